@@ -1,0 +1,1 @@
+"""MONAI transforms over the `nlmeans` engine."""

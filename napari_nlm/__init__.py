@@ -1,0 +1,1 @@
+"""The napari plugin over the `nlmeans` engine."""

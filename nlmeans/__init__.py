@@ -1,0 +1,14 @@
+"""Denoising of medical volumes by non-local means on PyTorch."""
+
+from importlib.metadata import version
+
+from nlmeans.denoise import denoise
+from nlmeans.estimate import estimate_sigma
+from nlmeans.methods import METHODS
+from nlmeans.nonlocal_means import nonlocal_means
+from nlmeans.progress import Cancelled
+from nlmeans.settings import Settings
+
+__version__ = version("nlmeans")
+
+__all__ = ["METHODS", "Cancelled", "Settings", "denoise", "estimate_sigma", "nonlocal_means"]

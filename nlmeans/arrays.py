@@ -1,0 +1,105 @@
+"""numpy arrays and torch tensors alike: read a piece as a tensor, write a piece back as what came in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Array = npt.NDArray[Any] | Tensor
+Slices = tuple[slice, ...]
+
+WIDE = frozenset({"float64", "int32", "uint32", "int64", "uint64", "longdouble", "float128"})
+"""Types with more digits than float32: their offset is taken off before they are rounded to it."""
+
+
+def checked(array: object, name: str) -> Array:
+    """`array`, if it is a real-valued numpy array or strided tensor with at least one element."""
+    if isinstance(array, Tensor):
+        if array.layout != torch.strided:
+            raise TypeError(f"{name} has layout {array.layout}; give a dense tensor: {name}.to_dense()")
+        real = not (array.is_complex() or array.is_quantized)
+    elif isinstance(array, np.ndarray):
+        real = array.dtype.kind in "buif"
+    else:
+        raise TypeError(f"{name} is a {type(array).__name__}; give a numpy array or a torch tensor")
+    if not real:
+        raise TypeError(f"{name} has dtype {array.dtype}; give real numbers, for instance its magnitude")
+    if 0 in array.shape:
+        raise ValueError(f"{name} has shape {tuple(array.shape)} and so no voxels")
+    return array
+
+
+def is_wide(array: Array) -> bool:
+    return str(array.dtype).removeprefix("torch.").lstrip("<>=") in WIDE
+
+
+def read(array: Array, piece: Slices, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A new tensor with the values of a piece; the array itself is never shared."""
+    if isinstance(array, Tensor):
+        return array.detach()[piece].to(device=device, dtype=dtype, copy=True)
+    numbers = np.array(array[piece], dtype=str(dtype).removeprefix("torch."), order="C")
+    return torch.from_numpy(numbers).to(device)
+
+
+def device_of(array: Array) -> torch.device:
+    return array.device if isinstance(array, Tensor) else torch.device("cpu")
+
+
+def empty_like(array: Array, dtype: str | None = None) -> Array:
+    """An uninitialised array of the same kind, shape and device; `dtype` by name, None for the same."""
+    if isinstance(array, Tensor):
+        return torch.empty(array.shape, dtype=getattr(torch, dtype) if dtype else array.dtype, device=array.device)
+    return np.empty(array.shape, dtype=dtype or array.dtype)
+
+
+def write(array: Array, piece: Slices, values: Tensor) -> None:
+    """Store a piece, rounded and clipped where the array holds integers."""
+    if isinstance(array, Tensor):
+        array[piece] = to_dtype(values, array.dtype).to(array.device)
+        return
+    numbers = values.detach().cpu().numpy()
+    if array.dtype.kind == "b":
+        numbers = numbers >= 0.5
+    elif array.dtype.kind in "ui":
+        numbers = clip_to_integers(np.rint(numbers.astype(np.float64)), array.dtype)
+    array[piece] = numbers
+
+
+def to_dtype(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """`values` as `dtype`, rounded and clipped for integers."""
+    if dtype == torch.bool:
+        return values >= 0.5
+    if dtype.is_floating_point:
+        return values.to(dtype)
+    numpy_type = np.dtype(str(dtype).removeprefix("torch."))
+    integers = clip_to_integers(np.rint(values.detach().cpu().double().numpy()), numpy_type)
+    return torch.from_numpy(integers).to(values.device)
+
+
+def clip_to_integers(numbers: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Whole float64 numbers as `dtype`, without the overflow of 64-bit limits that float64 rounds up."""
+    limits = np.iinfo(dtype)
+    below, above = numbers <= limits.min, numbers >= limits.max
+    integers = np.where(below | above, 0, numbers).astype(dtype)
+    integers[below], integers[above] = limits.min, limits.max
+    return integers
+
+
+def value_range(array: Array, name: str) -> tuple[float, float]:
+    """Smallest and largest value. Raises ``ValueError`` if any is NaN or infinite."""
+    if isinstance(array, Tensor):
+        values = array.detach()
+        if values.dtype in (torch.bool, torch.uint16, torch.uint32, torch.uint64):
+            values = values.double()
+        low, high = (float(v) for v in torch.aminmax(values))
+    else:
+        low, high = float(array.min()), float(array.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(
+            f"{name} contains NaN or infinite values; replace them first, for instance with numpy.nan_to_num"
+        )
+    return low, high

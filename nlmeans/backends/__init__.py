@@ -1,0 +1,34 @@
+"""The ways to evaluate the operator, and the choice between them."""
+
+from __future__ import annotations
+
+from nlmeans.backends.full import FULL
+from nlmeans.backends.loop import LOOP
+from nlmeans.backends.request import Axes, Backend, Request, window_voxels
+from nlmeans.backends.windowed import WINDOWED
+
+BACKENDS: dict[str, Backend] = {b.name: b for b in (FULL, WINDOWED, LOOP)}
+
+SMALL = 2**18
+"""Voxel pairs up to which the few large operations of `full` beat the many small ones of `loop`."""
+
+
+def choose(request: Request, name: str = "auto") -> Backend:
+    """The backend asked for, or for ``"auto"`` the fastest one that can serve the request exactly.
+
+    Raises ``ValueError`` where the one asked for cannot serve it, naming one that can.
+    """
+    if name != "auto":
+        reason = BACKENDS[name].refusal(request)
+        if reason:
+            able = [b.name for b in (LOOP, FULL) if b.name != name and not b.refusal(request)]
+            raise ValueError(f"backend={name!r} cannot do this: {reason}; backend={able[0]!r} can")
+        return BACKENDS[name]
+    pairs = request.image[0].numel() * window_voxels(request.search_radius)
+    return FULL if pairs <= SMALL and not FULL.refusal(request) else LOOP
+
+
+def working_memory(name: str, channels: int, features: int, patch_radius: Axes, search_radius: Axes) -> float:
+    """Bytes per voxel that a backend works with; ``"auto"`` takes no more than `loop`, or too little to matter."""
+    backend = LOOP if name == "auto" else BACKENDS[name]
+    return backend.bytes_per_voxel(channels, features, patch_radius, search_radius)

@@ -1,0 +1,89 @@
+"""Checks of arguments. A message names the argument, its value and the remedy."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Collection, Sequence
+
+from nlmeans.backends.request import Axes
+
+Radius = int | Sequence[int]
+"""Voxels on either side of the middle one: for all axes alike, or one number per axis."""
+
+
+def choice(name: str, value: str, allowed: Collection[str]) -> str:
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r} is not known; choose one of {', '.join(map(repr, allowed))}")
+    return value
+
+
+def positive(name: str, value: float) -> float:
+    number = real(name, value)
+    if number <= 0:
+        raise ValueError(f"{name}={value!r} must be greater than 0")
+    return number
+
+
+def not_negative(name: str, value: float) -> float:
+    number = real(name, value)
+    if number < 0:
+        raise ValueError(f"{name}={value!r} must not be negative")
+    return number
+
+
+def real(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}={value!r} must be a number")
+    if not math.isfinite(value):
+        raise ValueError(f"{name}={value!r} must be finite")
+    return float(value)
+
+
+def radius(name: str, value: Radius) -> int | tuple[int, ...]:
+    """A whole, non-negative number of voxels, or one per axis."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(whole_radius(name, v) for v in value)
+    return whole_radius(name, value)
+
+
+def whole_radius(name: str, value: object) -> int:
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(
+            f"{name}={value!r} must be whole: it makes a window of 2r + 1 voxels, which is odd, never {2 * value + 1:g}"
+        )
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}={value!r} must be a whole number of voxels, or one per axis")
+    number = int(real(name, value))
+    if number < 0:
+        raise ValueError(f"{name}={value!r} must not be negative; the window is 2r + 1 voxels wide")
+    return number
+
+
+def radii(name: str, value: Radius, dimensions: int) -> Axes:
+    """One radius per axis as (depth, height, width); a 2D image has depth radius 0."""
+    checked = radius(name, value)
+    per_axis = (checked,) * dimensions if isinstance(checked, int) else checked
+    if len(per_axis) != dimensions:
+        raise ValueError(f"{name}={value!r} must have one number per spatial axis: {dimensions}")
+    z, y, x = (0, *per_axis) if dimensions == 2 else per_axis
+    return z, y, x
+
+
+def axis(name: str, value: int, dimensions: int) -> int:
+    """The axis as a non-negative number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}={value!r} must be the number of an axis")
+    if not -dimensions <= value < dimensions:
+        raise ValueError(f"{name}={value} is not an axis of an array with {dimensions} axes")
+    return int(value) % dimensions
+
+
+def spatial_dimensions(name: str, shape: Sequence[int], other_axes: str = "") -> int:
+    """2 or 3. `shape` is without channel and series axes; `other_axes` names those for the message."""
+    if len(shape) not in (2, 3):
+        raise ValueError(
+            f"{name} has {len(shape)} spatial axes (shape {tuple(shape)}{other_axes}); give (H, W) or (D, H, W), "
+            "and say with channels= or series= which axis is something else"
+        )
+    return len(shape)

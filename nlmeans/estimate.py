@@ -1,0 +1,202 @@
+"""Estimate the standard deviation of the noise from the image itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nlmeans import arrays, checks
+from nlmeans.backends.request import Axes
+from nlmeans.layout import Layout
+from nlmeans.noise import NOISES, rician_moments
+from nlmeans.padding import reflect
+from nlmeans.tiles import Piece, box
+
+FLATTEST = 0.3
+"""Share of the object, the part of smallest gradient, that the noise is read from."""
+
+ENOUGH = 64
+"""Voxels that a median needs to mean something."""
+
+MEDIAN_OF_ABSOLUTE_NORMAL = 0.6744897501960817
+
+
+@overload
+def estimate_sigma(
+    volume: arrays.Array, *, noise: str = ..., mask: arrays.Array | None = ..., channels: None = ..., series: None = ...
+) -> float: ...
+@overload
+def estimate_sigma(
+    volume: arrays.Array,
+    *,
+    noise: str = ...,
+    mask: arrays.Array | None = ...,
+    channels: int | None = ...,
+    series: int | None = ...,
+) -> float | npt.NDArray[np.float64]: ...
+def estimate_sigma(
+    volume: arrays.Array,
+    *,
+    noise: str = "gaussian",
+    mask: arrays.Array | None = None,
+    channels: int | None = None,
+    series: int | None = None,
+) -> float | npt.NDArray[np.float64]:
+    """Estimate the standard deviation of the noise, in image units.
+
+    The median absolute deviation of the finest diagonal Haar wavelet band, undecimated, over the flattest voxels
+    of the object (above Otsu's threshold, or inside `mask`). Voxels beside exact zeros, such as a removed
+    background, are left out. Interpolated, zero-filled or smoothed scans have correlated noise, which is
+    underestimated: pass sigma yourself there.
+
+    Args:
+        volume: (H, W) or (D, H, W), plus the axes that `channels` and `series` name.
+        noise: ``"gaussian"``, or ``"rician"`` for magnitude images, where the noise of dark voxels looks weaker.
+        mask: where to look, of the spatial shape; replaces Otsu's threshold.
+        channels: axis of channels, each with its own sigma.
+        series: axis of volumes, each with its own sigma.
+
+    Returns:
+        A float; with `series` an array (T,), with `channels` (C,), with both (T, C). 0 where there is no noise.
+
+    References:
+        D. L. Donoho, I. M. Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 1994,
+        doi:10.1093/biomet/81.3.425. C. G. Koay, P. J. Basser, "Analytically exact correction scheme for signal
+        extraction from noisy magnitude MR signals", J. Magn. Reson. 2006, doi:10.1016/j.jmr.2006.01.016.
+
+    Example:
+        >>> import numpy as np
+        >>> noisy = 100 + 5 * np.random.default_rng(0).standard_normal((32, 32, 32))
+        >>> round(estimate_sigma(noisy), 1)
+        5.0
+    """
+    checks.choice("noise", noise, NOISES)
+    layout = Layout.of(arrays.checked(volume, "volume"), channels, series)
+    arrays.value_range(volume, "volume")
+    pieces = sample(layout.shape)
+    inside = (
+        None
+        if mask is None
+        else read_pieces(mask, layout.spatial(mask, "mask"), 0, pieces, arrays.device_of(volume))[0] != 0
+    )
+    estimates = np.array(
+        [
+            [sigma_of_volume(channel, noise, inside) for channel in read_pieces(volume, layout, index, pieces)]
+            for index in range(layout.volumes)
+        ]
+    )
+    if channels is None and series is None:
+        return float(estimates[0, 0])
+    return estimates.reshape(
+        [n for n, axis in zip(estimates.shape, (series, channels), strict=True) if axis is not None]
+    )
+
+
+SAMPLE = 2**24
+"""Voxels that are enough to estimate from; of larger volumes, evenly spaced slabs are read."""
+
+SLAB = 16
+
+
+def sample(shape: Axes) -> list[Piece]:
+    """The whole volume, or slabs of it across the first axis that has any length."""
+    axis = 0 if shape[0] > 1 else 1
+    count = max(1, SAMPLE // (SLAB * math.prod(shape) // shape[axis]))
+    whole = [slice(0, n) for n in shape]
+    if shape[axis] <= SLAB * count:
+        return [box(whole)]
+    starts = np.linspace(0, shape[axis] - SLAB, count).astype(int)
+    return [box([*whole[:axis], slice(start, start + SLAB), *whole[axis + 1 :]]) for start in starts.tolist()]
+
+
+def read_pieces(
+    array: arrays.Array, layout: Layout, volume: int, pieces: list[Piece], device: torch.device | None = None
+) -> Tensor:
+    """Slabs of one volume as one (C, D, H, W); where they meet the gradient is large, so nothing is read there."""
+    dtype = torch.float64 if arrays.is_wide(array) else torch.float32
+    read = [arrays.read(array, layout.index(volume, p), dtype, device or arrays.device_of(array)) for p in pieces]
+    return torch.cat([layout.to_engine(values) for values in read], dim=1 if layout.shape[0] > 1 else 2)
+
+
+def sigma_of_volume(volume: Tensor, noise: str, inside: Tensor | None) -> float:
+    """Sigma of one volume (D, H, W), from the 2 × 2 × 2 voxels around each of its corners (2 × 2 in 2D)."""
+    peak = float(volume.abs().max())
+    axes = [axis for axis, n in enumerate(volume.shape) if n > 1]
+    if peak == 0 or not axes:
+        return 0.0
+    volume = volume / peak
+    fluctuation, brightness, usable = volume, volume, volume != 0
+    within = torch.ones_like(usable) if inside is None else inside
+    for axis in axes:
+        fluctuation = fluctuation.diff(dim=axis) / math.sqrt(2)
+        brightness = neighbouring(brightness, axis, torch.add) / 2
+        usable = neighbouring(usable, axis, torch.logical_and)
+        within = neighbouring(within, axis, torch.logical_and)
+    if inside is None:
+        within = brightness > otsu_threshold(brightness[usable])
+    candidates = next((c for c in (within & usable, usable) if int(c.sum()) >= ENOUGH), torch.ones_like(usable))
+    steepness = gradient_magnitude(brightness)
+    limit = steepness[candidates].kthvalue(math.ceil(FLATTEST * int(candidates.sum()))).values
+    flat = candidates & (steepness <= limit)
+    sigma = float(fluctuation[flat].abs().median()) / MEDIAN_OF_ABSOLUTE_NORMAL
+    if noise == "rician":
+        sigma = koay(float(brightness[flat].mean()), sigma)
+    return sigma * peak
+
+
+def neighbouring(values: Tensor, axis: int, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Combine each voxel with the next along an axis."""
+    length = values.shape[axis] - 1
+    return combine(values.narrow(axis, 0, length), values.narrow(axis, 1, length))
+
+
+def gradient_magnitude(volume: Tensor) -> Tensor:
+    """Length of the central differences of the volume smoothed over 3 × 3 × 3 voxels; borders reflect."""
+    ones = tuple(int(n > 1) for n in volume.shape)
+    margin = (ones[0], ones[1], ones[2])
+    smooth = F.avg_pool3d(reflect(volume[None], margin), tuple(2 * m + 1 for m in margin), stride=1)
+    padded = reflect(smooth, margin)[0]
+    squared = torch.zeros_like(volume)
+    for axis in (axis for axis in range(3) if margin[axis]):
+        lines = padded
+        for other in range(3):
+            if other != axis and margin[other]:
+                lines = lines.narrow(other, 1, volume.shape[other])
+        squared += (lines.narrow(axis, 2, volume.shape[axis]) - lines.narrow(axis, 0, volume.shape[axis])).square()
+    return squared.sqrt()
+
+
+def otsu_threshold(values: Tensor) -> float:
+    """The threshold that separates dark from bright with the smallest variance within both (Otsu 1979)."""
+    if values.numel() == 0:
+        return -math.inf
+    counts, edges = np.histogram(values.cpu().numpy(), bins=256)
+    middles = (edges[:-1] + edges[1:]) / 2
+    below, above = counts.cumsum(), counts[::-1].cumsum()[::-1]
+    mean_below = (counts * middles).cumsum() / np.maximum(below, 1)
+    mean_above = (counts * middles)[::-1].cumsum()[::-1] / np.maximum(above, 1)
+    between = below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2
+    return float(edges[1 + between.argmax()])
+
+
+def koay(mean: float, deviation: float) -> float:
+    """Sigma of the two Gaussian channels, from mean and standard deviation of a Rician magnitude.
+
+    Fixed point of Koay and Basser (2006): the deviation of a magnitude is sigma·√ξ(θ), where θ = signal / sigma.
+    """
+    if deviation == 0:
+        return 0.0
+    theta = mean / deviation
+    for _ in range(100):
+        _, variance = rician_moments(torch.tensor(theta, dtype=torch.float64))
+        theta, last = math.sqrt(max(float(variance) * (1 + (mean / deviation) ** 2) - 2, 0.0)), theta
+        if abs(theta - last) < 1e-8:
+            break
+    return deviation / math.sqrt(float(rician_moments(torch.tensor(theta, dtype=torch.float64))[1]))

@@ -1,0 +1,65 @@
+"""Models of the noise: what it does to an image, and how that is undone after denoising."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+NOISES = ("gaussian", "rician")
+"""Gaussian: the same in dark and bright. Rician: magnitude of a complex MR signal with Gaussian noise in both parts."""
+
+RAYLEIGH_MEAN = math.sqrt(math.pi / 2)
+"""Mean of the magnitude where there is no signal, in units of sigma."""
+
+
+def rician_moments(signal: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the magnitude of a signal with Gaussian noise of sigma 1 in both of its parts.
+
+    >>> mean, variance = rician_moments(torch.tensor([0.0, 10.0]))
+    >>> [round(v, 4) for v in mean.tolist()], [round(v, 4) for v in variance.tolist()]
+    ([1.2533, 10.0501], [0.4292, 0.995])
+    """
+    quarter = signal.square() / 4
+    bessel = (1 + 2 * quarter) * torch.special.i0e(quarter) + 2 * quarter * torch.special.i1e(quarter)
+    mean = RAYLEIGH_MEAN * bessel
+    return mean, 2 + signal.square() - mean.square()
+
+
+STRONG = 30.0
+"""Signal, in units of sigma, above which the mean is signal + 1/(2·signal) to seven digits."""
+
+
+@functools.cache
+def inverse_mean_table() -> tuple[Tensor, float]:
+    """The signal for evenly spaced √(mean − Rayleigh mean), in which it is smooth, and the spacing."""
+    signal = torch.linspace(0, STRONG + 1, 100_001, dtype=torch.float64)
+    root = (rician_moments(signal)[0] - RAYLEIGH_MEAN).clamp_min(0).sqrt()
+    even = torch.linspace(0, float(root[-1]), 8192, dtype=torch.float64)
+    after = torch.searchsorted(root, even).clamp(1, len(root) - 1)
+    share = (even - root[after - 1]) / (root[after] - root[after - 1])
+    return torch.lerp(signal[after - 1], signal[after], share).float(), float(even[1])
+
+
+def without_rician_bias(mean: Tensor, sigma: float | Tensor) -> Tensor:
+    """The signal whose Rician magnitude has this mean: the exact inverse of the first moment.
+
+    Averaging a magnitude image estimates its mean, which lies above the signal, by 1.25 sigma where there is none.
+    At or below that the signal is 0.
+
+    References:
+        C. G. Koay, P. J. Basser, J. Magn. Reson. 2006, doi:10.1016/j.jmr.2006.01.016.
+
+    Example:
+        >>> [round(v, 3) for v in without_rician_bias(torch.tensor([1.0, 1.2533, 2.2724, 10.0501]), 1.0).tolist()]
+        [0.0, 0.0, 2.0, 10.0]
+    """
+    table, spacing = inverse_mean_table()
+    table = table.to(mean.device)
+    mean = mean / sigma
+    position = (mean - RAYLEIGH_MEAN).clamp_min(0).sqrt() / spacing
+    before = position.long().clamp_max(len(table) - 2)
+    signal = torch.lerp(table[before], table[before + 1], (position - before).float().clamp_max(1)).to(mean.dtype)
+    return torch.where(mean > STRONG, (mean + (mean.square() - 2).clamp_min(0).sqrt()) / 2, signal) * sigma

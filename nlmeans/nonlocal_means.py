@@ -1,0 +1,242 @@
+"""The operator: one weighted mean over a search window, for the whole family of non-local means."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Sequence
+from typing import TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nlmeans import arrays, checks
+from nlmeans.backends import BACKENDS, choose
+from nlmeans.backends.gradient import differentiable
+from nlmeans.backends.request import LEAST_OWN_WEIGHT, Axes, Request
+from nlmeans.checks import Radius
+from nlmeans.layout import Layout
+from nlmeans.memory import available
+from nlmeans.padding import reflect
+from nlmeans.progress import Report, cancellable
+
+log = logging.getLogger("nlmeans")
+
+ArrayT = TypeVar("ArrayT", bound=arrays.Array)
+
+CENTERS = ("one", "max", "zero")
+BLENDS = ("smooth", "plain")
+
+
+def nonlocal_means(
+    image: ArrayT,
+    h: float | arrays.Array,
+    *,
+    sigma: float | arrays.Array = 0.0,
+    patch_radius: Radius = 1,
+    search_radius: Radius = 5,
+    guide: arrays.Array | None = None,
+    guide_scale: Sequence[float] | None = None,
+    center: str | float = "one",
+    channels: int | None = None,
+    backend: str = "auto",
+    blend: str = "smooth",
+    memory: int | None = None,
+    progress: Report | None = None,
+) -> ArrayT:
+    """Average every voxel with the voxels of its search window whose surroundings look alike.
+
+    ::
+
+        d(i,j)  = Σ_f a_f · mean over the patch of (G_f(i+o) − G_f(j+o))²
+        w(i,j)  = exp(−max(d(i,j) − 2σ(i)², 0) / h(i)²)
+        out(i)  = Σ_j w(i,j)·V(j) / Σ_j w(i,j)
+
+    With patch radius 0 on an image smoothed beforehand this is pixelwise non-local means; with a patch radius
+    of 1 or more it is that of Buades, Coll and Morel (2005). `denoise` chooses all of it from the noise level.
+    Borders reflect. Weights are not let below e⁻⁶⁴. The time grows with voxels × window.
+
+    Args:
+        image: values to average, (H, W) or (D, H, W), with one more axis for channels if `channels` names it;
+            real numpy array or torch tensor, any dtype. Computed in float64 for float64, else in float32.
+        h: filter strength in image units, greater than 0; a number, or an array of the spatial shape for one per voxel.
+        sigma: standard deviation of the noise of the guide, in its units. 2σ² of a distance is due to noise and
+            taken off. A number or an array of the spatial shape.
+        patch_radius: voxels, one for all axes or one per axis; the patch is 2r + 1 voxels wide.
+        search_radius: voxels, likewise; the search window is 2r + 1 voxels wide.
+        guide: image(s) that decide the weights, of the spatial shape, or (F, *spatial shape) for F features;
+            None for the image itself, all channels together.
+        guide_scale: the a_f, one per feature; None for 1/F each.
+        center: weight of the voxel itself: ``"one"``, ``"max"`` (the largest other weight), ``"zero"``, or a number
+            from 0 to 1 for the largest other weight but no less than that.
+        channels: axis of `image` that holds channels, None if all its axes are spatial.
+        backend: ``"auto"``, ``"full"``, ``"windowed"``, ``"loop"``.
+        blend: how ``"windowed"`` joins its windows: ``"smooth"`` or ``"plain"``.
+        memory: bytes that ``"full"`` may use; None for half of what is free.
+        progress: called with the fraction done; returning ``False`` cancels with `Cancelled`.
+
+    Returns:
+        Same type, shape, dtype and device as `image`. Differentiable in image, guide, h and sigma where these are
+        floating-point tensors.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range, of the wrong shape, or not finite, or the backend asked for
+            cannot do it; the message names a remedy.
+
+    References:
+        A. Buades, B. Coll, J.-M. Morel, "A non-local algorithm for image denoising", CVPR 2005,
+        doi:10.1109/CVPR.2005.38.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> clean = np.repeat([0.0, 1.0], 16) * np.ones((32, 1))
+        >>> noisy = clean + 0.1 * rng.standard_normal(clean.shape)
+        >>> denoised = nonlocal_means(noisy, h=0.09, sigma=0.1, center="max")
+        >>> bool(np.abs(denoised - clean).mean() < 0.4 * np.abs(noisy - clean).mean())
+        True
+    """
+    layout = Layout.of(arrays.checked(image, "image"), channels, None, "image")
+    values = layout.to_engine(numbers(image, "image"))
+    features = None if guide is None else guide_features(guide, layout).to(values.device)
+    strength, noise = per_voxel("h", h, layout, values), per_voxel("sigma", sigma, layout, values)
+    if not bool((strength > 0).all()):
+        raise ValueError(f"h={h!r} must be greater than 0 everywhere")
+    if not bool((noise >= 0).all()):
+        raise ValueError(f"sigma={sigma!r} must not be negative anywhere")
+    request, unit, shift = normalised(
+        values,
+        features,
+        strength,
+        noise,
+        feature_scales(guide_scale, values if features is None else features),
+        checks.radii("patch_radius", patch_radius, len(layout.spatial_axes)),
+        checks.radii("search_radius", search_radius, len(layout.spatial_axes)),
+        torch.float64 if str(image.dtype).endswith("float64") else torch.float32,
+    )
+    rule, least_own = center_rule(center)
+    request = dataclasses.replace(
+        request,
+        center=rule,
+        least_own=least_own,
+        blend=checks.choice("blend", blend, BLENDS),
+        memory=available(values.device) if memory is None else memory,
+        progress=cancellable(progress),
+    )
+    chosen = choose(request, checks.choice("backend", backend, ("auto", *BACKENDS)))
+    log.debug("nonlocal_means: backend %s for %d voxels", chosen.name, math.prod(request.shape))
+    tracked = request.requires_grad and not chosen.differentiable
+    result = differentiable(request, chosen) if tracked else chosen.run(request)
+    return restored(layout.from_engine(result.to(values.dtype) * unit + shift), image)
+
+
+def center_rule(center: str | float) -> tuple[str, float]:
+    """The rule by name, and the least weight of a voxel to itself."""
+    if isinstance(center, str):
+        return checks.choice("center", center, CENTERS), LEAST_OWN_WEIGHT
+    if checks.not_negative("center", center) > 1:
+        raise ValueError(f"center={center} must be at most 1, the weight of a voxel that looks the same")
+    return "max", max(float(center), LEAST_OWN_WEIGHT)
+
+
+def numbers(array: arrays.Array, name: str) -> Tensor:
+    """Finite values as float32, or float64 where the dtype has more digits; a tensor keeps its graph."""
+    arrays.value_range(array, name)
+    dtype = torch.float64 if arrays.is_wide(array) else torch.float32
+    return array.to(dtype) if isinstance(array, Tensor) else arrays.read(array, (), dtype, torch.device("cpu"))
+
+
+def restored(values: Tensor, image: ArrayT) -> ArrayT:
+    """`values` as the same kind of array as `image`."""
+    if isinstance(image, Tensor):
+        return cast(ArrayT, arrays.to_dtype(values, image.dtype))
+    result = arrays.empty_like(image)
+    arrays.write(result, (), values)
+    return cast(ArrayT, result)
+
+
+def guide_features(guide: arrays.Array, layout: Layout) -> Tensor:
+    """The guide as (F, D, H, W)."""
+    spatial, shape = layout.spatial_shape, tuple(arrays.checked(guide, "guide").shape)
+    if shape[-len(spatial) :] != spatial or len(shape) > len(spatial) + 1:
+        raise ValueError(
+            f"guide has shape {shape}; give {spatial}, or (F, {', '.join(map(str, spatial))}) for F features"
+        )
+    return Layout(shape, None if shape == spatial else 0, None).to_engine(numbers(guide, "guide"))
+
+
+def per_voxel(name: str, value: float | arrays.Array, layout: Layout, values: Tensor) -> Tensor:
+    """A number, or a map of the spatial shape as (D, H, W), in the precision of `values`."""
+    if isinstance(value, Tensor | np.ndarray) and value.ndim:
+        return layout.spatial(value, name).to_engine(numbers(value, name).to(values))[0]
+    if isinstance(value, Tensor):
+        return numbers(value, name).to(values)
+    return values.new_tensor(checks.real(name, value))
+
+
+def feature_scales(scales: Sequence[float] | None, features: Tensor) -> tuple[float, ...]:
+    """The a_f, by default 1/F each."""
+    count = len(features)
+    if scales is None:
+        return (1 / count,) * count
+    if len(scales) != count:
+        raise ValueError(f"guide_scale={scales!r} must have one number per feature: {count}")
+    return tuple(checks.positive("guide_scale", a) for a in scales)
+
+
+def normalised(
+    values: Tensor,
+    features: Tensor | None,
+    h: Tensor,
+    sigma: Tensor,
+    scales: tuple[float, ...],
+    patch_radius: Axes,
+    search_radius: Axes,
+    precision: torch.dtype,
+) -> tuple[Request, float, float]:
+    """The request in units of h, with the middle of the range at zero; and the unit and shift that undo it.
+
+    Images that differ by an offset and a factor come to the same numbers, and a constant image to exact zeros.
+    """
+    depth, height, width = (p + s for p, s in zip(patch_radius, search_radius, strict=True))
+
+    def padded(channels: Tensor, shift: float, unit: float) -> Tensor:
+        return reflect(((channels - shift) / unit).to(precision), (depth, height, width))
+
+    shift, spread = middle_and_spread(values)
+    strongest = float(h.detach().max())
+    if features is None:
+        unit = max(strongest, spread * SMALLEST_RATIO)
+        image = guide = padded(values, shift, unit)
+        guide_unit = unit
+    else:
+        unit = spread or 1.0
+        image = padded(values, shift, unit)
+        guide_shift, guide_spread = middle_and_spread(features)
+        guide_unit = max(strongest, guide_spread * SMALLEST_RATIO)
+        guide = padded(features, guide_shift, guide_unit)
+
+    relative = [a / scales[0] for a in scales]
+    if any(a != 1 for a in relative):
+        guide = guide * guide.new_tensor(relative).sqrt()[:, None, None, None]
+    request = Request(
+        image=image,
+        guide=guide,
+        falloff=((guide_unit / h).square() * scales[0]).to(precision),
+        offset=((sigma / guide_unit).square() * 2 * sum(relative)).to(precision),
+        patch_radius=patch_radius,
+        search_radius=search_radius,
+        center="one",
+    )
+    return request, unit, shift
+
+
+SMALLEST_RATIO = 1e-12
+"""h beside the range of the image; below it the squares of normalised values would leave float32."""
+
+
+def middle_and_spread(values: Tensor) -> tuple[float, float]:
+    low, high = (float(v) for v in torch.aminmax(values.detach()))
+    return low / 2 + high / 2, high / 2 - low / 2

@@ -1,0 +1,25 @@
+"""Reflection at the borders, for any margin: an axis shorter than its margin is reflected again and again."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def reflected_index(length: int, margin: int, device: torch.device | None = None) -> Tensor:
+    """Where each voxel of the padded axis comes from; the border voxel itself is not repeated.
+
+    >>> reflected_index(4, 2).tolist()
+    [2, 1, 0, 1, 2, 3, 2, 1]
+    """
+    period = max(2 * (length - 1), 1)
+    position = torch.arange(-margin, length + margin, device=device) % period
+    return torch.minimum(position, period - position)
+
+
+def reflect(volume: Tensor, margin: tuple[int, int, int]) -> Tensor:
+    """Pad the last three axes of `volume` by `margin` on both sides."""
+    for axis, width in enumerate(margin, start=volume.ndim - 3):
+        if width:
+            volume = volume.index_select(axis, reflected_index(volume.shape[axis], width, volume.device))
+    return volume

@@ -1,0 +1,120 @@
+"""All that decides a run beside the data itself: one frozen, checked, JSON-able object for every door."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from nlmeans import checks
+from nlmeans.backends import BACKENDS
+from nlmeans.checks import Radius
+from nlmeans.memory import parse_bytes
+from nlmeans.methods import METHODS
+from nlmeans.noise import NOISES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of `nlmeans.denoise`, checked and in plain types; ``None`` leaves the choice to the run.
+
+    The arguments mean what they mean for `nlmeans.denoise`. Wrong ones raise ``ValueError`` or ``TypeError``.
+
+    Example:
+        >>> settings = Settings(sigma=20, spacing=[1.0, 1.0, 5.0])
+        >>> settings.sigma, settings.spacing
+        (20.0, (1.0, 1.0, 5.0))
+        >>> Settings.from_json(settings.to_json()) == settings
+        True
+    """
+
+    sigma: float | tuple[float, ...] | None = None
+    method: str = "auto"
+    noise: str = "gaussian"
+    h: float | None = None
+    patch_radius: Radius | None = None
+    search_radius: Radius | None = None
+    spacing: tuple[float, ...] | None = None
+    channels: int | None = None
+    series: int | None = None
+    backend: str = "auto"
+    device: str | None = None
+    memory: int | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        checks.choice("method", self.method, ("auto", *METHODS))
+        checks.choice("noise", self.noise, NOISES)
+        checks.choice("backend", self.backend, ("auto", *BACKENDS))
+        if self.sigma is not None:
+            self._set("sigma", one_or_several("sigma", self.sigma))
+        if self.h is not None:
+            self._set("h", checks.positive("h", self.h))
+        for name in ("patch_radius", "search_radius"):
+            if getattr(self, name) is not None:
+                self._set(name, checks.radius(name, getattr(self, name)))
+        if self.spacing is not None:
+            self._set("spacing", tuple(checks.positive("spacing", s) for s in self.spacing))
+        if self.device is not None:
+            self._set("device", checked_device(self.device))
+        if isinstance(self.memory, str):
+            self._set("memory", parse_bytes(self.memory))
+        if self.memory is not None and checks.positive("memory", self.memory) < MINIMUM_MEMORY:
+            raise ValueError(
+                f"memory={self.memory} bytes is too little to work in; give at least {MINIMUM_MEMORY} (16 MiB)"
+            )
+        if self.dtype is not None:
+            checks.choice("dtype", self.dtype, FLOATS)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Settings:
+        """Raises ``ValueError`` on a name that is no setting. Lists, as JSON has them, become tuples."""
+        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: no such setting; the settings are {', '.join(cls().to_dict())}")
+        arguments: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**arguments)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise TypeError(f"settings must be a JSON object, not {text[:40]!r}")
+        return cls.from_dict(values)
+
+
+FLOATS = ("float16", "float32", "float64")
+MINIMUM_MEMORY = 16 * 2**20
+
+
+def one_or_several(name: str, value: float | Sequence[float]) -> float | tuple[float, ...]:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(checks.not_negative(name, v) for v in value)
+    return checks.not_negative(name, value)
+
+
+def checked_device(device: str) -> str:
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device={device!r} is not a device that torch knows; write 'cpu', 'cuda' or 'cuda:0'"
+        ) from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device={device!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices; use device='cpu'"
+        )
+    return str(found)
