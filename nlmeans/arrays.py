@@ -33,8 +33,13 @@ def checked(array: object, name: str) -> Array:
     return array
 
 
+def dtype_name(array: Array) -> str:
+    """The type of the numbers, whatever their byte order."""
+    return str(array.dtype).removeprefix("torch.") if isinstance(array, Tensor) else array.dtype.name
+
+
 def is_wide(array: Array) -> bool:
-    return str(array.dtype).removeprefix("torch.").lstrip("<>=") in WIDE
+    return dtype_name(array) in WIDE
 
 
 def read(array: Array, piece: Slices, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -98,7 +98,7 @@ def denoise(
         h=h,
         patch_radius=patch_radius,
         search_radius=search_radius,
-        spacing=None if spacing is None else tuple(spacing),
+        spacing=spacing,  # type: ignore[arg-type]  # a sequence becomes a tuple in Settings
         channels=channels,
         series=series,
         backend=backend,
@@ -138,10 +138,11 @@ def resolve(settings: Settings, layout: Layout) -> Settings:
     if settings.method == "auto":
         log.info("method auto picked %s (%s)", name, method.summary)
 
+    if settings.spacing is not None and len(settings.spacing) != dimensions:
+        raise ValueError(f"spacing={settings.spacing} must have one number per spatial axis: {dimensions}")
+
     def per_axis(name: str, radius: Radius) -> tuple[int, ...]:
         if isinstance(radius, int) and settings.spacing is not None:
-            if len(settings.spacing) != dimensions:
-                raise ValueError(f"spacing={settings.spacing} must have one number per spatial axis: {dimensions}")
             radius = tuple(round(radius * min(settings.spacing) / size) for size in settings.spacing)
         return checks.radii(name, radius, dimensions)[-dimensions:]
 
@@ -191,6 +192,8 @@ class Task:
             sigma = (high,) * len(channels)
         else:
             sigma = noise_levels(volume, index, layout, settings, mask)
+        peaks = (max(-low, high) for low, high in ranges)
+        sigma = tuple(s if 0 < peak * NEGLIGIBLE < s else 0.0 for s, peak in zip(sigma, peaks, strict=True))
         middles = tuple(low / 2 + high / 2 for low, high in ranges)
         return cls(volume, index, layout, settings, sigma, middles, mask, sigma_map)
 
@@ -246,7 +249,7 @@ class Task:
         unit = noisy.new_tensor([self.sigma[c] for c in present])[:, None, None, None]
         shift = noisy.new_tensor([self.shift[c] for c in present])[:, None, None, None]
         if self.settings.h is not None:
-            options = dataclasses.replace(options, h=self.settings.h / (sum(self.sigma) / len(self.sigma)))
+            options = dataclasses.replace(options, h=self.settings.h / (sum(self.sigma) / len(present)))
         denoised = method.run(((noisy[present] - shift) / unit).float(), relative, options)[:, *tile.within]
         denoised = denoised.to(noisy.dtype) * unit + shift
         if self.settings.noise == "rician":
@@ -263,6 +266,9 @@ class Task:
 
 CONVERSION_BYTES = 24
 """Per voxel and channel, for the tile as read, in units of sigma, and on its way back."""
+
+NEGLIGIBLE = 1e-12
+"""Sigma beside the largest value; where it is less there is no noise to speak of, and values / sigma leave float32."""
 
 LEAST_RELATIVE_SIGMA = 1e-4
 """Beside the map's largest value; where it is less, the noise is far below float32's own rounding."""

@@ -19,13 +19,22 @@ from nlmeans.noise import NOISES, rician_moments
 from nlmeans.padding import reflect
 from nlmeans.tiles import Piece, box
 
-FLATTEST = 0.3
-"""Share of the object, the part of smallest gradient, that the noise is read from."""
+FLATTEST = 0.04
+"""Share of the object, the part with the least detail around it, that the noise is read from."""
+
+WANTED = 4000
+"""Voxels to read it from, of small images up to half the object."""
+
+OUTER, INNER = 3, 2
+"""The detail around a voxel is that of the 7 × 7 × 7 voxels without the 5 × 5 × 5 in the middle. With these, which
+overlap the filter, the choice would depend on the very noise to be measured."""
 
 ENOUGH = 64
 """Voxels that a median needs to mean something."""
 
 MEDIAN_OF_ABSOLUTE_NORMAL = 0.6744897501960817
+DEVIATION_WITHIN_THREE = 0.9866
+"""Standard deviation of a normal variable with sigma 1 that is known to lie within ±3."""
 
 
 @overload
@@ -51,8 +60,8 @@ def estimate_sigma(
 ) -> float | npt.NDArray[np.float64]:
     """Estimate the standard deviation of the noise, in image units.
 
-    The median absolute deviation of the finest diagonal Haar wavelet band, undecimated, over the flattest voxels
-    of the object (above Otsu's threshold, or inside `mask`). Voxels beside exact zeros, such as a removed
+    The deviation of the finest detail (second differences along all axes) over the flattest voxels of the object,
+    which is what lies above Otsu's threshold or inside `mask`. Voxels beside exact zeros, such as a removed
     background, are left out. Interpolated, zero-filled or smoothed scans have correlated noise, which is
     underestimated: pass sigma yourself there.
 
@@ -67,8 +76,8 @@ def estimate_sigma(
         A float; with `series` an array (T,), with `channels` (C,), with both (T, C). 0 where there is no noise.
 
     References:
-        D. L. Donoho, I. M. Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 1994,
-        doi:10.1093/biomet/81.3.425. C. G. Koay, P. J. Basser, "Analytically exact correction scheme for signal
+        J. Immerkær, "Fast noise variance estimation", Comput. Vis. Image Underst. 1996, doi:10.1006/cviu.1996.0060
+        (second differences). C. G. Koay, P. J. Basser, "Analytically exact correction scheme for signal
         extraction from noisy magnitude MR signals", J. Magn. Reson. 2006, doi:10.1016/j.jmr.2006.01.016.
 
     Example:
@@ -80,6 +89,8 @@ def estimate_sigma(
     checks.choice("noise", noise, NOISES)
     layout = Layout.of(arrays.checked(volume, "volume"), channels, series)
     arrays.value_range(volume, "volume")
+    if mask is not None:
+        arrays.checked(mask, "mask")
     pieces = sample(layout.shape)
     inside = (
         None
@@ -126,58 +137,64 @@ def read_pieces(
 
 
 def sigma_of_volume(volume: Tensor, noise: str, inside: Tensor | None) -> float:
-    """Sigma of one volume (D, H, W), from the 2 × 2 × 2 voxels around each of its corners (2 × 2 in 2D)."""
+    """Sigma of one volume (D, H, W)."""
     peak = float(volume.abs().max())
-    axes = [axis for axis, n in enumerate(volume.shape) if n > 1]
+    axes = [axis for axis, n in enumerate(volume.shape) if n >= 3]
     if peak == 0 or not axes:
         return 0.0
     volume = volume / peak
-    fluctuation, brightness, usable = volume, volume, volume != 0
-    within = torch.ones_like(usable) if inside is None else inside
-    for axis in axes:
-        fluctuation = fluctuation.diff(dim=axis) / math.sqrt(2)
-        brightness = neighbouring(brightness, axis, torch.add) / 2
-        usable = neighbouring(usable, axis, torch.logical_and)
-        within = neighbouring(within, axis, torch.logical_and)
+    finest, middle, brightness = volume, volume, volume
+    usable, within = volume != 0, torch.ones_like(volume, dtype=torch.bool) if inside is None else inside
+    for axis in axes:  # each value from the 3 × 3 × 3 voxels around it
+        finest = combine(finest, axis, lambda before, here, after: (before - 2 * here + after) / math.sqrt(6))
+        brightness = combine(brightness, axis, lambda before, here, after: (before + here + after) / 3)
+        usable = combine(usable, axis, lambda before, here, after: before & here & after)
+        middle, within = (combine(values, axis, lambda _, here, __: here) for values in (middle, within))
     if inside is None:
         within = brightness > otsu_threshold(brightness[usable])
     candidates = next((c for c in (within & usable, usable) if int(c.sum()) >= ENOUGH), torch.ones_like(usable))
-    steepness = gradient_magnitude(brightness)
-    limit = steepness[candidates].kthvalue(math.ceil(FLATTEST * int(candidates.sum()))).values
-    flat = candidates & (steepness <= limit)
-    sigma = float(fluctuation[flat].abs().median()) / MEDIAN_OF_ABSOLUTE_NORMAL
+    detail = (middle - brightness).square()
+    flat = flattest(box_sums(detail, OUTER) - box_sums(detail, INNER), candidates)
+    sigma = robust_deviation(finest[flat])
     if noise == "rician":
         sigma = koay(float(brightness[flat].mean()), sigma)
     return sigma * peak
 
 
-def neighbouring(values: Tensor, axis: int, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Combine each voxel with the next along an axis."""
-    length = values.shape[axis] - 1
-    return combine(values.narrow(axis, 0, length), values.narrow(axis, 1, length))
+def combine(values: Tensor, axis: int, function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+    """Combine each voxel with those before and after it along an axis; the first and the last voxel are lost."""
+    length = values.shape[axis] - 2
+    before, here, after = (values.narrow(axis, start, length) for start in range(3))
+    return function(before, here, after)
 
 
-def gradient_magnitude(volume: Tensor) -> Tensor:
-    """Length of the central differences of the volume smoothed over 3 × 3 × 3 voxels; borders reflect."""
-    ones = tuple(int(n > 1) for n in volume.shape)
-    margin = (ones[0], ones[1], ones[2])
-    smooth = F.avg_pool3d(reflect(volume[None], margin), tuple(2 * m + 1 for m in margin), stride=1)
-    padded = reflect(smooth, margin)[0]
-    squared = torch.zeros_like(volume)
-    for axis in (axis for axis in range(3) if margin[axis]):
-        lines = padded
-        for other in range(3):
-            if other != axis and margin[other]:
-                lines = lines.narrow(other, 1, volume.shape[other])
-        squared += (lines.narrow(axis, 2, volume.shape[axis]) - lines.narrow(axis, 0, volume.shape[axis])).square()
-    return squared.sqrt()
+def flattest(detail: Tensor, candidates: Tensor) -> Tensor:
+    """The share of the candidates with the least detail around them."""
+    count = int(candidates.sum())
+    wanted = max(FLATTEST * count, min(WANTED, count / 2), 1)
+    return candidates & (detail <= detail[candidates].kthvalue(math.ceil(wanted)).values)
+
+
+def box_sums(values: Tensor, radius: int) -> Tensor:
+    """Sums over 2r + 1 voxels along each axis that is longer than one; borders reflect."""
+    d, h, w = (radius * (n > 1) for n in values.shape)
+    voxels = (2 * d + 1) * (2 * h + 1) * (2 * w + 1)
+    return voxels * F.avg_pool3d(reflect(values[None], (d, h, w)), (2 * d + 1, 2 * h + 1, 2 * w + 1), stride=1)[0]
+
+
+def robust_deviation(values: Tensor) -> float:
+    """Standard deviation of normal values around 0: by the median of their sizes, then by those within three of it."""
+    sizes = values.abs()
+    first = float(sizes.median()) / MEDIAN_OF_ABSOLUTE_NORMAL
+    inner = sizes[sizes < 3 * first]
+    return float(inner.square().mean().sqrt()) / DEVIATION_WITHIN_THREE if len(inner) else 0.0
 
 
 def otsu_threshold(values: Tensor) -> float:
     """The threshold that separates dark from bright with the smallest variance within both (Otsu 1979)."""
     if values.numel() == 0:
         return -math.inf
-    counts, edges = np.histogram(values.cpu().numpy(), bins=256)
+    counts, edges = np.histogram(values.double().cpu().numpy(), bins=256)
     middles = (edges[:-1] + edges[1:]) / 2
     below, above = counts.cumsum(), counts[::-1].cumsum()[::-1]
     mean_below = (counts * middles).cumsum() / np.maximum(below, 1)

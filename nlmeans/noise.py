@@ -25,11 +25,13 @@ def rician_moments(signal: Tensor) -> tuple[Tensor, Tensor]:
     quarter = signal.square() / 4
     bessel = (1 + 2 * quarter) * torch.special.i0e(quarter) + 2 * quarter * torch.special.i1e(quarter)
     mean = RAYLEIGH_MEAN * bessel
-    return mean, 2 + signal.square() - mean.square()
+    # far from zero the difference of squares would lose all its digits
+    return mean, torch.where(signal > STRONG, 1 - 0.5 / signal.square(), 2 + signal.square() - mean.square())
 
 
 STRONG = 30.0
-"""Signal, in units of sigma, above which the mean is signal + 1/(2·signal) to seven digits."""
+"""Signal, in units of sigma, above which mean and variance have simple forms: signal + 1/(2·signal) to seven digits,
+1 − 1/(2·signal²) to six."""
 
 
 @functools.cache
@@ -59,7 +61,8 @@ def without_rician_bias(mean: Tensor, sigma: float | Tensor) -> Tensor:
     table, spacing = inverse_mean_table()
     table = table.to(mean.device)
     mean = mean / sigma
-    position = (mean - RAYLEIGH_MEAN).clamp_min(0).sqrt() / spacing
+    position = ((mean - RAYLEIGH_MEAN).clamp_min(0).sqrt() / spacing).clamp_max(len(table) - 1)
     before = position.long().clamp_max(len(table) - 2)
-    signal = torch.lerp(table[before], table[before + 1], (position - before).float().clamp_max(1)).to(mean.dtype)
-    return torch.where(mean > STRONG, (mean + (mean.square() - 2).clamp_min(0).sqrt()) / 2, signal) * sigma
+    signal = torch.lerp(table[before], table[before + 1], (position - before).float()).to(mean.dtype)
+    strong = mean * (1 + (1 - 2 / mean.square()).clamp_min(0).sqrt()) / 2
+    return torch.where(mean > STRONG, strong, signal) * sigma

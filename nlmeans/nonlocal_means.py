@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
 import numpy as np
@@ -51,7 +51,7 @@ def nonlocal_means(
     ::
 
         d(i,j)  = Σ_f a_f · mean over the patch of (G_f(i+o) − G_f(j+o))²
-        w(i,j)  = exp(−max(d(i,j) − 2σ(i)², 0) / h(i)²)
+        w(i,j)  = exp(−max(d(i,j) − 2σ(i)²·Σ_f a_f, 0) / h(i)²)
         out(i)  = Σ_j w(i,j)·V(j) / Σ_j w(i,j)
 
     With patch radius 0 on an image smoothed beforehand this is pixelwise non-local means; with a patch radius
@@ -62,8 +62,8 @@ def nonlocal_means(
         image: values to average, (H, W) or (D, H, W), with one more axis for channels if `channels` names it;
             real numpy array or torch tensor, any dtype. Computed in float64 for float64, else in float32.
         h: filter strength in image units, greater than 0; a number, or an array of the spatial shape for one per voxel.
-        sigma: standard deviation of the noise of the guide, in its units. 2σ² of a distance is due to noise and
-            taken off. A number or an array of the spatial shape.
+        sigma: standard deviation of the noise of the guide, in its units. 2σ²·Σ_f a_f of a distance is due to
+            noise and taken off. A number or an array of the spatial shape.
         patch_radius: voxels, one for all axes or one per axis; the patch is 2r + 1 voxels wide.
         search_radius: voxels, likewise; the search window is 2r + 1 voxels wide.
         guide: image(s) that decide the weights, of the spatial shape, or (F, *spatial shape) for F features;
@@ -101,11 +101,8 @@ def nonlocal_means(
     layout = Layout.of(arrays.checked(image, "image"), channels, None, "image")
     values = layout.to_engine(numbers(image, "image"))
     features = None if guide is None else guide_features(guide, layout).to(values.device)
-    strength, noise = per_voxel("h", h, layout, values), per_voxel("sigma", sigma, layout, values)
-    if not bool((strength > 0).all()):
-        raise ValueError(f"h={h!r} must be greater than 0 everywhere")
-    if not bool((noise >= 0).all()):
-        raise ValueError(f"sigma={sigma!r} must not be negative anywhere")
+    strength = per_voxel("h", h, checks.positive, layout, values)
+    noise = per_voxel("sigma", sigma, checks.not_negative, layout, values)
     request, unit, shift = normalised(
         values,
         features,
@@ -114,7 +111,7 @@ def nonlocal_means(
         feature_scales(guide_scale, values if features is None else features),
         checks.radii("patch_radius", patch_radius, len(layout.spatial_axes)),
         checks.radii("search_radius", search_radius, len(layout.spatial_axes)),
-        torch.float64 if str(image.dtype).endswith("float64") else torch.float32,
+        torch.float64 if arrays.dtype_name(image) == "float64" else torch.float32,
     )
     rule, least_own = center_rule(center)
     request = dataclasses.replace(
@@ -122,7 +119,7 @@ def nonlocal_means(
         center=rule,
         least_own=least_own,
         blend=checks.choice("blend", blend, BLENDS),
-        memory=available(values.device) if memory is None else memory,
+        memory=available(values.device) if memory is None else int(checks.positive("memory", memory)),
         progress=cancellable(progress),
     )
     chosen = choose(request, checks.choice("backend", backend, ("auto", *BACKENDS)))
@@ -167,13 +164,15 @@ def guide_features(guide: arrays.Array, layout: Layout) -> Tensor:
     return Layout(shape, None if shape == spatial else 0, None).to_engine(numbers(guide, "guide"))
 
 
-def per_voxel(name: str, value: float | arrays.Array, layout: Layout, values: Tensor) -> Tensor:
-    """A number, or a map of the spatial shape as (D, H, W), in the precision of `values`."""
-    if isinstance(value, Tensor | np.ndarray) and value.ndim:
-        return layout.spatial(value, name).to_engine(numbers(value, name).to(values))[0]
-    if isinstance(value, Tensor):
-        return numbers(value, name).to(values)
-    return values.new_tensor(checks.real(name, value))
+def per_voxel(
+    name: str, value: float | arrays.Array, check: Callable[[str, float], float], layout: Layout, values: Tensor
+) -> Tensor:
+    """A number, or a map of the spatial shape as (D, H, W), in the precision of `values`; `check` sees the smallest."""
+    if not isinstance(value, Tensor | np.ndarray):
+        return values.new_tensor(check(name, value))
+    check(name, arrays.value_range(arrays.checked(value, name), name)[0])
+    tensor = numbers(value, name).to(values)
+    return layout.spatial(value, name).to_engine(tensor)[0] if value.ndim else tensor
 
 
 def feature_scales(scales: Sequence[float] | None, features: Tensor) -> tuple[float, ...]:
@@ -181,7 +180,7 @@ def feature_scales(scales: Sequence[float] | None, features: Tensor) -> tuple[fl
     count = len(features)
     if scales is None:
         return (1 / count,) * count
-    if len(scales) != count:
+    if np.shape(scales) != (count,):
         raise ValueError(f"guide_scale={scales!r} must have one number per feature: {count}")
     return tuple(checks.positive("guide_scale", a) for a in scales)
 
@@ -208,14 +207,14 @@ def normalised(
     shift, spread = middle_and_spread(values)
     strongest = float(h.detach().max())
     if features is None:
-        unit = max(strongest, spread * SMALLEST_RATIO)
+        unit = max(strongest, spread * SMALLEST_RATIO) or 1.0
         image = guide = padded(values, shift, unit)
         guide_unit = unit
     else:
         unit = spread or 1.0
         image = padded(values, shift, unit)
         guide_shift, guide_spread = middle_and_spread(features)
-        guide_unit = max(strongest, guide_spread * SMALLEST_RATIO)
+        guide_unit = max(strongest, guide_spread * SMALLEST_RATIO) or 1.0
         guide = padded(features, guide_shift, guide_unit)
 
     relative = [a / scales[0] for a in scales]
@@ -224,7 +223,7 @@ def normalised(
     request = Request(
         image=image,
         guide=guide,
-        falloff=((guide_unit / h).square() * scales[0]).to(precision),
+        falloff=((guide_unit / h.clamp_min(guide_unit * SMALLEST_H)).square() * scales[0]).to(precision),
         offset=((sigma / guide_unit).square() * 2 * sum(relative)).to(precision),
         patch_radius=patch_radius,
         search_radius=search_radius,
@@ -235,6 +234,9 @@ def normalised(
 
 SMALLEST_RATIO = 1e-12
 """h beside the range of the image; below it the squares of normalised values would leave float32."""
+
+SMALLEST_H = 1e-17
+"""h in the unit of the guide; below it 1/h² would leave float32, and nothing is that alike but equals."""
 
 
 def middle_and_spread(values: Tensor) -> tuple[float, float]:

@@ -27,6 +27,8 @@ def cancellable(report: Report | None) -> Report:
     """A reporter that raises `Cancelled` once `report` returns ``False``."""
     if report is None:
         return silent
+    if not callable(report):
+        raise TypeError(f"progress={report!r} must be None or a function of the fraction done")
 
     def tell(fraction: float) -> None:
         if report(min(fraction, 1.0)) is False:

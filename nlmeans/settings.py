@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from nlmeans import checks
@@ -58,6 +59,8 @@ class Settings:
             if getattr(self, name) is not None:
                 self._set(name, checks.radius(name, getattr(self, name)))
         if self.spacing is not None:
+            if np.ndim(self.spacing) != 1:
+                raise TypeError(f"spacing={self.spacing!r} must have one number per spatial axis")
             self._set("spacing", tuple(checks.positive("spacing", s) for s in self.spacing))
         if self.device is not None:
             self._set("device", checked_device(self.device))

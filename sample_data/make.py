@@ -114,7 +114,7 @@ class Scan:
 
 
 SCANS = (
-    Scan("head", (86, 108, 76), (2, 2, 2), (0, -2, 2), (2, 2, 2), 60, 101, "whole head"),
+    Scan("head", (86, 108, 76), (2, 2, 2), (0, -2, 2), (3, 3, 3), 60, 101, "whole head"),
     Scan("thick", (156, 194, 14), (1, 1, 5), (0, -8, 12), (2, 2, 4), 40, 102, "thick slices"),
     Scan("slice", (256, 256), (0.8, 0.8, 2), (0, -7, 9), (2, 2, 3), 90, 103, "axial slice"),
 )
@@ -297,17 +297,17 @@ class Head:
         skin = smooth_min(skin, ellipsoid(p, (0, 88, -48), (12, 14, 19)), 9)  # nose
         skin = smooth_min(skin, ellipsoid(mirror, (77, -14, -28), (6, 11, 17)), 4)  # ears
         paint(image, skin, SKIN)
-        paint(image, skin + 1.8, FAT + 25 * grain + 25 * slow)
+        paint(image, skin + 1.8, FAT + 5 * grain + 25 * slow)
         septa = self.folds.sheet_distance(p * np.array([[1.1], [0.9], [0.45]]))
         deep = np.maximum(np.maximum(skin + 6 + 1.5 * slow, 8.5 - case), z + 18)
         muscle = np.minimum(deep, np.maximum(0.25 - temple, skin + 4.5))
-        paint(image, np.maximum(muscle, 0.7 - septa), MUSCLE + 22 * grain)
+        paint(image, np.maximum(muscle, 0.7 - septa), MUSCLE + 5 * grain)
         paint_part((y > -5) & (z < 20) & (case > 0), self._face, image, p)
 
         thickness = 6.0 + 0.9 * slow + 0.015 * excess(-y - 40)
         paint(image, np.maximum(case - thickness, skin + 3.5), BONE)
         marrow = np.abs(case - 0.5 * thickness) - (0.5 * thickness - 1.9)
-        paint(image, np.maximum(marrow, skin + 5), MARROW + 60 * grain)
+        paint(image, np.maximum(marrow, skin + 5), MARROW + 15 * grain)
         petrous = np.maximum(ellipsoid(mirror, (44, -24, -40), (24, 11, 10)), skin + 6)
         paint(image, petrous, BONE + 25)
         paint(image, np.maximum(petrous + 1.5, 0.4 - grain), 10)  # air cells
@@ -317,7 +317,7 @@ class Head:
         mirror = both_sides(p)
         orbit = ellipsoid(mirror, (29, 50, -36), (17, 27, 16))
         paint(image, np.maximum(orbit - 2, 12 - p[1]), BONE)
-        paint(image, orbit, FAT + 20 * self.grain.value(p))
+        paint(image, orbit, FAT + 5 * self.grain.value(p))
         paint(image, self.eye_strings.distance(p), GREY)
         globe = ellipsoid(mirror, (31, 65, -36), (12, 12, 12))
         paint(image, globe, SKIN)
@@ -339,7 +339,7 @@ class Head:
         brain = np.full(p.shape[1], CSF)
         paint(brain, np.maximum(x - 0.4, 24 - np.hypot(y + 8, z)), DURA)  # falx
         paint(brain, np.maximum(np.abs(cerebrum - 0.9) - 0.5, y + 30), DURA)  # tentorium
-        paint(brain, self.stem.distance(p), WHITE - 30 + 10 * self.grain.value(p))
+        paint(brain, self.stem.distance(p), WHITE - 30 + 4 * self.grain.value(p))
         paint_part(cerebellum < 2, self._cerebellum, brain, p, cerebellum)
         paint_part(cerebrum < 2, self._cerebrum, brain, p, cerebrum)
         paint_part((x < 50) & (np.abs(y + 8) < 70) & (np.abs(z) < 36), self._core, brain, p)
@@ -368,7 +368,7 @@ class Head:
         stripes = np.sin(2 * np.pi * (0.6 * p[0] + 0.55 * y + 0.58 * z) / 5)
         from_patch = np.linalg.norm(p - np.array([[36], [-66], [8]]), axis=0)
         stripes *= np.exp(-((from_patch / 23) ** 6))
-        paint(image, -inward, GREY + 16 * slow + 8 * grain + 120 * stripes)
+        paint(image, -inward, GREY + 16 * slow + 4 * grain + 120 * stripes)
         white = WHITE + 14 * slow - 0.4 * excess(20 - z) + 50 * stripes
         paint(image, 2.1 + 0.3 * slow - inward, white, 1.2)
 
@@ -399,7 +399,7 @@ class Head:
         arch = np.abs(ellipsoid(fan, (0, -8, 0), (1, 36, 24)) + 3) - 3
         paint(image, np.maximum(np.maximum(arch, x - 14), 1 - z), WHITE + 35, 2)
         for centre, semi, lift in NUCLEI:
-            value = GREY + lift + 9 * grain + 14 * slow
+            value = GREY + lift + 4 * grain + 14 * slow
             paint(image, ellipsoid(mirror, centre, semi), value, 2)
         claustrum = np.abs(ellipsoid(mirror, (27, 3, 2), (8, 20, 13))) - 0.5
         paint(image, np.maximum(claustrum, 30 - x), GREY + 40)
@@ -409,7 +409,7 @@ class Head:
             hollow = np.minimum(hollow, ellipsoid(mirror, centre, semi))
         septum = 0.7 - x - excess(8 - z)
         paint(image, np.maximum(hollow, septum), CSF - 25)
-        paint(image, ellipsoid(mirror, (22, -38, 9), (2, 5, 2.5)), GREY + 120 * grain)  # plexus
+        paint(image, ellipsoid(mirror, (22, -38, 9), (2, 5, 2.5)), GREY + 60 * grain)  # plexus
 
 
 def sample_clean(head: Head, scan: Scan) -> Voxels:

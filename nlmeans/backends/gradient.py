@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from nlmeans.backends.loop import compare_pairs, off_row, on_row, part_of, patch_sums, row_of
 from nlmeans.backends.request import SMALLEST_EXPONENT, Backend, Request, own_weight, weight
@@ -39,6 +40,7 @@ class _Operator(torch.autograd.Function):
         return result
 
     @staticmethod
+    @once_differentiable
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         image, guide, falloff, offset, result = context.saved_tensors
         request = dataclasses.replace(context.request, image=image, guide=guide, falloff=falloff, offset=offset)

@@ -1,0 +1,298 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import platform
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import nibabel as nib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+import nlmeans
+from nlmeans import arrays, io, report, samples
+from nlmeans.backends import BACKENDS
+from nlmeans.denoise import resolve, run
+from nlmeans.estimate import estimate_sigma, otsu_threshold
+from nlmeans.layout import Layout
+from nlmeans.memory import available, readable
+from nlmeans.methods import METHODS
+from nlmeans.metrics import psnr, ssim
+from nlmeans.noise import NOISES
+from nlmeans.progress import Cancelled, reporting
+from nlmeans.settings import Settings
+
+EXPECTED_ERRORS = (ValueError, TypeError, OSError, MemoryError, Cancelled)
+
+
+class Radius(click.ParamType[Any]):
+    """``3`` for all axes or ``3,3,1`` for each."""
+
+    name = "voxels"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            numbers = [float(part) for part in str(value).split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor one number per axis such as 3,3,1", param, ctx)
+        return numbers[0] if len(numbers) == 1 else tuple(numbers)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Errors that a user can mend are one line on standard error; nothing was written then."""
+    try:
+        yield
+    except EXPECTED_ERRORS as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise click.ClickException(text) from error
+    except KeyboardInterrupt as error:
+        click.echo("Interrupted: nothing was written.", err=True)
+        raise SystemExit(130) from error
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(nlmeans.__version__)
+def main() -> None:
+    """Denoise medical volumes by non-local means."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+
+
+PATH = click.Path(path_type=Path)
+
+noise_option = click.option(
+    "--noise", type=click.Choice(NOISES), default="gaussian", help="Kind of noise; rician for MR magnitude images."
+)
+mask_option = click.option("--mask", "mask_file", type=PATH, help="Image that is not zero where to look and work.")
+
+
+@main.command()
+@click.argument("source", metavar="IN", type=PATH)
+@click.argument("target", metavar="OUT", type=PATH)
+@click.option("--sigma", type=float, help="Standard deviation of the noise, in image units; estimated if not given.")
+@click.option(
+    "--sigma-map", "sigma_file", type=PATH, help="Image of the standard deviation, for noise that varies in space."
+)
+@click.option("--method", type=click.Choice(["auto", *METHODS]), default="auto", help="How to denoise.")
+@noise_option
+@click.option(
+    "--h", type=float, help="Filter strength in image units; the method's own multiple of sigma if not given."
+)
+@click.option("--patch-radius", type=Radius(), help="3 for all axes or 3,3,1 for each; the patch is 2r+1 wide.")
+@click.option("--search-radius", type=Radius(), help="Likewise, of the window in which similar voxels are sought.")
+@mask_option
+@click.option("--voxel-radii", is_flag=True, help="Radii count voxels along all axes, whatever the voxel size.")
+@click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", help="How to compute it.")
+@click.option("--device", help="cpu, cuda, cuda:1, …; by default cuda where there is one.")
+@click.option("--memory", help="Memory to work in, such as 2GB; half of what is free if not given.")
+@click.option("--float", "as_float", is_flag=True, help="Store float32 instead of the type of IN.")
+@click.option("--report", "picture", type=PATH, help="PNG of before, after and removed noise.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--quiet", is_flag=True, help="No progress bar, no summary.")
+@click.option("--verbose", is_flag=True, help="Say what is chosen and why.")
+def denoise(source: Path, target: Path, quiet: bool, verbose: bool, **options: Any) -> None:
+    """Denoise the image IN into OUT, with a record of how in OUT's name ending in .json.
+
+    \b
+    Example: nlmeans denoise t1.nii.gz t1_denoised.nii.gz --noise rician
+    """
+    if verbose:
+        logging.getLogger("nlmeans").setLevel(logging.INFO)
+    with one_line_errors():
+        summary = denoise_file(source, target, progress=not quiet and sys.stderr.isatty(), **options)
+    if not quiet:
+        click.echo(summary)
+
+
+def denoise_file(
+    source: Path,
+    target: Path,
+    *,
+    sigma: float | None = None,
+    sigma_file: Path | None = None,
+    mask_file: Path | None = None,
+    voxel_radii: bool = False,
+    as_float: bool = False,
+    picture: Path | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+    **options: Any,
+) -> str:
+    """Denoise a file; returns a line that says what was done."""
+    record = target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    outputs = [target, record] if picture is None else [target, record, picture]
+    for path, endings in zip(outputs, (io.ENDINGS, (".json",), (".png",)), strict=False):
+        io.check_output(path, overwrite, endings)
+    if target.resolve() == source.resolve():
+        raise ValueError(f"OUT={target} is IN itself; the original is never overwritten, choose another name")
+
+    settings = Settings(sigma=sigma, **options)
+    scan = io.read(source)
+    layout = Layout.of(scan.data, None, scan.series, str(source))
+    mask, sigma_map = read_beside(mask_file, layout), read_beside(sigma_file, layout)
+    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    spacing = None if voxel_radii else scan.spacing
+    settings = dataclasses.replace(settings, series=scan.series, spacing=spacing, device=device)
+    if as_float:
+        settings = dataclasses.replace(settings, dtype="float32")
+    if settings.sigma is None and sigma_map is None:
+        settings = dataclasses.replace(settings, sigma=estimated(scan, settings.noise, mask))
+    settings = resolve(settings, layout)
+    with reporting(progress, source.name) as report_progress:
+        result = run(scan.data, settings, mask=mask, sigma_map=sigma_map, progress=report_progress)
+
+    facts = {
+        "input": source.name,
+        "input_sha256": io.sha256(source),
+        "sigma_estimated": sigma is None and sigma_map is None,
+        "settings": settings.to_dict(),
+        "mask": mask_file and mask_file.name,
+        "sigma_map": sigma_file and sigma_file.name,
+        "nlmeans": nlmeans.__version__,
+        "torch": torch.__version__,
+    }
+    with io.written_together(*outputs) as temporary:
+        io.like(scan, result, keep_type=not as_float).to_filename(temporary[0])
+        temporary[1].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        if picture is not None:
+            report.save(temporary[2], picture_of(scan, result))
+    return f"{target}: {settings.method}, {settings.noise} noise, sigma {sigma_text(settings.sigma)}"
+
+
+def read_beside(path: Path | None, layout: Layout) -> arrays.Array | None:
+    """A mask or map that must have the spatial shape of the image."""
+    if path is None:
+        return None
+    data = io.read(path).data
+    layout.spatial(data, str(path))
+    return data
+
+
+def estimated(scan: io.Scan, noise: str, mask: arrays.Array | None) -> float | tuple[float, ...]:
+    found = np.asarray(estimate_sigma(scan.data, noise=noise, mask=mask, series=scan.series))
+    return float(found) if found.ndim == 0 else tuple(found.tolist())
+
+
+def sigma_text(sigma: float | tuple[float, ...] | None) -> str:
+    if sigma is None:
+        return "from a map"
+    if isinstance(sigma, tuple):
+        return f"{min(sigma):.4g} to {max(sigma):.4g} over {len(sigma)} volumes"
+    return f"{sigma:.4g}"
+
+
+def picture_of(scan: io.Scan, result: arrays.Array) -> Figure:
+    """The report of a scan, turned so that its axes run right, anterior, superior; of a series the first volume."""
+    pictures = []
+    spacing: tuple[float, ...] = scan.spacing or (1.0,) * min(scan.data.ndim, 3)
+    for data in (scan.data, np.asarray(result)):
+        volume = (data[..., 0] if data.ndim == 4 else data).astype(np.float32)
+        if volume.ndim == 3:
+            turn = nib.orientations.io_orientation(scan.image.affine)
+            if not np.isnan(turn).any():
+                spacing = (
+                    tuple(scan.spacing[int(np.flatnonzero(turn[:, 0] == a)[0])] for a in range(3))
+                    if scan.spacing
+                    else spacing
+                )
+                volume = nib.orientations.apply_orientation(volume, turn)
+        pictures.append(volume)
+    return report.figure(pictures[0], pictures[1], spacing)
+
+
+@main.command("noise")
+@click.argument("source", metavar="IN", type=PATH)
+@noise_option
+@mask_option
+def noise_command(source: Path, noise: str, mask_file: Path | None) -> None:
+    """Print the noise of the image IN: sigma, signal-to-noise ratio, and what was assumed."""
+    with one_line_errors():
+        scan = io.read(source)
+        layout = Layout.of(scan.data, None, scan.series, str(source))
+        mask = read_beside(mask_file, layout)
+        levels = np.atleast_1d(estimated(scan, noise, mask))
+        signals = [object_mean(scan, index, mask) for index in range(len(levels))]
+    for index, (sigma, signal) in enumerate(zip(levels, signals, strict=True)):
+        name = f"volume {index}: " if scan.series is not None else ""
+        ratio = f"{signal / sigma:.1f}" if sigma > 0 else "without noise"
+        click.echo(f"{name}sigma {sigma:.4g}, mean of the object {signal:.4g}, SNR {ratio}")
+    where = f"inside {mask_file}" if mask_file else "of the object (above Otsu's threshold)"
+    click.echo(
+        f"Assumed: {noise} noise, the same everywhere and independent from voxel to voxel; "
+        f"read from the flattest parts {where}. "
+        "Interpolated, filtered or zero-filled scans have correlated noise, of which this sees too little."
+    )
+
+
+def object_mean(scan: io.Scan, index: int, mask: arrays.Array | None) -> float:
+    volume = np.asarray(scan.data[..., index] if scan.series is not None else scan.data)
+    if mask is not None:
+        return float(volume[np.asarray(mask) != 0].mean())
+    return float(volume[volume > otsu_threshold(torch.from_numpy(volume.astype(np.float32)))].mean())
+
+
+@main.command()
+@click.option("--out", type=PATH, default=Path("nlmeans-demo"), help="Folder for the results; made if it is not there.")
+@click.option(
+    "--sample", type=click.Choice(["head", "thick", "slice"]), default="head", help="Which of the shipped samples."
+)
+@click.option("--method", type=click.Choice(["auto", *METHODS]), default="auto", help="How to denoise.")
+def demo(out: Path, sample: str, method: str) -> None:
+    """Denoise a shipped sample: a head phantom with Rician noise, whose truth is known."""
+    with one_line_errors():
+        source, facts = samples.path(sample), samples.truth()[f"{sample}.nii.gz"]
+        out.mkdir(parents=True, exist_ok=True)
+        target, picture = out / f"{sample}_denoised.nii.gz", out / f"{sample}.png"
+        summary = denoise_file(
+            source,
+            target,
+            method=method,
+            noise=facts["noise"],
+            picture=picture,
+            overwrite=True,
+            progress=sys.stderr.isatty(),
+        )
+        clean, noisy, denoised = (io.read(path).data for path in (samples.path(facts["clean"]), source, target))
+    click.echo(f"{summary} (true sigma {facts['sigma']})")
+    head = clean > 0
+    before, after = (
+        (psnr(clean, image), psnr(clean, image, mask=head), ssim(clean, image, mask=head))
+        for image in (noisy, denoised)
+    )
+    click.echo("        PSNR everywhere  PSNR in the head  SSIM in the head")
+    gain = tuple(b - a for a, b in zip(before, after, strict=True))
+    for name, (everywhere, inside, similarity) in (("before", before), ("after", after), ("gain", gain)):
+        click.echo(f"{name:8}{everywhere:12.2f} dB {inside:14.2f} dB {similarity:17.4f}")
+    click.echo(f"Wrote {target} and {picture}")
+
+
+@main.command()
+def info() -> None:
+    """Print versions, devices, backends, methods, and what would be chosen."""
+    python = f"Python {platform.python_version()}, {platform.system()}"
+    click.echo(f"nlmeans {nlmeans.__version__}, torch {torch.__version__}, {python}")
+    devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    for name in devices:
+        device = torch.device(name)
+        about = f"{torch.get_num_threads()} threads" if name == "cpu" else torch.cuda.get_device_name(device)
+        click.echo(f"device   {name}: {about}, {readable(available(device))} for a run by default")
+    for backend in BACKENDS.values():
+        click.echo(f"backend  {backend.name}: {backend.summary}")
+    click.echo(
+        "         auto takes cpu where it can; for float64, other devices and larger patches loop (full if small)"
+    )
+    for key, method in METHODS.items():
+        click.echo(f"method   {key}: {method.summary}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""NIfTI in and out: what is denoised keeps its header, and no file is ever half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+
+from nlmeans import arrays
+
+ENDINGS = (".nii.gz", ".nii")
+
+UNREADABLE = (
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+    nib.wrapstruct.WrapStructError,
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+    MemoryError,
+)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """An image file: its values with their scaling applied, and the image that they came from."""
+
+    path: Path
+    data: npt.NDArray[Any]
+    """(X, Y), (X, Y, Z) or (X, Y, Z, T); integers if the file holds unscaled integers, else floating point."""
+    image: Any
+
+    @property
+    def series(self) -> int | None:
+        """The axis of time, directions or echoes, if there is one."""
+        return 3 if self.data.ndim == 4 else None
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Voxel size along the spatial axes, in the file's unit of length; None where the header gives none."""
+        sizes = tuple(float(size) for size in self.image.header.get_zooms()[: min(self.data.ndim, 3)])
+        return sizes if all(np.isfinite(sizes)) and all(size > 0 for size in sizes) else None
+
+
+def read(path: Path | str) -> Scan:
+    """Read an image that nibabel knows, NIfTI above all.
+
+    Raises ``FileNotFoundError``, or ``ValueError`` where the file is damaged or holds something else than real numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        image: Any = nib.load(path)
+        scaled = (getattr(image.dataobj, "slope", 1), getattr(image.dataobj, "inter", 0)) != (1, 0)
+        data = image.get_fdata(dtype=np.float32, caching="unchanged") if scaled else np.asarray(image.dataobj)
+    except UNREADABLE as error:
+        raise ValueError(
+            f"{path} cannot be read, it may be damaged or no image: {' '.join(str(error).split())}"
+        ) from error
+    if data.dtype.names is not None:
+        raise ValueError(f"{path} holds colours ({data.dtype}), not intensities; convert it to grey first")
+    arrays.checked(data, str(path))
+    while data.ndim > 4 and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.ndim not in (2, 3, 4):
+        raise ValueError(f"{path} has shape {image.shape}; only 2D, 3D and 4D (a series of volumes) can be denoised")
+    return Scan(path, data, image)
+
+
+def like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> Any:
+    """An image of `data` with the header of `scan`: affine, qform, sform, units, intent, description, extensions.
+
+    With `keep_type` the values are stored as they were in `scan`, scaled integers with their slope and intercept;
+    otherwise as float32.
+    """
+    header = scan.image.header
+    data = data.reshape(scan.image.shape)
+    slope, intercept = 1.0, 0.0
+    if keep_type:
+        stored = scan.image.get_data_dtype()
+        slope = float(getattr(scan.image.dataobj, "slope", 1.0))
+        intercept = float(getattr(scan.image.dataobj, "inter", 0.0))
+        if (slope, intercept) != (1, 0):
+            data = (data.astype(np.float64) - intercept) / slope
+        if stored.kind in "ui" and data.dtype != stored:
+            data = arrays.clip_to_integers(np.rint(data.astype(np.float64)), stored)
+        data = data.astype(stored)
+    else:
+        data = data.astype(np.float32)
+    if not isinstance(header, nib.Nifti1Header):
+        image: Any = nib.Nifti1Image(data, scan.image.affine)
+        image.header.set_zooms(header.get_zooms()[: data.ndim])
+        return image
+    kind: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    image = kind(data, None, header)
+    image.set_data_dtype(data.dtype)
+    if (slope, intercept) != (1, 0):
+        image.header.set_slope_inter(slope, intercept)
+    return image
+
+
+def check_output(path: Path, overwrite: bool, endings: Sequence[str] = ENDINGS) -> None:
+    """Refuse, before any work, what could not be written after it."""
+    if not path.name.endswith(tuple(endings)):
+        raise ValueError(f"{path} must end in {' or '.join(endings)}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder for {path.name}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"{path.parent}: this folder may not be written to; choose another for {path.name}")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; choose another name or add --overwrite")
+
+
+@contextlib.contextmanager
+def written_together(*paths: Path) -> Iterator[list[Path]]:
+    """Temporary names beside `paths`, to write to; renamed together at the end, or removed if anything fails."""
+    with contextlib.ExitStack() as cleanup:
+        temporary = []
+        for path in paths:
+            ending = next((e for e in ENDINGS if path.name.endswith(e)), path.suffix)
+            handle, name = tempfile.mkstemp(
+                prefix=f".{path.name.removesuffix(ending)}.", suffix=f".partial{ending}", dir=path.parent
+            )
+            os.close(handle)
+            temporary.append(Path(name))
+            cleanup.callback(temporary[-1].unlink, missing_ok=True)
+        yield temporary
+        for source in temporary:
+            source.chmod(0o666 & ~current_umask())
+        for source, target in zip(temporary, paths, strict=True):
+            source.replace(target)
+
+
+def current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

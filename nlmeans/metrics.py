@@ -1,0 +1,68 @@
+"""How close an image is to the truth."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Image = npt.NDArray[np.generic]
+
+GAUSSIAN_SIGMA = 1.5
+"""Of the window in which SSIM compares, in voxels."""
+
+TRUNCATE = 3.5
+
+
+def psnr(truth: Image, image: Image, *, peak: float | None = None, mask: Image | None = None) -> float:
+    """Peak signal-to-noise ratio in dB. `peak` is the truth's maximum if not given; `mask` says where to look.
+
+    Example:
+        >>> truth = np.array([[0.0, 100.0]])
+        >>> round(psnr(truth, truth + 1), 1)
+        40.0
+    """
+    error = (image.astype(np.float64) - truth.astype(np.float64)) ** 2
+    mean = float((error if mask is None else error[mask.astype(bool)]).mean())
+    peak = float(truth.max()) if peak is None else peak
+    return math.inf if mean == 0 else 10 * math.log10(peak**2 / mean)
+
+
+def ssim(truth: Image, image: Image, *, peak: float | None = None, mask: Image | None = None) -> float:
+    """Mean structural similarity with a Gaussian window of 1.5 voxels, in 2D or 3D, over `mask` or everywhere.
+
+    References:
+        Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, "Image quality assessment: from error visibility to
+        structural similarity", IEEE Trans. Image Process. 2004, doi:10.1109/TIP.2003.819861.
+
+    Example:
+        >>> truth = np.random.default_rng(0).random((16, 16))
+        >>> round(ssim(truth, truth), 6)
+        1.0
+    """
+    peak = float(truth.max()) if peak is None else peak
+    x, y = (torch.from_numpy(a.astype(np.float64)) for a in (truth, image))
+    mean_x, mean_y = smooth(x), smooth(y)
+    variance_x, variance_y = smooth(x * x) - mean_x**2, smooth(y * y) - mean_y**2
+    covariance = smooth(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    similarity = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
+        (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
+    )
+    return float(similarity.mean() if mask is None else similarity[torch.from_numpy(mask.astype(bool))].mean())
+
+
+def smooth(values: Tensor) -> Tensor:
+    """Gaussian window along every axis; the border voxel is repeated outwards."""
+    radius = int(TRUNCATE * GAUSSIAN_SIGMA + 0.5)
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=values.dtype) / GAUSSIAN_SIGMA) ** 2)
+    kernel = (kernel / kernel.sum())[None, None]
+    for axis in range(values.ndim):
+        lines = values.movedim(axis, -1)
+        padded = F.pad(lines.reshape(-1, 1, lines.shape[-1]), (radius, radius), mode="replicate")
+        values = F.conv1d(padded, kernel).reshape(lines.shape).movedim(-1, axis)
+    return values
