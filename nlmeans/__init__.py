@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from nlmeans.denoise import denoise
+from nlmeans.denoise import denoise, preview
 from nlmeans.estimate import estimate_sigma
 from nlmeans.methods import METHODS
 from nlmeans.nonlocal_means import nonlocal_means
@@ -11,4 +11,4 @@ from nlmeans.settings import Settings
 
 __version__ = version("nlmeans")
 
-__all__ = ["METHODS", "Cancelled", "Settings", "denoise", "estimate_sigma", "nonlocal_means"]
+__all__ = ["METHODS", "Cancelled", "Settings", "denoise", "estimate_sigma", "nonlocal_means", "preview"]

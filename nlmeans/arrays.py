@@ -54,11 +54,12 @@ def device_of(array: Array) -> torch.device:
     return array.device if isinstance(array, Tensor) else torch.device("cpu")
 
 
-def empty_like(array: Array, dtype: str | None = None) -> Array:
-    """An uninitialised array of the same kind, shape and device; `dtype` by name, None for the same."""
+def empty_like(array: Array, dtype: str | None = None, shape: tuple[int, ...] | None = None) -> Array:
+    """An uninitialised array of the same kind and device; dtype (by name) and shape too, if not given."""
+    shape = tuple(array.shape) if shape is None else shape
     if isinstance(array, Tensor):
-        return torch.empty(array.shape, dtype=getattr(torch, dtype) if dtype else array.dtype, device=array.device)
-    return np.empty(array.shape, dtype=dtype or array.dtype)
+        return torch.empty(shape, dtype=getattr(torch, dtype) if dtype else array.dtype, device=array.device)
+    return np.empty(shape, dtype=dtype or array.dtype)
 
 
 def write(array: Array, piece: Slices, values: Tensor) -> None:

@@ -287,9 +287,7 @@ def info() -> None:
         click.echo(f"device   {name}: {about}, {readable(available(device))} for a run by default")
     for backend in BACKENDS.values():
         click.echo(f"backend  {backend.name}: {backend.summary}")
-    click.echo(
-        "         auto takes cpu where it can; for float64, other devices and larger patches loop (full if small)"
-    )
+    click.echo("         auto takes cpu or gpu where it can, else loop (full for small images)")
     for key, method in METHODS.items():
         click.echo(f"method   {key}: {method.summary}")
 

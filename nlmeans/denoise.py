@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,15 +13,13 @@ from torch import Tensor
 
 from nlmeans import arrays, checks
 from nlmeans.checks import Radius
-from nlmeans.estimate import estimate_sigma
 from nlmeans.layout import Layout
-from nlmeans.memory import available, readable
-from nlmeans.methods import METHODS, Method, Options, pick
-from nlmeans.noise import without_rician_bias
+from nlmeans.methods import METHODS, pick
 from nlmeans.nonlocal_means import ArrayT
 from nlmeans.progress import Report, part, reporting
 from nlmeans.settings import Settings
-from nlmeans.tiles import Piece, Tile, tile_shape, tiles
+from nlmeans.task import Task
+from nlmeans.tiles import Piece
 
 log = logging.getLogger("nlmeans")
 
@@ -88,26 +85,93 @@ def denoise(
         >>> denoised.dtype, bool(denoised.std() < 0.3 * noisy.std())
         (dtype('int16'), True)
     """
-    sigma_map = sigma if isinstance(sigma, np.ndarray | Tensor) and sigma.ndim > 1 else None
-    if sigma_map is None and isinstance(sigma, np.ndarray | Tensor):
-        sigma = sigma.tolist()
-    settings = Settings(
-        sigma=None if sigma_map is not None else sigma,  # type: ignore[arg-type]  # narrowed and checked by Settings
+    settings, sigma_map = gather(
+        sigma,
         method=method,
         noise=noise,
         h=h,
         patch_radius=patch_radius,
         search_radius=search_radius,
-        spacing=spacing,  # type: ignore[arg-type]  # a sequence becomes a tuple in Settings
+        spacing=spacing,
         channels=channels,
         series=series,
         backend=backend,
-        device=None if device is None else str(device),
-        memory=memory,  # type: ignore[arg-type]  # text becomes a number in Settings
+        device=device,
+        memory=memory,
         dtype=dtype,
     )
     with reporting(progress, "denoising") as report:
         return run(volume, settings, mask=mask, sigma_map=sigma_map, progress=report)
+
+
+def preview(
+    volume: ArrayT,
+    index: int,
+    axis: int = 0,
+    sigma: float | Sequence[float] | arrays.Array | None = None,
+    *,
+    mask: arrays.Array | None = None,
+    progress: bool | Report | None = None,
+    **settings: Any,
+) -> ArrayT:
+    """Denoise one slice of a volume, as it will be in the whole result, from the slab that it depends on.
+
+    Args:
+        volume: (D, H, W), or with `channels` or `series`, as for `denoise`.
+        index: which slice; negative numbers count from the end.
+        axis: the spatial axis of `volume` that it is a slice across.
+        sigma: as for `denoise`. If None it is estimated from the whole volume, at every call: pass it where speed
+            matters.
+        mask: as for `denoise`, for the whole volume.
+        progress: as for `denoise`.
+        settings: the other arguments of `denoise`, by name.
+
+    Returns:
+        The slice, without `axis`: equal to ``denoise(volume, ...).take(index, axis)`` up to rounding.
+
+    Raises:
+        ValueError, TypeError, Cancelled: as for `denoise`, and if there is no such slice.
+
+    Example:
+        >>> import numpy as np
+        >>> noisy = np.random.default_rng(0).standard_normal((20, 24, 28))
+        >>> one = preview(noisy, 10, axis=1, sigma=1.0)
+        >>> one.shape, bool(np.allclose(one, denoise(noisy, sigma=1.0)[:, 10], atol=1e-5))
+        ((20, 28), True)
+    """
+    gathered, sigma_map = gather(sigma, **settings)
+    layout = Layout.of(arrays.checked(volume, "volume"), gathered.channels, gathered.series)
+    axis = checks.axis("axis", axis, volume.ndim)
+    if axis not in layout.spatial_axes or len(layout.spatial_axes) != 3:
+        raise ValueError(f"axis={axis} must be one of the three spatial axes of a volume: {layout.spatial_axes}")
+    length = volume.shape[axis]
+    if not -length <= index < length:
+        raise ValueError(f"index={index} is not among the {length} slices across axis {axis}")
+    region = list(layout.everywhere)
+    region[layout.spatial_axes.index(axis)] = slice(index % length, index % length + 1)
+    depth, height, width = region
+    with reporting(progress, "preview") as report:
+        result = run(volume, gathered, mask=mask, sigma_map=sigma_map, progress=report, region=(depth, height, width))
+    return cast(ArrayT, result.squeeze(axis))
+
+
+def gather(
+    sigma: float | Sequence[float] | arrays.Array | None, **arguments: Any
+) -> tuple[Settings, arrays.Array | None]:
+    """Arguments of `denoise` as settings, and the map of sigma if it is one."""
+    arguments = {
+        name: tuple(np.atleast_1d(v).tolist()) if name == "spacing" and v is not None else v
+        for name, v in arguments.items()
+    }
+    if arguments.get("device") is not None:
+        arguments["device"] = str(arguments["device"])
+    if isinstance(sigma, np.ndarray | Tensor):
+        if sigma.ndim > 1:
+            return Settings(**arguments), sigma
+        sigma = sigma.tolist()
+    if isinstance(sigma, Sequence):
+        sigma = tuple(sigma)
+    return Settings(sigma=sigma, **arguments), None
 
 
 def run(
@@ -117,22 +181,31 @@ def run(
     mask: arrays.Array | None = None,
     sigma_map: arrays.Array | None = None,
     progress: Report,
+    region: Piece | None = None,
 ) -> ArrayT:
-    """Denoise with `settings`: what every door comes to. `sigma_map` takes the place of ``settings.sigma``."""
+    """Denoise with `settings`: what every door comes to.
+
+    `sigma_map` takes the place of ``settings.sigma``. Only the `region` of (D, H, W) is computed and returned, by
+    default all.
+    """
     layout = Layout.of(arrays.checked(volume, "volume"), settings.channels, settings.series)
     if mask is not None:
         layout.spatial(arrays.checked(mask, "mask"), "mask")
     settings = resolve(settings, layout)
-    result = arrays.empty_like(volume, settings.dtype)
+    region = layout.everywhere if region is None else region
+    result = arrays.empty_like(volume, settings.dtype, layout.array_shape_of(region))
     for index in range(layout.volumes):
-        task = Task.of(volume, index, layout, settings, mask, sigma_map)
-        task.run(result, part(progress, index / layout.volumes, (index + 1) / layout.volumes))
+        task = Task.of(volume, index, layout, settings, mask, sigma_map, region)
+        task.run(result, region, part(progress, index / layout.volumes, (index + 1) / layout.volumes))
     progress(1.0)
     return cast(ArrayT, result)
 
 
 def resolve(settings: Settings, layout: Layout) -> Settings:
-    """Settings with the method picked and one radius per spatial axis."""
+    """Settings with the method picked and one radius per spatial axis.
+
+    No window reaches farther than the opposite border: reflected beyond it, a voxel would be its own neighbour.
+    """
     name = pick(settings.method)
     method, dimensions = METHODS[name], len(layout.spatial_axes)
     if settings.method == "auto":
@@ -141,158 +214,19 @@ def resolve(settings: Settings, layout: Layout) -> Settings:
     if settings.spacing is not None and len(settings.spacing) != dimensions:
         raise ValueError(f"spacing={settings.spacing} must have one number per spatial axis: {dimensions}")
 
-    def per_axis(name: str, radius: Radius) -> tuple[int, ...]:
+    def in_voxels(name: str, radius: Radius) -> tuple[int, ...]:
         if isinstance(radius, int) and settings.spacing is not None:
             radius = tuple(round(radius * min(settings.spacing) / size) for size in settings.spacing)
-        return checks.radii(name, radius, dimensions)[-dimensions:]
+        per_axis = checks.radii(name, radius, dimensions)[-dimensions:]
+        return tuple(min(r, n - 1) for r, n in zip(per_axis, layout.spatial_shape, strict=True))
 
     return dataclasses.replace(
         settings,
         method=name,
-        patch_radius=per_axis(
+        patch_radius=in_voxels(
             "patch_radius", method.patch_radius if settings.patch_radius is None else settings.patch_radius
         ),
-        search_radius=per_axis(
+        search_radius=in_voxels(
             "search_radius", method.search_radius if settings.search_radius is None else settings.search_radius
         ),
     )
-
-
-@dataclass(frozen=True)
-class Task:
-    """One volume to denoise, with all that must be known of it before it is cut into tiles."""
-
-    volume: arrays.Array
-    index: int
-    layout: Layout
-    settings: Settings
-    sigma: tuple[float, ...]
-    """One per channel; with a map of sigma, its largest value."""
-    shift: tuple[float, ...]
-    """The middle of each channel's range, which goes to zero, so that a constant channel comes back exactly."""
-    mask: arrays.Array | None
-    sigma_map: arrays.Array | None
-
-    @classmethod
-    def of(
-        cls,
-        volume: arrays.Array,
-        index: int,
-        layout: Layout,
-        settings: Settings,
-        mask: arrays.Array | None,
-        sigma_map: arrays.Array | None,
-    ) -> Task:
-        channels = layout.channel_pieces(index)
-        ranges = [arrays.value_range(volume[piece], "volume") for piece in channels]
-        if sigma_map is not None:
-            low, high = arrays.value_range(arrays.checked(sigma_map, "sigma"), "sigma")
-            layout.spatial(sigma_map, "sigma")
-            checks.not_negative("sigma", low)
-            sigma = (high,) * len(channels)
-        else:
-            sigma = noise_levels(volume, index, layout, settings, mask)
-        peaks = (max(-low, high) for low, high in ranges)
-        sigma = tuple(s if 0 < peak * NEGLIGIBLE < s else 0.0 for s, peak in zip(sigma, peaks, strict=True))
-        middles = tuple(low / 2 + high / 2 for low, high in ranges)
-        return cls(volume, index, layout, settings, sigma, middles, mask, sigma_map)
-
-    def run(self, result: arrays.Array, progress: Report) -> None:
-        method, shape = METHODS[self.settings.method], self.layout.shape
-        patch_radius, search_radius = (
-            checks.radii("radius", radius, len(self.layout.spatial_axes))
-            for radius in (self.settings.patch_radius, self.settings.search_radius)
-            if radius is not None
-        )
-        device = torch.device(self.settings.device or arrays.device_of(self.volume))
-        memory = available(device) if self.settings.memory is None else self.settings.memory
-        working = method.bytes_per_voxel(self.settings.backend, len(self.sigma), patch_radius, search_radius)
-        halo = method.halo(patch_radius, search_radius)
-        try:
-            size = tile_shape(shape, halo, memory / (working + CONVERSION_BYTES * len(self.sigma)))
-        except ValueError as error:
-            raise ValueError(
-                f"memory={readable(memory)} is too little: {error}; allow more or take a smaller search_radius"
-            ) from error
-        pieces = list(tiles(shape, size, halo))
-        log.info("%s on %s in %d tiles, sigma %s", self.settings.method, device, len(pieces), self.sigma)
-        for number, tile in enumerate(pieces):
-            options = Options(
-                h=method.h,
-                patch_radius=patch_radius,
-                search_radius=search_radius,
-                backend=self.settings.backend,
-                memory=memory,
-                progress=part(progress, number / len(pieces), (number + 1) / len(pieces)),
-            )
-            denoised = self.denoise_tile(tile, method, options, device)
-            arrays.write(result, self.layout.index(self.index, tile.inner), self.layout.from_engine(denoised))
-            progress((number + 1) / len(pieces))
-
-    def denoise_tile(self, tile: Tile, method: Method, options: Options, device: torch.device) -> Tensor:
-        """The inner voxels of a tile, denoised, in image units."""
-        noisy = self.read(self.volume, self.layout, tile.outer, device)
-        result = noisy[:, *tile.within].clone()
-        inside = torch.ones_like(result[0], dtype=torch.bool)
-        if self.mask is not None:
-            inside &= self.read(self.mask, self.layout.spatial(self.mask, "mask"), tile.inner, device)[0] != 0
-        relative: float | Tensor = 1.0
-        if self.sigma_map is not None:
-            relative = self.read(self.sigma_map, self.layout.spatial(self.sigma_map, "sigma"), tile.outer, device)[0]
-            relative = (relative / max(self.sigma[0], TINY)).float()
-            inside &= relative[tile.within] > 0
-            relative = relative.clamp_min(LEAST_RELATIVE_SIGMA)
-        present = [channel for channel, sigma in enumerate(self.sigma) if sigma > 0]
-        if not present or not bool(inside.any()):
-            return result
-
-        unit = noisy.new_tensor([self.sigma[c] for c in present])[:, None, None, None]
-        shift = noisy.new_tensor([self.shift[c] for c in present])[:, None, None, None]
-        if self.settings.h is not None:
-            options = dataclasses.replace(options, h=self.settings.h / (sum(self.sigma) / len(present)))
-        denoised = method.run(((noisy[present] - shift) / unit).float(), relative, options)[:, *tile.within]
-        denoised = denoised.to(noisy.dtype) * unit + shift
-        if self.settings.noise == "rician":
-            scale = unit if isinstance(relative, float) else unit * relative[tile.within]
-            denoised = without_rician_bias(denoised, scale)
-        result[present] = torch.where(inside, denoised, result[present])
-        return result
-
-    def read(self, array: arrays.Array, layout: Layout, piece: Piece, device: torch.device) -> Tensor:
-        dtype = torch.float64 if arrays.is_wide(array) else torch.float32
-        index = layout.index(self.index if array is self.volume else 0, piece)
-        return layout.to_engine(arrays.read(array, index, dtype, device))
-
-
-CONVERSION_BYTES = 24
-"""Per voxel and channel, for the tile as read, in units of sigma, and on its way back."""
-
-NEGLIGIBLE = 1e-12
-"""Sigma beside the largest value; where it is less there is no noise to speak of, and values / sigma leave float32."""
-
-LEAST_RELATIVE_SIGMA = 1e-4
-"""Beside the map's largest value; where it is less, the noise is far below float32's own rounding."""
-
-TINY = 1e-38
-
-
-def noise_levels(
-    volume: arrays.Array, index: int, layout: Layout, settings: Settings, mask: arrays.Array | None
-) -> tuple[float, ...]:
-    """Sigma of each channel of one volume, as given or estimated."""
-    channels = len(layout.channel_pieces(index))
-    if settings.sigma is None:
-        one = volume[layout.index(index, layout.everywhere)]
-        estimate = estimate_sigma(one, noise=settings.noise, mask=mask, channels=layout.channels, series=layout.series)
-        levels = tuple(np.ravel(estimate).tolist())
-        log.info("estimated sigma %s", levels)
-        return levels
-    if isinstance(settings.sigma, float):
-        return (settings.sigma,) * channels
-    expected = layout.volumes if layout.series is not None else channels
-    if len(settings.sigma) != expected or (layout.series is None and layout.channels is None):
-        raise ValueError(
-            f"sigma has {len(settings.sigma)} numbers; give one, or one per volume of series= or channel of channels= "
-            f"(here {expected}), or an array of the spatial shape {layout.spatial_shape}"
-        )
-    return (settings.sigma[index],) * channels if layout.series is not None else settings.sigma

@@ -17,7 +17,7 @@ from nlmeans.backends.request import Axes
 from nlmeans.layout import Layout
 from nlmeans.noise import NOISES, rician_moments
 from nlmeans.padding import reflect
-from nlmeans.tiles import Piece, box
+from nlmeans.tiles import Piece, piece
 
 FLATTEST = 0.04
 """Share of the object, the part with the least detail around it, that the noise is read from."""
@@ -122,9 +122,9 @@ def sample(shape: Axes) -> list[Piece]:
     count = max(1, SAMPLE // (SLAB * math.prod(shape) // shape[axis]))
     whole = [slice(0, n) for n in shape]
     if shape[axis] <= SLAB * count:
-        return [box(whole)]
+        return [piece(whole)]
     starts = np.linspace(0, shape[axis] - SLAB, count).astype(int)
-    return [box([*whole[:axis], slice(start, start + SLAB), *whole[axis + 1 :]]) for start in starts.tolist()]
+    return [piece([*whole[:axis], slice(start, start + SLAB), *whole[axis + 1 :]]) for start in starts.tolist()]
 
 
 def read_pieces(

@@ -62,9 +62,16 @@ class Layout:
             slices[axis] = part
         return tuple(slices)
 
-    def channel_pieces(self, volume: int) -> list[arrays.Slices]:
-        """Where each channel of one volume of the series lies in the array."""
-        everything = list(self.index(volume, self.everywhere))
+    def array_shape_of(self, piece: Piece) -> tuple[int, ...]:
+        """The shape of an array with the same axes that holds a piece of every volume."""
+        shape = list(self.array_shape)
+        for axis, part in zip(self.spatial_axes, piece[-len(self.spatial_axes) :], strict=True):
+            shape[axis] = part.stop - part.start
+        return tuple(shape)
+
+    def channel_pieces(self, volume: int, piece: Piece) -> list[arrays.Slices]:
+        """Where a piece of each channel of one volume of the series lies in the array."""
+        everything = list(self.index(volume, piece))
         if self.channels is None:
             return [tuple(everything)]
         before, after = everything[: self.channels], everything[self.channels + 1 :]

@@ -22,19 +22,18 @@ class Options:
     search_radius: Axes
     backend: str
     memory: int
-    progress: Report
 
 
 @dataclass(frozen=True)
 class Method:
     """A way to denoise (C, D, H, W) in units of sigma.
 
-    ``run`` takes the noisy tile, sigma (a number or a (D, H, W) map) and the options; a voxel of its result depends on
-    the tile no farther away than ``halo``.
+    ``run`` takes the noisy tile, sigma (a number or a (D, H, W) map), the options and where to report progress; a voxel
+    of its result depends on the tile no farther away than ``halo``.
     """
 
     summary: str
-    run: Callable[[Tensor, float | Tensor, Options], Tensor]
+    run: Callable[[Tensor, float | Tensor, Options, Report], Tensor]
     h: float
     patch_radius: int
     search_radius: int
@@ -49,7 +48,7 @@ def both_radii(patch_radius: Axes, search_radius: Axes) -> Axes:
     return d, h, w
 
 
-def classic(noisy: Tensor, sigma: float | Tensor, options: Options) -> Tensor:
+def classic(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Patch non-local means (Buades, Coll and Morel 2005) with the distance due to noise taken off.
 
     A voxel counts as much as its best neighbour, but at least a tenth, so that what is unlike all else is kept.
@@ -64,7 +63,7 @@ def classic(noisy: Tensor, sigma: float | Tensor, options: Options) -> Tensor:
         channels=0,
         backend=options.backend,
         memory=options.memory,
-        progress=options.progress,
+        progress=progress,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from nlmeans.backends.request import Axes
@@ -20,9 +20,38 @@ class Tile(NamedTuple):
     outer: Piece
     within: Piece
 
+    @property
+    def shape(self) -> Axes:
+        """Voxels to compute along each axis."""
+        return lengths(self.inner)
 
-def tile_shape(shape: Axes, halo: Axes, limit: float) -> Axes:
+    @classmethod
+    def around(cls, inner: Piece, shape: Axes, halo: Axes) -> Tile:
+        """The tile that computes `inner`; its halo ends at the border of the volume."""
+        outer, within = [], []
+        for box, size, margin in zip(inner, shape, halo, strict=True):
+            first, last = max(box.start - margin, 0), min(box.stop + margin, size)
+            outer.append(slice(first, last))
+            within.append(slice(box.start - first, box.stop - first))
+        return cls(inner, piece(outer), piece(within))
+
+    def halves(self, shape: Axes, halo: Axes) -> list[Tile]:
+        """Two tiles that compute the same together, cut across the longest axis; none if it is a single voxel."""
+        longest = max(range(3), key=lambda axis: self.shape[axis])
+        box = self.inner[longest]
+        middle = (box.start + box.stop) // 2
+        if middle == box.start:
+            return []
+        cuts = (slice(box.start, middle), slice(middle, box.stop))
+        return [
+            Tile.around(piece([*self.inner[:longest], cut, *self.inner[longest + 1 :]]), shape, halo) for cut in cuts
+        ]
+
+
+def tile_shape(shape: Axes, halo: Axes, limit: float, region: Piece | None = None) -> Axes:
     """The size of tiles that have at most `limit` voxels with their halo, and read as little twice as they can.
+
+    They tile the `region` of a volume of this shape, by default all of it.
 
     Raises ``ValueError`` if not even one voxel with its halo fits.
 
@@ -34,31 +63,39 @@ def tile_shape(shape: Axes, halo: Axes, limit: float) -> Axes:
         return math.prod(min(n, t + 2 * m) for n, t, m in zip(shape, tile, halo, strict=True))
 
     counts = [1, 1, 1]
-    tile = shape
+    wanted = tile = shape if region is None else lengths(region)
     while outer(tile) > limit:
         longest = max(range(3), key=lambda axis: (tile[axis] > 1, tile[axis] / (2 * halo[axis] + 1), -axis))
         if tile[longest] == 1:
             surroundings = "×".join(str(2 * m + 1) for m in halo)
             raise ValueError(f"one voxel with its surroundings of {surroundings} voxels does not fit")
         counts[longest] += 1
-        d, h, w = (math.ceil(n / count) for n, count in zip(shape, counts, strict=True))
+        d, h, w = (math.ceil(n / count) for n, count in zip(wanted, counts, strict=True))
         tile = d, h, w
     return tile
 
 
-def tiles(shape: Axes, tile: Axes, halo: Axes) -> Iterator[Tile]:
-    """Cover `shape` with tiles; halos end at the border of the volume."""
-    for corner in itertools.product(*(range(0, n, t) for n, t in zip(shape, tile, strict=True))):
-        inner, outer, within = [], [], []
-        for start, length, size, margin in zip(corner, tile, shape, halo, strict=True):
-            stop = min(start + length, size)
-            first, last = max(start - margin, 0), min(stop + margin, size)
-            inner.append(slice(start, stop))
-            outer.append(slice(first, last))
-            within.append(slice(start - first, stop - first))
-        yield Tile(box(inner), box(outer), box(within))
+def tiles(shape: Axes, tile: Axes, halo: Axes, region: Piece | None = None) -> Iterator[Tile]:
+    """Cover a volume of this shape, or a region of it, with tiles."""
+    starts = [slice(0, n) for n in shape] if region is None else region
+    cuts = [
+        [slice(start, min(start + step, box.stop)) for start in range(box.start, box.stop, step)]
+        for box, step in zip(starts, tile, strict=True)
+    ]
+    for inner in itertools.product(*cuts):
+        yield Tile.around(piece(inner), shape, halo)
 
 
-def box(slices: list[slice]) -> Piece:
+def lengths(box: Piece) -> Axes:
+    d, h, w = (side.stop - side.start for side in box)
+    return d, h, w
+
+
+def shifted(box: Piece, origin: Piece) -> Piece:
+    """`box` as counted from the first voxel of `origin`."""
+    return piece([slice(b.start - o.start, b.stop - o.start) for b, o in zip(box, origin, strict=True)])
+
+
+def piece(slices: Sequence[slice]) -> Piece:
     d, h, w = slices
     return d, h, w

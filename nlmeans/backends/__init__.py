@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from nlmeans.backends.cpu import CPU
 from nlmeans.backends.full import FULL
+from nlmeans.backends.gpu import GPU
 from nlmeans.backends.loop import LOOP
 from nlmeans.backends.request import Axes, Backend, Request, window_voxels
 from nlmeans.backends.windowed import WINDOWED
 
-BACKENDS: dict[str, Backend] = {b.name: b for b in (CPU, LOOP, FULL, WINDOWED)}
+BACKENDS: dict[str, Backend] = {b.name: b for b in (CPU, GPU, LOOP, FULL, WINDOWED)}
 
 SMALL = 2**18
 """Voxel pairs up to which the few large operations of `full` beat the many small ones of `loop`."""
@@ -22,11 +23,12 @@ def choose(request: Request, name: str = "auto") -> Backend:
     if name != "auto":
         reason = BACKENDS[name].refusal(request)
         if reason:
-            able = [b.name for b in (CPU, LOOP, FULL) if b.name != name and not b.refusal(request)]
+            able = [b.name for b in (CPU, GPU, LOOP, FULL) if b.name != name and not b.refusal(request)]
             raise ValueError(f"backend={name!r} cannot do this: {reason}; backend={able[0]!r} can")
         return BACKENDS[name]
-    if not CPU.refusal(request):
-        return CPU
+    fused = GPU if request.image.is_cuda else CPU
+    if not fused.refusal(request):
+        return fused
     pairs = request.image[0].numel() * window_voxels(request.search_radius)
     return FULL if pairs <= SMALL and not FULL.refusal(request) else LOOP
 

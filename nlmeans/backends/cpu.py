@@ -80,8 +80,8 @@ def plan_runs(request: Request) -> npt.NDArray[np.int64]:
         for y in range(-search_y, search_y + 1):
             spans = [(-search_x, search_x + 1)] if z or y else [(-search_x, 0), (1, search_x + 1)]
             for first, end in spans:
-                parts = ceil_div(end - first, longest)
-                cuts = [first + (end - first) * part // parts for part in range(parts + 1)]
+                parts = ceil_div(end - first, longest)  # none where the window is one voxel wide
+                cuts = [first + (end - first) * part // max(parts, 1) for part in range(parts + 1)]
                 runs += [(z, y, start, stop - start) for start, stop in itertools.pairwise(cuts)]
     return np.array(runs, np.int64).reshape(-1, 4)
 

@@ -58,7 +58,7 @@ def test_channels_are_found_where_they_lie(
     array = torch.arange(torch.Size(shape).numel()).reshape(shape)
     layout = Layout.of(array, channels, series)
     values = layout.to_engine(array[layout.index(volumes - 1, layout.everywhere)])
-    pieces = layout.channel_pieces(volumes - 1)
+    pieces = layout.channel_pieces(volumes - 1, layout.everywhere)
     assert len(pieces) == engine[0]
     for channel, piece in zip(values, pieces, strict=True):
         assert torch.equal(array[piece].flatten().sort().values, channel.flatten().sort().values)

@@ -12,14 +12,27 @@ import torch
 from torch import Tensor
 
 from nlmeans import Cancelled, nonlocal_means
-from nlmeans.backends import BACKENDS
 from tests.nlmeans import reference
 from tests.nlmeans.volumes import gain, gaussian, piecewise
 
-EXACT = tuple(name for name in BACKENDS if name != "windowed")
+BACKENDS = ("cpu", "full", "loop", "windowed")
+"""Those that run on any computer."""
+
+EXACT = ("cpu", "full", "loop")
 """Backends that compute the operator itself; `windowed` approximates it."""
 
-TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
+DOUBLE = ("full", "loop", "windowed")
+"""Backends that compute in float64 too."""
+
+TOLERANCE: dict[Any, float] = {np.float32: 1e-5, np.float64: 1e-12}
+
+
+def finest(backend: str) -> Any:
+    """The type with the most digits that a backend computes in."""
+    return np.float64 if backend in DOUBLE else np.float32
+
+
+PRECISIONS = [(backend, dtype) for backend in EXACT for dtype in TOLERANCE if dtype == np.float32 or backend in DOUBLE]
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,7 @@ ANY_CENTER = {
     "axes shorter than the window": Case(shape=(2, 3, 2), arguments={"search_radius": (3, 2, 4)}),
     "single voxel": Case(shape=(1, 1, 1)),
     "window of one voxel": Case(arguments={"search_radius": (0, 0, 0)}),
+    "window of one column": Case(arguments={"search_radius": (1, 2, 0)}),
     "channels": Case(channels=3),
     "guide": Case(features=1),
     "scaled guide features": Case(channels=2, features=3, arguments={"guide_scale": (0.5, 2.0, 0.1)}),
@@ -85,9 +99,8 @@ def largest_error(case: Case, dtype: Any, rng: np.random.Generator, backend: str
     return float(np.abs(result - expected).max() / np.abs(expected).max())
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("case", [*ANY_CENTER, *SUBTRACTING])
-@pytest.mark.parametrize("backend", EXACT)
+@pytest.mark.parametrize(("backend", "dtype"), PRECISIONS)
 def test_agrees_with_the_reference(backend: str, case: str, dtype: Any, rng: np.random.Generator) -> None:
     error = largest_error((ANY_CENTER | SUBTRACTING)[case], dtype, rng, backend)
     assert error < TOLERANCE[dtype]
@@ -100,7 +113,16 @@ def test_center_rules_agree_with_the_reference(
     backend: str, h: float, center: str | float, rng: np.random.Generator
 ) -> None:
     case = Case(shape=(2, 5, 4), arguments={"h": h, "sigma": 0.01})
-    assert largest_error(case, np.float64, rng, backend, center=center) < TOLERANCE[np.float64]
+    dtype = finest(backend)
+    assert largest_error(case, dtype, rng, backend, center=center) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("center", CENTERS)
+@pytest.mark.parametrize("backend", EXACT)
+def test_a_window_of_one_voxel_changes_nothing(backend: str, center: str | float, rng: np.random.Generator) -> None:
+    image = rng.random((3, 4, 5), dtype=np.float32)
+    result = nonlocal_means(image, 0.5, search_radius=0, center=center, backend=backend)
+    np.testing.assert_allclose(result, image, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -123,7 +145,7 @@ def test_windowed_is_the_softmax_of_one_window_where_it_covers_the_image() -> No
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_float_images_and_maps_of_other_types_are_taken(backend: str, rng: np.random.Generator) -> None:
-    image, h = rng.random((6, 7)), rng.integers(1, 3, (6, 7))
+    image, h = rng.random((6, 7), dtype=np.float32), rng.integers(1, 3, (6, 7))
     assert np.array_equal(
         nonlocal_means(image, h, backend=backend),
         nonlocal_means(image, torch.from_numpy(h), backend=backend),
@@ -167,7 +189,7 @@ def random(*shape: int, low: float = 0.0, seed: int = 0) -> Tensor:
 SHAPE = (2, 3, 4)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", DOUBLE)
 @pytest.mark.parametrize("parameters", [(), SHAPE], ids=["numbers", "maps"])
 def test_derivatives_by_image_guide_h_and_sigma(backend: str, parameters: tuple[int, ...]) -> None:
     inputs = {
@@ -183,7 +205,7 @@ def test_derivatives_by_image_guide_h_and_sigma(backend: str, parameters: tuple[
 
 @pytest.mark.parametrize("center", ["max", "zero", 0.3])
 @pytest.mark.parametrize("patch_radius", [0, 1])
-@pytest.mark.parametrize("backend", EXACT)
+@pytest.mark.parametrize("backend", ["full", "loop"])
 def test_derivatives_by_a_self_guided_image(backend: str, patch_radius: int, center: str | float) -> None:
     inputs = {"image": random(*SHAPE), "h": random(low=0.2)}
     assert gradients_agree(
@@ -250,10 +272,10 @@ def test_an_offset_of_the_intensities_changes_nothing(backend: str, rng: np.rand
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("scale", "offset"), [(3.0, -7.0), (-0.5, 2.0)])
 def test_offset_and_scale_carry_over(backend: str, scale: float, offset: float, rng: np.random.Generator) -> None:
-    image, sigma = rng.random((4, 6, 7)), 0.0 if backend == "windowed" else 0.1
+    image, sigma = rng.random((4, 6, 7)).astype(finest(backend)), 0.0 if backend == "windowed" else 0.1
     plain = nonlocal_means(image, 0.3, sigma=sigma, backend=backend)
     mapped = nonlocal_means(scale * image + offset, 0.3 * abs(scale), sigma=sigma * abs(scale), backend=backend)
-    np.testing.assert_allclose(mapped, scale * plain + offset, rtol=1e-12)
+    np.testing.assert_allclose(mapped, scale * plain + offset, rtol=TOLERANCE[finest(backend)])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -271,8 +293,7 @@ def test_extreme_intensities_behave_like_ordinary_ones(backend: str, unit: float
     np.testing.assert_allclose(extreme / unit, nonlocal_means(image, 0.3, backend=backend), rtol=1e-5)
 
 
-@pytest.mark.parametrize("backend", EXACT)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("backend", "dtype"), PRECISIONS)
 def test_a_vanishing_h_averages_equal_voxels_only(backend: str, dtype: Any) -> None:
     image = np.repeat([0.0, 1.0], 4).astype(dtype) * np.ones((6, 1), dtype=dtype)
     np.testing.assert_allclose(nonlocal_means(image, 1e-35, backend=backend, patch_radius=0), image, atol=1e-6)
@@ -281,18 +302,18 @@ def test_a_vanishing_h_averages_equal_voxels_only(backend: str, dtype: Any) -> N
 @pytest.mark.parametrize("center", ["one", "max", 0.1])
 @pytest.mark.parametrize("backend", EXACT)
 def test_a_voxel_unlike_all_others_keeps_its_value(backend: str, center: str | float) -> None:
-    image = np.zeros((7, 7))
+    image = np.zeros((7, 7), dtype=finest(backend))
     image[3, 3] = 1000.0
     result = nonlocal_means(image, 1.0, patch_radius=0, center=center, backend=backend)
-    assert result[3, 3] == pytest.approx(1000, rel=1e-8)
+    assert result[3, 3] == pytest.approx(1000, rel=1e-7)
 
 
 @pytest.mark.parametrize("backend", EXACT)
 def test_without_its_own_weight_a_voxel_unlike_all_others_becomes_their_mean(backend: str) -> None:
-    image = np.zeros((7, 7))
+    image = np.zeros((7, 7), dtype=finest(backend))
     image[3, 3] = 1000.0
     result = nonlocal_means(image, 1.0, patch_radius=0, center="zero", backend=backend)
-    assert result[3, 3] == pytest.approx(0, abs=1e-9)
+    assert result[3, 3] == pytest.approx(0, abs=1e-3)  # float32 beside 1000
 
 
 @pytest.mark.parametrize(("center", "least"), [("one", 5.0), ("max", 7.5)])
@@ -329,13 +350,13 @@ def test_smooth_blending_leaves_no_steps_at_the_borders_of_windows() -> None:
 @pytest.mark.parametrize(
     "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int16, torch.uint8]
 )
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", DOUBLE)
 def test_tensors_keep_their_type(backend: str, dtype: torch.dtype) -> None:
     image = torch.arange(30).reshape(5, 6).to(dtype)
     result = nonlocal_means(image, 10.0, backend=backend)
     assert result.dtype == dtype
     assert result.shape == image.shape
-    exact = nonlocal_means(image.double(), 10.0, backend=backend)
+    exact = nonlocal_means(image.double(), 10.0, backend="windowed" if backend == "windowed" else "loop")
     resolution = torch.finfo(dtype).eps if dtype.is_floating_point else 0
     torch.testing.assert_close(result.double(), exact, rtol=max(resolution, 1e-6), atol=0.5 if not resolution else 1e-5)
 
@@ -445,7 +466,7 @@ INVALID: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"channels": 2}, ValueError, "channels=2 is not an axis of an array with 2 axes"),
     ({"channels": 0}, ValueError, "image has 1 spatial axes"),
     ({"channels": 0.0}, TypeError, "channels=0.0 must be the number of an axis"),
-    ({"backend": "cuda"}, ValueError, "backend='cuda' is not known; choose one of 'auto', 'full'"),
+    ({"backend": "cuda"}, ValueError, "backend='cuda' is not known; choose one of 'auto', '"),
     ({"blend": "soft"}, ValueError, "blend='soft' is not known; choose one of 'smooth', 'plain'"),
     ({"memory": -1}, ValueError, "memory=-1 must be greater than 0"),
     ({"memory": "2GB"}, TypeError, "memory='2GB' must be a number"),

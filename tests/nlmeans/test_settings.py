@@ -75,7 +75,7 @@ def test_values_become_plain(given: dict[str, Any], kept: dict[str, Any]) -> Non
     [
         ({"method": "magic"}, ValueError, "method='magic' is not known; choose one of 'auto'"),
         ({"noise": None}, ValueError, "noise=None is not known"),
-        ({"backend": "gpu"}, ValueError, "backend='gpu' is not known"),
+        ({"backend": "cuda"}, ValueError, "backend='cuda' is not known"),
         ({"sigma": -1}, ValueError, "sigma=-1 must not be negative"),
         ({"sigma": (1.0, -2.0)}, ValueError, "sigma=-2.0 must not be negative"),
         ({"sigma": "20"}, TypeError, "sigma='20' must be a number"),

@@ -13,20 +13,32 @@ from nlmeans.backends.request import Axes, Request, window_voxels
 GIB = 2**30
 
 
-def request(shape: Axes, search: int, memory: int = GIB, center: str = "one", sigma: float = 0.0) -> Request:
+def request(
+    shape: Axes,
+    search: int,
+    memory: int = GIB,
+    center: str = "one",
+    sigma: float = 0.0,
+    dtype: torch.dtype = torch.float64,
+) -> Request:
     """A request of any size that takes no memory itself."""
     d, h, w = (n + 2 * search for n in shape)
-    volume = torch.zeros(1, 1, 1, 1).expand(1, d, h, w)
+    volume = torch.zeros(1, 1, 1, 1, dtype=dtype).expand(1, d, h, w)
     return Request(
         image=volume,
         guide=volume,
-        falloff=torch.tensor(1.0),
-        offset=torch.tensor(2 * sigma**2),
+        falloff=torch.tensor(1.0, dtype=dtype),
+        offset=torch.tensor(2 * sigma**2, dtype=dtype),
         patch_radius=(0, 0, 0),
         search_radius=(search, search, search),
         center=center,
         memory=memory,
     )
+
+
+def test_auto_takes_the_fused_kernel_wherever_it_can() -> None:
+    assert choose(request((8, 8, 8), 1, dtype=torch.float32)).name == "cpu"
+    assert choose(request((64, 64, 64), 3, dtype=torch.float32)).name == "cpu"
 
 
 def test_auto_takes_full_for_few_pairs_and_loop_for_many() -> None:
@@ -49,14 +61,19 @@ def test_full_refuses_before_it_allocates() -> None:
         choose(huge, "full")
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", ["cpu", "full", "loop", "windowed"])
 def test_a_backend_that_can_is_chosen_by_name(name: str) -> None:
-    assert choose(request((8, 8, 8), 1), name).name == name
+    assert choose(request((8, 8, 8), 1, dtype=torch.float32), name).name == name
+
+
+def test_the_fused_kernel_does_not_claim_float64() -> None:
+    with pytest.raises(ValueError, match=r"backend='cpu' cannot do this: it computes in float32.*; backend='loop' can"):
+        choose(request((8, 8, 8), 1, dtype=torch.float64), "cpu")
 
 
 @pytest.mark.parametrize("impossible", [{"sigma": 1.0}, {"center": "max"}, {"center": "zero"}])
 def test_windowed_claims_neither_sigma_nor_center_rules(impossible: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"backend='windowed' cannot do this: .*; backend='loop' can"):
+    with pytest.raises(ValueError, match=r"backend='windowed' cannot do this: .*; backend='\w+' can"):
         choose(request((8, 8, 8), 1, **impossible), "windowed")  # type: ignore[arg-type]
 
 
@@ -89,7 +106,8 @@ def test_neighbours_are_views_of_the_padded_image() -> None:
     assert views[0, 0, 2, 1, 4, 3, 1] == padded[0, 4, 2 + 3, 1 + 1]
 
 
-def test_the_memory_of_a_request_follows_its_precision() -> None:
-    single = request((8, 8, 8), 1, memory=100_000)
-    assert 8**3 * FULL.bytes_per_voxel(1, 1, (0, 0, 0), (1, 1, 1)) > 100_000
-    assert "0.00 GiB" in FULL.refusal(single)
+def test_float64_needs_twice_the_memory() -> None:
+    needed = int(8**3 * FULL.bytes_per_voxel(1, 1, (0, 0, 0), (1, 1, 1)))
+    assert not FULL.refusal(request((8, 8, 8), 1, memory=needed, dtype=torch.float32))
+    assert FULL.refusal(request((8, 8, 8), 1, memory=2 * needed - 1, dtype=torch.float64))
+    assert not FULL.refusal(request((8, 8, 8), 1, memory=2 * needed, dtype=torch.float64))

@@ -1,0 +1,204 @@
+"""One volume on its way through the engine: to units of sigma, in tiles through a method, and back."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nlmeans import arrays, checks
+from nlmeans.backends.request import Axes
+from nlmeans.estimate import estimate_sigma
+from nlmeans.layout import Layout
+from nlmeans.memory import available, readable
+from nlmeans.methods import METHODS, Method, Options
+from nlmeans.noise import without_rician_bias
+from nlmeans.progress import Report, part
+from nlmeans.settings import Settings
+from nlmeans.tiles import Piece, Tile, shifted, tile_shape, tiles
+
+log = logging.getLogger("nlmeans")
+
+
+class Work(NamedTuple):
+    """How a volume is to be denoised."""
+
+    method: Method
+    options: Options
+    device: torch.device
+    halo: Axes
+    tiles: list[Tile]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One volume to denoise, with all that must be known of it before it is cut into tiles."""
+
+    volume: arrays.Array
+    index: int
+    layout: Layout
+    settings: Settings
+    sigma: tuple[float, ...]
+    """One per channel; with a map of sigma, its largest value."""
+    shift: tuple[float, ...]
+    """The middle of each channel's range, which goes to zero, so that a constant channel comes back exactly."""
+    mask: arrays.Array | None
+    sigma_map: arrays.Array | None
+
+    @classmethod
+    def of(
+        cls,
+        volume: arrays.Array,
+        index: int,
+        layout: Layout,
+        settings: Settings,
+        mask: arrays.Array | None,
+        sigma_map: arrays.Array | None,
+        region: Piece,
+    ) -> Task:
+        halo = METHODS[settings.method].halo(*radii(settings))
+        channels = layout.channel_pieces(index, Tile.around(region, layout.shape, halo).outer)
+        ranges = [arrays.value_range(volume[piece], "volume") for piece in channels]
+        if sigma_map is not None:
+            low, high = arrays.value_range(arrays.checked(sigma_map, "sigma"), "sigma")
+            layout.spatial(sigma_map, "sigma")
+            checks.not_negative("sigma", low)
+            sigma = (high,) * len(channels)
+        else:
+            sigma = noise_levels(volume, index, layout, settings, mask)
+        peaks = (max(-low, high) for low, high in ranges)
+        sigma = tuple(s if 0 < peak * NEGLIGIBLE < s else 0.0 for s, peak in zip(sigma, peaks, strict=True))
+        middles = tuple(low / 2 + high / 2 for low, high in ranges)
+        return cls(volume, index, layout, settings, sigma, middles, mask, sigma_map)
+
+    def run(self, result: arrays.Array, region: Piece, progress: Report) -> None:
+        """Denoise a region of the volume into `result`, which has the region's shape."""
+        work = self.plan(region)
+        log.info("%s on %s, sigma %s, in %d tiles", self.settings.method, work.device, self.sigma, len(work.tiles))
+        for number, tile in enumerate(work.tiles):
+            report = part(progress, number / len(work.tiles), (number + 1) / len(work.tiles))
+            self.run_tile(tile, work, result, region, report)
+            report(1.0)
+
+    def plan(self, region: Piece) -> Work:
+        method = METHODS[self.settings.method]
+        patch_radius, search_radius = radii(self.settings)
+        device = torch.device(self.settings.device or arrays.device_of(self.volume))
+        memory = available(device) if self.settings.memory is None else self.settings.memory
+        working = method.bytes_per_voxel(self.settings.backend, len(self.sigma), patch_radius, search_radius)
+        halo = method.halo(patch_radius, search_radius)
+        try:
+            size = tile_shape(self.layout.shape, halo, memory / (working + CONVERSION_BYTES * len(self.sigma)), region)
+        except ValueError as error:
+            raise ValueError(
+                f"memory={readable(memory)} is too little: {error}; allow more or take a smaller search_radius"
+            ) from error
+        h = method.h
+        if self.settings.h is not None:
+            h = self.settings.h * max(sum(s > 0 for s in self.sigma), 1) / max(sum(self.sigma), TINY)
+        options = Options(h, patch_radius, search_radius, self.settings.backend, memory)
+        return Work(method, options, device, halo, list(tiles(self.layout.shape, size, halo, region)))
+
+    def run_tile(self, tile: Tile, work: Work, result: arrays.Array, region: Piece, progress: Report) -> None:
+        """Denoise a tile; where a GPU has too little memory for it, in halves."""
+        try:
+            denoised = self.denoise_tile(tile, work, progress)
+        except torch.OutOfMemoryError as error:
+            halves = tile.halves(self.layout.shape, work.halo)
+            if not halves:
+                raise MemoryError(
+                    f"{work.device} has too little free memory for even one voxel and its surroundings: "
+                    "free some, take a smaller search_radius, or device='cpu'"
+                ) from error
+        else:
+            place = shifted(tile.inner, region)
+            arrays.write(result, self.layout.index(self.index, place), self.layout.from_engine(denoised))
+            return
+        torch.cuda.empty_cache()
+        log.warning("%s: out of memory with a tile of %s voxels, going on in halves", work.device, tile.shape)
+        for number, half in enumerate(halves):
+            self.run_tile(half, work, result, region, part(progress, number / 2, (number + 1) / 2))
+
+    def denoise_tile(self, tile: Tile, work: Work, progress: Report) -> Tensor:
+        """The inner voxels of a tile, denoised, in image units."""
+        noisy = self.read(self.volume, self.layout, tile.outer, work.device)
+        result = noisy[:, *tile.within].clone()
+        inside = torch.ones_like(result[0], dtype=torch.bool)
+        if self.mask is not None:
+            inside &= self.read(self.mask, self.layout.spatial(self.mask, "mask"), tile.inner, work.device)[0] != 0
+        relative: float | Tensor = 1.0
+        if self.sigma_map is not None:
+            relative = self.read(self.sigma_map, self.layout.spatial(self.sigma_map, "sigma"), tile.outer, work.device)[
+                0
+            ]
+            relative = (relative / max(self.sigma[0], TINY)).float()
+            inside &= relative[tile.within] > 0
+            relative = relative.clamp_min(LEAST_RELATIVE_SIGMA)
+        present = [channel for channel, sigma in enumerate(self.sigma) if sigma > 0]
+        if not present or not bool(inside.any()):
+            return result
+
+        unit = noisy.new_tensor([self.sigma[c] for c in present])[:, None, None, None]
+        shift = noisy.new_tensor([self.shift[c] for c in present])[:, None, None, None]
+        denoised = work.method.run(((noisy[present] - shift) / unit).float(), relative, work.options, progress)
+        denoised = denoised[:, *tile.within]
+        denoised = denoised.to(noisy.dtype) * unit + shift
+        if self.settings.noise == "rician":
+            scale = unit if isinstance(relative, float) else unit * relative[tile.within]
+            denoised = without_rician_bias(denoised, scale)
+        result[present] = torch.where(inside, denoised, result[present])
+        return result
+
+    def read(self, array: arrays.Array, layout: Layout, piece: Piece, device: torch.device) -> Tensor:
+        dtype = torch.float64 if arrays.is_wide(array) else torch.float32
+        index = layout.index(self.index if array is self.volume else 0, piece)
+        return layout.to_engine(arrays.read(array, index, dtype, device))
+
+
+CONVERSION_BYTES = 24
+"""Per voxel and channel, for the tile as read, in units of sigma, and on its way back."""
+
+NEGLIGIBLE = 1e-12
+"""Sigma beside the largest value; where it is less there is no noise to speak of, and values / sigma leave float32."""
+
+LEAST_RELATIVE_SIGMA = 1e-4
+"""Beside the map's largest value; where it is less, the noise is far below float32's own rounding."""
+
+TINY = 1e-38
+
+
+def radii(settings: Settings) -> tuple[Axes, Axes]:
+    """Patch and search radius of resolved settings, along depth, height and width."""
+    patch_radius, search_radius = settings.patch_radius, settings.search_radius
+    if not isinstance(patch_radius, tuple) or not isinstance(search_radius, tuple):
+        raise TypeError(f"radii must be resolved to one per axis, not {patch_radius} and {search_radius}")
+    dimensions = len(patch_radius)
+    return checks.radii("patch_radius", patch_radius, dimensions), checks.radii(
+        "search_radius", search_radius, dimensions
+    )
+
+
+def noise_levels(
+    volume: arrays.Array, index: int, layout: Layout, settings: Settings, mask: arrays.Array | None
+) -> tuple[float, ...]:
+    """Sigma of each channel of one volume, as given or estimated."""
+    channels = len(layout.channel_pieces(index, layout.everywhere))
+    if settings.sigma is None:
+        one = volume[layout.index(index, layout.everywhere)]
+        estimate = estimate_sigma(one, noise=settings.noise, mask=mask, channels=layout.channels, series=layout.series)
+        levels = tuple(np.ravel(estimate).tolist())
+        log.info("estimated sigma %s", levels)
+        return levels
+    if isinstance(settings.sigma, float):
+        return (settings.sigma,) * channels
+    expected = layout.volumes if layout.series is not None else channels
+    if len(settings.sigma) != expected or (layout.series is None and layout.channels is None):
+        raise ValueError(
+            f"sigma has {len(settings.sigma)} numbers; give one, or one per volume of series= or channel of channels= "
+            f"(here {expected}), or an array of the spatial shape {layout.spatial_shape}"
+        )
+    return (settings.sigma[index],) * channels if layout.series is not None else settings.sigma
