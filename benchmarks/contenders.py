@@ -170,7 +170,7 @@ CONTENDERS = {
     "nlmeans gpu": Contender(ours("gpu"), device="cuda", note="array already on the card"),
     "nlmeans loop": Contender(ours("loop"), note="plain torch"),
     "nlmeans full": Contender(ours("full"), takes=lambda case: 36 * case.pairs < FULL_BYTES, note="plain torch"),
-    "scikit-image fast": Contender(scikit_image(True), "skimage", note="one thread, whatever it is told"),
+    "scikit-image fast": Contender(scikit_image(True), "skimage", note="one thread; patches 2r wide, not 2r + 1"),
     "scikit-image slow": Contender(
         scikit_image(False), "skimage", takes=lambda case: case.steps < 1e10, note="one thread; Gaussian patches"
     ),

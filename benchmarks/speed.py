@@ -56,8 +56,8 @@ class Plan:
         default_factory=lambda: [*cubes([64], [0, 1, 2], [10]), *cubes([64, 96, 128, 256], [0, 1, 2], [3, 5, 8])]
     )
     threads: list[Case] = field(default_factory=lambda: cubes([96], [0, 1, 2], [5]))
-    memory: Case = Case((128, 128, 128), 1, 3)
-    biggest: Case = Case((256, 256, 256), 0, 8)
+    memory: Case = field(default_factory=lambda: Case((128, 128, 128), 1, 3))
+    biggest: Case = field(default_factory=lambda: Case((256, 256, 256), 0, 8))
 
 
 QUICK = Plan(
@@ -139,7 +139,8 @@ def race(topic: str, entrants: list[tuple[str, int]], case: Case, budget: float)
                 seconds.append(elapsed)
 
     measured = []
-    inside = (slice((case.patch_radius or 0) + (case.search_radius or 0), -1),) * len(case.shape)
+    margin = (case.patch_radius or 0) + (case.search_radius or 0)  # borders are everyone's own affair
+    inside = tuple(slice(margin, n - margin) for n in case.shape)
     for (name, threads), seconds in runs.items():
         measurement = describe(topic, name, threads, case, seconds if seconds[0] > LONG else seconds[1:])
         if case.pairs > math.prod(case.shape):
@@ -264,12 +265,15 @@ def measure(plan: Plan, threads: int) -> dict[str, Any]:
     }
     found: list[Measurement] = []
     for topic, (cases, names) in topics.items():
-        single = [("nlmeans cpu", 1)] if topic in ("peers", "pictures") and threads > 1 else []
+        counts = {name: [threads] for name in names}
+        if topic in ("peers", "pictures"):
+            counts["nlmeans cpu"] = sorted({1, threads}, reverse=True)  # beside peers that have one thread only
+        entrants = [(name, count) for name in names for count in counts[name]]
         for case in cases:
-            found += race(topic, [*((name, threads) for name in names), *single], case, plan.budget)
+            found += race(topic, entrants, case, plan.budget)
     for case in plan.threads:
-        counts = sorted({threads, *(2**n for n in range(threads.bit_length()))})
-        found += race("threads", [("nlmeans cpu", n) for n in counts], case, plan.budget)
+        entrants = [("nlmeans cpu", n) for n in sorted({threads, *(2**n for n in range(threads.bit_length()))})]
+        found += race("threads", entrants, case, plan.budget)
     for topic, case, names in (
         ("memory", plan.memory, [*OURS_3D, *(name for name in PEERS_3D if name != "scikit-image slow")]),
         ("memory of methods", plan.methods[0], whole_methods),

@@ -43,17 +43,21 @@ def name(row: Row) -> str:
 
 
 def on_threads(row: Row) -> str:
-    return "" if row["device"] != "cpu" else f", {row['threads']} thread{'s' * (row['threads'] > 1)},"
+    return "" if row["device"] != "cpu" else f", {row['threads']} thread{'s' * (row['threads'] > 1)}"
 
 
 def digits(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
+def times(factor: float) -> str:
+    return f"{factor:.1f}×" if factor < 9.95 else f"{factor:.0f}×"
+
+
 def spread(seconds: list[float]) -> str:
     if len(seconds) == 1:
         return f"{digits(seconds[0])} (once)"
-    return f"{digits(median(seconds))} ({digits(min(seconds))}–{digits(max(seconds))}, {len(seconds)}×)"
+    return f"{digits(median(seconds))} ({digits(min(seconds))}–{digits(max(seconds))}, {len(seconds)} runs)"
 
 
 def rate(row: Row) -> float:
@@ -87,11 +91,11 @@ def duel(rows: list[Row]) -> str:
     columns = [f"{name(row)}{on_threads(row)} is faster by" for row in references]
     body = []
     for row in rows:
-        factors = ["" if row is ref else f"{digits(speed_up(row, ref))}×" for ref in references]
-        difference = "" if row is ours else f"{row['difference']:.1g} σ"
+        factors = ["" if row is ref else times(speed_up(row, ref)) for ref in references]
+        difference = "" if row["contender"] == ours["contender"] else f"{row['difference']:.1g} σ"
         shown = name(row) + (on_threads(row) if row in references else "")
         body.append([shown, spread(row["seconds"]), digits(rate(row)), *factors, difference, row["note"]])
-    header = [case_title(ours), "seconds (min–max, runs)", "Gpairs/s", *columns, "differs from ours by", ""]
+    header = [case_title(ours), "seconds (min–max)", "Gpairs/s", *columns, "differs from ours by", ""]
     return table(header, body)
 
 
@@ -122,15 +126,16 @@ def methods(rows: list[Row]) -> str:
     names = list(dict.fromkeys(row["contender"] for row in rows))
     cells = {(size(row), row["contender"]): spread(row["seconds"]) for row in rows}
     body = [[n, *(cells.get((size(group[0]), n), "") for group in groups)] for n in names]
-    return table(["seconds (min–max, runs)", *(size(group[0]) for group in groups)], body)
+    return table(["seconds (min–max)", *(size(group[0]) for group in groups)], body)
 
 
 def threads(rows: list[Row]) -> str:
     body = []
     for group in cases(rows):
         one = group[0]
-        body.append([case_title(one), *(f"{digits(rate(row))} ({digits(speed_up(one, row))}×)" for row in group)])
-    return table(["Gpairs/s", *(f"{row['threads']} threads" for row in cases(rows)[0])], body)
+        body.append([case_title(one), *(f"{digits(rate(row))} ({times(speed_up(one, row))})" for row in group)])
+    counts = [f"{row['threads']} thread{'s' * (row['threads'] > 1)}" for row in cases(rows)[0]]
+    return table(["Gpairs/s", *counts], body)
 
 
 def memory(rows: list[Row]) -> str:
@@ -221,7 +226,7 @@ def plot_peers(axes: Axes, rows: list[Row]) -> None:
     labels = sorted(bars, reverse=True)
     factors = [bars[label][0] for label in labels]
     drawn = axes.barh(labels, factors, color=[COLOURS.get(bars[label][1], "#777777") for label in labels])
-    axes.bar_label(drawn, [f"{digits(factor)}×" for factor in factors], padding=3, fontsize="small")
+    axes.bar_label(drawn, [times(factor) for factor in factors], padding=3, fontsize="small")
     axes.set_xscale("log")
     axes.set_xlim(min(0.8, *factors), 2 * max(factors))
     axes.axvline(1, color="black", linewidth=0.8)

@@ -34,7 +34,7 @@ from nlmeans.settings import Settings
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, MemoryError, Cancelled)
 
 
-class Radius(click.ParamType[Any]):
+class Radius(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click alone
     """``3`` for all axes or ``3,3,1`` for each."""
 
     name = "voxels"
@@ -135,6 +135,8 @@ def denoise_file(
     if target.resolve() == source.resolve():
         raise ValueError(f"OUT={target} is IN itself; the original is never overwritten, choose another name")
 
+    if sigma is not None and sigma_file is not None:
+        raise ValueError(f"--sigma {sigma:g} and --sigma-map {sigma_file} both say what the noise is; give one of them")
     settings = Settings(sigma=sigma, **options)
     scan = io.read(source)
     layout = Layout.of(scan.data, None, scan.series, str(source))
@@ -174,6 +176,8 @@ def read_beside(path: Path | None, layout: Layout) -> arrays.Array | None:
         return None
     data = io.read(path).data
     layout.spatial(data, str(path))
+    if not data.any():
+        raise ValueError(f"{path} is zero everywhere, so there is nothing to do; give an image with other values")
     return data
 
 
@@ -192,21 +196,17 @@ def sigma_text(sigma: float | tuple[float, ...] | None) -> str:
 
 def picture_of(scan: io.Scan, result: arrays.Array) -> Figure:
     """The report of a scan, turned so that its axes run right, anterior, superior; of a series the first volume."""
-    pictures = []
-    spacing: tuple[float, ...] = scan.spacing or (1.0,) * min(scan.data.ndim, 3)
-    for data in (scan.data, np.asarray(result)):
-        volume = (data[..., 0] if data.ndim == 4 else data).astype(np.float32)
-        if volume.ndim == 3:
-            turn = nib.orientations.io_orientation(scan.image.affine)
-            if not np.isnan(turn).any():
-                spacing = (
-                    tuple(scan.spacing[int(np.flatnonzero(turn[:, 0] == a)[0])] for a in range(3))
-                    if scan.spacing
-                    else spacing
-                )
-                volume = nib.orientations.apply_orientation(volume, turn)
-        pictures.append(volume)
-    return report.figure(pictures[0], pictures[1], spacing)
+    before, after = (
+        (data[..., 0] if data.ndim == 4 else data).astype(np.float32) for data in (scan.data, np.asarray(result))
+    )
+    spacing = scan.spacing or (1.0,) * before.ndim
+    turn = nib.orientations.io_orientation(scan.image.affine)[: before.ndim]
+    if not np.isnan(turn).any():
+        order = turn[:, 0].argsort()
+        turn[:, 0] = order.argsort()  # a 2D image keeps the two axes that it has
+        spacing = tuple(spacing[axis] for axis in order)
+        before, after = (nib.orientations.apply_orientation(volume, turn) for volume in (before, after))
+    return report.figure(before, after, spacing)
 
 
 @main.command("noise")

@@ -54,7 +54,8 @@ def denoise(
         method: ``"auto"`` or a name in `nlmeans.METHODS`.
         noise: ``"gaussian"``, or ``"rician"`` for MR magnitude images: the bias that such noise adds is removed, so
             that the background goes to zero.
-        h: filter strength in image units; None for the method's own multiple of sigma. Larger is smoother.
+        h: filter strength in image units; None for the method's own multiple of sigma. Larger is smoother. With a map
+            of sigma, the strength where sigma is largest; elsewhere it follows the map.
         patch_radius: voxels, for all axes or one per axis; patches are 2r + 1 wide. None for the method's own.
         search_radius: voxels, likewise, of the window in which similar voxels are sought.
         mask: where to denoise, of the spatial shape; voxels where it is zero come back as they were.
@@ -62,7 +63,7 @@ def denoise(
             the same distance along all axes, counted in voxels of the smallest size: thick slices get a flat window.
         channels: axis of channels that are compared together, such as RGB. None: all axes are spatial.
         series: axis of volumes to denoise one by one, such as the repetitions of a 4D scan.
-        backend: ``"auto"``, ``"full"``, ``"windowed"`` or ``"loop"``.
+        backend: ``"auto"``, ``"cpu"``, ``"gpu"``, ``"loop"``, ``"full"`` or ``"windowed"``, which approximates.
         device: where to compute, such as ``"cuda"``; None for where the volume lies.
         memory: bytes to work in (or text, ``"2GB"``): larger volumes are cut into overlapping tiles, which changes
             nothing in the result. None for half the free memory.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import os
 import tempfile
@@ -28,6 +29,7 @@ UNREADABLE = (
     EOFError,
     zlib.error,
     ValueError,
+    OverflowError,
     MemoryError,
 )
 
@@ -56,22 +58,24 @@ class Scan:
 def read(path: Path | str) -> Scan:
     """Read an image that nibabel knows, NIfTI above all.
 
-    Raises ``FileNotFoundError``, or ``ValueError`` where the file is damaged or holds something else than real numbers.
+    Raises ``FileNotFoundError``; ``ValueError`` or ``TypeError`` where the file is damaged or holds something else than
+    finite real numbers.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name the file in it")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    try:
+    with errors_naming(path):
+        check_checksum(path)
         image: Any = nib.load(path)
-        scaled = (getattr(image.dataobj, "slope", 1), getattr(image.dataobj, "inter", 0)) != (1, 0)
-        data = image.get_fdata(dtype=np.float32, caching="unchanged") if scaled else np.asarray(image.dataobj)
-    except UNREADABLE as error:
-        raise ValueError(
-            f"{path} cannot be read, it may be damaged or no image: {' '.join(str(error).split())}"
-        ) from error
-    if data.dtype.names is not None:
-        raise ValueError(f"{path} holds colours ({data.dtype}), not intensities; convert it to grey first")
-    arrays.checked(data, str(path))
+    if not isinstance(image, nib.spatialimages.SpatialImage):
+        raise TypeError(f"{path} is a {type(image).__name__}, which has no voxels")
+    if image.get_data_dtype().names is not None:
+        raise TypeError(f"{path} holds colours ({image.get_data_dtype()}), not intensities; convert it to grey first")
+    with errors_naming(path):
+        data = np.asarray(image.dataobj)
+    arrays.value_range(arrays.checked(data, str(path)), str(path))
     while data.ndim > 4 and data.shape[-1] == 1:
         data = data[..., 0]
     if data.ndim not in (2, 3, 4):
@@ -79,19 +83,42 @@ def read(path: Path | str) -> Scan:
     return Scan(path, data, image)
 
 
+@contextlib.contextmanager
+def errors_naming(path: Path) -> Iterator[None]:
+    """What goes wrong while nibabel reads, as an error that names the file."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise ValueError(
+            f"{path} cannot be read, it may be damaged or no image: {' '.join(str(error).split())}"
+        ) from error
+
+
+def check_checksum(path: Path) -> None:
+    """Read a compressed file to its end, where the checksum is: nibabel stops at the last voxel."""
+    if path.suffix in (".gz", ".mgz"):
+        with gzip.open(path) as file:
+            while file.read(2**20):
+                pass
+
+
 def like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> Any:
     """An image of `data` with the header of `scan`: affine, qform, sform, units, intent, description, extensions.
 
     With `keep_type` the values are stored as they were in `scan`, scaled integers with their slope and intercept;
-    otherwise as float32.
+    otherwise as float32. Of a format other than NIfTI the affine is kept, and the type of the values after scaling.
     """
     header = scan.image.header
     data = data.reshape(scan.image.shape)
+    if not isinstance(header, nib.Nifti1Header):
+        data = data if keep_type else data.astype(np.float32)
+        image: Any = nib.Nifti1Image(data, scan.image.affine, dtype=data.dtype)
+        image.header.set_zooms(header.get_zooms()[: data.ndim])
+        return image
     slope, intercept = 1.0, 0.0
     if keep_type:
         stored = scan.image.get_data_dtype()
-        slope = float(getattr(scan.image.dataobj, "slope", 1.0))
-        intercept = float(getattr(scan.image.dataobj, "inter", 0.0))
+        slope, intercept = float(scan.image.dataobj.slope), float(scan.image.dataobj.inter)
         if (slope, intercept) != (1, 0):
             data = (data.astype(np.float64) - intercept) / slope
         if stored.kind in "ui" and data.dtype != stored:
@@ -99,10 +126,6 @@ def like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> Any:
         data = data.astype(stored)
     else:
         data = data.astype(np.float32)
-    if not isinstance(header, nib.Nifti1Header):
-        image: Any = nib.Nifti1Image(data, scan.image.affine)
-        image.header.set_zooms(header.get_zooms()[: data.ndim])
-        return image
     kind: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     image = kind(data, None, header)
     image.set_data_dtype(data.dtype)
@@ -119,6 +142,8 @@ def check_output(path: Path, overwrite: bool, endings: Sequence[str] = ENDINGS) 
         raise FileNotFoundError(f"{path.parent}: no such folder for {path.name}; make it first")
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"{path.parent}: this folder may not be written to; choose another for {path.name}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; choose another name")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name or add --overwrite")
 
@@ -136,7 +161,10 @@ def written_together(*paths: Path) -> Iterator[list[Path]]:
             os.close(handle)
             temporary.append(Path(name))
             cleanup.callback(temporary[-1].unlink, missing_ok=True)
-        yield temporary
+        try:
+            yield temporary
+        except OSError as error:
+            raise OSError(f"{paths[0]} cannot be written: {error.strerror or error}") from error
         for source in temporary:
             source.chmod(0o666 & ~current_umask())
         for source, target in zip(temporary, paths, strict=True):

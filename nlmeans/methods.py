@@ -52,14 +52,16 @@ def classic(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Re
     """Patch non-local means (Buades, Coll and Morel 2005) with the distance due to noise taken off.
 
     A voxel counts as much as its best neighbour, but at least a tenth, so that what is unlike all else is kept.
+    Attention within windows knows neither of the two: there all weights are plain, and its own is 1.
     """
+    attention = options.backend == "windowed"
     return nonlocal_means(
         noisy,
         options.h * sigma,
-        sigma=sigma,
+        sigma=0.0 if attention else sigma,
         patch_radius=options.patch_radius,
         search_radius=options.search_radius,
-        center=0.1,
+        center="one" if attention else 0.1,
         channels=0,
         backend=options.backend,
         memory=options.memory,

@@ -72,7 +72,8 @@ def nonlocal_means(
         center: weight of the voxel itself: ``"one"``, ``"max"`` (the largest other weight), ``"zero"``, or a number
             from 0 to 1 for the largest other weight but no less than that.
         channels: axis of `image` that holds channels, None if all its axes are spatial.
-        backend: ``"auto"``, ``"full"``, ``"windowed"``, ``"loop"``.
+        backend: ``"auto"``, ``"cpu"``, ``"gpu"``, ``"loop"``, ``"full"`` or ``"windowed"``. All give the same, except
+            ``"windowed"``: there a voxel is compared with the windows that it lies in.
         blend: how ``"windowed"`` joins its windows: ``"smooth"`` or ``"plain"``.
         memory: bytes that ``"full"`` may use; None for half of what is free.
         progress: called with the fraction done; returning ``False`` cancels with `Cancelled`.

@@ -14,20 +14,24 @@ Volume = npt.NDArray[np.float32]
 
 PLANES = ("sagittal", "coronal", "axial")
 
+LOWEST, HIGHEST = 0.2, 3.0
+"""Height by width of the room for a picture; a longer one is shown smaller."""
+
 
 def middle_slices(volume: Volume, spacing: Sequence[float]) -> list[tuple[str, Volume, float]]:
     """The planes to show of an array whose axes run right, anterior, superior: title, picture and its height by width.
 
-    A plane whose voxels are more than three times as long as wide shows little, and is left out.
+    A plane that is one voxel thin, or whose voxels are more than three times as long as wide, shows little and is left
+    out; if all are, the one with the most voxels remains.
     """
     if volume.ndim == 2:
         return [("", volume.T, spacing[1] / spacing[0])]
     planes = []
     for axis, title in enumerate(PLANES):
         (_, across), (_, up) = [(a, spacing[a]) for a in range(3) if a != axis]
-        if max(across, up) <= 3 * min(across, up):
-            planes.append((title, volume.take(volume.shape[axis] // 2, axis).T, up / across))
-    return planes
+        planes.append((title, volume.take(volume.shape[axis] // 2, axis).T, up / across))
+    clear = [plane for plane in planes if min(plane[1].shape) > 1 and 1 / 3 <= plane[2] <= 3]
+    return clear or [max(planes, key=lambda plane: plane[1].size)]
 
 
 def figure(before: Volume, after: Volume, spacing: Sequence[float]) -> Figure:
@@ -45,6 +49,7 @@ def figure(before: Volume, after: Volume, spacing: Sequence[float]) -> Figure:
         ("removed noise", removed, (-reach, reach)),
     )
     heights = [picture.shape[0] * aspect / picture.shape[1] for _, picture, aspect in middle_slices(before, spacing)]
+    heights = [min(max(height, LOWEST), HIGHEST) for height in heights]
     drawing = Figure(figsize=(10, 1.2 + 3.2 * sum(heights)), layout="constrained")
     FigureCanvasAgg(drawing)
     axes = drawing.subplots(len(heights), 3, squeeze=False, height_ratios=heights)
