@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
@@ -21,8 +19,6 @@ from nlmeans.layout import Layout
 from nlmeans.memory import available
 from nlmeans.padding import reflect
 from nlmeans.progress import Report, cancellable
-
-log = logging.getLogger("nlmeans")
 
 ArrayT = TypeVar("ArrayT", bound=arrays.Array)
 
@@ -124,7 +120,6 @@ def nonlocal_means(
         progress=cancellable(progress),
     )
     chosen = choose(request, checks.choice("backend", backend, ("auto", *BACKENDS)))
-    log.debug("nonlocal_means: backend %s for %d voxels", chosen.name, math.prod(request.shape))
     tracked = request.requires_grad and not chosen.differentiable
     result = differentiable(request, chosen) if tracked else chosen.run(request)
     return restored(layout.from_engine(result.to(values.dtype) * unit + shift), image)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from nlmeans.backends.cpu import CPU
 from nlmeans.backends.full import FULL
 from nlmeans.backends.gpu import GPU
 from nlmeans.backends.loop import LOOP
 from nlmeans.backends.request import Axes, Backend, Request, window_voxels
 from nlmeans.backends.windowed import WINDOWED
+
+log = logging.getLogger("nlmeans")
 
 BACKENDS: dict[str, Backend] = {b.name: b for b in (CPU, GPU, LOOP, FULL, WINDOWED)}
 
@@ -20,17 +24,27 @@ def choose(request: Request, name: str = "auto") -> Backend:
 
     Raises ``ValueError`` where the one asked for cannot serve it, naming one that can.
     """
-    if name != "auto":
-        reason = BACKENDS[name].refusal(request)
-        if reason:
-            able = [b.name for b in (CPU, GPU, LOOP, FULL) if b.name != name and not b.refusal(request)]
-            raise ValueError(f"backend={name!r} cannot do this: {reason}; backend={able[0]!r} can")
-        return BACKENDS[name]
+    if name == "auto":
+        backend, why = fastest(request)
+        log.info("backend %s: %s", backend.name, why)
+        return backend
+    reason = BACKENDS[name].refusal(request)
+    if reason:
+        able = [b.name for b in (CPU, GPU, LOOP, FULL) if b.name != name and not b.refusal(request)]
+        raise ValueError(f"backend={name!r} cannot do this: {reason}; backend={able[0]!r} can")
+    return BACKENDS[name]
+
+
+def fastest(request: Request) -> tuple[Backend, str]:
+    """The fastest backend that can serve the request exactly, and why it is that one."""
     fused = GPU if request.image.is_cuda else CPU
-    if not fused.refusal(request):
-        return fused
+    reason = fused.refusal(request)
+    if not reason:
+        return fused, f"the fastest for {request.image.dtype} on {request.image.device}"
     pairs = request.image[0].numel() * window_voxels(request.search_radius)
-    return FULL if pairs <= SMALL and not FULL.refusal(request) else LOOP
+    if pairs <= SMALL and not FULL.refusal(request):
+        return FULL, f"the fastest for small images where {fused.name} cannot help: {reason}"
+    return LOOP, f"{fused.name} cannot do this: {reason}"
 
 
 def working_memory(name: str, channels: int, features: int, patch_radius: Axes, search_radius: Axes) -> float:
