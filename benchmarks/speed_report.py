@@ -203,6 +203,8 @@ def plot_scaling(axes: Axes, rows: list[Row]) -> None:
     styles = dict(zip(sorted({row["search_radius"] for row in rows}), ("--", "-", ":", "-."), strict=False))
     for (patch, window), style in [((p, w), s) for p in COLOURS for w, s in styles.items()]:
         line = [r for r in rows if (r["patch_radius"], r["search_radius"]) == (patch, window) and r["device"] == "cpu"]
+        if len(line) < 2:
+            continue
         label = f"patch {2 * patch + 1}³, window {2 * window + 1}³"
         axes.plot(
             [r["shape"][0] for r in line], [rate(r) for r in line], style, color=COLOURS[patch], marker="o", label=label

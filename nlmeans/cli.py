@@ -31,7 +31,7 @@ from nlmeans.noise import NOISES
 from nlmeans.progress import Cancelled, reporting
 from nlmeans.settings import Settings
 
-EXPECTED_ERRORS = (ValueError, TypeError, OSError, MemoryError, Cancelled)
+EXPECTED_ERRORS = (ValueError, TypeError, OSError, MemoryError, torch.cuda.OutOfMemoryError, Cancelled)
 
 
 class Radius(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click alone
@@ -200,7 +200,8 @@ def picture_of(scan: io.Scan, result: arrays.Array) -> Figure:
         (data[..., 0] if data.ndim == 4 else data).astype(np.float32) for data in (scan.data, np.asarray(result))
     )
     spacing = scan.spacing or (1.0,) * before.ndim
-    turn = nib.orientations.io_orientation(scan.image.affine)[: before.ndim]
+    with np.errstate(invalid="ignore"):  # an affine without volume gives NaN
+        turn = nib.orientations.io_orientation(scan.image.affine)[: before.ndim]
     if not np.isnan(turn).any():
         order = turn[:, 0].argsort()
         turn[:, 0] = order.argsort()  # a 2D image keeps the two axes that it has

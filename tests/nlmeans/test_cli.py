@@ -1,0 +1,656 @@
+"""The command line: the same voxels as Python, the header of the input, and one clear line where something is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from matplotlib.image import imread
+from nibabel.testing import data_path
+
+import nlmeans
+from nlmeans import Settings, cli, io
+from nlmeans.backends import BACKENDS
+from tests.nlmeans.scans import (
+    LPS,
+    NIFTI,
+    OBLIQUE,
+    RAS,
+    SAGITTAL,
+    SIGMA,
+    contents,
+    header_on_disk,
+    noisy,
+    save,
+    scan,
+    values,
+)
+
+SHAPE = (10, 11, 12)
+QUICK = ("--search-radius", "1", "--device", "cpu")
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(cli.main, [str(word) for word in words])
+
+
+def denoised(source: Path, target: Path, *options: object) -> str:
+    """Run `nlmeans denoise`, which must succeed without a word on standard error; returns what it printed."""
+    result = call("denoise", source, target, *QUICK, *options)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return save(scan(noisy(*SHAPE), "i2"), tmp_path / "in.nii.gz")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "out.nii.gz"
+
+
+# ---------------------------------------------------------------- the header
+
+
+@pytest.mark.parametrize(
+    ("shape", "how"),
+    [
+        (SHAPE, {"dtype": "i2"}),
+        (SHAPE, {"dtype": "i2", "scaling": (0.25, -30.0)}),
+        (SHAPE, {"dtype": ">i2", "scaling": (2.0, 0.0)}),
+        (SHAPE, {"dtype": "u1"}),
+        (SHAPE, {"dtype": "f4"}),
+        (SHAPE, {"dtype": ">f4"}),
+        (SHAPE, {"dtype": "f8"}),
+        (SHAPE, {"dtype": "i2", "version": 2}),
+        (SHAPE, {"dtype": ">f8", "version": 2}),
+        (SHAPE, {"dtype": "i2", "affine": RAS}),
+        (SHAPE, {"dtype": "i2", "affine": LPS}),
+        (SHAPE, {"dtype": "i2", "affine": SAGITTAL}),
+        ((24, 25), {"dtype": "i2"}),
+        ((24, 25), {"dtype": "f4", "affine": SAGITTAL, "version": 2}),
+        ((*SHAPE, 2), {"dtype": "i2", "affine": OBLIQUE}),
+        ((*SHAPE, 2), {"dtype": "u1", "scaling": (0.5, 3.0), "version": 2}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("ending", io.ENDINGS)
+def test_header_is_that_of_the_input(shape: tuple[int, ...], how: dict[str, Any], ending: str, tmp_path: Path) -> None:
+    source = save(scan(noisy(*shape), **how), tmp_path / f"in{ending}")
+    target = tmp_path / f"out{ending}"
+    denoised(source, target)
+    assert header_on_disk(target) == header_on_disk(source)
+    assert NIFTI.load(target).get_data_dtype() == np.dtype(how["dtype"])
+    assert values(target).std() < values(source).std()
+
+
+@pytest.mark.parametrize("name", ["functional.nii", "anatomical.nii", "example_nifti2.nii.gz", "standard.nii.gz"])
+def test_header_of_an_image_from_elsewhere_is_kept(name: str, tmp_path: Path) -> None:
+    source = Path(data_path) / name
+    denoised(source, tmp_path / name)
+    assert header_on_disk(tmp_path / name) == header_on_disk(source)
+
+
+@pytest.mark.parametrize(("one", "other"), [(".nii", ".nii.gz"), (".nii.gz", ".nii")])
+def test_the_ending_of_out_chooses_compression(one: str, other: str, tmp_path: Path) -> None:
+    source = save(scan(noisy(*SHAPE), "i2"), tmp_path / f"in{one}")
+    for ending in (one, other):
+        denoised(source, tmp_path / f"out{ending}", "--overwrite")
+        magic = (tmp_path / f"out{ending}").read_bytes()[:2]
+        assert (magic == b"\x1f\x8b") == (ending == ".nii.gz")
+    np.testing.assert_array_equal(values(tmp_path / f"out{one}"), values(tmp_path / f"out{other}"))
+    assert header_on_disk(tmp_path / f"out{one}") == header_on_disk(tmp_path / f"out{other}")
+
+
+# ---------------------------------------------------------------- the voxels
+
+
+@pytest.mark.parametrize(
+    ("options", "keywords"),
+    [
+        ([], {}),
+        (["--sigma", 8], {"sigma": 8}),
+        (["--sigma", 8, "--h", 6.5], {"sigma": 8, "h": 6.5}),
+        (["--method", "classic"], {"method": "classic"}),
+        (["--noise", "rician"], {"noise": "rician"}),
+        (["--patch-radius", "1,1,0"], {"patch_radius": (1, 1, 0)}),
+        (["--patch-radius", 2], {"patch_radius": 2}),
+        (["--search-radius", "2,1,0"], {"search_radius": (2, 1, 0)}),
+        (["--voxel-radii"], {"spacing": None}),
+        (["--backend", "loop"], {"backend": "loop"}),
+        (["--memory", "64MB"], {"memory": 64 * 10**6}),
+        (["--float"], {"dtype": "float32"}),
+    ],
+    ids=str,
+)
+def test_voxels_are_those_of_python(
+    options: list[object], keywords: dict[str, Any], source: Path, target: Path
+) -> None:
+    denoised(source, target, *options)
+    spacing = [float(size) for size in NIFTI.load(source).header.get_zooms()]
+    expected = nlmeans.denoise(values(source), **({"spacing": spacing, "search_radius": 1} | keywords))
+    assert values(target).dtype == expected.dtype
+    np.testing.assert_array_equal(values(target), expected)
+
+
+def test_voxel_radii_reach_farther_across_thick_slices(tmp_path: Path) -> None:
+    source = save(scan(noisy(*SHAPE), "f4", RAS), tmp_path / "in.nii")
+    denoised(source, tmp_path / "flat.nii")
+    denoised(source, tmp_path / "even.nii", "--voxel-radii")
+    radii = [json.loads((tmp_path / f"{name}.json").read_text())["settings"] for name in ("flat", "even")]
+    assert [r["search_radius"] for r in radii] == [[1, 1, 0], [1, 1, 1]]
+    assert not np.array_equal(values(tmp_path / "flat.nii"), values(tmp_path / "even.nii"))
+
+
+@pytest.mark.parametrize("scaling", [(0.25, -30.0), (0.01, 0.0), (3.0, 500.0)])
+def test_scaled_integers_keep_their_meaning(scaling: tuple[float, float], tmp_path: Path) -> None:
+    source = save(scan(noisy(*SHAPE), "i2", RAS, scaling=scaling), tmp_path / "in.nii")
+    denoised(source, tmp_path / "out.nii")
+    expected = nlmeans.denoise(values(source), search_radius=1, spacing=(2, 3, 4))
+    slope = float(np.float32(scaling[0]))
+    np.testing.assert_allclose(values(tmp_path / "out.nii"), expected, rtol=1e-6, atol=0.5 * slope)
+    assert np.ptp(expected) > 20 * slope
+
+
+def test_float_stores_float32_that_is_not_rounded(source: Path, target: Path) -> None:
+    denoised(source, target, "--float")
+    found = values(target)
+    assert found.dtype == np.float32
+    assert (found != np.rint(found)).mean() > 0.9
+
+
+def test_voxels_outside_the_mask_stay(source: Path, target: Path, tmp_path: Path) -> None:
+    inside = np.zeros(SHAPE, bool)
+    inside[2:8, 2:8, 2:8] = True
+    mask = save(scan(inside, "u1"), tmp_path / "mask.nii.gz")
+    denoised(source, target, "--sigma", SIGMA, "--mask", mask)
+    before, after = values(source), values(target)
+    np.testing.assert_array_equal(after[~inside], before[~inside])
+    assert (after[inside] != before[inside]).mean() > 0.5
+    assert json.loads((tmp_path / "out.json").read_text())["mask"] == "mask.nii.gz"
+
+
+def test_a_sigma_map_takes_the_place_of_sigma(source: Path, target: Path, tmp_path: Path) -> None:
+    levels = np.linspace(2, 20, np.prod(SHAPE)).reshape(SHAPE).astype(np.float32)
+    file = save(scan(levels), tmp_path / "levels.nii.gz")
+    printed = denoised(source, target, "--voxel-radii", "--sigma-map", file)
+    np.testing.assert_array_equal(values(target), nlmeans.denoise(values(source), levels, search_radius=1))
+    assert "sigma from a map" in printed
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert record["sigma_map"] == "levels.nii.gz"
+    assert record["sigma_estimated"] is False
+
+
+def test_each_volume_of_a_series_has_its_own_sigma(tmp_path: Path) -> None:
+    clean = np.full((16, 16, 16), 100.0)
+    levels = (4.0, 16.0)
+    data = np.stack([clean + level * np.random.default_rng(1).standard_normal(clean.shape) for level in levels], -1)
+    source = save(scan(data, "f4", np.diag([2.0, 2, 2, 1])), tmp_path / "in.nii")
+    printed = denoised(source, tmp_path / "out.nii")
+    sigma = json.loads((tmp_path / "out.json").read_text())["settings"]["sigma"]
+    np.testing.assert_allclose(sigma, levels, rtol=0.15)
+    assert f"sigma {sigma[0]:.4g} to {sigma[1]:.4g} over 2 volumes" in printed
+    expected = nlmeans.denoise(values(source), sigma, search_radius=1, series=3)
+    np.testing.assert_array_equal(values(tmp_path / "out.nii"), expected)
+
+
+def test_little_memory_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = save(scan(noisy(100, 80, 90), "i2"), tmp_path / "in.nii")
+    options = ("--sigma", SIGMA, "--float", "--patch-radius", 0, "--voxel-radii")
+    denoised(source, tmp_path / "whole.nii", *options)
+    denoised(source, tmp_path / "tiled.nii", *options, "--memory", "17MB", "--verbose")
+    assert int(re.findall(r"in (\d+) tiles", caplog.text)[0]) > 1
+    np.testing.assert_allclose(values(tmp_path / "tiled.nii"), values(tmp_path / "whole.nii"), rtol=1e-6)
+
+
+# ---------------------------------------------------------------- the record, the report, what is printed
+
+
+def test_the_record_says_from_what_and_how(source: Path, target: Path, tmp_path: Path) -> None:
+    denoised(source, target)
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert record["input"] == "in.nii.gz"
+    assert record["input_sha256"] == io.sha256(source)
+    assert record["nlmeans"] == nlmeans.__version__
+    assert record["torch"] == torch.__version__
+    assert record["mask"] is record["sigma_map"] is None
+    assert record["settings"]["method"] in nlmeans.METHODS
+    assert None not in (record["settings"][name] for name in ("sigma", "patch_radius", "search_radius", "device"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--sigma", 8, "--h", 6.5], ["--noise", "rician", "--patch-radius", "1,1,0", "--float"], ["--memory", "64MB"]],
+    ids=str,
+)
+@pytest.mark.parametrize("shape", [(24, 25), SHAPE, (*SHAPE, 2)], ids=["2D", "3D", "4D"])
+def test_the_record_is_enough_to_repeat_the_run(shape: tuple[int, ...], options: list[object], tmp_path: Path) -> None:
+    if len(shape) == 2:
+        options = [1 if word == "1,1,0" else word for word in options]
+    source = save(scan(noisy(*shape), "i2"), tmp_path / "in.nii")
+    denoised(source, tmp_path / "out.nii", *options)
+    settings = Settings.from_dict(json.loads((tmp_path / "out.json").read_text())["settings"])
+    again = nlmeans.denoise(values(source), **dataclasses.asdict(settings))
+    np.testing.assert_array_equal(values(tmp_path / "out.nii"), again)
+
+
+def test_the_record_tells_estimated_from_given(source: Path, target: Path, tmp_path: Path) -> None:
+    for options, estimated in (([], True), (["--sigma", 8, "--overwrite"], False)):
+        denoised(source, target, *options)
+        assert json.loads((tmp_path / "out.json").read_text())["sigma_estimated"] is estimated
+
+
+def test_the_same_run_gives_the_same_bytes(source: Path, tmp_path: Path) -> None:
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        denoised(source, folder / "out.nii.gz")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+@pytest.mark.parametrize("shape", [(24, 25), SHAPE, (*SHAPE, 2), (1, 24, 25)], ids=str)
+def test_a_report_is_a_picture(shape: tuple[int, ...], tmp_path: Path) -> None:
+    source = save(scan(noisy(*shape), "i2"), tmp_path / "in.nii")
+    denoised(source, tmp_path / "out.nii", "--report", tmp_path / "out.png")
+    height, width, _ = imread(tmp_path / "out.png").shape
+    assert min(height, width) > 100
+
+
+def test_nothing_but_the_outputs_is_written(source: Path, target: Path, tmp_path: Path) -> None:
+    before = contents(tmp_path)
+    denoised(source, target, "--report", tmp_path / "picture.png")
+    after = contents(tmp_path)
+    assert set(after) - set(before) == {"out.nii.gz", "out.json", "picture.png"}
+    assert after["in.nii.gz"] == before["in.nii.gz"]
+
+
+def test_overwrite_replaces_all_outputs(source: Path, target: Path, tmp_path: Path) -> None:
+    for file in ("out.nii.gz", "out.json", "out.png"):
+        (tmp_path / file).write_text("old")
+    denoised(source, target, "--overwrite", "--report", tmp_path / "out.png")
+    assert values(target).shape == SHAPE
+    assert json.loads((tmp_path / "out.json").read_text())["input"] == "in.nii.gz"
+    assert imread(tmp_path / "out.png").size
+
+
+def test_one_line_says_what_was_done_unless_quiet(source: Path, target: Path) -> None:
+    assert denoised(source, target, "--sigma", 8) == f"{target}: classic, gaussian noise, sigma 8\n"
+    assert denoised(source, target, "--sigma", 8, "--overwrite", "--quiet") == ""
+
+
+def test_verbose_says_what_was_chosen(source: Path, target: Path, caplog: pytest.LogCaptureFixture) -> None:
+    denoised(source, target, "--verbose")
+    assert "method auto picked" in caplog.text
+    assert "on cpu in 1 tiles" in re.sub(r", sigma \S+", "", caplog.text)
+
+
+@pytest.fixture(autouse=True)
+def _log_level() -> Iterator[None]:
+    """--verbose sets it for the process."""
+    logger = cli.logging.getLogger("nlmeans")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
+# ---------------------------------------------------------------- what is wrong, in one line
+
+
+@pytest.fixture(scope="module")
+def wrong(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of files that no denoiser can take, beside one that it can."""
+    folder = tmp_path_factory.mktemp("wrong")
+    good = save(scan(noisy(*SHAPE), "i2"), folder / "good.nii.gz")
+    packed = save(scan(noisy(*SHAPE), "f4"), folder / "whole.nii.gz").read_bytes()
+    plain = save(scan(noisy(*SHAPE), "f4"), folder / "whole.nii").read_bytes()
+    (folder / "short.nii.gz").write_bytes(packed[: len(packed) // 2])
+    (folder / "short.nii").write_bytes(plain[: len(plain) // 2])
+    (folder / "checksum.nii.gz").write_bytes(packed[:-8] + bytes(4) + packed[-4:])
+    (folder / "hole.nii.gz").write_bytes(packed[:2000] + bytes(200) + packed[2200:])
+    (folder / "text.nii.gz").write_text("a letter\nof two lines")
+    (folder / "folder.nii").mkdir()
+    (folder / "link.nii.gz").symlink_to(good)
+    (folder / "old.json").write_text("{}")
+
+    def image(data: npt.NDArray[Any], name: str) -> None:
+        save(NIFTI.Nifti1Image(data, RAS), folder / name)
+
+    image(np.where(np.arange(12) == 6, np.nan, noisy(*SHAPE)).astype("f4"), "nan.nii")
+    image(np.ones(20, "f4"), "line.nii")
+    image(np.ones((3, 3, 3, 2, 2), "f4"), "five.nii")
+    image(np.ones((3, 0, 3), "f4"), "empty.nii")
+    image(np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")]), "colours.nii")
+    image(noisy(*SHAPE).astype("c8"), "complex.nii")
+    image(np.ones((10, 11, 11), "u1"), "mask.nii")
+    image(np.zeros(SHAPE, "u1"), "zeros.nii")
+    image(np.full(SHAPE, -1, "i2"), "below.nii")
+    return folder
+
+
+def assert_one_line(result: Result, message: str) -> None:
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert re.search(message, line)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("none.nii out.nii", r"none\.nii: no such file"),
+        ("folder.nii out.nii", r"folder\.nii is a folder"),
+        ("text.nii.gz out.nii", r"text\.nii\.gz cannot be read"),
+        ("short.nii.gz out.nii", r"short\.nii\.gz cannot be read"),
+        ("short.nii out.nii", r"short\.nii cannot be read"),
+        ("checksum.nii.gz out.nii", r"checksum\.nii\.gz cannot be read, .*CRC"),
+        ("hole.nii.gz out.nii", r"hole\.nii\.gz cannot be read"),
+        ("nan.nii out.nii", r"nan\.nii contains NaN"),
+        ("line.nii out.nii", r"line\.nii has shape \(20,\); only 2D, 3D and 4D"),
+        ("five.nii out.nii", r"five\.nii has shape \(3, 3, 3, 2, 2\); only 2D, 3D and 4D"),
+        ("empty.nii out.nii", r"empty\.nii"),
+        ("colours.nii out.nii", r"colours\.nii holds colours .* convert it to grey"),
+        ("complex.nii out.nii", r"complex\.nii has dtype complex64; give .* its magnitude"),
+        ("good.nii.gz out.nii --sigma -3", r"sigma=-3.0 must not be negative"),
+        ("good.nii.gz out.nii --sigma nan", r"sigma=nan must be finite"),
+        ("good.nii.gz out.nii --h 0", r"h=0.0 must be greater than 0"),
+        ("good.nii.gz out.nii --search-radius 2.5", r"search_radius=2.5 must be whole: .* odd, never 6"),
+        ("good.nii.gz out.nii --search-radius 2,2", r"search_radius=\(2, 2\) must have one number per spatial axis: 3"),
+        ("good.nii.gz out.nii --patch-radius -1", r"patch_radius=-1.0 must not be negative"),
+        ("good.nii.gz out.nii --mask mask.nii", r"mask\.nii has shape \(10, 11, 11\), but the image .* \(10, 11, 12\)"),
+        ("good.nii.gz out.nii --mask zeros.nii", r"zeros\.nii is zero everywhere"),
+        ("good.nii.gz out.nii --mask none.nii", r"none\.nii: no such file"),
+        ("good.nii.gz out.nii --sigma-map mask.nii", r"mask\.nii has shape \(10, 11, 11\)"),
+        ("good.nii.gz out.nii --sigma-map below.nii", r"sigma=-1.0 must not be negative"),
+        ("good.nii.gz out.nii --sigma-map whole.nii --sigma 3", r"--sigma 3 and --sigma-map .* give one of them"),
+        ("good.nii.gz none/out.nii", r"none: no such folder for out\.nii; make it first"),
+        ("good.nii.gz out.nii --report none/out.png", r"none: no such folder for out\.png"),
+        ("good.nii.gz whole.nii", r"whole\.nii exists; choose another name or add --overwrite"),
+        ("good.nii.gz old.nii", r"old\.json exists"),
+        ("good.nii.gz good.nii.gz", r"good\.nii\.gz exists"),
+        ("good.nii.gz good.nii.gz --overwrite", r"is IN itself; the original is never overwritten"),
+        ("good.nii.gz link.nii.gz --overwrite", r"is IN itself; the original is never overwritten"),
+        ("good.nii.gz folder.nii --overwrite", r"folder\.nii is a folder"),
+        ("good.nii.gz out.dcm", r"out\.dcm must end in \.nii\.gz or \.nii"),
+        ("good.nii.gz out.nii --report out.jpg", r"out\.jpg must end in \.png"),
+        ("good.nii.gz out.nii --device toaster", r"device='toaster' is not a device that torch knows; write 'cpu'"),
+        ("good.nii.gz out.nii --device cuda:99", r"device='cuda:99' is not here"),
+        ("good.nii.gz out.nii --memory plenty", r"memory='plenty' is not an amount of memory; write for instance"),
+        ("good.nii.gz out.nii --memory 1MB", r"memory=1000000 bytes is too little"),
+    ],
+)
+def test_a_mistake_gives_one_line_and_leaves_nothing(
+    words: str, message: str, wrong: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(wrong)
+    monkeypatch.chdir(wrong)
+    assert_one_line(call("denoise", *words.split()), message)
+    assert contents(wrong) == before
+
+
+@pytest.mark.parametrize("file", ["none", "folder", "short", "nan", "line", "five", "colours", "complex"])
+def test_noise_tells_the_same_mistakes(file: str, wrong: Path) -> None:
+    assert_one_line(call("noise", wrong / f"{file}.nii"), rf"{file}\.nii")
+
+
+@pytest.mark.parametrize(("mask", "message"), [("mask", r"has shape"), ("zeros", r"is zero everywhere")])
+def test_noise_refuses_a_mask_that_does_not_fit(mask: str, message: str, wrong: Path) -> None:
+    assert_one_line(call("noise", wrong / "good.nii.gz", "--mask", wrong / f"{mask}.nii"), message)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("denoise good.nii.gz out.nii --method magic", "'magic' is not one of 'auto', 'classic'"),
+        ("denoise good.nii.gz out.nii --noise brown", "'brown' is not one of 'gaussian', 'rician'"),
+        ("denoise good.nii.gz out.nii --backend abacus", "'abacus' is not one of 'auto'"),
+        ("denoise good.nii.gz out.nii --sigma much", "'much' is not a valid float"),
+        ("denoise good.nii.gz out.nii --search-radius 3;3", "'3;3' is neither a number nor one number per axis"),
+        ("denoise good.nii.gz", "Missing argument 'OUT'"),
+        ("denoise good.nii.gz out.nii --sigmoid 3", "No such option.*--sigmoid"),
+        ("demo --sample foot", "'foot' is not one of 'head'"),
+    ],
+)
+def test_a_word_that_is_not_known_is_refused_with_those_that_are(
+    words: str, message: str, wrong: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(wrong)
+    monkeypatch.chdir(wrong)
+    result = call(*words.split())
+    assert result.exit_code == 2
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("Error: "))
+    assert re.search(message, line)
+    assert contents(wrong) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_to_is_refused_before_any_work(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o555)
+    assert_one_line(call("denoise", source, folder / "out.nii"), "may not be written to; choose another")
+
+
+@pytest.fixture
+def old(target: Path) -> Iterator[None]:
+    """Outputs of a run before, which a failing run must leave as they are."""
+    for path in (target, target.with_name("out.json"), target.with_name("out.png")):
+        path.write_text("old")
+    before = contents(target.parent)
+    yield
+    assert contents(target.parent) == before
+
+
+@pytest.mark.usefixtures("old")
+@pytest.mark.parametrize("where", ["run", "report.save"])
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (MemoryError("Unable to allocate 3 TiB"), "Unable to allocate 3 TiB"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate 3 TiB"), "out of memory. Tried to"),
+        (nlmeans.Cancelled("cancelled"), "cancelled"),
+        (MemoryError(), "MemoryError"),
+    ],
+    ids=["disk full", "memory full", "GPU full", "cancelled", "without words"],
+)
+def test_a_run_that_fails_keeps_what_was_there(
+    where: str, error: Exception, message: str, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(f"nlmeans.cli.{where}", fail)
+    picture = target.with_name("out.png")
+    assert_one_line(call("denoise", source, target, *QUICK, "--overwrite", "--report", picture), message)
+
+
+@pytest.mark.usefixtures("old")
+@pytest.mark.parametrize("where", ["run", "report.save"])
+def test_an_interrupt_keeps_what_was_there(
+    where: str, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"nlmeans.cli.{where}", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    picture = target.with_name("out.png")
+    result = call("denoise", source, target, *QUICK, "--overwrite", "--report", picture)
+    assert result.exit_code == 130
+    assert result.stderr == "Interrupted: nothing was written.\n"
+
+
+@pytest.fixture
+def files_of_at_most() -> Iterator[Callable[[int], None]]:
+    """A limit of the operating system on file size: writing fails halfway, as it does on a full disk."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("ending", io.ENDINGS)
+def test_a_file_that_stops_halfway_does_not_stay(
+    ending: str, tmp_path: Path, files_of_at_most: Callable[[int], None]
+) -> None:
+    source = save(scan(noisy(40, 40, 40), "f8"), tmp_path / f"in{ending}")
+    target = tmp_path / f"out{ending}"
+    denoised(source, target)  # numba writes its own files here
+    before = contents(tmp_path)
+    files_of_at_most(100_000)
+    result = call("denoise", source, target, *QUICK, "--overwrite")
+    files_of_at_most(-1)
+    assert_one_line(result, rf"out{ending} cannot be written: File too large")
+    assert contents(tmp_path) == before
+
+
+# ---------------------------------------------------------------- noise, info, demo, help
+
+
+def flat_scan(folder: Path, *levels: float, signal: float = 200.0) -> Path:
+    """Volumes of one value, each with noise of its own level."""
+    rng = np.random.default_rng(3)
+    volumes = [signal + level * rng.standard_normal((20, 20, 20)) for level in levels]
+    return save(scan(np.stack(volumes, -1) if len(levels) > 1 else volumes[0], "f4"), folder / "flat.nii")
+
+
+NOISE_LINE = r"sigma (\S+), mean of the object (\S+), SNR (\S+)"
+
+
+def test_noise_prints_level_ratio_and_assumption(tmp_path: Path) -> None:
+    result = call(
+        "noise", flat_scan(tmp_path, 10.0), "--mask", save(scan(np.ones((20, 20, 20), "u1")), tmp_path / "m.nii")
+    )
+    first, second = result.stdout.splitlines()
+    found = re.fullmatch(NOISE_LINE, first)
+    assert found
+    sigma, mean, ratio = (float(number) for number in found.groups())
+    assert sigma == pytest.approx(10, rel=0.1)
+    assert mean == pytest.approx(200, rel=0.01)
+    assert ratio == pytest.approx(mean / sigma, abs=0.1)
+    assert second.startswith("Assumed: gaussian noise, the same everywhere")
+    assert "inside" in second
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_noise_has_a_line_for_each_volume(tmp_path: Path) -> None:
+    *lines, _ = call("noise", flat_scan(tmp_path, 4.0, 16.0)).stdout.splitlines()
+    found = [re.fullmatch(rf"volume {index}: {NOISE_LINE}", line) for index, line in enumerate(lines)]
+    assert [float(match[1]) for match in found if match] == pytest.approx([4, 16], rel=0.1)
+
+
+def test_noise_knows_rician(tmp_path: Path) -> None:
+    clean = np.zeros((24, 24, 24))
+    real, imaginary = 10 * np.random.default_rng(1).standard_normal((2, *clean.shape))
+    source = save(scan(np.hypot(real, imaginary), "f4"), tmp_path / "air.nii")
+    levels = []
+    for noise in ("gaussian", "rician"):
+        result = call("noise", source, "--noise", noise)
+        assert f"Assumed: {noise} noise" in result.stdout
+        levels.append(float(re.findall(r"^sigma (\S+),", result.stdout)[0]))
+    assert levels[1] == pytest.approx(10, rel=0.2)
+    assert levels[0] < 0.8 * levels[1]
+
+
+def test_noise_of_an_image_without_any(tmp_path: Path) -> None:
+    result = call("noise", flat_scan(tmp_path, 0.0))
+    assert result.stdout.startswith("sigma 0, mean of the object 200, SNR without noise\n")
+
+
+def test_info_names_what_is_there() -> None:
+    result = call("info")
+    assert result.exit_code == 0
+    for word in (nlmeans.__version__, torch.__version__, "Python 3.", "device   cpu: "):
+        assert word in result.stdout
+    for name in BACKENDS:
+        assert f"\nbackend  {name}: " in result.stdout
+    for name in nlmeans.METHODS:
+        assert f"\nmethod   {name}: " in result.stdout
+
+
+def test_demo_gains_six_decibels_everywhere_and_in_the_head(tmp_path: Path) -> None:
+    result = call("demo", "--out", tmp_path / "new" / "demo")
+    assert result.exit_code == 0, result.stderr
+    everywhere, inside, similarity = map(
+        float, re.findall(r"^gain +(\S+) dB +(\S+) dB +(\S+)$", result.stdout, re.M)[0]
+    )
+    assert everywhere >= 6
+    assert inside >= 6
+    assert similarity > 0
+    assert set(contents(tmp_path / "new" / "demo")) == {"head_denoised.nii.gz", "head_denoised.json", "head.png"}
+
+
+def test_demo_works_twice_in_a_row(tmp_path: Path) -> None:
+    runs = []
+    for _ in range(2):
+        result = call("demo", "--out", tmp_path, "--sample", "slice")
+        assert (result.exit_code, result.stderr) == (0, "")
+        runs.append((result.stdout, contents(tmp_path)))
+    assert runs[0] == runs[1]
+    assert imread(tmp_path / "slice.png").size
+
+
+def test_demo_into_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert_one_line(call("demo", "--out", tmp_path / "file"), "File exists")
+
+
+@pytest.mark.parametrize("command", [None, *cli.main.commands])
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_says_what_a_command_does(command: str | None, option: str) -> None:
+    result = call(*([command] if command else []), option)
+    assert result.exit_code == 0
+    about = (cli.main.commands[command] if command else cli.main).help
+    assert about
+    assert about.split(".")[0].split("\n")[0][:50] in result.stdout
+
+
+def test_every_option_says_what_it_does() -> None:
+    for command in cli.main.commands.values():
+        for parameter in command.params:
+            assert getattr(parameter, "help", "arguments have none"), f"{command.name} {parameter.name}"
+
+
+def test_version() -> None:
+    assert call("--version").stdout.strip().endswith(nlmeans.__version__)
+
+
+# ---------------------------------------------------------------- as it is really called
+
+
+SCRIPT = [str(Path(sysconfig.get_path("scripts")) / "nlmeans")]
+MODULE = [sys.executable, "-m", "nlmeans.cli"]
+
+
+def really(program: list[str], *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*program, *map(str, words)], capture_output=True, text=True, check=False)
+
+
+def test_the_installed_command_denoises(source: Path, target: Path, tmp_path: Path) -> None:
+    done = really(SCRIPT, "denoise", source, target, *QUICK, "--report", tmp_path / "out.png")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{target}: ")
+    assert header_on_disk(target) == header_on_disk(source)
+    assert set(contents(tmp_path)) == {"in.nii.gz", "out.nii.gz", "out.json", "out.png"}
+
+
+def test_the_module_denoises_relative_names_or_says_why_not(wrong: Path) -> None:
+    before = contents(wrong)
+    done = really(MODULE, "denoise", wrong / "short.nii.gz", wrong / "out.nii")
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert contents(wrong) == before
