@@ -69,9 +69,6 @@ def main() -> None:
 
 PATH = click.Path(path_type=Path)
 
-noise_option = click.option(
-    "--noise", type=click.Choice(NOISES), default="gaussian", help="Kind of noise; rician for MR magnitude images."
-)
 mask_option = click.option("--mask", "mask_file", type=PATH, help="Image that is not zero where to look and work.")
 
 
@@ -83,7 +80,14 @@ mask_option = click.option("--mask", "mask_file", type=PATH, help="Image that is
     "--sigma-map", "sigma_file", type=PATH, help="Image of the standard deviation, for noise that varies in space."
 )
 @click.option("--method", type=click.Choice(["auto", *METHODS]), default="auto", help="How to denoise.")
-@noise_option
+@click.option(
+    "--noise",
+    type=click.Choice(NOISES),
+    default="gaussian",
+    help="Kind of noise: rician for MR magnitude images, poisson for counts (sigma is then the read noise).",
+)
+@click.option("--gain", type=float, default=1.0, help="Image units per photon, for poisson noise.")
+@click.option("--offset", type=float, default=0.0, help="Image value without any photon, for poisson noise.")
 @click.option(
     "--h", type=float, help="Filter strength in image units; the method's own multiple of sigma if not given."
 )
@@ -146,7 +150,7 @@ def denoise_file(
     settings = dataclasses.replace(settings, series=scan.series, spacing=spacing, device=device)
     if as_float:
         settings = dataclasses.replace(settings, dtype="float32")
-    if settings.sigma is None and sigma_map is None:
+    if settings.sigma is None and sigma_map is None and settings.noise != "poisson":
         settings = dataclasses.replace(settings, sigma=estimated(scan, settings.noise, mask))
     settings = resolve(settings, layout)
     with reporting(progress, source.name) as report_progress:
@@ -155,7 +159,7 @@ def denoise_file(
     facts = {
         "input": source.name,
         "input_sha256": io.sha256(source),
-        "sigma_estimated": sigma is None and sigma_map is None,
+        "sigma_estimated": sigma is None and sigma_map is None and settings.noise != "poisson",
         "settings": settings.to_dict(),
         "mask": mask_file and mask_file.name,
         "sigma_map": sigma_file and sigma_file.name,
@@ -163,11 +167,12 @@ def denoise_file(
         "torch": torch.__version__,
     }
     with io.written_together(*outputs) as temporary:
-        io.like(scan, result, keep_type=not as_float).to_filename(temporary[0])
+        io.write(io.like(scan, result, keep_type=not as_float), temporary[0])
         temporary[1].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         if picture is not None:
             report.save(temporary[2], picture_of(scan, result))
-    return f"{target}: {settings.method}, {settings.noise} noise, sigma {sigma_text(settings.sigma)}"
+    level = "" if settings.noise == "poisson" else f", sigma {sigma_text(settings.sigma)}"
+    return f"{target}: {settings.method}, {settings.noise} noise{level}"
 
 
 def read_beside(path: Path | None, layout: Layout) -> arrays.Array | None:
@@ -212,7 +217,12 @@ def picture_of(scan: io.Scan, result: arrays.Array) -> Figure:
 
 @main.command("noise")
 @click.argument("source", metavar="IN", type=PATH)
-@noise_option
+@click.option(
+    "--noise",
+    type=click.Choice(["gaussian", "rician"]),
+    default="gaussian",
+    help="Kind of noise; rician for MR magnitude images.",
+)
 @mask_option
 def noise_command(source: Path, noise: str, mask_file: Path | None) -> None:
     """Print the noise of the image IN: sigma, signal-to-noise ratio, and what was assumed."""

@@ -30,6 +30,8 @@ def denoise(
     *,
     method: str = "auto",
     noise: str = "gaussian",
+    gain: float = 1.0,
+    offset: float = 0.0,
     h: float | None = None,
     patch_radius: Radius | None = None,
     search_radius: Radius | None = None,
@@ -53,9 +55,13 @@ def denoise(
             (`estimate_sigma`).
         method: ``"auto"`` or a name in `nlmeans.METHODS`.
         noise: ``"gaussian"``, or ``"rician"`` for MR magnitude images: the bias that such noise adds is removed, so
-            that the background goes to zero.
+            that the background goes to zero; or ``"poisson"`` for counts of photons or decays: sigma is then the read
+            noise of the detector, None for none.
+        gain: image units per photon, for Poisson noise.
+        offset: image value without any photon, for Poisson noise.
         h: filter strength in image units; None for the method's own multiple of sigma. Larger is smoother. With a map
-            of sigma, the strength where sigma is largest; elsewhere it follows the map.
+            of sigma, the strength where sigma is largest; elsewhere it follows the map. With Poisson noise, in units
+            of the noise.
         patch_radius: voxels, for all axes or one per axis; patches are 2r + 1 wide. None for the method's own.
         search_radius: voxels, likewise, of the window in which similar voxels are sought.
         mask: where to denoise, of the spatial shape; voxels where it is zero come back as they were.
@@ -90,6 +96,8 @@ def denoise(
         sigma,
         method=method,
         noise=noise,
+        gain=gain,
+        offset=offset,
         h=h,
         patch_radius=patch_radius,
         search_radius=search_radius,

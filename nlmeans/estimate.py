@@ -15,7 +15,7 @@ from torch import Tensor
 from nlmeans import arrays, checks
 from nlmeans.backends.request import Axes
 from nlmeans.layout import Layout
-from nlmeans.noise import NOISES, rician_moments
+from nlmeans.noise import rician_moments
 from nlmeans.padding import reflect
 from nlmeans.tiles import Piece, piece
 
@@ -86,7 +86,7 @@ def estimate_sigma(
         >>> round(estimate_sigma(noisy), 1)
         5.0
     """
-    checks.choice("noise", noise, NOISES)
+    checks.choice("noise", noise, ("gaussian", "rician"))
     layout = Layout.of(arrays.checked(volume, "volume"), channels, series)
     arrays.value_range(volume, "volume")
     if mask is not None:

@@ -134,6 +134,12 @@ def like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> Any:
     return image
 
 
+def write(image: Any, path: Path) -> None:
+    """Unlike nibabel's own saving, this closes the file whatever happens, so that it can be removed everywhere."""
+    with nib.openers.ImageOpener(path, "wb") as file:
+        image.to_stream(file)
+
+
 def check_output(path: Path, overwrite: bool, endings: Sequence[str] = ENDINGS) -> None:
     """Refuse, before any work, what could not be written after it."""
     if not path.name.endswith(tuple(endings)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -51,6 +52,18 @@ class Layout:
     @property
     def everywhere(self) -> Piece:
         d, h, w = (slice(0, n) for n in self.shape)
+        return d, h, w
+
+    def piece(self, slices: Sequence[slice]) -> Piece:
+        """One slice per spatial axis as (D, H, W), with start and stop as numbers."""
+        if len(slices) != len(self.spatial_axes) or any(s.step not in (None, 1) for s in slices):
+            raise ValueError(
+                f"region={tuple(slices)} must have one slice with step 1 per spatial axis: {self.spatial_shape}"
+            )
+        boxes = [range(n)[s] for n, s in zip(self.spatial_shape, slices, strict=True)]
+        if not all(boxes):
+            raise ValueError(f"region={tuple(slices)} has no voxels of the spatial shape {self.spatial_shape}")
+        d, h, w = [slice(0, 1)] * (3 - len(boxes)) + [slice(box.start, box.stop) for box in boxes]
         return d, h, w
 
     def index(self, volume: int, piece: Piece) -> arrays.Slices:

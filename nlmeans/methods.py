@@ -11,6 +11,7 @@ from nlmeans.backends import working_memory
 from nlmeans.backends.request import Axes
 from nlmeans.nonlocal_means import nonlocal_means
 from nlmeans.progress import Report
+from nlmeans.tiles import Piece
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,12 @@ class Options:
 class Method:
     """A way to denoise (C, D, H, W) in units of sigma.
 
-    ``run`` takes the noisy tile, sigma (a number or a (D, H, W) map), the options and where to report progress; a voxel
-    of its result depends on the tile no farther away than ``halo``.
+    ``run`` takes the noisy tile, sigma (a number or a (D, H, W) map), which part of the tile is wanted, the options
+    and where to report progress. It returns the wanted part, which depends on the tile no farther away than ``halo``.
     """
 
     summary: str
-    run: Callable[[Tensor, float | Tensor, Options, Report], Tensor]
+    run: Callable[[Tensor, float | Tensor, Piece, Options, Report], Tensor]
     h: float
     patch_radius: int
     search_radius: int
@@ -48,7 +49,7 @@ def both_radii(patch_radius: Axes, search_radius: Axes) -> Axes:
     return d, h, w
 
 
-def classic(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+def classic(noisy: Tensor, sigma: float | Tensor, wanted: Piece, options: Options, progress: Report) -> Tensor:
     """Patch non-local means (Buades, Coll and Morel 2005) with the distance due to noise taken off.
 
     A voxel counts as much as its best neighbour, but at least a tenth, so that what is unlike all else is kept.
@@ -63,6 +64,7 @@ def classic(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Re
         search_radius=options.search_radius,
         center="one" if attention else 0.1,
         channels=0,
+        region=wanted,
         backend=options.backend,
         memory=options.memory,
         progress=progress,

@@ -8,8 +8,9 @@ import math
 import torch
 from torch import Tensor
 
-NOISES = ("gaussian", "rician")
-"""Gaussian: the same in dark and bright. Rician: magnitude of a complex MR signal with Gaussian noise in both parts."""
+NOISES = ("gaussian", "rician", "poisson")
+"""Gaussian: the same in dark and bright. Rician: magnitude of a complex MR signal with Gaussian noise in both parts.
+Poisson: counts of photons or decays, with gain, offset and read noise of the detector."""
 
 RAYLEIGH_MEAN = math.sqrt(math.pi / 2)
 """Mean of the magnitude where there is no signal, in units of sigma."""

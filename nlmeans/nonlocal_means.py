@@ -19,6 +19,7 @@ from nlmeans.layout import Layout
 from nlmeans.memory import available
 from nlmeans.padding import reflect
 from nlmeans.progress import Report, cancellable
+from nlmeans.tiles import Piece
 
 ArrayT = TypeVar("ArrayT", bound=arrays.Array)
 
@@ -37,6 +38,7 @@ def nonlocal_means(
     guide_scale: Sequence[float] | None = None,
     center: str | float = "one",
     channels: int | None = None,
+    region: Sequence[slice] | None = None,
     backend: str = "auto",
     blend: str = "smooth",
     memory: int | None = None,
@@ -68,6 +70,8 @@ def nonlocal_means(
         center: weight of the voxel itself: ``"one"``, ``"max"`` (the largest other weight), ``"zero"``, or a number
             from 0 to 1 for the largest other weight but no less than that.
         channels: axis of `image` that holds channels, None if all its axes are spatial.
+        region: the part to compute and return, one slice per spatial axis; None for all. What lies around it counts
+            as it does for the whole image.
         backend: ``"auto"``, ``"cpu"``, ``"gpu"``, ``"loop"``, ``"full"`` or ``"windowed"``. All give the same, except
             ``"windowed"``: there a voxel is compared with the windows that it lies in.
         blend: how ``"windowed"`` joins its windows: ``"smooth"`` or ``"plain"``.
@@ -75,8 +79,8 @@ def nonlocal_means(
         progress: called with the fraction done; returning ``False`` cancels with `Cancelled`.
 
     Returns:
-        Same type, shape, dtype and device as `image`. Differentiable in image, guide, h and sigma where these are
-        floating-point tensors.
+        Same type, dtype and device as `image`, and its shape, or that of the `region`. Differentiable in image, guide,
+        h and sigma where these are floating-point tensors.
 
     Raises:
         ValueError, TypeError: an argument is out of range, of the wrong shape, or not finite, or the backend asked for
@@ -110,6 +114,8 @@ def nonlocal_means(
         checks.radii("search_radius", search_radius, len(layout.spatial_axes)),
         torch.float64 if arrays.dtype_name(image) == "float64" else torch.float32,
     )
+    if region is not None:
+        request = cropped(request, layout.piece(region))
     rule, least_own = center_rule(center)
     request = dataclasses.replace(
         request,
@@ -123,6 +129,19 @@ def nonlocal_means(
     tracked = request.requires_grad and not chosen.differentiable
     result = differentiable(request, chosen) if tracked else chosen.run(request)
     return restored(layout.from_engine(result.to(values.dtype) * unit + shift), image)
+
+
+def cropped(request: Request, region: Piece) -> Request:
+    """The request for a region of the result alone."""
+    padded = [slice(box.start, box.stop + 2 * m) for box, m in zip(region, request.margin, strict=True)]
+    image = request.image[:, *padded]
+    return dataclasses.replace(
+        request,
+        image=image,
+        guide=image if request.guide is request.image else request.guide[:, *padded],
+        falloff=request.falloff[region] if request.falloff.ndim else request.falloff,
+        offset=request.offset[region] if request.offset.ndim else request.offset,
+    )
 
 
 def center_rule(center: str | float) -> tuple[str, float]:
@@ -145,7 +164,7 @@ def restored(values: Tensor, image: ArrayT) -> ArrayT:
     """`values` as the same kind of array as `image`."""
     if isinstance(image, Tensor):
         return cast(ArrayT, arrays.to_dtype(values, image.dtype))
-    result = arrays.empty_like(image)
+    result = arrays.empty_like(image, shape=tuple(values.shape))
     arrays.write(result, (), values)
     return cast(ArrayT, result)
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import functools
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
 MANY = 60.0
-"""Photons above which the mean squared, a quarter of it, is a constant more than the photons, to a thousandth of one."""
+"""Photons above which a quarter of the squared mean is them and a constant, to a thousandth of a photon."""
 
 
 def stabilise(image: Tensor, gain: float, offset: float, read_noise: float) -> Tensor:
@@ -36,12 +35,13 @@ def stabilise(image: Tensor, gain: float, offset: float, read_noise: float) -> T
 def mean_of_stabilised(photons: Tensor, read_noise: float) -> Tensor:
     """Expectation of the stabilised image for each number of photons (float64, at most a few hundred of them).
 
-    The sum over all counts that can occur, and over read noise at 24 Gauss-Hermite nodes.
+    The sum over all counts that can occur, and over read noise up to six of its deviations.
     """
     highest = int(photons.max()) + 12 * math.ceil(math.sqrt(float(photons.max()) + 1)) + 12
     counts = torch.arange(highest, dtype=torch.float64)
     log_chance = torch.xlogy(counts, photons[:, None]) - photons[:, None] - torch.lgamma(counts + 1)
-    nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(24 if read_noise else 1))
+    nodes = torch.linspace(-6, 6, 401, dtype=torch.float64) if read_noise else torch.zeros(1, dtype=torch.float64)
+    weights = torch.exp(-nodes.square() / 2)
     stabilised = stabilise(counts[:, None] + read_noise * nodes, 1.0, 0.0, read_noise)
     return log_chance.exp() @ (stabilised @ (weights / weights.sum()))
 
@@ -56,8 +56,8 @@ def inverse_table(read_noise: float) -> tuple[Tensor, Tensor]:
 def restore(mean: Tensor, gain: float, offset: float, read_noise: float) -> Tensor:
     """The image without noise, from the mean of its stabilised version: the exact unbiased inverse.
 
-    The algebraic inverse of `stabilise` would be too dark by a quarter of a photon, for the mean of roots is not the root
-    of the mean. A mean that not even darkness would give becomes darkness.
+    The algebraic inverse of `stabilise` would be too dark by a quarter of a photon, for the mean of roots is not the
+    root of the mean. A mean that not even darkness would give becomes darkness.
 
     References:
         M. Mäkitalo, A. Foi, "Optimal inversion of the generalized Anscombe transformation for Poisson-Gaussian noise",

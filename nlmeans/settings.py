@@ -36,6 +36,8 @@ class Settings:
     sigma: float | tuple[float, ...] | None = None
     method: str = "auto"
     noise: str = "gaussian"
+    gain: float = 1.0
+    offset: float = 0.0
     h: float | None = None
     patch_radius: Radius | None = None
     search_radius: Radius | None = None
@@ -53,6 +55,12 @@ class Settings:
         checks.choice("backend", self.backend, ("auto", *BACKENDS))
         if self.sigma is not None:
             self._set("sigma", one_or_several("sigma", self.sigma))
+        self._set("gain", checks.positive("gain", self.gain))
+        self._set("offset", checks.real("offset", self.offset))
+        if self.noise != "poisson" and (self.gain, self.offset) != (1, 0):
+            raise ValueError(
+                f"gain={self.gain} and offset={self.offset} are those of a detector: they need noise='poisson'"
+            )
         if self.h is not None:
             self._set("h", checks.positive("h", self.h))
         for name in ("patch_radius", "search_radius"):

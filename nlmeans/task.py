@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nlmeans import arrays, checks
+from nlmeans import arrays, checks, poisson
 from nlmeans.backends.request import Axes
 from nlmeans.estimate import estimate_sigma
 from nlmeans.layout import Layout
@@ -46,6 +46,8 @@ class Task:
     """One per channel; with a map of sigma, its largest value."""
     shift: tuple[float, ...]
     """The middle of each channel's range, which goes to zero, so that a constant channel comes back exactly."""
+    read_noise: float
+    """Of a detector that counts; there sigma and shift are those of the stabilised counts."""
     mask: arrays.Array | None
     sigma_map: arrays.Array | None
 
@@ -63,7 +65,12 @@ class Task:
         halo = METHODS[settings.method].halo(*radii(settings))
         channels = layout.channel_pieces(index, Tile.around(region, layout.shape, halo).outer)
         ranges = [arrays.value_range(volume[piece], "volume") for piece in channels]
-        if sigma_map is not None:
+        read_noise = 0.0
+        if settings.noise == "poisson":
+            read_noise = read_noise_of(settings, index, sigma_map)
+            ranges = [stabilised_range(settings, read_noise, low, high) for low, high in ranges]
+            sigma: tuple[float, ...] = (1.0,) * len(channels)
+        elif sigma_map is not None:
             low, high = arrays.value_range(arrays.checked(sigma_map, "sigma"), "sigma")
             layout.spatial(sigma_map, "sigma")
             checks.not_negative("sigma", low)
@@ -73,7 +80,7 @@ class Task:
         peaks = (max(-low, high) for low, high in ranges)
         sigma = tuple(s if 0 < peak * NEGLIGIBLE < s else 0.0 for s, peak in zip(sigma, peaks, strict=True))
         middles = tuple(low / 2 + high / 2 for low, high in ranges)
-        return cls(volume, index, layout, settings, sigma, middles, mask, sigma_map)
+        return cls(volume, index, layout, settings, sigma, middles, read_noise, mask, sigma_map)
 
     def run(self, result: arrays.Array, region: Piece, progress: Report) -> None:
         """Denoise a region of the volume into `result`, which has the region's shape."""
@@ -144,12 +151,17 @@ class Task:
 
         unit = noisy.new_tensor([self.sigma[c] for c in present])[:, None, None, None]
         shift = noisy.new_tensor([self.shift[c] for c in present])[:, None, None, None]
-        denoised = work.method.run(((noisy[present] - shift) / unit).float(), relative, work.options, progress)
-        denoised = denoised[:, *tile.within]
+        values, detector = noisy[present], (self.settings.gain, self.settings.offset, self.read_noise)
+        if self.settings.noise == "poisson":
+            values = poisson.stabilise(values, *detector)
+        scaled = ((values - shift) / unit).float()
+        denoised = work.method.run(scaled, relative, tile.within, work.options, progress)
         denoised = denoised.to(noisy.dtype) * unit + shift
         if self.settings.noise == "rician":
             scale = unit if isinstance(relative, float) else unit * relative[tile.within]
             denoised = without_rician_bias(denoised, scale)
+        elif self.settings.noise == "poisson":
+            denoised = poisson.restore(denoised, *detector)
         result[present] = torch.where(inside, denoised, result[present])
         return result
 
@@ -180,6 +192,21 @@ def radii(settings: Settings) -> tuple[Axes, Axes]:
     return checks.radii("patch_radius", patch_radius, dimensions), checks.radii(
         "search_radius", search_radius, dimensions
     )
+
+
+def read_noise_of(settings: Settings, index: int, sigma_map: arrays.Array | None) -> float:
+    """The read noise of a detector, which is what sigma stands for with Poisson noise."""
+    if sigma_map is not None:
+        raise ValueError("sigma is the read noise where noise='poisson'; give a number, not a map")
+    if isinstance(settings.sigma, tuple):
+        return settings.sigma[index]
+    return settings.sigma or 0.0
+
+
+def stabilised_range(settings: Settings, read_noise: float, *limits: float) -> tuple[float, float]:
+    values = torch.tensor(limits, dtype=torch.float64)
+    low, high = poisson.stabilise(values, settings.gain, settings.offset, read_noise).tolist()
+    return low, high
 
 
 def noise_levels(

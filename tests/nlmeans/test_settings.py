@@ -15,7 +15,9 @@ from nlmeans import Settings, denoise
 ALL: dict[str, Any] = {
     "sigma": (20.0, 30.0),
     "method": "classic",
-    "noise": "rician",
+    "noise": "poisson",
+    "gain": 2.0,
+    "offset": 100.0,
     "h": 12.5,
     "patch_radius": (0, 1, 1),
     "search_radius": 4,

@@ -14,6 +14,7 @@ from torch import Tensor
 from nlmeans import denoise
 from nlmeans.methods import METHODS, Options
 from nlmeans.progress import Report
+from nlmeans.tiles import Piece
 
 
 @pytest.fixture
@@ -22,11 +23,11 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     tried = [10**9]
     classic = METHODS["classic"]
 
-    def run(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+    def run(noisy: Tensor, sigma: float | Tensor, wanted: Piece, options: Options, progress: Report) -> Tensor:
         tried.append(math.prod(noisy.shape))
         if tried[-1] > tried[0]:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-        return classic.run(noisy, sigma, options, progress)
+        return classic.run(noisy, sigma, wanted, options, progress)
 
     monkeypatch.setitem(METHODS, "classic", dataclasses.replace(classic, run=run))
     return tried
