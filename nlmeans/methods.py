@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from nlmeans.backends import working_memory
 from nlmeans.backends.request import Axes
+from nlmeans.dct import hard_threshold
+from nlmeans.dct import wiener as wiener_filter
+from nlmeans.group_filters import low_rank, nl_bayes
 from nlmeans.nonlocal_means import nonlocal_means
-from nlmeans.progress import Report
+from nlmeans.progress import Report, part
 from nlmeans.tiles import Piece
 
 
@@ -25,6 +29,16 @@ class Options:
     memory: int
 
 
+Stage = Callable[[Tensor, float | Tensor, Options, Report], Tensor]
+"""Of the noisy tile, sigma, the options and where to report progress: the denoised tile."""
+
+Run = Callable[[Tensor, float | Tensor, Piece, Options, Report], Tensor]
+"""Likewise, with which part of the tile is wanted and returned."""
+
+GRAIN = 6
+"""The grids of patches step by 2 and 3 voxels."""
+
+
 @dataclass(frozen=True)
 class Method:
     """A way to denoise (C, D, H, W) in units of sigma.
@@ -34,22 +48,21 @@ class Method:
     """
 
     summary: str
-    run: Callable[[Tensor, float | Tensor, Piece, Options, Report], Tensor]
-    h: float
-    patch_radius: int
-    search_radius: int
+    run: Run
     halo: Callable[[Axes, Axes], Axes]
     """Of (patch radius, search radius)."""
     bytes_per_voxel: Callable[[str, int, Axes, Axes], float]
     """Working memory, of (backend, channels, patch radius, search radius)."""
+    h: float = 0.9
+    patch_radius: int = 1
+    search_radius: int = 3
+    grain: int = 1
+    """Tiles must start at multiples of this many voxels, so that grids of patches are those of the whole volume."""
 
 
-def both_radii(patch_radius: Axes, search_radius: Axes) -> Axes:
-    d, h, w = (p + s for p, s in zip(patch_radius, search_radius, strict=True))
-    return d, h, w
-
-
-def classic(noisy: Tensor, sigma: float | Tensor, wanted: Piece, options: Options, progress: Report) -> Tensor:
+def classic(
+    noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report, wanted: Piece | None = None
+) -> Tensor:
     """Patch non-local means (Buades, Coll and Morel 2005) with the distance due to noise taken off.
 
     A voxel counts as much as its best neighbour, but at least a tenth, so that what is unlike all else is kept.
@@ -71,17 +84,202 @@ def classic(noisy: Tensor, sigma: float | Tensor, wanted: Piece, options: Option
     )
 
 
+def dct(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+    """Hard threshold of the sliding DCT (Manjón et al. 2012, ODCT)."""
+    return hard_threshold(noisy, sigma, patch=4, stride=1, threshold=2.7)
+
+
+def wiener(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+    """Non-local means as the pilot of a Wiener filter in the DCT domain."""
+    return wiener_filter(noisy, classic(noisy, sigma, options, progress), sigma, patch=4, stride=1)
+
+
+def pri(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+    """Prefiltered rotationally invariant non-local means (Manjón et al. 2012, PRI-NLM).
+
+    Voxels are compared by their value and the mean of their neighbours in a DCT-filtered pilot. As a tenth of
+    sigma remains in the pilot and less in its mean, h² is 0.8 sigma² for the one and 0.4 sigma² for the other.
+    """
+    pilot = dct(noisy, sigma, options, progress)
+    results = [
+        nonlocal_means(
+            channel[None],
+            options.h * sigma,
+            guide=torch.stack([first, neighbour_mean(first)]),
+            guide_scale=(1.25, 2.5),
+            patch_radius=0,
+            search_radius=options.search_radius,
+            channels=0,
+            backend=options.backend,
+            memory=options.memory,
+        )[0]
+        for channel, first in zip(noisy, pilot, strict=True)
+    ]
+    return torch.stack(results)
+
+
+def neighbour_mean(volume: Tensor) -> Tensor:
+    """The mean of 3 × 3 × 3 voxels (3 × 3 of an image), borders reflected, of (D, H, W)."""
+    for axis, length in enumerate(volume.shape):
+        if length > 1:
+            first, last = volume.narrow(axis, 1, 1), volume.narrow(axis, length - 2, 1)
+            padded = torch.cat([first, volume, last], axis)
+            volume = sum((padded.narrow(axis, k, length) for k in (1, 2)), padded.narrow(axis, 0, length)) / 3
+    return volume
+
+
+def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+    """Two stages of NL-Bayes (Lebrun, Buades and Morel 2013) on the mean of two pilots: DCT and non-local means."""
+    reports = [part(progress, 0.1, 0.55), part(progress, 0.55, 1.0)]
+    patch, radius = group_patch(options.search_radius), group_radius(options.search_radius, 4)
+    guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
+    guide = nl_bayes(
+        noisy, guide, sigma, patch=patch, search_radius=radius, strength=1.5, alike=0.2, progress=reports[0]
+    )
+    return nl_bayes(noisy, guide, sigma, patch=patch, search_radius=radius, progress=reports[1])
+
+
+def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+    """`bayes` with larger groups and windows, and a third stage that steps by 2 voxels."""
+    reports = [part(progress, 0.05, 0.25), part(progress, 0.25, 0.45), part(progress, 0.45, 1.0)]
+    patch, radius = group_patch(options.search_radius), group_radius(options.search_radius, 5)
+    guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.05))
+    guide = nl_bayes(
+        noisy, guide, sigma, patch=patch, count=64, search_radius=radius, strength=1.5, alike=0.2, progress=reports[0]
+    )
+    guide = nl_bayes(noisy, guide, sigma, patch=patch, search_radius=radius, progress=reports[1])
+    return nl_bayes(noisy, guide, sigma, patch=patch, step=2, count=64, search_radius=radius, progress=reports[2])
+
+
+def subspace(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+    """Low-rank groups of similar patches (Gavish and Donoho 2017)."""
+    patch, radius = group_patch(options.search_radius), group_radius(options.search_radius, 4)
+    guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
+    return low_rank(noisy, guide, sigma, patch=patch, search_radius=radius, progress=part(progress, 0.1, 1.0))
+
+
+def pilot(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+    """The mean of two estimates whose errors differ: the DCT rings, non-local means blurs what is rare."""
+    thresholded = hard_threshold(noisy, sigma, patch=4, stride=1, threshold=3.0)
+    return (thresholded + classic(noisy, sigma, options, progress)) / 2
+
+
+def group_patch(search_radius: Axes) -> int:
+    """The edge of the patches that are grouped: 4³ voxels of a volume, 6² of an image."""
+    return 4 if search_radius[0] else 6
+
+
+def group_radius(search_radius: Axes, radius: int) -> Axes:
+    """Where groups come from: `radius` voxels along the axes that are searched; in one plane 2.5 times as far."""
+    wide = radius if search_radius[0] else radius * 5 // 2
+    d, h, w = (wide if r else 0 for r in search_radius)
+    return d, h, w
+
+
+def both_radii(patch_radius: Axes, search_radius: Axes) -> Axes:
+    d, h, w = (p + s for p, s in zip(patch_radius, search_radius, strict=True))
+    return d, h, w
+
+
+def pilot_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
+    """A patch of 4 reaches 3 voxels, and its values 3 more; classic reaches patch + search radius."""
+    d, h, w = (max(6, p + s) for p, s in zip(patch_radius, search_radius, strict=True))
+    return d, h, w
+
+
+def stages_halo(stages: int, radius: int, patch_radius: Axes, search_radius: Axes) -> Axes:
+    """A stage reaches from a voxel over a patch to its reference patch, from there to its group, and over a patch."""
+    patch = group_patch(search_radius)
+    stage = [2 * r + 2 * (patch - 1) for r in group_radius(search_radius, radius)]
+    d, h, w = (a + stages * b for a, b in zip(pilot_halo(patch_radius, search_radius), stage, strict=True))
+    return d, h, w
+
+
+def subspace_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
+    return stages_halo(1, 4, patch_radius, search_radius)
+
+
+def bayes_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
+    return stages_halo(2, 4, patch_radius, search_radius)
+
+
+def best_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
+    return stages_halo(3, 5, patch_radius, search_radius)
+
+
+def dct_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
+    return 6, 6, 6
+
+
+def wiener_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
+    """A patch of 4 reaches 3 voxels, and its values 3 more, to each of which the pilot reaches."""
+    d, h, w = (6 + p + s for p, s in zip(patch_radius, search_radius, strict=True))
+    return d, h, w
+
+
+def pri_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
+    d, h, w = (7 + s for s in search_radius)
+    return d, h, w
+
+
+def wanted_of(stage: Stage) -> Run:
+    """A method that computes its whole tile and returns the wanted part."""
+
+    def run(noisy: Tensor, sigma: float | Tensor, wanted: Piece, options: Options, progress: Report) -> Tensor:
+        return stage(noisy, sigma, options, progress)[:, *wanted]
+
+    return run
+
+
+def operator_memory(backend: str, channels: int, patch_radius: Axes, search_radius: Axes) -> float:
+    return working_memory(backend, channels, channels, patch_radius, search_radius)
+
+
+def group_memory(backend: str, channels: int, patch_radius: Axes, search_radius: Axes) -> float:
+    """Beside the pilot's: noisy and guide with their extension, sums and weights, the estimate, and what DCT takes."""
+    return operator_memory(backend, channels, patch_radius, search_radius) + 4.0 * (14 * channels + 6)
+
+
 METHODS: dict[str, Method] = {
     "classic": Method(
-        summary="patch non-local means",
-        run=classic,
-        h=0.9,
-        patch_radius=1,
-        search_radius=3,
+        "patch non-local means",
+        lambda noisy, sigma, wanted, options, progress: classic(noisy, sigma, options, progress, wanted),
         halo=both_radii,
-        bytes_per_voxel=lambda backend, channels, patch, search: working_memory(
-            backend, channels, channels, patch, search
-        ),
+        bytes_per_voxel=operator_memory,
+    ),
+    "dct": Method("hard threshold of the sliding DCT", wanted_of(dct), halo=dct_halo, bytes_per_voxel=group_memory),
+    "wiener": Method(
+        "DCT-Wiener filter with non-local means as its pilot",
+        wanted_of(wiener),
+        halo=wiener_halo,
+        bytes_per_voxel=group_memory,
+    ),
+    "pri": Method(
+        "prefiltered rotationally invariant non-local means",
+        wanted_of(pri),
+        halo=pri_halo,
+        bytes_per_voxel=group_memory,
+    ),
+    "bayes": Method(
+        "two stages of non-local Bayes",
+        wanted_of(bayes),
+        halo=bayes_halo,
+        bytes_per_voxel=group_memory,
+        grain=GRAIN,
+    ),
+    "best": Method(
+        "three stages of non-local Bayes",
+        wanted_of(best),
+        halo=best_halo,
+        bytes_per_voxel=group_memory,
+        grain=GRAIN,
+    ),
+    "subspace": Method(
+        "low-rank groups of similar patches",
+        wanted_of(subspace),
+        halo=subspace_halo,
+        bytes_per_voxel=group_memory,
+        grain=GRAIN,
     ),
 }
 

@@ -108,14 +108,14 @@ class Task:
         if self.settings.h is not None:
             h = self.settings.h * max(sum(s > 0 for s in self.sigma), 1) / max(sum(self.sigma), TINY)
         options = Options(h, patch_radius, search_radius, self.settings.backend, memory)
-        return Work(method, options, device, halo, list(tiles(self.layout.shape, size, halo, region)))
+        return Work(method, options, device, halo, list(tiles(self.layout.shape, size, halo, region, method.grain)))
 
     def run_tile(self, tile: Tile, work: Work, result: arrays.Array, region: Piece, progress: Report) -> None:
         """Denoise a tile; where a GPU has too little memory for it, in halves."""
         try:
             denoised = self.denoise_tile(tile, work, progress)
         except torch.OutOfMemoryError as error:
-            halves = tile.halves(self.layout.shape, work.halo)
+            halves = tile.halves(self.layout.shape, work.halo, work.method.grain)
             if not halves:
                 raise MemoryError(
                     f"{work.device} has too little free memory for even one voxel and its surroundings: "

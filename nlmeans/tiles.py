@@ -26,26 +26,27 @@ class Tile(NamedTuple):
         return lengths(self.inner)
 
     @classmethod
-    def around(cls, inner: Piece, shape: Axes, halo: Axes) -> Tile:
-        """The tile that computes `inner`; its halo ends at the border of the volume."""
+    def around(cls, inner: Piece, shape: Axes, halo: Axes, grain: int = 1) -> Tile:
+        """The tile that computes `inner`; its halo begins at a multiple of `grain` and ends at the volume's border."""
         outer, within = [], []
         for box, size, margin in zip(inner, shape, halo, strict=True):
-            first, last = max(box.start - margin, 0), min(box.stop + margin, size)
+            first, last = max(box.start - margin, 0) // grain * grain, min(box.stop + margin, size)
             outer.append(slice(first, last))
             within.append(slice(box.start - first, box.stop - first))
         return cls(inner, piece(outer), piece(within))
 
-    def halves(self, shape: Axes, halo: Axes) -> list[Tile]:
+    def halves(self, shape: Axes, halo: Axes, grain: int = 1) -> list[Tile]:
         """Two tiles that compute the same together, cut across the longest axis; none if it is a single voxel."""
         longest = max(range(3), key=lambda axis: self.shape[axis])
         box = self.inner[longest]
         middle = (box.start + box.stop) // 2
         if middle == box.start:
             return []
-        cuts = (slice(box.start, middle), slice(middle, box.stop))
-        return [
-            Tile.around(piece([*self.inner[:longest], cut, *self.inner[longest + 1 :]]), shape, halo) for cut in cuts
-        ]
+        pieces = (
+            piece([*self.inner[:longest], cut, *self.inner[longest + 1 :]])
+            for cut in (slice(box.start, middle), slice(middle, box.stop))
+        )
+        return [Tile.around(inner, shape, halo, grain) for inner in pieces]
 
 
 def tile_shape(shape: Axes, halo: Axes, limit: float, region: Piece | None = None) -> Axes:
@@ -75,7 +76,7 @@ def tile_shape(shape: Axes, halo: Axes, limit: float, region: Piece | None = Non
     return tile
 
 
-def tiles(shape: Axes, tile: Axes, halo: Axes, region: Piece | None = None) -> Iterator[Tile]:
+def tiles(shape: Axes, tile: Axes, halo: Axes, region: Piece | None = None, grain: int = 1) -> Iterator[Tile]:
     """Cover a volume of this shape, or a region of it, with tiles."""
     starts = [slice(0, n) for n in shape] if region is None else region
     cuts = [
@@ -83,7 +84,7 @@ def tiles(shape: Axes, tile: Axes, halo: Axes, region: Piece | None = None) -> I
         for box, step in zip(starts, tile, strict=True)
     ]
     for inner in itertools.product(*cuts):
-        yield Tile.around(piece(inner), shape, halo)
+        yield Tile.around(piece(inner), shape, halo, grain)
 
 
 def lengths(box: Piece) -> Axes:

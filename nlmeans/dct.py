@@ -1,0 +1,188 @@
+"""Shrinkage of the discrete cosine transform (DCT) of overlapping patches.
+
+Every patch of a regular grid is transformed, its coefficients are shrunk, and the patches are put back where they came
+from, weighted by how little noise each still has. Noise has a standard deviation of 1, or of a (D, H, W) map.
+
+References:
+    L. Yaroslavsky, K. Egiazarian, J. Astola, "Transform domain image restoration methods: review, comparison, and
+    interpretation", Proc. SPIE 4304, 2001, doi:10.1117/12.424970.
+    J. V. Manjón et al., "New methods for MRI denoising based on sparseness and self-similarity", Medical Image
+    Analysis 16(1), 2012, doi:10.1016/j.media.2011.04.003.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from nlmeans.backends.request import Axes
+from nlmeans.padding import reflected_index
+
+Shrink = Callable[[list[Tensor], Tensor], tuple[Tensor, Tensor]]
+"""Of the coefficients of each volume, (patch voxels, patches), and the noise variance per patch, or 0-dimensional, to
+the shrunk coefficients and the weight of each patch."""
+
+SLAB_PATCHES = 8192
+"""Patches transformed at once: with their coefficients they should stay in the cache of one core."""
+
+
+def hard_threshold(
+    noisy: Tensor, sigma: float | Tensor = 1.0, *, patch: int = 4, stride: int = 2, threshold: float = 2.7
+) -> Tensor:
+    """Drop the coefficients below ``threshold`` × sigma; the mean of a patch (DC) always stays.
+
+    Patches count by 1 / (number of coefficients kept), in inverse proportion to the noise left in them.
+
+    Args:
+        noisy: (C, D, H, W), floating point; channels are filtered one by one. A depth of 1 is an image.
+        sigma: standard deviation of the noise, a number or a (D, H, W) map.
+        patch: edge of a patch in voxels; axes shorter than that have patches of their own length.
+        stride: distance between patches in voxels, no more than `patch`.
+        threshold: in units of sigma.
+
+    Returns:
+        Same shape, dtype and device.
+    """
+
+    def shrink(coefficients: list[Tensor], variance: Tensor) -> tuple[Tensor, Tensor]:
+        noisy = coefficients[0]
+        kept = noisy.square() > threshold**2 * variance
+        kept[0] = True
+        return noisy * kept, 1 / (kept.sum(0) * variance)
+
+    return filtered([noisy], sigma, patch, stride, shrink)
+
+
+def wiener(
+    noisy: Tensor, pilot: Tensor, sigma: float | Tensor = 1.0, *, patch: int = 4, stride: int = 1, power: float = 1.0
+) -> Tensor:
+    """Shrink each coefficient C of the noisy patch by s = O² / (O² + power·sigma²), with O that of the pilot.
+
+    The mean of a patch (DC) always stays. Patches count by 1 / Σs², in inverse proportion to the noise left in them.
+
+    Args:
+        noisy: (C, D, H, W), floating point; channels are filtered one by one. A depth of 1 is an image.
+        pilot: a first estimate, of the same shape.
+        sigma: standard deviation of the noise, a number or a (D, H, W) map.
+        patch: edge of a patch in voxels; axes shorter than that have patches of their own length.
+        stride: distance between patches in voxels, no more than `patch`.
+        power: more than 1 smooths more.
+
+    Returns:
+        Same shape, dtype and device.
+    """
+
+    def shrink(coefficients: list[Tensor], variance: Tensor) -> tuple[Tensor, Tensor]:
+        noisy, oracle = coefficients
+        energy = oracle.square()
+        gain = energy / (energy + power * variance)
+        gain[0] = 1
+        return noisy * gain, 1 / (gain.square().sum(0) * variance)
+
+    return filtered([noisy, pilot], sigma, patch, stride, shrink)
+
+
+def filtered(volumes: list[Tensor], sigma: float | Tensor, patch: int, stride: int, shrink: Shrink) -> Tensor:
+    """Shrink the patches of the first volume, channel by channel, and average where they overlap."""
+    shape = tuple(volumes[0].shape[1:])
+    size = patch_size(patch, shape)
+    step = patch_size(stride, size)
+    margin = tuple(p - 1 for p in size)
+    variance = None if isinstance(sigma, float | int) else covered(sigma.square(), size, step, margin)
+    uniform = volumes[0].new_tensor(sigma).square() if isinstance(sigma, float | int) else volumes[0].new_tensor(1.0)
+    basis = dct_basis(size).to(volumes[0])
+    results = [
+        filtered_channel(
+            [covered(v, size, step, margin) for v in channel], variance, uniform, basis, size, step, shrink
+        )
+        for channel in zip(*volumes, strict=True)
+    ]
+    inside = tuple(slice(m, m + n) for m, n in zip(margin, shape, strict=True))
+    return torch.stack([result[inside] for result in results])
+
+
+def filtered_channel(
+    volumes: list[Tensor],
+    variance: Tensor | None,
+    uniform: Tensor,
+    basis: Tensor,
+    size: Axes,
+    step: Axes,
+    shrink: Shrink,
+) -> Tensor:
+    """`filtered` of padded (D, H, W) volumes that the grid of patches covers exactly."""
+    shape = volumes[0].shape
+    depth, height, width = (1 + (n - p) // s for n, p, s in zip(shape, size, step, strict=True))
+    total, weights = torch.zeros_like(volumes[0]), torch.zeros_like(volumes[0])
+    rows = max(1, SLAB_PATCHES // (height * width))
+    for first in range(0, depth, rows):
+        grid = (min(rows, depth - first), height, width)
+        slab = slice(first * step[0], (first + grid[0] - 1) * step[0] + size[0])
+        coefficients = [basis @ patches(volume[slab], size, step, grid).flatten(1) for volume in volumes]
+        level = uniform if variance is None else patches(variance[slab], size, step, grid).flatten(1).mean(0)
+        shrunk, weight = shrink(coefficients, level)
+        restored = (basis.T @ shrunk).mul_(weight)
+        put_back(total[slab], restored.view(-1, *grid), size, step)
+        put_back(weights[slab], weight.view(1, *grid).expand(len(basis), *grid), size, step)
+    return total / weights
+
+
+def patch_size(patch: int, shape: tuple[int, ...]) -> Axes:
+    """The patch along each axis, cut to the axis."""
+    d, h, w = (min(patch, n) for n in shape)
+    return d, h, w
+
+
+def covered(volume: Tensor, size: Axes, step: Axes, margin: tuple[int, ...]) -> Tensor:
+    """A (D, H, W) volume reflected by `margin` on both sides, and at the ends as far as a grid of patches needs."""
+    for axis, (p, s, m) in enumerate(zip(size, step, margin, strict=True)):
+        length = volume.shape[axis]
+        extra = -(length + 2 * m - p) % s
+        index = reflected_index(length, m + extra, volume.device)[extra:]
+        volume = volume.index_select(axis, index)
+    return volume
+
+
+def patches(volume: Tensor, size: Axes, step: Axes, grid: Axes) -> Tensor:
+    """(patch voxels, *grid): the patches of a regular grid."""
+    views = [window(volume, offset, step, grid) for offset in offsets(size)]
+    return torch.stack(views)
+
+
+def put_back(volume: Tensor, values: Tensor, size: Axes, step: Axes) -> None:
+    """Add patches, (patch voxels, *grid), to the volume where they lie: the adjoint of `patches`."""
+    for offset, value in zip(offsets(size), values, strict=True):
+        window(volume, offset, step, (value.shape[0], value.shape[1], value.shape[2])).add_(value)
+
+
+def offsets(size: Axes) -> Iterator[Axes]:
+    """The voxels of a patch, in order."""
+    return itertools.product(range(size[0]), range(size[1]), range(size[2]))
+
+
+def window(volume: Tensor, offset: Axes, step: Axes, grid: Axes) -> Tensor:
+    """The view of one voxel of every patch of the grid."""
+    z, y, x = (slice(o, o + (n - 1) * s + 1, s) for o, n, s in zip(offset, grid, step, strict=True))
+    return volume[z, y, x]
+
+
+@functools.lru_cache
+def dct_basis(size: Axes) -> Tensor:
+    """Orthonormal DCT-II of a whole patch as one matrix: (coefficients, patch voxels), float64, DC first."""
+    basis = torch.ones(1, 1, dtype=torch.float64)
+    for length in size:
+        basis = torch.kron(basis, dct_matrix(length))
+    return basis
+
+
+def dct_matrix(length: int) -> Tensor:
+    """Orthonormal DCT-II, (frequency, position), float64."""
+    position = torch.arange(length, dtype=torch.float64)
+    matrix = torch.cos(math.pi / length * position[:, None] * (position + 0.5)) * math.sqrt(2 / length)
+    matrix[0] /= math.sqrt(2)
+    return matrix

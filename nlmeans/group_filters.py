@@ -1,0 +1,215 @@
+"""Filters for groups of similar patches: NL-Bayes, and the shrinkage of singular values.
+
+References:
+    M. Lebrun, A. Buades, J.-M. Morel, "A nonlocal Bayesian image denoising algorithm", SIAM Journal on Imaging
+    Sciences 6(3), 2013, doi:10.1137/120874989.
+    C. M. Stein, "Estimation of the mean of a multivariate normal distribution", Annals of Statistics 9(6), 1981,
+    doi:10.1214/aos/1176345632.
+    M. Gavish, D. L. Donoho, "Optimal shrinkage of singular values", IEEE Transactions on Information Theory 63(4),
+    2017, doi:10.1109/TIT.2017.2653801.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from nlmeans.backends.request import Axes
+from nlmeans.dct import dct_basis
+from nlmeans.groups import Filtered, Grid, filter_volume
+from nlmeans.progress import Report, silent
+
+LEAST_VARIANCE = 0.01
+"""Of the noise, as far as the weight of a group goes: below a tenth of sigma it has no noise to speak of."""
+
+
+def nl_bayes(
+    noisy: Tensor,
+    guide: Tensor,
+    sigma: float | Tensor = 1.0,
+    *,
+    patch: int = 4,
+    step: int = 3,
+    count: int = 48,
+    search_radius: Axes = (4, 4, 4),
+    strength: float = 1.0,
+    alike: float = 0.05,
+    progress: Report = silent,
+) -> Tensor:
+    """Filter groups of similar patches by what the guide's patches say of their mean and covariance; see `bayes`.
+
+    Args:
+        noisy: (C, D, H, W), floating point; channels are grouped together and filtered one by one. A depth of 1 is an
+            image.
+        guide: a first estimate, of the same shape; its noise should be well below that of `noisy`.
+        sigma: standard deviation of the noise, a number or a (D, H, W) map.
+        patch: edge of a patch in voxels; axes shorter than that have patches of their own length.
+        step: distance between reference patches in voxels, no more than `patch`.
+        count: K, the patches in a group.
+        search_radius: voxels, of the window around a reference patch that its group comes from.
+        strength: of the filter, as a multiple of the noise's variance; more than 1 smooths more.
+        alike: patches whose mean squared difference on the guide is less than this times sigma² are alike, and a group
+            takes any of them, from all over the window. Taking the nearest would prefer those with the same noise as
+            the reference patch, which then does not average out: 3 dB over air.
+        progress: called with the fraction done.
+
+    Returns:
+        Same shape, dtype and device.
+    """
+
+    def filter_groups(noisy: Tensor, guide: Tensor, variance: Tensor) -> Filtered:
+        return bayes(noisy, guide, variance, dct_basis(grid.size).to(noisy), strength)
+
+    shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
+    grid = Grid.of(shape, patch, step, count, search_radius)
+    return filter_volume(noisy, guide, sigma, grid, alike, filter_groups, progress)
+
+
+def low_rank(
+    noisy: Tensor,
+    guide: Tensor,
+    sigma: float | Tensor = 1.0,
+    *,
+    patch: int = 4,
+    step: int = 3,
+    count: int = 64,
+    search_radius: Axes = (4, 4, 4),
+    alike: float = 0.2,
+    progress: Report = silent,
+) -> Tensor:
+    """Shrink the singular values of groups of similar patches; see `shrink_singular_values`. Arguments as `nl_bayes`.
+
+    The guide serves only to find the groups.
+    """
+
+    def filter_groups(noisy: Tensor, guide: Tensor, variance: Tensor) -> Filtered:
+        return shrink_singular_values(noisy, variance)
+
+    shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
+    grid = Grid.of(shape, patch, step, count, search_radius)
+    return filter_volume(noisy, guide, sigma, grid, alike, filter_groups, progress)
+
+
+def bayes(noisy: Tensor, guide: Tensor, variance: Tensor, basis: Tensor, strength: float = 1.0) -> Filtered:
+    """The filter of Lebrun, Buades and Morel (2013), adjusted to each group by Stein's risk estimate (1981).
+
+    With Y the noisy and G the guide's patches (K rows), ȳ and ḡ their means, Q = Y − ȳ and P = G − ḡ::
+
+        X = m + a·F + b·Q        F = Q Pᵀ A⁻¹ P        A = P Pᵀ + strength·(K−1)·σ²·I
+
+    m is the mean patch, filtered in the DCT domain with ḡ as the oracle. F is the Wiener filter of covariance
+    PᵀP / (K−1), in its K × K form. The share b of the noisy patches brings back detail that the guide does not have.
+    a and b minimise Stein's estimate of the squared error, with f = tr(P Pᵀ A⁻¹) degrees of freedom and n voxels,
+
+        ‖Q − a·F − b·Q‖² + 2 (K−1) σ² (a·f + b·n) + (K−1) σ² f (a − 1)²
+
+    where the last term holds a near 1, as the guide knows some of the noise. 0 ≤ a ≤ 1.5 and 0 ≤ b ≤ 1.
+    A group counts by 1 / (degrees of freedom per patch), in inverse proportion to its noise.
+
+    Args:
+        noisy: (groups, K, patch voxels).
+        guide: of the same shape.
+        variance: of the noise, (groups,).
+        basis: the DCT of a patch as a matrix, DC first.
+        strength: more than 1 smooths more.
+    """
+    count, voxels = noisy.shape[1:]
+    noisy_mean, guide_mean = noisy.mean(1, keepdim=True), guide.mean(1, keepdim=True)
+    detail, oracle = noisy - noisy_mean, guide - guide_mean
+    mean, mean_freedom = filtered_mean(noisy_mean, guide_mean, variance / count, basis)
+
+    noise = (count - 1) * variance
+    contrast = inner(oracle, oracle) / noise.clamp_min(TINY)
+    steep = (contrast > STEEPEST).nonzero()[:, 0] if noisy.dtype == torch.float32 else contrast.new_zeros(0).long()
+    gram, cross = oracle @ oracle.mT, detail @ oracle.mT
+    gain, freedom = wiener(gram, cross, strength * noise)
+    amplitude, kept = least_risk(
+        inner(gain @ gram, gain), inner(gain, cross), inner(detail, detail), noise * freedom, noise * voxels
+    )
+
+    gain.mul_(column(amplitude))
+    patches = torch.baddbmm(mean.expand_as(oracle), gain, oracle).addcmul_(detail, column(kept))
+    freedom = (amplitude * freedom + kept * voxels) * (count - 1) / count + mean_freedom / count
+    weight = 1 / (freedom * variance.clamp_min(LEAST_VARIANCE))
+    if len(steep):
+        exact = bayes(noisy[steep].double(), guide[steep].double(), variance[steep].double(), basis.double(), strength)
+        patches[steep], weight[steep] = exact.patches.float(), exact.weight.float()
+    return Filtered(patches, weight)
+
+
+def least_risk(ff: Tensor, fq: Tensor, qq: Tensor, f_noise: Tensor, q_noise: Tensor) -> tuple[Tensor, Tensor]:
+    """a and b of `bayes`, from ⟨F, F⟩, ⟨F, Q⟩, ⟨Q, Q⟩, (K−1)σ²f and (K−1)σ²n.
+
+    With b held in its range, a follows from b.
+    """
+    held = ff + f_noise + TINY
+    f_gain, q_gain = fq, qq - q_noise
+    determinant = torch.maximum(held * qq - fq.square(), SINGULAR * held * qq + TINY)
+    kept = ((held * q_gain - fq * f_gain) / determinant).clamp(0, 1)
+    return ((f_gain - kept * fq) / held).clamp(0, 1.5), kept
+
+
+STEEPEST = 2e4
+"""‖P‖² beside (K−1)σ² up to which float32 is good for 0.01 sigma: edges of about 50 sigma through all of a group."""
+
+TINY = 1e-6
+
+SINGULAR = 1e-6
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product per group."""
+    return (a.flatten(1)[:, None] @ b.flatten(1)[..., None])[:, 0, 0]
+
+
+def column(values: Tensor) -> Tensor:
+    """One number per group, to go with (groups, K, patch voxels)."""
+    return values[:, None, None]
+
+
+def filtered_mean(noisy: Tensor, guide: Tensor, variance: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean patches, (groups, 1, patch voxels), and Σ gain². The DCT's coefficients keep O²/(O² + variance), DC all."""
+    energy = (guide @ basis.T).square()
+    gain = energy / (energy + column(variance))
+    gain[..., 0] = 1
+    return (noisy @ basis.T).mul_(gain) @ basis, gain.square().sum((1, 2))
+
+
+def wiener(gram: Tensor, cross: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """cross · (gram + noise·I)⁻¹, and the trace of gram · (gram + noise·I)⁻¹, its degrees of freedom.
+
+    `gram` and `cross` are (groups, K, K), `noise` (groups,).
+    """
+    rounding = 2 * torch.finfo(gram.dtype).eps * gram.diagonal(dim1=1, dim2=2).sum(1)
+    ridge = noise + rounding + 1e-12
+    regular = gram.clone()
+    regular.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(regular)[0])
+    return cross @ inverse, gram.shape[1] - ridge * inverse.diagonal(dim1=1, dim2=2).sum(1)
+
+
+def shrink_singular_values(noisy: Tensor, variance: Tensor) -> Filtered:
+    """Each group less its mean, as a matrix, with the singular values that least squared error asks for.
+
+    With β = K/n, n voxels in a patch and y the singular value over σ√n, y becomes √((y²−β−1)²−4β)/y, and 0 below 1+√β
+    (Gavish and Donoho 2017). A group counts by 1 / (1 + its rank).
+
+    Args:
+        noisy: (groups, K, patch voxels).
+        variance: of the noise, (groups,).
+    """
+    count, voxels = noisy.shape[1:]
+    short, long = min(count, voxels), max(count, voxels)
+    ratio = short / long
+    mean = noisy.mean(1, keepdim=True)
+    detail = noisy - mean
+    gram = detail @ detail.mT if count <= voxels else detail.mT @ detail
+    energies, vectors = torch.linalg.eigh(gram)
+    energies = energies / (long * variance[:, None])
+    gain = ((energies - ratio - 1).square() - 4 * ratio).clamp_min(0).sqrt() / energies.clamp_min(ratio)
+    gain = torch.where(energies > (1 + math.sqrt(ratio)) ** 2, gain, 0)
+    projection = (vectors * gain[:, None, :]) @ vectors.mT
+    shrunk = projection @ detail if count <= voxels else detail @ projection
+    return Filtered(shrunk.add_(mean), 1 / ((1 + gain.count_nonzero(1)) * variance.clamp_min(LEAST_VARIANCE)))
