@@ -136,7 +136,7 @@ def like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> Any:
 
 def write(image: Any, path: Path) -> None:
     """Unlike nibabel's own saving, this closes the file whatever happens, so that it can be removed everywhere."""
-    with nib.openers.ImageOpener(path, "wb") as file:
+    with nib.openers.ImageOpener(str(path), "wb") as file:
         image.to_stream(file)
 
 

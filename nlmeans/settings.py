@@ -118,14 +118,14 @@ def one_or_several(name: str, value: float | Sequence[float]) -> float | tuple[f
 
 
 def checked_device(device: str) -> str:
+    """The device, if tensors can be made there."""
     try:
-        found = torch.device(device)
-    except RuntimeError as error:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
         raise ValueError(
-            f"device={device!r} is not a device that torch knows; write 'cpu', 'cuda' or 'cuda:0'"
+            f"device={device!r} is not here or not known to torch; use one of {', '.join(here)}"
         ) from error
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device={device!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices; use device='cpu'"
-        )
-    return str(found)
+    if torch.device(device).type == "meta":
+        raise ValueError("device='meta' computes nothing; use 'cpu' or 'cuda'")
+    return device

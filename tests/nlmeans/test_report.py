@@ -14,7 +14,7 @@ from matplotlib.image import imread
 
 from nlmeans import io, report
 from nlmeans.cli import picture_of
-from tests.nlmeans.scans import LPS, NIFTI, OBLIQUE, RAS, SAGITTAL, save
+from tests.nlmeans.scans import LPS, NIFTI, OBLIQUE, RAS, SAGITTAL, save, scan
 from tests.nlmeans.volumes import gaussian, piecewise
 
 EVEN = (1.0, 1.0, 1.0)
@@ -144,9 +144,7 @@ def marked(affine: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDArr
 def picture(affine: npt.NDArray[np.float64], shape: tuple[int, ...], folder: Path) -> Figure:
     image = NIFTI.Nifti1Image(marked(affine, shape), affine)
     found = io.read(save(image, folder / "scan.nii"))
-    drawing = picture_of(found, found.data)
-    drawing.canvas.draw()
-    return drawing
+    return picture_of(found, found.data)
 
 
 def bright_corner(axis: Axes) -> tuple[str, str]:
@@ -162,8 +160,12 @@ def bright_corner(axis: Axes) -> tuple[str, str]:
     ids=["RAS", "LPS", "sagittal", "sagittal mirrored", "coronal", "turned"],
 )
 def test_right_anterior_superior_is_top_right(affine: npt.NDArray[np.float64], tmp_path: Path) -> None:
-    for column in columns(picture(affine, (12, 14, 16), tmp_path))[:2]:
+    shape = (12, 14, 16)
+    right, anterior, superior = (shape[np.abs(affine[world, :3]).argmax()] for world in range(3))
+    for column in columns(picture(affine, shape, tmp_path))[:2]:
         assert [bright_corner(axis) for axis in column] == [("top", "right")] * 3
+        voxels = [np.asarray(axis.images[0].get_array()).shape for axis in column]
+        assert voxels == [(superior, anterior), (superior, right), (anterior, right)]
 
 
 def test_an_oblique_image_is_turned_to_the_nearest_axes(tmp_path: Path) -> None:
@@ -193,8 +195,8 @@ def test_of_a_series_the_first_volume_is_shown(tmp_path: Path) -> None:
 
 
 def test_an_image_without_directions_is_shown_as_it_is_stored(tmp_path: Path) -> None:
-    image = NIFTI.Nifti1Image(marked(RAS, (12, 14, 16)), np.diag([1.0, 0, 1, 1]))
-    image.header["sform_code"], image.header["qform_code"] = 1, 0
+    image = scan(marked(RAS, (12, 14, 16)), affine=LPS)
+    image.header["srow_y"] = 0
     found = io.read(save(image, tmp_path / "scan.nii"))
     first, _, _ = columns(picture_of(found, found.data))
     np.testing.assert_array_equal(np.asarray(first[2].images[0].get_array()), found.data[:, :, 8].T)

@@ -88,7 +88,7 @@ def test_values_become_plain(given: dict[str, Any], kept: dict[str, Any]) -> Non
         ({"search_radius": (1, -1, 1)}, ValueError, "search_radius=-1 must not be negative"),
         ({"spacing": (1.0, -1.0)}, ValueError, "spacing=-1.0 must be greater than 0"),
         ({"spacing": 2.0}, TypeError, "spacing=2.0 must have one number per spatial axis"),
-        ({"device": "tpu9"}, ValueError, "device='tpu9' is not a device"),
+        ({"device": "tpu9"}, ValueError, "device='tpu9' is not here or not known"),
         ({"memory": 5}, ValueError, "memory=5 bytes is too little"),
         ({"memory": "much"}, ValueError, "memory='much' is not an amount"),
         ({"dtype": "int8"}, ValueError, "dtype='int8' is not known; choose one of 'float16'"),
