@@ -529,7 +529,7 @@ INVALID: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"series": 0, "channels": 1}, ValueError, "volume has 1 spatial axes"),
     ({"backend": "cuda"}, ValueError, "backend='cuda' is not known; choose one of 'auto', '"),
     ({"device": "gpu"}, ValueError, "device='gpu' is not here or not known to torch; use one of cpu"),
-    ({"device": "cuda:99"}, ValueError, "device=.cuda:99. is not here .* use device='cpu'"),
+    ({"device": "cuda:99"}, ValueError, "device='cuda:99' is not here or not known to torch; use one of cpu"),
     ({"memory": 1000}, ValueError, "memory=1000 bytes is too little .*16 MiB"),
     ({"memory": "lots"}, ValueError, "memory='lots' is not an amount of memory; write for instance '2GB'"),
     ({"memory": "1MB"}, ValueError, "memory=1000000 bytes is too little"),
