@@ -1,7 +1,7 @@
 """How close to the truth: ours and every installed peer on the same noisy volumes.
 
-    python benchmarks/quality.py                        # the head phantom, and what the installed packages carry
-    python benchmarks/quality.py --volume scan.nii.gz   # any clean volume beside them
+python benchmarks/quality.py                        # the head phantom, and what the installed packages carry
+python benchmarks/quality.py --volume scan.nii.gz   # any clean volume beside them
 """
 
 from __future__ import annotations
@@ -92,7 +92,10 @@ def contenders(names: list[str]) -> dict[str, Filter]:
 def volumes(extra: list[Path]) -> dict[str, Volume]:
     """Clean volumes scaled to 1: the phantom, scans that packages carry, and those given."""
     paths = {"phantom": samples.path("head_clean"), "thick phantom": samples.path("thick_clean")}
-    carried = {"diffusion b0": ("dipy", "data/files/S0_10slices.nii.gz"), "T1 example": ("nibabel", "tests/data/example4d.nii.gz")}
+    carried = {
+        "diffusion b0": ("dipy", "data/files/S0_10slices.nii.gz"),
+        "T1 example": ("nibabel", "tests/data/example4d.nii.gz"),
+    }
     for name, (package, file) in carried.items():
         spec = importlib.util.find_spec(package)
         if spec and spec.origin and (path := Path(spec.origin).parent / file).is_file():
@@ -143,7 +146,14 @@ def scores(name: str, clean: Volume, filters: dict[str, Filter], levels: list[in
 
 def table(found: list[Score], machine: str) -> str:
     """Markdown, one table per volume and kind of noise; a cell has PSNR in the mask / everywhere and SSIM."""
-    lines = ["# Quality", "", machine, "", "PSNR in the mask / everywhere (dB), SSIM in the mask; seconds at the last level.", ""]
+    lines = [
+        "# Quality",
+        "",
+        machine,
+        "",
+        "PSNR in the mask / everywhere (dB), SSIM in the mask; seconds at the last level.",
+        "",
+    ]
     for volume, noise in dict.fromkeys((s.volume, s.noise) for s in found):
         here = [s for s in found if (s.volume, s.noise) == (volume, noise)]
         levels = list(dict.fromkeys(s.percent for s in here))
@@ -158,14 +168,23 @@ def table(found: list[Score], machine: str) -> str:
 
 
 @click.command()
-@click.option("--volume", "extra", multiple=True, type=click.Path(path_type=Path), help="A clean volume; may be repeated.")
+@click.option(
+    "--volume", "extra", multiple=True, type=click.Path(path_type=Path), help="A clean volume; may be repeated."
+)
 @click.option("--only", multiple=True, help="Volumes by name; all if not given.")
 @click.option("--method", "names", multiple=True, help="Our methods; all if not given.")
 @click.option("--level", "levels", multiple=True, type=int, help="Noise in per cent of the maximum.")
 @click.option("--rician", is_flag=True, help="Rician instead of Gaussian noise.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results", help="Folder for the results.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results", help="Folder for the results."
+)
 def main(
-    extra: tuple[Path, ...], only: tuple[str, ...], names: tuple[str, ...], levels: tuple[int, ...], rician: bool, out: Path
+    extra: tuple[Path, ...],
+    only: tuple[str, ...],
+    names: tuple[str, ...],
+    levels: tuple[int, ...],
+    rician: bool,
+    out: Path,
 ) -> None:
     filters = contenders(list(names or METHODS))
     found: list[Score] = []
@@ -185,7 +204,9 @@ def main(
 def processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 if __name__ == "__main__":
