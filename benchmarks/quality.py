@@ -192,7 +192,8 @@ def main(
         if not only or name in only:
             found += scores(name, clean, filters, list(levels or LEVELS), rician)
     facts: dict[str, Any] = {
-        "machine": f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, nlmeans {nlmeans.__version__}",
+        "machine": f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"nlmeans {nlmeans.__version__}",
         "scores": [asdict(score) for score in found],
     }
     stem = "quality-rician" if rician else "quality"
