@@ -125,10 +125,14 @@ def nonlocal_means(
         memory=available(values.device) if memory is None else int(checks.positive("memory", memory)),
         progress=cancellable(progress),
     )
+    exact = values.dtype
+    del values, features  # of a large volume, a good part of the memory
     chosen = choose(request, checks.choice("backend", backend, ("auto", *BACKENDS)))
     tracked = request.requires_grad and not chosen.differentiable
-    result = differentiable(request, chosen) if tracked else chosen.run(request)
-    return restored(layout.from_engine(result.to(values.dtype) * unit + shift), image)
+    result = (differentiable(request, chosen) if tracked else chosen.run(request)).to(exact)
+    del request
+    result = result * unit + shift if result.requires_grad else result.mul_(unit).add_(shift)
+    return restored(layout.from_engine(result), image)
 
 
 def cropped(request: Request, region: Piece) -> Request:
@@ -217,7 +221,7 @@ def normalised(
     depth, height, width = (p + s for p, s in zip(patch_radius, search_radius, strict=True))
 
     def padded(channels: Tensor, shift: float, unit: float) -> Tensor:
-        return reflect(((channels - shift) / unit).to(precision), (depth, height, width))
+        return reflect((channels - shift).div_(unit).to(precision), (depth, height, width))
 
     shift, spread = middle_and_spread(values)
     strongest = float(h.detach().max())

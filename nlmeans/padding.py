@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -19,6 +20,12 @@ def reflected_index(length: int, margin: int, device: torch.device | None = None
 
 def reflect(volume: Tensor, margin: tuple[int, int, int]) -> Tensor:
     """Pad the last three axes of `volume` by `margin` on both sides."""
+    spatial = volume.shape[-3:]
+    if all(width < length for width, length in zip(margin, spatial, strict=True)):
+        depth, height, width = margin
+        channels = volume.reshape(1, -1, *spatial)
+        padded = F.pad(channels, (width, width, height, height, depth, depth), mode="reflect")
+        return padded.reshape(*volume.shape[:-3], *padded.shape[-3:])
     for axis, width in enumerate(margin, start=volume.ndim - 3):
         if width:
             volume = volume.index_select(axis, reflected_index(volume.shape[axis], width, volume.device))
