@@ -484,7 +484,15 @@ def test_a_run_that_fails_keeps_what_was_there(
     assert_one_line(call("denoise", source, target, *QUICK, "--overwrite", "--report", picture), message)
 
 
-@pytest.mark.usefixtures("old")
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises, also where pytest was started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("old", "interruptible")
 @pytest.mark.parametrize("where", ["run", "report.save"])
 def test_an_interrupt_keeps_what_was_there(
     where: str, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
