@@ -97,8 +97,8 @@ def wiener(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Rep
 def pri(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Prefiltered rotationally invariant non-local means (Manjón et al. 2012, PRI-NLM).
 
-    Voxels are compared by their value and the mean of their neighbours in a DCT-filtered pilot. As a tenth of
-    sigma remains in the pilot and less in its mean, h² is 0.8 sigma² for the one and 0.4 sigma² for the other.
+    Voxels are compared by their value and the mean of their neighbours in a DCT-filtered pilot: with h as it is by
+    default, by their squared differences over 0.65 sigma² and 0.32 sigma².
     """
     pilot = dct(noisy, sigma, options, progress)
     results = [
