@@ -42,6 +42,11 @@ def is_wide(array: Array) -> bool:
     return dtype_name(array) in WIDE
 
 
+def precise_dtype(array: Array) -> torch.dtype:
+    """float32, or float64 where the array's type has more digits."""
+    return torch.float64 if is_wide(array) else torch.float32
+
+
 def read(array: Array, piece: Slices, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A new tensor with the values of a piece; the array itself is never shared."""
     if isinstance(array, Tensor):

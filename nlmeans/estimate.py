@@ -131,7 +131,7 @@ def read_pieces(
     array: arrays.Array, layout: Layout, volume: int, pieces: list[Piece], device: torch.device | None = None
 ) -> Tensor:
     """Slabs of one volume as one (C, D, H, W); where they meet the gradient is large, so nothing is read there."""
-    dtype = torch.float64 if arrays.is_wide(array) else torch.float32
+    dtype = arrays.precise_dtype(array)
     read = [arrays.read(array, layout.index(volume, p), dtype, device or arrays.device_of(array)) for p in pieces]
     return torch.cat([layout.to_engine(values) for values in read], dim=1 if layout.shape[0] > 1 else 2)
 

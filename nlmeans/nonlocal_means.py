@@ -160,7 +160,7 @@ def center_rule(center: str | float) -> tuple[str, float]:
 def numbers(array: arrays.Array, name: str) -> Tensor:
     """Finite values as float32, or float64 where the dtype has more digits; a tensor keeps its graph."""
     arrays.value_range(array, name)
-    dtype = torch.float64 if arrays.is_wide(array) else torch.float32
+    dtype = arrays.precise_dtype(array)
     return array.to(dtype) if isinstance(array, Tensor) else arrays.read(array, (), dtype, torch.device("cpu"))
 
 

@@ -67,7 +67,9 @@ class Task:
         ranges = [arrays.value_range(volume[piece], "volume") for piece in channels]
         read_noise = 0.0
         if settings.noise == "poisson":
-            read_noise = read_noise_of(settings, index, sigma_map)
+            if sigma_map is not None:
+                raise ValueError("sigma is the read noise where noise='poisson'; give a number, not a map")
+            read_noise = read_noise_of(volume, index, layout, settings)
             ranges = [stabilised_range(settings, read_noise, low, high) for low, high in ranges]
             sigma: tuple[float, ...] = (1.0,) * len(channels)
         elif sigma_map is not None:
@@ -132,16 +134,14 @@ class Task:
 
     def denoise_tile(self, tile: Tile, work: Work, progress: Report) -> Tensor:
         """The inner voxels of a tile, denoised, in image units."""
-        noisy = self.read(self.volume, self.layout, tile.outer, work.device)
+        noisy = self.read(tile.outer, work.device)
         result = noisy[:, *tile.within].clone()
         inside = torch.ones_like(result[0], dtype=torch.bool)
         if self.mask is not None:
-            inside &= self.read(self.mask, self.layout.spatial(self.mask, "mask"), tile.inner, work.device)[0] != 0
+            inside &= self.read_beside(self.mask, "mask", tile.inner, work.device) != 0
         relative: float | Tensor = 1.0
         if self.sigma_map is not None:
-            relative = self.read(self.sigma_map, self.layout.spatial(self.sigma_map, "sigma"), tile.outer, work.device)[
-                0
-            ]
+            relative = self.read_beside(self.sigma_map, "sigma", tile.outer, work.device)
             relative = (relative / max(self.sigma[0], TINY)).float()
             inside &= relative[tile.within] > 0
             relative = relative.clamp_min(LEAST_RELATIVE_SIGMA)
@@ -165,10 +165,16 @@ class Task:
         result[present] = torch.where(inside, denoised, result[present])
         return result
 
-    def read(self, array: arrays.Array, layout: Layout, piece: Piece, device: torch.device) -> Tensor:
-        dtype = torch.float64 if arrays.is_wide(array) else torch.float32
-        index = layout.index(self.index if array is self.volume else 0, piece)
-        return layout.to_engine(arrays.read(array, index, dtype, device))
+    def read(self, piece: Piece, device: torch.device) -> Tensor:
+        """A piece of the volume, (C, D, H, W)."""
+        index = self.layout.index(self.index, piece)
+        return self.layout.to_engine(arrays.read(self.volume, index, arrays.precise_dtype(self.volume), device))
+
+    def read_beside(self, array: arrays.Array, name: str, piece: Piece, device: torch.device) -> Tensor:
+        """The same piece of a mask or map, (D, H, W)."""
+        layout = self.layout.spatial(array, name)
+        values = arrays.read(array, layout.index(0, piece), arrays.precise_dtype(array), device)
+        return layout.to_engine(values)[0]
 
 
 CONVERSION_BYTES = 24
@@ -194,13 +200,14 @@ def radii(settings: Settings) -> tuple[Axes, Axes]:
     )
 
 
-def read_noise_of(settings: Settings, index: int, sigma_map: arrays.Array | None) -> float:
+def read_noise_of(volume: arrays.Array, index: int, layout: Layout, settings: Settings) -> float:
     """The read noise of a detector, which is what sigma stands for with Poisson noise."""
-    if sigma_map is not None:
-        raise ValueError("sigma is the read noise where noise='poisson'; give a number, not a map")
-    if isinstance(settings.sigma, tuple):
-        return settings.sigma[index]
-    return settings.sigma or 0.0
+    if settings.sigma is None:
+        return 0.0
+    levels = noise_levels(volume, index, layout, settings, None)
+    if len(set(levels)) > 1:
+        raise ValueError(f"sigma={levels} is the read noise where noise='poisson'; give one number for all channels")
+    return levels[0]
 
 
 def stabilised_range(settings: Settings, read_noise: float, *limits: float) -> tuple[float, float]:
