@@ -136,11 +136,11 @@ def voxels_of_slab(
     )
     place, position = place[chosen], position[chosen]
     d, h, w = place.to(slab.device).unbind(1)
-    measured = (values[d, h, w].double().cpu() for values in (around.finest, mean, around.detail))
+    finest, mean, detail = (values[d, h, w].double().cpu() for values in (around.finest, mean, around.detail))
     sizes, counts = zip(*(cells(n) for n in shape), strict=True)
     cell = flat_index(position // torch.tensor(sizes), counts)
     block = flat_index(position // BLOCK, [math.ceil(n / BLOCK) for n in shape])
-    return Voxels(*measured, cell, block)
+    return Voxels(finest, mean, detail, cell, block)
 
 
 def every_so_many(shape: Sequence[int]) -> int:

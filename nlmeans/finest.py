@@ -46,7 +46,7 @@ def finest_detail(volume: Tensor, inside: Tensor | None) -> Finest:
         inside = None if inside is None else combine(inside, axis, lambda _, here, __: here)
     left_out = (middle - brightness).square_()
     ring = box_sums(left_out, OUTER).sub_(box_sums(left_out, INNER))
-    voxels = box_voxels(left_out, OUTER) - box_voxels(left_out, INNER)
+    voxels = max(box_voxels(left_out, OUTER) - box_voxels(left_out, INNER), 1)
     return Finest(finest, brightness, ring / (voxels * (1 - 3.0 ** -len(axes))), usable, inside)
 
 
