@@ -24,6 +24,9 @@ FLATTEST = 0.04
 WANTED = 4000
 """Voxels to read it from, of small images up to half the object."""
 
+FOLLOWED, GROUPS = 0.3, 12
+"""Share of the object, in groups from flat to less flat, that tells how much of the finest detail is structure."""
+
 ENOUGH = 64
 """Voxels that a median needs to mean something."""
 
@@ -175,18 +178,34 @@ def sigma_of_volume(volume: Tensor, noise: str, inside: Tensor | None) -> float:
         within = around.brightness > otsu_threshold(around.brightness[around.usable])
     choices = (within & around.usable, around.usable)
     candidates = next((c for c in choices if int(c.sum()) >= ENOUGH), torch.ones_like(around.usable))
-    flat = flattest(around.detail, candidates)
-    sigma = robust_deviation(around.finest[flat])
+    detail, order = around.detail[candidates].sort()
+    finest = around.finest[candidates][order]
+    wanted = math.ceil(max(FLATTEST * len(detail), min(WANTED, len(detail) / 2)))
+    followed = max(math.ceil(FOLLOWED * len(detail)), wanted)
+    variance, flat = robust_deviation(finest[:wanted]) ** 2, float(detail[:wanted].double().mean())
+    slope = slope_of_structure(detail[:followed], finest[:followed])
+    sigma = math.sqrt(max(variance - slope * flat, 0) / (1 - slope))
     if noise == "rician":
-        sigma = koay(float(around.brightness[flat].mean()), sigma)
+        sigma = koay(float(around.brightness[candidates][order[:wanted]].double().mean()), sigma)
     return sigma * peak
 
 
-def flattest(detail: Tensor, candidates: Tensor) -> Tensor:
-    """The share of the candidates with the least detail around them."""
-    count = int(candidates.sum())
-    wanted = max(FLATTEST * count, min(WANTED, count / 2), 1)
-    return candidates & (detail <= detail[candidates].kthvalue(math.ceil(wanted)).values)
+def slope_of_structure(detail: Tensor, finest: Tensor) -> float:
+    """How much structure adds to the variance of the finest detail, beside what it adds to the detail around.
+
+    Both are sigma² where there is nothing but noise. The slope of a line through groups of voxels, from flat to less
+    flat, leads back to there. Below the flattest group the true curve bends away from the line, by how much is not
+    known: between the line and no slope at all, which errs on the other side, the middle is taken.
+    """
+    groups = max(1, min(GROUPS, len(detail) // ENOUGH))
+    details = np.array([float(part.double().mean()) for part in detail.chunk(groups)])
+    variances = np.array([robust_deviation(part) ** 2 for part in finest.chunk(groups)])
+    spread = details - details.mean()
+    slope = float(spread @ variances / (spread @ spread)) if spread.any() else 0.0
+    return min(max(slope, 0.0), LARGEST_SLOPE) / 2
+
+
+LARGEST_SLOPE = 0.9
 
 
 def otsu_threshold(values: Tensor) -> float:
