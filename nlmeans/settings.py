@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class Settings:
         True
     """
 
-    sigma: float | tuple[float, ...] | None = None
+    sigma: float | tuple[float, ...] | Literal["map"] | None = None
     method: str = "auto"
     noise: str = "gaussian"
     gain: float = 1.0
@@ -44,6 +44,8 @@ class Settings:
     spacing: tuple[float, ...] | None = None
     channels: int | None = None
     series: int | None = None
+    despeckle: bool = False
+    seed: int = 0
     backend: str = "auto"
     device: str | None = None
     memory: int | None = None
@@ -54,7 +56,10 @@ class Settings:
         checks.choice("noise", self.noise, NOISES)
         checks.choice("backend", self.backend, ("auto", *BACKENDS))
         if self.sigma is not None:
-            self._set("sigma", one_or_several("sigma", self.sigma))
+            self._set("sigma", noise_level("sigma", self.sigma))
+        if not isinstance(self.despeckle, bool):
+            raise TypeError(f"despeckle={self.despeckle!r} must be True or False")
+        self._set("seed", checks.whole("seed", self.seed))
         self._set("gain", checks.positive("gain", self.gain))
         self._set("offset", checks.real("offset", self.offset))
         if self.noise != "poisson" and (self.gain, self.offset) != (1, 0):
@@ -111,8 +116,13 @@ FLOATS = ("float16", "float32", "float64")
 MINIMUM_MEMORY = 16 * 2**20
 
 
-def one_or_several(name: str, value: float | Sequence[float]) -> float | tuple[float, ...]:
-    if isinstance(value, Sequence) and not isinstance(value, str):
+def noise_level(
+    name: str, value: float | Sequence[float] | Literal["map"]
+) -> float | tuple[float, ...] | Literal["map"]:
+    if isinstance(value, str):
+        checks.choice(name, value, ("map",))
+        return "map"
+    if isinstance(value, Sequence):
         return tuple(checks.not_negative(name, v) for v in value)
     return checks.not_negative(name, value)
 

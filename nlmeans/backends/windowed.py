@@ -108,6 +108,8 @@ def bytes_per_voxel(channels: int, features: int, patch_radius: Axes, search_rad
 def refusal(request: Request) -> str:
     if request.center != "one":
         return f"a window attends to every voxel with its own weight, so center={request.center!r} is not possible"
+    if request.sample is not None:
+        return "a window attends to all of its voxels, not to a sample"
     if request.offset.ndim or float(request.offset) != 0:
         return "softmax weights have no offset, so sigma must be 0"
     return ""
