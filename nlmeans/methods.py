@@ -18,7 +18,7 @@ from nlmeans.dct import wiener as wiener_filter
 from nlmeans.group_filters import low_rank, nl_bayes
 from nlmeans.nonlocal_means import nonlocal_means
 from nlmeans.progress import Report, part
-from nlmeans.tiles import Piece, tile_shape
+from nlmeans.tiles import Piece, tile_shape, tiles
 from nlmeans.variants import linear as fit_planes
 from nlmeans.variants import patchwise as average_patches
 
@@ -123,8 +123,21 @@ def patchwise(noisy: Tensor, sigma: float | Tensor, options: Options, progress: 
 
 def linear(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Non-local means that fit planes instead of constants."""
-    mean = partial(average, noisy=noisy, sigma=sigma, options=options, progress=progress)
-    return fit_planes(noisy, [axis for axis, radius in enumerate(options.search_radius) if radius], mean)
+    result = torch.empty_like(noisy)
+    axes = [axis for axis, radius in enumerate(options.search_radius) if radius]
+    shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
+    blocks = list(tiles(shape, (LINEAR_BLOCK,) * 3, both_radii(options.patch_radius, options.search_radius)))
+    for number, block in enumerate(blocks):
+        values, level = noisy[:, *block.outer], sigma if isinstance(sigma, float) else sigma[block.outer]
+        report = part(progress, number / len(blocks), (number + 1) / len(blocks))
+        mean = partial(average, noisy=values, sigma=level, options=options, progress=report)
+        result[:, *block.inner] = fit_planes(values, axes, mean)[:, *block.within]
+    return result
+
+
+LINEAR_BLOCK = 32
+"""Voxels fitted together. Squares of coordinates are averaged and subtracted again, which leaves float32 digits for
+0.0005 sigma; more voxels leave less."""
 
 
 def stochastic(

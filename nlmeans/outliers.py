@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -16,8 +17,8 @@ from nlmeans.nonlocal_means import ArrayT
 from nlmeans.padding import reflect
 
 ALIKE = 4
-"""Neighbours that vouch for a voxel: those nearest to it in value. A vessel one voxel wide finds as many, and four
-impulses of one kind are neighbours of the same voxel in one of 1,000 places where 3 % of all voxels are."""
+"""Neighbours that vouch for a voxel: those nearest to it in value. Where 3 % of all voxels are impulses, four of one
+kind are neighbours of the same voxel in one of 1,000 places, two in one of 20."""
 
 LEAST = 3.0
 """Difference to those neighbours, in units of sigma, that noise does not reach: in one of 1,000 voxels."""
@@ -39,9 +40,10 @@ def despeckle(
     A voxel is an outlier if the four of its 26 neighbours (8 in an image) that are most like it differ from it by more
     than 3 sigma on average, and by more than 4 times what is usual around there: rank-ordered absolute differences
     (R. Garnett, T. Huegerich, C. Chui, W. He, "A universal noise removal algorithm with an impulse detector", IEEE
-    Transactions on Image Processing 14, 2005), relative to their surroundings, so that thin vessels and fine texture
-    are kept. `denoise` does it before all else with ``despeckle=True``. Isolated points of one voxel, such as
-    microcalcifications, are impulses to it: leave it off where such matter.
+    Transactions on Image Processing 14, 2005), relative to their surroundings, so that fine texture is kept. Two alike
+    on opposite sides are enough, so that straight lines one voxel wide are kept as well. `denoise` does all this first
+    with ``despeckle=True``. Points of a voxel or two, such as microcalcifications, are impulses to it: leave it off
+    where such matter.
 
     Args:
         volume: (H, W) or (D, H, W), plus the axes that `channels` and `series` name; real, finite, any dtype.
@@ -89,6 +91,8 @@ def without_outliers(volume: Tensor, sigma: float | Tensor) -> Tensor:
 
     unlike = difference(volume, reach, around)
     suspects = (unlike > LEAST * sigma).nonzero()
+    if not len(suspects):
+        return volume
     indices = suspects + torch.tensor(reach, device=volume.device)
     voxels = (indices[:, 0] * height + indices[:, 1]) * width + indices[:, 2]
     usual = [beside(unlike, some).quantile(TWO_THIRDS, dim=1) for some in torch.split(voxels, BLOCK_VOXELS)]
@@ -111,22 +115,31 @@ def neighbourhood(volume: Tensor) -> tuple[Axes, list[Axes]]:
 
 
 def difference(volume: Tensor, reach: Axes, around: list[Axes]) -> Tensor:
-    """Mean absolute difference of each voxel to the `ALIKE` neighbours that are most like it."""
+    """Mean absolute difference of each voxel to the `ALIKE` neighbours most like it, or to two on opposite sides."""
     padded = reflect(volume[None], reach)[0]
-    least = [torch.full_like(volume, math.inf) for _ in range(min(ALIKE, len(around)))]
-    for offset in around:
+
+    def unlike(offset: Sequence[int]) -> Tensor:
         there = [slice(r + o, r + o + n) for r, o, n in zip(reach, offset, volume.shape, strict=True)]
-        unlike = (padded[*there] - volume).abs_()
-        for place, kept in enumerate(least):
-            least[place], unlike = torch.minimum(kept, unlike), torch.maximum(kept, unlike)
-    return torch.stack(least).mean(0)
+        return (padded[*there] - volume).abs_()
+
+    least = [torch.full_like(volume, math.inf) for _ in range(min(ALIKE, len(around)))]
+    in_line = torch.full_like(volume, math.inf)
+    for offset in around[: len(around) // 2]:  # those opposite are the other half
+        before, after = unlike(offset), unlike([-o for o in offset])
+        in_line = torch.minimum(in_line, torch.maximum(before, after))
+        for values in (before, after):
+            for place, kept in enumerate(least):
+                least[place], values = torch.minimum(kept, values), torch.maximum(kept, values)
+    return torch.minimum(torch.stack(least).mean(0), in_line)
 
 
 def deviation(volume: Tensor) -> float:
     """Sigma of the noise between outliers, seen from first differences: no less than it is, more in fine texture."""
-    steps = (volume.diff(dim=axis).abs().flatten() for axis, n in enumerate(volume.shape) if n > 1)
-    present = [step[step > 0] for step in steps]
-    medians = [float(step.median()) for step in present if len(step)]
+    medians = []
+    for axis, n in enumerate(volume.shape):
+        before, after = volume.narrow(axis, 0, n - 1), volume.narrow(axis, 1, n - 1)
+        steps = (after - before).abs()[(before != 0) | (after != 0)]  # a removed background has no noise
+        medians += [float(steps.median())] if len(steps) else []
     return min(medians, default=0.0) / (MEDIAN_OF_ABSOLUTE_NORMAL * math.sqrt(2))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +16,8 @@ from nlmeans.checks import Radius
 from nlmeans.memory import parse_bytes
 from nlmeans.methods import METHODS
 from nlmeans.noise import NOISES
+
+NoiseLevel = float | tuple[float, ...] | Literal["map"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class Settings:
         True
     """
 
-    sigma: float | tuple[float, ...] | Literal["map"] | None = None
+    sigma: NoiseLevel | None = None
     method: str = "auto"
     noise: str = "gaussian"
     gain: float = 1.0
@@ -116,13 +117,12 @@ FLOATS = ("float16", "float32", "float64")
 MINIMUM_MEMORY = 16 * 2**20
 
 
-def noise_level(
-    name: str, value: float | Sequence[float] | Literal["map"]
-) -> float | tuple[float, ...] | Literal["map"]:
-    if isinstance(value, str):
-        checks.choice(name, value, ("map",))
+def noise_level(name: str, value: NoiseLevel) -> NoiseLevel:
+    if value == "map":
         return "map"
-    if isinstance(value, Sequence):
+    if isinstance(value, str):
+        raise TypeError(f"{name}={value!r} must be a number, several, or the word 'map'")
+    if isinstance(value, tuple | list):
         return tuple(checks.not_negative(name, v) for v in value)
     return checks.not_negative(name, value)
 

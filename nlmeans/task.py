@@ -49,7 +49,7 @@ class Task:
     shift: tuple[float, ...]
     """The middle of each channel's range, which goes to zero, so that a constant channel comes back exactly."""
     contrast: float
-    """What the values span, in units of sigma; the mean over the channels."""
+    """What the values span, in units of sigma, on average over the channels. h follows from it where not given."""
     read_noise: float
     """Of a detector that counts; there sigma and shift are those of the stabilised counts."""
     mask: arrays.Array | None
@@ -88,11 +88,8 @@ class Task:
         peaks = (max(-low, high) for low, high in ranges)
         sigma = tuple(s if 0 < peak * NEGLIGIBLE < s else 0.0 for s, peak in zip(sigma, peaks, strict=True))
         middles = tuple(low / 2 + high / 2 for low, high in ranges)
-        spans = [
-            span(volume, place, settings, read_noise) / s
-            for place, s in zip(layout.channel_pieces(index, layout.everywhere), sigma, strict=True)
-            if s > 0
-        ]
+        whole = layout.channel_pieces(index, layout.everywhere) if settings.h is None else []
+        spans = [span(volume, place, settings, read_noise) / s for place, s in zip(whole, sigma, strict=False) if s > 0]
         contrast = sum(spans) / max(len(spans), 1)
         return cls(volume, index, layout, settings, sigma, middles, contrast, read_noise, mask, sigma_map)
 
