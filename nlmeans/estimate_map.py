@@ -28,11 +28,11 @@ FLATTEST = 0.3
 WIDE = 5
 """The finest detail around a voxel is that of 11 × 11 × 11 voxels without the 5 × 5 × 5 in the middle."""
 
-TOLERATED = (0.2, 0.4, 0.2)
-"""In each round: detail around a voxel beyond what noise leaves there, beside it, that halves the voxel's weight."""
+TOLERATED = 0.3
+"""Detail around a voxel beyond what noise leaves there, beside it, that halves the voxel's weight."""
 
-STEPS = 6
-"""Of Newton's method in each round."""
+ROUNDS, STEPS = 4, 6
+"""Choices of voxels, and steps of Newton's method after each."""
 
 LEAST_PENALTY = 4.0
 """However rough the data want the map to be. At 4, sigma bends by a factor of 1.6 from knot to knot without effort."""
@@ -222,17 +222,21 @@ def roughness(shape: Sequence[int]) -> Tensor:
 
 
 def fitted(spline: Spline, voxels: Voxels, start: float, rician: bool) -> Tensor:
-    """The coefficients, found in rounds: choose the flattest voxels beside sigma so far, then fit sigma to them."""
+    """The coefficients, found in rounds: choose the flattest voxels, then fit sigma to them.
+
+    What detail noise would leave around a voxel is known from the finest detail there, which structure adds to, and
+    from the fit so far, which would never leave a level far too low. It is taken between the two.
+    """
     level = math.log(start)
     coefficients = torch.full((math.prod(spline.shape),), level, dtype=torch.float64)
     identity = torch.eye(len(coefficients), dtype=torch.float64)
     penalty, count = LEAST_PENALTY, math.prod(spline.cells)
     expected = voxels.noise
-    for tolerated in TOLERATED:
+    for _ in range(ROUNDS):
         ratio = voxels.detail / expected.clamp_min(TINY)
         chosen = flattest_of_blocks(ratio, voxels.block)
         flat = voxels.of(chosen)
-        weight = spline.independent / (1 + ((ratio[chosen] - 1).clamp_min(0) / tolerated) ** 2)
+        weight = spline.independent / (1 + ((ratio[chosen] - 1).clamp_min(0) / TOLERATED) ** 2)
         for _ in range(STEPS):
             energy = flat.finest.square() / expected_variance(spline, coefficients, flat, rician)
             kept = torch.where(energy < 9, weight, 0)
@@ -243,7 +247,7 @@ def fitted(spline: Spline, voxels: Voxels, start: float, rician: bool) -> Tensor
             curvature = information + penalty * spline.roughness + PULL * identity
             coefficients = coefficients + torch.linalg.solve(curvature, slope).clamp(-1, 1)
             penalty = next_penalty(spline, coefficients, curvature, penalty)
-        expected = expected_variance(spline, coefficients, voxels, rician)
+        expected = (voxels.noise * expected_variance(spline, coefficients, voxels, rician)).sqrt()
     return coefficients.view(spline.shape)
 
 
