@@ -43,10 +43,10 @@ ENOUGH_VOXELS = 2**21
 SLAB_VOXELS = 2**22
 
 ENOUGH = 64
-"""Voxels that are too few to read anything from are not all that are read."""
+"""Voxels inside a mask; with fewer, all of the volume is read."""
 
 VOXELS_PER_INDEPENDENT = 1.94
-"""Per axis: the sum of the squared correlations of second differences, 1 + 2·(4/6)⁴ … """
+"""Per axis, as second differences are correlated: 1 + 2·(4/6)² + 2·(1/6)², the sum of squared correlations."""
 
 LARGEST_PENALTY = 1e6
 
@@ -202,7 +202,10 @@ class Spline:
         return torch.einsum("dhw,da,hb,wc->abc", scores.view(self.cells), *self.along).flatten()
 
     def information(self, weights: Tensor) -> Tensor:
-        """Sums over the cells of weights times products of two B-splines, without their matrix (Currie et al. 2006)."""
+        """Sums over the cells of weights times products of two B-splines, without their matrix.
+
+        I. D. Currie, M. Durbán, P. H. C. Eilers, J. R. Stat. Soc. B 2006, doi:10.1111/j.1467-9868.2006.00543.x.
+        """
         pairs = [b for b in self.along for _ in range(2)]
         size = math.prod(self.shape)
         sums = torch.einsum("dhw,da,di,hb,hj,wc,wk->abcijk", weights.view(self.cells), *pairs)

