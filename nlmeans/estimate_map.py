@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nlmeans.finest import DEVIATION_WITHIN_THREE, INNER, box_sums, box_voxels, finest_detail, robust_deviation
+from nlmeans.finest import DEVIATION_WITHIN_THREE, box_sums, box_voxels, finest_detail, ring_means, robust_deviation
 from nlmeans.noise import RAYLEIGH_MEAN, STRONG, rician_moments
 
 KNOT_DISTANCE, SEGMENTS = 8, 4
@@ -130,8 +130,7 @@ def voxels_of_slab(
 ) -> Voxels:
     """Of a slab that begins at `first` along `axis` of a volume of this shape, those that lie in its core."""
     around = finest_detail(slab, inside)
-    finest = around.finest.square()
-    noise = (box_sums(finest, WIDE) - box_sums(finest, INNER)) / (box_voxels(finest, WIDE) - box_voxels(finest, INNER))
+    noise = ring_means(around.finest.square(), WIDE)
     mean = box_sums(around.brightness, 1) / box_voxels(around.brightness, 1)
     wanted = around.usable if around.inside is None else around.usable & around.inside
     place = wanted.nonzero().cpu()

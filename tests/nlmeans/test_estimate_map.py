@@ -96,7 +96,7 @@ def test_every_volume_and_channel_has_its_own() -> None:
     array = gaussian(np.full((3, 2, 16, 18, 20), 100.0), factors[:, :, None, None, None])
     maps = estimate_sigma(array, series=0, channels=1, map=True)
     assert maps.shape == array.shape
-    np.testing.assert_allclose(maps.mean((2, 3, 4)), factors, rtol=0.1)
+    np.testing.assert_allclose(maps.mean((2, 3, 4)), factors, rtol=0.15)
     moved = np.moveaxis(array, (0, 1), (4, 2))
     np.testing.assert_array_equal(
         estimate_sigma(moved, series=4, channels=2, map=True), np.moveaxis(maps, (0, 1), (4, 2))
