@@ -61,7 +61,7 @@ def sigma_map_of_volume(volume: Tensor, noise: str = "gaussian", inside: Tensor 
 
     The logarithm of sigma is a penalised spline, fitted by maximum likelihood to the finest detail of voxels with
     little other detail around them; where there are only edges it is bridged from the neighbourhood. The volume is
-    looked at slab by slab, in about half a gigabyte of working memory.
+    looked at slab by slab; of a large one only some voxels are kept, so that the working memory is bounded.
 
     Args:
         volume: (D, H, W), on any device.
