@@ -40,6 +40,15 @@ def real(name: str, value: object) -> float:
     return float(value)
 
 
+def count(name: str, value: object) -> int:
+    """A whole number from 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}={value!r} must be a whole number")
+    if value < 1:
+        raise ValueError(f"{name}={value} must be at least 1")
+    return int(value)
+
+
 def radius(name: str, value: Radius) -> int | tuple[int, ...]:
     """A whole, non-negative number of voxels, or one per axis."""
     if isinstance(value, Sequence) and not isinstance(value, str):
