@@ -136,8 +136,8 @@ def mean_of_positive_sums(a: Tensor, b: Tensor, values: Tensor) -> Tensor:
     In descending order of b, the j that count for i, b_j > −a_i, are the first ones; over those the sum is
     a_i Σ v_j + Σ b_j v_j, of which both are running sums.
     """
-    middle = b.detach().mean(1, keepdim=True)  # large numbers that cancel in a + b would not in the two sums
-    a, b = a + middle, b - middle
+    middle = a.detach().mean(1, keepdim=True)  # what a and b have in common would cancel in a + b, but not in the sums
+    a, b = a - middle, b + middle
     b, order = b.sort(1, descending=True)
     values = values.take_along_dim(order[..., None], 1)
     sums = F.pad(torch.cat([values, b[..., None] * values], -1).cumsum(1), (0, 0, 1, 0))
