@@ -56,7 +56,8 @@ class NonLocalBlock(nn.Module):
 
     Shape:
         (B, in_channels, *spatial) to the same, any floating dtype. Under autocast, and for half precision, the
-        Gaussian forms compute in half precision, the others sum in float32.
+        Gaussian forms compute in half precision, the others sum in float32. For float64 on a GPU, PyTorch has no
+        kernel that does without the matrix of the Gaussian forms.
 
     Raises:
         ValueError, TypeError: an argument is out of range, or the input has other axes or channels.
