@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor
 
+from nlmeans import bayes_cpu
 from nlmeans.backends.request import Axes
 from nlmeans.dct import dct_basis
 from nlmeans.groups import Filtered, Grid, filter_volume
@@ -64,6 +65,10 @@ def nl_bayes(
 
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
     grid = Grid.of(shape, patch, step, count, search_radius)
+    if noisy.device.type == "cpu" and noisy.dtype == torch.float32:
+        return bayes_cpu.filter_volume(
+            noisy, guide, sigma, grid, alike, strength, STEEPEST, LEAST_VARIANCE, filter_groups, progress
+        )
     return filter_volume(noisy, guide, sigma, grid, alike, filter_groups, progress)
 
 

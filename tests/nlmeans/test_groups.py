@@ -58,14 +58,17 @@ def test_groups_hold_the_nearest_patches(
         assert set(group.tolist()) == nearest(guide.numpy(), grid, reference, 0.0)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("floor", [0.0, 0.8, 1e9])
-def test_torch_and_the_kernel_find_the_same_groups(floor: float) -> None:
+def test_torch_and_the_kernel_find_the_same_groups(floor: float, channels: int) -> None:
     grid = Grid.of((9, 9, 11), 3, 2, 20, (2, 2, 2))
-    guide = grid.covered(sample(1, 9, 9, 11))
-    level = torch.full((math.prod(grid.references),), floor * 27)
+    guide = grid.covered(sample(channels, 9, 9, 11)).float()
+    level = torch.full((math.prod(grid.references),), floor * 27 * channels)
     lines = range(grid.references[0] * grid.references[1])
-    where = (guide, lines, grid.references, grid.size, grid.step, grid.radius, level, grid.count)
-    torch.testing.assert_close(group_kernels.match(*where).sort(1).values, groups.match(*where).sort(1).values)
+    where = grid.references, grid.size, grid.step, grid.radius
+    fast = group_kernels.match(group_kernels.Search.of(guide, *where, level), lines, grid.count)
+    plain = groups.match(guide, lines, *where, level, grid.count)
+    torch.testing.assert_close(fast.sort(1).values, plain.sort(1).values)
 
 
 def test_of_patches_that_are_alike_a_group_takes_some_from_everywhere() -> None:
