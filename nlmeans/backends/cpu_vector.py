@@ -61,6 +61,7 @@ def define_binary(function: Callable, emit: Callable) -> None:
 define_binary(operator.add, lambda builder, a, b: builder.fadd(a, b, flags=FAST))
 define_binary(operator.sub, lambda builder, a, b: builder.fsub(a, b, flags=FAST))
 define_binary(operator.mul, lambda builder, a, b: builder.fmul(a, b, flags=FAST))
+define_binary(operator.truediv, lambda builder, a, b: builder.fdiv(a, b, flags=FAST))
 define_binary(min, lambda builder, a, b: builder.select(builder.fcmp_ordered("<", a, b), a, b))
 define_binary(max, lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
 
@@ -138,6 +139,17 @@ def at_most(typing_context, value, limit):
 
 
 @intrinsic
+def where_above(typing_context, measure, limit, value):
+    """`value` in the lanes where measure > limit, else 0."""
+
+    def emit(context, builder, sig, args):
+        above = builder.fcmp_ordered(">", *args[:2])
+        return builder.select(above, args[2], ir.Constant(FLOATS, [0.0] * LANES))
+
+    return vector(vector, vector, vector), emit
+
+
+@intrinsic
 def count_bits(typing_context, bits):
     """How many bits of an int64 are set."""
     return types.int64(types.int64), lambda context, builder, sig, args: builder.ctpop(args[0])
@@ -181,8 +193,9 @@ def copy_four(typing_context, source, i, target, o):
     """Copy four floats."""
 
     def emit(context, builder, sig, args):
-        value = builder.load(lane_pointer(context, builder, sig.args[0], *args[:2], lanes=FOUR), align=4)
-        builder.store(value, lane_pointer(context, builder, sig.args[2], *args[2:], lanes=FOUR), align=4)
+        source, i, target, o = args
+        value = builder.load(lane_pointer(context, builder, sig.args[0], source, i, FOUR), align=4)
+        builder.store(value, lane_pointer(context, builder, sig.args[2], target, o, FOUR), align=4)
         return context.get_dummy_value()
 
     return types.void(source, types.intp, target, types.intp), emit
@@ -193,8 +206,9 @@ def add_four(typing_context, source, i, target, o):
     """Add four floats to four others."""
 
     def emit(context, builder, sig, args):
-        value = builder.load(lane_pointer(context, builder, sig.args[0], *args[:2], lanes=FOUR), align=4)
-        pointer = lane_pointer(context, builder, sig.args[2], *args[2:], lanes=FOUR)
+        source, i, target, o = args
+        value = builder.load(lane_pointer(context, builder, sig.args[0], source, i, FOUR), align=4)
+        pointer = lane_pointer(context, builder, sig.args[2], target, o, FOUR)
         builder.store(builder.fadd(builder.load(pointer, align=4), value), pointer, align=4)
         return context.get_dummy_value()
 
