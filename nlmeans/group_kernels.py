@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nlmeans.backends.cpu_matrix import transpose
 from nlmeans.backends.cpu_vector import LANES, at_most, compiled, count_bits, inlined, load, lowest_bit, splat, store
 from nlmeans.backends.request import Axes
 
@@ -31,6 +32,10 @@ def in_threads(work: Callable[[int, int], object], count: int) -> None:
     bounds = [count * k // parts for k in range(parts + 1)]
     with ThreadPoolExecutor(parts) as pool:
         list(pool.map(work, bounds[:-1], bounds[1:]))
+
+
+SHIFTS = 3
+"""Along the width, measured at once, with six sums in registers."""
 
 
 class Search(NamedTuple):
@@ -56,7 +61,7 @@ class Search(NamedTuple):
     @classmethod
     def of(cls, guide: Tensor, references: Axes, size: Axes, step: Axes, radius: Axes, floor: Tensor) -> Search:
         channels, depth, height, width = guide.shape
-        lead = radius[2] + 2 * LANES
+        lead = radius[2] + SHIFTS + 2 * LANES
         flat = np.zeros(guide.numel() + 2 * lead, np.float32)
         flat[lead:-lead] = guide.numpy().ravel()
         displacements = itertools.product(*(range(-r, r + 1) for r in radius))
@@ -121,22 +126,26 @@ def match_lines(search, lines, found):
     _, rows, columns = search.references
     _, height, width = search.shape
     candidates = len(search.slots)
-    pitch = -(-candidates // LANES) * LANES
-    distance = np.empty(columns * pitch, np.float32)
+    pitch, row = -(-candidates // LANES) * LANES, -(-columns // LANES) * LANES
+    distance = np.empty(2 * pitch * row, np.float32)  # candidates × columns, and transposed
+    by_column = pitch * row
     for line in range(len(lines)):
         z, y = lines[line] // rows * search.step[0], lines[line] % rows * search.step[1]
         floor = search.floor[lines[line] * columns : (lines[line] + 1) * columns]
-        distance[:] = np.inf
-        measure_line(search, z, y, floor, distance, pitch)
+        distance[:by_column] = np.inf
+        measure_line(search, z, y, floor, distance, row)
+        for k in range(0, pitch, LANES):
+            for column in range(0, row, LANES):
+                transpose(distance, k * row + column, row, by_column + column * pitch + k, pitch)
         for column in range(columns):
-            first = column * pitch
+            first = by_column + column * pitch
             distance[first + search.slots[candidates // 2]] = -1  # the reference patch itself
             corner = (z * height + y) * width + column * search.step[2]
             take_nearest(search.order, distance, first, pitch, floor[column], corner, found[line * columns + column])
 
 
 @compiled
-def measure_line(search, z, y, floor, distance, pitch):
+def measure_line(search, z, y, floor, distance, row):
     """Squared differences of a line's reference patches to all candidates inside the volume, but at least `floor`."""
     depth, height, width = search.shape
     size, step, radius = search.size, search.step, search.radius
@@ -149,41 +158,57 @@ def measure_line(search, z, y, floor, distance, pitch):
                 patch_rows[at] = search.lead + ((c * depth + z + u) * height + y + v) * width
                 at += 1
     end = (columns - 1) * step[2] + size[2]
-    squares = np.zeros(end + size[2] + 3 * LANES, np.float32)
-    candidate = -1
+    pitch = end + size[2] + 3 * LANES
+    squares = np.zeros(SHIFTS * pitch, np.float32)
+    candidate = 0
     for dz in range(-radius[0], radius[0] + 1):
         for dy in range(-radius[1], radius[1] + 1):
-            if not (0 <= z + dz <= depth - size[0] and 0 <= y + dy <= height - size[1]):
-                candidate += 2 * radius[2] + 1
-                continue
-            for dx in range(-radius[2], radius[2] + 1):
-                candidate += 1
-                sum_squares(search.guide, patch_rows, (dz * height + dy) * width + dx, end, size[2], squares)
-                slot = search.slots[candidate]
-                first = (max(0, -dx) + step[2] - 1) // step[2]
-                last = min(columns, (width - size[2] - max(0, dx)) // step[2] + 1)
-                for column in range(first, last):
-                    distance[column * pitch + slot] = max(squares[column * step[2]], floor[column])
+            if 0 <= z + dz <= depth - size[0] and 0 <= y + dy <= height - size[1]:
+                shift = (dz * height + dy) * width
+                for dx in range(-radius[2], radius[2] + 1, SHIFTS):
+                    sum_squares(search.guide, patch_rows, shift + dx, end, size[2], squares, pitch)
+                    for k in range(min(SHIFTS, radius[2] + 1 - dx)):
+                        first = (max(0, -dx - k) + step[2] - 1) // step[2]
+                        last = min(columns, (width - size[2] - max(0, dx + k)) // step[2] + 1)
+                        to = search.slots[candidate + dx + k + radius[2]] * row
+                        for column in range(first, last):
+                            distance[to + column] = max(squares[k * pitch + column * step[2]], floor[column])
+            candidate += 2 * radius[2] + 1
 
 
 @inlined
-def sum_squares(guide, patch_rows, shift, end, length, squares):
-    """Squared differences at `shift` over a patch that begins at each voxel of a line."""
+def squared_difference(here, there, i):
+    difference = here - load(there, i)
+    return difference * difference
+
+
+@inlined
+def sum_squares(guide, patch_rows, shift, end, length, squares, pitch):
+    """Squared differences over a patch that begins at each voxel of a line, at SHIFTS shifts from `shift` on."""
     for x in range(0, end, 2 * LANES):
-        a = b = splat(np.float32(0))
+        a0 = a1 = a2 = b0 = b1 = b2 = splat(np.float32(0))
         for r in range(patch_rows.size):
             at = patch_rows[r] + x
-            difference = load(guide, at) - load(guide, at + shift)
-            a = a + difference * difference
-            difference = load(guide, at + LANES) - load(guide, at + LANES + shift)
-            b = b + difference * difference
-        store(squares, x, a)
-        store(squares, x + LANES, b)
-    for x in range(0, end, LANES):
-        sums = load(squares, x)
-        for v in range(1, length):
-            sums = sums + load(squares, x + v)
-        store(squares, x, sums)
+            here, there = load(guide, at), at + shift
+            a0 = a0 + squared_difference(here, guide, there)
+            a1 = a1 + squared_difference(here, guide, there + 1)
+            a2 = a2 + squared_difference(here, guide, there + 2)
+            here, there = load(guide, at + LANES), there + LANES
+            b0 = b0 + squared_difference(here, guide, there)
+            b1 = b1 + squared_difference(here, guide, there + 1)
+            b2 = b2 + squared_difference(here, guide, there + 2)
+        store(squares, x, a0)
+        store(squares, x + LANES, b0)
+        store(squares, pitch + x, a1)
+        store(squares, pitch + x + LANES, b1)
+        store(squares, 2 * pitch + x, a2)
+        store(squares, 2 * pitch + x + LANES, b2)
+    for first in range(0, SHIFTS * pitch, pitch):
+        for x in range(first, first + end, LANES):
+            sums = load(squares, x)
+            for v in range(1, length):
+                sums = sums + load(squares, x + v)
+            store(squares, x, sums)
 
 
 @compiled
