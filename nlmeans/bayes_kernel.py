@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nlmeans.backends.cpu_matrix import TILE_ROWS, multiply, multiply_row, transpose
-from nlmeans.backends.cpu_vector import LANES, add_four, compiled, copy_four, inlined, load, splat, store, total
+from nlmeans.backends.cpu_vector import LANES, add_four, compiled, copy_four, inlined, inner, load, splat, store, total
 
 Floats = npt.NDArray[np.float32]
 
@@ -122,7 +122,7 @@ def read_row(volume, source, array, at, length):
         array[at + x] = volume[source + x]
 
 
-@compiled
+@inner
 def read_group(volume, corners, patch_rows, row_length, array, target, pitch):
     """Copy patches to the rows of a matrix."""
     for k in range(corners.size):
@@ -132,7 +132,7 @@ def read_group(volume, corners, patch_rows, row_length, array, target, pitch):
             at += row_length
 
 
-@compiled
+@inner
 def centre(array, matrix, pitch, width, count, mean):
     """Subtract the mean of `count` rows from them; the sum of squares that is left."""
     share = splat(np.float32(1 / count))
@@ -162,7 +162,7 @@ def sum_of_products(array, first, second, size):
     return total((a + b) + (c + d))
 
 
-@compiled
+@inner
 def filter_mean(array, layout, variance):
     """`group_filters.filtered_mean`: replaces the noisy mean; Σ gain²."""
     vectors = layout.width // LANES
@@ -178,7 +178,7 @@ def filter_mean(array, layout, variance):
     return freedom
 
 
-@compiled
+@inner
 def eliminate(array, layout, ridge):
     """[A | P] to [U | V], A's upper half given, four rows at a time; ‖V‖²."""
     pitch = layout.pitch
@@ -217,7 +217,7 @@ def eliminate(array, layout, ridge):
     return total(squares)
 
 
-@compiled
+@inner
 def wiener(array, layout, noise):
     """P to V and F; f, the degrees of freedom. `noise` is what the diagonal gets."""
     height, width, pitch = layout.height, layout.width, layout.pitch
@@ -256,7 +256,7 @@ def least_risk(ff, fq, qq, f_noise, q_noise):
     return within((fq - kept * fq) / held, 0.0, 1.5), kept
 
 
-@compiled
+@inner
 def add_group(array, layout, amplitude, kept, weight, corners, patch_rows, row_length, sums, weights):
     """Add the patches m + a·F + b·Q to the volume's sums, and the group's weight to those of their corners."""
     width = layout.width

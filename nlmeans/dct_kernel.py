@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nlmeans.backends.cpu_matrix import multiply
-from nlmeans.backends.cpu_vector import LANES, compiled, inlined, load, splat, store, where_above
+from nlmeans.backends.cpu_vector import LANES, compiled, inner, load, splat, store, where_above
 from nlmeans.backends.request import Axes
 
 EDGE = 4
@@ -100,7 +100,7 @@ def sliding_sums(volume: Tensor, size: Axes) -> Tensor:
     return volume
 
 
-@inlined
+@inner
 def transform(array, matrix, step, pitch, here, there, size):
     """Along all axes, back and forth between two blocks of patches; where the result is."""
     row = size[2] * LANES
@@ -117,7 +117,7 @@ def transform(array, matrix, step, pitch, here, there, size):
     return there
 
 
-@inlined
+@inner
 def read_patches(volume, slide, corner, array, block):
     size = slide.size
     for u in range(size[0]):
@@ -128,7 +128,7 @@ def read_patches(volume, slide, corner, array, block):
                 block += LANES
 
 
-@inlined
+@inner
 def add_patches(array, block, weight, slide, corner, total):
     size = slide.size
     for w in range(size[2]):  # outermost, as a vector cannot be read soon after a part of it was written
@@ -139,7 +139,7 @@ def add_patches(array, block, weight, slide, corner, total):
                 store(total, at, load(total, at) + weight * value)
 
 
-@inlined
+@inner
 def threshold(array, block, voxels, limit):
     """Drop small coefficients; how many stay."""
     one = splat(np.float32(1))
@@ -152,7 +152,7 @@ def threshold(array, block, voxels, limit):
     return kept
 
 
-@inlined
+@inner
 def shrink(array, block, pilot, voxels, noise):
     """The Wiener filter with the pilot's coefficients; Σ gain²."""
     kept = splat(np.float32(1))

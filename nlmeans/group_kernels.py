@@ -19,7 +19,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nlmeans.backends.cpu_matrix import transpose
-from nlmeans.backends.cpu_vector import LANES, at_most, compiled, count_bits, inlined, load, lowest_bit, splat, store
+from nlmeans.backends.cpu_vector import (
+    LANES,
+    at_most,
+    compiled,
+    count_bits,
+    inlined,
+    inner,
+    load,
+    lowest_bit,
+    splat,
+    store,
+)
 from nlmeans.backends.request import Axes
 
 
@@ -144,7 +155,7 @@ def match_lines(search, lines, found):
             take_nearest(search.order, distance, first, pitch, floor[column], corner, found[line * columns + column])
 
 
-@compiled
+@inner
 def measure_line(search, z, y, floor, distance, row):
     """Squared differences of a line's reference patches to all candidates inside the volume, but at least `floor`."""
     depth, height, width = search.shape
@@ -211,7 +222,7 @@ def sum_squares(guide, patch_rows, shift, end, length, squares, pitch):
             store(squares, x, sums)
 
 
-@compiled
+@inner
 def take_nearest(order, distance, first, pitch, floor, corner, found):
     """The flat corners of the candidates with the smallest distances, in order; of equals, those that come first.
 

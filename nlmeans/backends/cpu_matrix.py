@@ -1,7 +1,7 @@
 """Products of small float32 matrices that lie in one flat array, in tiles that stay in registers.
 
-All matrices are stored row by row, with rows padded to whole vectors (cpu_vector.py). A tile has TILE_ROWS rows and up
-to TILE_VECTORS vectors. Each step of a product multiplies one number per row, which may lie anywhere, by one
+All matrices are stored row by row, with rows padded to whole vectors (cpu_vector.py). A tile has TILE_ROWS rows of up
+to four vectors. Each step of a product multiplies one number per row, which may lie anywhere, by one
 row of the right factor; nothing is summed across lanes.  numba's disk cache does not see this file: after a change
 here, touch the kernels that use it.
 """
@@ -18,9 +18,9 @@ from nlmeans.backends.cpu_vector import (
     FAST,
     INTEGERS,
     LANES,
-    compiled,
     in_all_lanes,
     inlined,
+    inner,
     lane_pointer,
     load,
     repeat,
@@ -29,7 +29,6 @@ from nlmeans.backends.cpu_vector import (
 )
 
 TILE_ROWS = 4
-TILE_VECTORS = 4
 
 
 @intrinsic
@@ -107,7 +106,7 @@ def tile_product(array, out, out_pitch, left, left_step, left_pitch, right, righ
         out += out_pitch
 
 
-@compiled
+@inner
 def multiply(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth, vectors, subtract):
     """TILE_ROWS rows of a product: out[r, :] = Σ_k left(k, r) · right[k, :], or out − that, with `vectors` per row.
 
@@ -115,24 +114,25 @@ def multiply(array, out, out_pitch, left, left_step, left_pitch, right, right_pi
     right + k·right_pitch. The result must not overlap the rows of the factors.
     """
     zero = splat(np.float32(0))
-    while vectors >= 4:
-        tile_product(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth,
-                     repeat(repeat(zero, 4), TILE_ROWS), subtract)  # fmt: skip
-        vectors -= 4
-        out += 4 * LANES
-        right += 4 * LANES
-    if vectors == 3:
-        tile_product(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth,
-                     repeat(repeat(zero, 3), TILE_ROWS), subtract)  # fmt: skip
-    elif vectors == 2:
-        tile_product(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth,
-                     repeat(repeat(zero, 2), TILE_ROWS), subtract)  # fmt: skip
-    elif vectors == 1:
-        tile_product(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth,
-                     repeat(repeat(zero, 1), TILE_ROWS), subtract)  # fmt: skip
+    while vectors:
+        if vectors >= 4 and vectors != 6:
+            tile_product(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth,
+                         repeat(repeat(zero, 4), TILE_ROWS), subtract)  # fmt: skip
+            done = 4
+        elif vectors >= 3:
+            tile_product(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth,
+                         repeat(repeat(zero, 3), TILE_ROWS), subtract)  # fmt: skip
+            done = 3
+        else:
+            tile_product(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth,
+                         repeat(repeat(zero, 1), TILE_ROWS), subtract)  # fmt: skip
+            done = 1
+        vectors -= done
+        out += done * LANES
+        right += done * LANES
 
 
-@compiled
+@inner
 def multiply_row(array, out, left, right, pitch, vectors):
     """A row times a square matrix: out[:] = Σ_k left[k] · right[k, :]; `out` must not overlap the others."""
     zero = splat(np.float32(0))

@@ -24,7 +24,8 @@ FAST = ("contract", "nsz", "nnan", "ninf")
 
 
 NUMBA_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-inlined = njit(forceinline=True, **NUMBA_OPTIONS)
+inlined = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **NUMBA_OPTIONS)
+inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **NUMBA_OPTIONS)  # called by other kernels only
 
 
 def compiled(function: Callable) -> Any:
