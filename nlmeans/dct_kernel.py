@@ -172,7 +172,9 @@ def filter_rows(noisy, pilot, levels, dct, slide, wiener, z0, z1, y0, y1, total,
     array = np.empty(4 * voxels * LANES + EDGE * EDGE, np.float32)
     size = voxels * LANES
     matrix = 4 * size
-    array[matrix:] = dct
+    zero, one, edge = np.int64(0), np.int64(1), np.int64(EDGE)  # numba compiles a function anew for each literal
+    for i in range(EDGE * EDGE):
+        array[matrix + i] = dct[i]
     lanes = np.zeros(LANES, np.float32)
     strength = splat(np.float32(slide.strength))
     for z in range(z0, z1):
@@ -181,11 +183,11 @@ def filter_rows(noisy, pilot, levels, dct, slide, wiener, z0, z1, y0, y1, total,
                 corner = (z * slide.shape[1] + y) * slide.shape[2] + x
                 at = (z * slide.positions[1] + y) * slide.pitch + x
                 level = load(levels, at * slide.per_patch)
-                read_patches(noisy, slide, corner, array, 0)
-                block = transform(array, matrix, EDGE, 1, 0, size, slide.size)
+                read_patches(noisy, slide, corner, array, zero)
+                block = transform(array, matrix, edge, one, zero, size, slide.size)
                 if wiener:
                     read_patches(pilot, slide, corner, array, 2 * size)
-                    oracle = transform(array, matrix, EDGE, 1, 2 * size, 3 * size, slide.size)
+                    oracle = transform(array, matrix, edge, one, 2 * size, 3 * size, slide.size)
                     kept = shrink(array, block, oracle, voxels, strength * level)
                 else:
                     kept = threshold(array, block, voxels, strength * level)
@@ -195,5 +197,5 @@ def filter_rows(noisy, pilot, levels, dct, slide, wiener, z0, z1, y0, y1, total,
                         lanes[lane] = x + lane < slide.positions[2]
                     weight = weight * load(lanes, 0)
                 store(weights, at, weight)
-                block = transform(array, matrix, 1, EDGE, block, size - block, slide.size)
+                block = transform(array, matrix, one, edge, block, size - block, slide.size)
                 add_patches(array, block, weight, slide, corner, total)

@@ -106,13 +106,22 @@ def tile_product(array, out, out_pitch, left, left_step, left_pitch, right, righ
         out += out_pitch
 
 
-@inner
+@inlined
 def multiply(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth, vectors, subtract):
     """TILE_ROWS rows of a product: out[r, :] = Σ_k left(k, r) · right[k, :], or out − that, with `vectors` per row.
 
     All are offsets in `array`: left(k, r) lies at left + k·left_pitch + r·left_step, row k of the right factor at
     right + k·right_pitch. The result must not overlap the rows of the factors.
     """
+    # as plain integers, since numba would compile it anew for all literals
+    multiply_rows(
+        array, np.int64(out), np.int64(out_pitch), np.int64(left), np.int64(left_step), np.int64(left_pitch),
+        np.int64(right), np.int64(right_pitch), np.int64(depth), np.int64(vectors), np.bool_(subtract),
+    )  # fmt: skip
+
+
+@inner
+def multiply_rows(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth, vectors, subtract):
     zero = splat(np.float32(0))
     while vectors:
         if vectors >= 4 and vectors != 6:
