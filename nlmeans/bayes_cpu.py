@@ -42,7 +42,7 @@ def filter_volume(
     """
     values, guides = grid.covered(noisy), grid.covered(guide)
     if isinstance(sigma, Tensor):
-        variance = patch_means(grid.covered(sigma[None].square())[0], grid)
+        variance = patch_means(grid.covered(sigma[None].to(noisy).square())[0], grid)
     else:
         variance = noisy.new_tensor(sigma).square()
     levels = floors(guides, grid, alike * variance)
@@ -72,12 +72,15 @@ def filter_volume(
     colours = blocks(grid)
     done, count = 0, sum(map(len, colours))
     steep_groups: list[list[Tensor]] = []
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    pool = ThreadPoolExecutor(torch.get_num_threads())
+    try:
         for colour in colours:
             for left in pool.map(work, colour):
                 steep_groups.append(left)
                 done += 1
                 progress(done / count)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
     for channel, value, first, parts in zip(average, values, guides, zip(*steep_groups, strict=True), strict=True):
         corners = torch.cat(parts)

@@ -1,6 +1,6 @@
 """The numba code of NL-Bayes on a CPU: `group_filters.bayes` and the averaging, one group at a time.
 
-All that belongs to a group lies in one array of about 70 kB (`Layout`), so that it stays in a core's caches. Matrices
+All that belongs to a group lies in one array of about 100 kB (`Layout`), so that it stays in a core's caches. Matrices
 are stored row by row, rows padded with zeros to whole vectors (backends/cpu_vector.py). With Q and P as in `bayes`,
 A = P Pᵀ + ρI and its Cholesky factor U (A = UᵀU)::
 

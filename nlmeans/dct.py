@@ -101,11 +101,11 @@ def filtered(
     margin = tuple(p - 1 for p in size)
     variance = sigma.square() if isinstance(sigma, Tensor) else volumes[0].new_tensor(sigma).square()
     if variance.ndim:
-        variance = covered(variance, size, step, margin)
+        variance = covered(variance.to(volumes[0]), size, step, margin)
     results = []
     for channel in zip(*volumes, strict=True):
         padded = [covered(volume, size, step, margin) for volume in channel]
-        if dct_kernel.fits(padded[0], size, step):
+        if dct_kernel.fits(padded, size, step):
             results.append(dct_kernel.filtered(padded, variance, size, strength, dct_matrix(dct_kernel.EDGE)))
         else:
             results.append(filtered_channel(padded, variance, size, step, shrink))

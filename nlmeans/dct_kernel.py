@@ -44,11 +44,10 @@ class Slide(NamedTuple):
     """Threshold² of a hard threshold; the noise's multiple of a Wiener filter."""
 
 
-def fits(volume: Tensor, size: Axes, step: Axes) -> bool:
+def fits(volumes: list[Tensor], size: Axes, step: Axes) -> bool:
     """Whether the kernel can do this."""
     return (
-        volume.device.type == "cpu"
-        and volume.dtype == torch.float32
+        all(volume.device.type == "cpu" and volume.dtype == torch.float32 for volume in volumes)
         and step == (1, 1, 1)
         and size[2] == EDGE
         and all(n in (1, EDGE) for n in size)

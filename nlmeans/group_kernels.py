@@ -45,6 +45,8 @@ def in_threads(work: Callable[[int, int], object], count: int) -> None:
         list(pool.map(work, bounds[:-1], bounds[1:]))
 
 
+LARGEST = np.finfo(np.float32).max
+
 SHIFTS = 3
 """Along the width, measured at once, with six sums in registers."""
 
@@ -230,9 +232,10 @@ def take_nearest(order, distance, first, pitch, floor, corner, found):
     their bits.
     """
     wanted = found.size
+    found[:] = corner  # so that what is found lies inside the volume even where differences overflow
     bits = np.empty(1, np.int32)
     number = bits.view(np.float32)
-    number[0] = np.inf
+    number[0] = LARGEST  # not infinity, which stands for places outside the volume
     low, high = np.int64(0), np.int64(bits[0])
     number[0] = floor
     limit = floor
