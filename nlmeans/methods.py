@@ -42,8 +42,8 @@ Stage = Callable[[Tensor, float | Tensor, Options, Report], Tensor]
 Run = Callable[[Tensor, float | Tensor, Piece, Options, Report], Tensor]
 """Likewise, with which part of the tile is wanted and returned."""
 
-GRAIN = 6
-"""The grids of patches step by 2 and 3 voxels."""
+GRAIN = 12
+"""The grids of patches step by 2, 3 and 4 voxels."""
 
 
 @dataclass(frozen=True)
@@ -193,24 +193,28 @@ def neighbour_mean(volume: Tensor) -> Tensor:
 
 
 def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
-    """Two stages of NL-Bayes (Lebrun, Buades and Morel 2013) on the mean of two pilots: DCT and non-local means."""
-    reports = [part(progress, 0.1, 0.55), part(progress, 0.55, 1.0)]
+    """Two stages of NL-Bayes (Lebrun, Buades and Morel 2013) on the mean of two pilots: DCT and non-local means.
+
+    The first may step by as much as a patch, since the second averages again.
+    """
+    reports = [part(progress, 0.1, 0.4), part(progress, 0.4, 1.0)]
     patch, radius = group_patch(options.search_radius), group_radius(options.search_radius, 4)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
     guide = nl_bayes(
-        noisy, guide, sigma, patch=patch, search_radius=radius, strength=1.5, alike=0.2, progress=reports[0]
+        noisy, guide, sigma, patch=patch, step=4, search_radius=radius, strength=1.5, alike=0.2, progress=reports[0]
     )
     return nl_bayes(noisy, guide, sigma, patch=patch, search_radius=radius, progress=reports[1])
 
 
 def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """`bayes` with larger groups and windows, and a third stage that steps by 2 voxels."""
-    reports = [part(progress, 0.05, 0.25), part(progress, 0.25, 0.45), part(progress, 0.45, 1.0)]
+    reports = [part(progress, 0.05, 0.2), part(progress, 0.2, 0.4), part(progress, 0.4, 1.0)]
     patch, radius = group_patch(options.search_radius), group_radius(options.search_radius, 5)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.05))
     guide = nl_bayes(
-        noisy, guide, sigma, patch=patch, count=64, search_radius=radius, strength=1.5, alike=0.2, progress=reports[0]
-    )
+        noisy, guide, sigma, patch=patch, step=4, count=64, search_radius=radius, strength=1.5, alike=0.2,
+        progress=reports[0],
+    )  # fmt: skip
     guide = nl_bayes(noisy, guide, sigma, patch=patch, search_radius=radius, progress=reports[1])
     return nl_bayes(noisy, guide, sigma, patch=patch, step=2, count=64, search_radius=radius, progress=reports[2])
 

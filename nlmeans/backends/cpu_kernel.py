@@ -16,13 +16,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from nlmeans.backends.cpu_vector import LANES, add_exponent, load, repeat, splat, store
+from nlmeans.backends.cpu_vector import LANES, add_exponent, compiled, inlined, load, repeat, splat, store
 from nlmeans.backends.request import SMALLEST_EXPONENT
 
 Floats = npt.NDArray[np.float32]
@@ -77,17 +76,6 @@ class Options(NamedTuple):
     has_offset: bool
     track_largest: bool
     sampled: bool
-
-
-NUMBA_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-inlined = njit(forceinline=True, **NUMBA_OPTIONS)
-
-
-def compiled(function: Callable) -> Any:
-    try:
-        return njit(cache=True, **NUMBA_OPTIONS)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache folder is writable
-        return njit(**NUMBA_OPTIONS)(function)
 
 
 # exp2: t = n + f with n the nearest integer, found by adding a number whose last mantissa bit is worth 1; then a
