@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from nlmeans.denoise import denoise, preview
+from nlmeans.denoise import denoise, preview, usual_h
 from nlmeans.estimate import estimate_sigma
 from nlmeans.methods import METHODS
 from nlmeans.nonlocal_means import nonlocal_means
@@ -21,4 +21,5 @@ __all__ = [
     "estimate_sigma",
     "nonlocal_means",
     "preview",
+    "usual_h",
 ]

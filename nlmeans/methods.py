@@ -61,14 +61,14 @@ class Method:
     bytes_per_voxel: Callable[[str, int, Axes, Axes], float]
     """Working memory, of (backend, channels, patch radius, search radius)."""
     h: float = 1.0
-    """In units of `usual_h`."""
+    """In units of `h_of_contrast`."""
     patch_radius: int = 1
     search_radius: int = 3
     grain: int = 1
     """Tiles must start at multiples of this many voxels, so that grids of patches are those of the whole volume."""
 
 
-def usual_h(contrast: float, search_radius: Axes) -> float:
+def h_of_contrast(contrast: float, search_radius: Axes) -> float:
     """The filter strength in units of sigma that suits a volume whose values span `contrast` times sigma.
 
     Little noise can be averaged further than much noise, which hides what differs. Fitted on seven volumes at 1 to 9 %

@@ -10,7 +10,7 @@ import pytest
 import nlmeans
 from nlmeans import METHODS, denoise, preview
 from nlmeans.backends.request import Axes
-from nlmeans.methods import pick, usual_h
+from nlmeans.methods import h_of_contrast, pick
 from nlmeans.metrics import psnr
 from tests.nlmeans.volumes import piecewise
 
@@ -193,5 +193,5 @@ def test_auto_is_said_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_h_grows_with_the_contrast_between_its_bounds() -> None:
     volume, flat = (3, 3, 3), (0, 3, 3)
-    assert [usual_h(contrast, volume) for contrast in (0, 20, 1000)] == pytest.approx([0.6, 0.77, 1.0])
-    assert usual_h(20, flat) == 1.0
+    assert [h_of_contrast(contrast, volume) for contrast in (0, 20, 1000)] == pytest.approx([0.6, 0.77, 1.0])
+    assert h_of_contrast(20, flat) == 1.0
