@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nlmeans.backends.request import Axes
-from nlmeans.blur import loop
+from nlmeans.blur import cpu, loop
 from nlmeans.blur.loop import Sizes
 
 
@@ -22,7 +22,9 @@ def blur_locally(padded: Tensor, precision: Tensor, radius: Axes, sizes: Sizes) 
 class _LocalBlur(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, padded: Tensor, precision: Tensor, radius: Axes, sizes: Sizes) -> Tensor:
-        result, totals = loop.blur(padded, precision, radius, sizes)
+        kernels = cpu if cpu.serves(padded) else loop
+        result: Tensor
+        result, totals = kernels.blur(padded.contiguous(), precision, radius, sizes)
         context.save_for_backward(padded, precision, result, totals)
         context.radius, context.sizes = radius, sizes
         return result
@@ -33,8 +35,17 @@ class _LocalBlur(torch.autograd.Function):
         padded, precision, result, totals = context.saved_tensors
         wanted = zip((padded, precision), context.needs_input_grad, strict=False)
         by_image, by_precision = (torch.zeros_like(tensor) if needed else None for tensor, needed in wanted)
-        loop.derivatives(
-            padded, precision, result, totals, gradients[0], context.radius, context.sizes, by_image, by_precision
+        kernels = cpu if cpu.serves(padded) else loop
+        kernels.derivatives(
+            padded.contiguous(),
+            precision,
+            result,
+            totals,
+            gradients[0],
+            context.radius,
+            context.sizes,
+            by_image,
+            by_precision,
         )
         return by_image, by_precision, None, None
 
