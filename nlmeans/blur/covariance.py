@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, cast
 
 import numpy as np
@@ -143,17 +144,23 @@ def check_form(covariance: Tensor, covariance_type: str, dimensions: int) -> Non
             f"covariance has shape {tuple(covariance.shape)}; a {covariance_type} one in {dimensions} dimensions ends "
             f"with {form}"
         )
-    smallest = variances(covariance, covariance_type).min()
-    if smallest <= 0:
-        raise ValueError(f"covariance has a variance of {float(smallest):g}; variances must be greater than 0")
+    smallest = float(variances(covariance, covariance_type).min())
+    if smallest < SMALLEST_VARIANCE:
+        raise ValueError(
+            f"covariance has a variance of {smallest:g}; it must be greater than 0 ({SMALLEST_VARIANCE:g})"
+        )
+
+
+SMALLEST_VARIANCE = 1e-24
+"""Its inverse still lies far inside the range of float32."""
 
 
 def variances(covariance: Tensor, covariance_type: str) -> Tensor:
     """Along each axis, (..., D); or one for all axes, (..., 1)."""
-    with torch.no_grad():
-        if covariance_type == "full":
-            return covariance.diagonal(dim1=-2, dim2=-1)
-        return covariance if covariance_type == "diagonal" else covariance[..., None]
+    covariance = covariance.detach()
+    if covariance_type == "full":
+        return covariance.diagonal(dim1=-2, dim2=-1)
+    return covariance if covariance_type == "diagonal" else covariance[..., None]
 
 
 def kernel_radius(
@@ -165,12 +172,15 @@ def kernel_radius(
 ) -> tuple[int, ...]:
     """Voxels on either side, per axis: from the kernel size, or to cover `std_devs` of the largest deviation."""
     if kernel_size is not None:
-        lengths = (kernel_size,) * len(sizes) if isinstance(kernel_size, int) else tuple(kernel_size)
-        if len(lengths) != len(sizes) or any(not isinstance(n, int) or n < 1 or n % 2 == 0 for n in lengths):
+        lengths = (
+            (kernel_size,) * len(sizes) if isinstance(kernel_size, int | float | np.number) else tuple(kernel_size)
+        )
+        whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in lengths)
+        if len(lengths) != len(sizes) or not whole or any(n < 1 or n % 2 == 0 for n in lengths):
             raise ValueError(
                 f"kernel_size={kernel_size!r} must be an odd number of voxels, or one per spatial axis: {len(sizes)}"
             )
-        return tuple(n // 2 for n in lengths)
+        return tuple(int(n) // 2 for n in lengths)
     checks.positive("std_devs", std_devs)
     along_axes = variances(covariance, covariance_type)
     largest = along_axes.reshape(-1, along_axes.shape[-1]).amax(0).sqrt().expand(len(sizes)).tolist()
@@ -253,8 +263,14 @@ def symmetric_inverse(matrices: Tensor) -> Tensor:
         cross = torch.linalg.cross
         cofactors = torch.stack([cross(second, third), cross(third, first), cross(first, second)], -2)
     determinant = (matrices[:, 0] * cofactors[:, 0]).sum(-1)
-    # Sylvester's criterion; the cofactor of the last entry is the minor before it
-    minors = torch.stack([matrices[:, 0, 0], cofactors[:, -1, -1], determinant])
-    if not bool((minors > 0).all()):
+    # Sylvester's criterion, beside the product of the variances; the cofactor of the last entry is the minor before it
+    variance = matrices.diagonal(dim1=-2, dim2=-1)
+    minors = torch.stack([variance[:, 0], cofactors[:, -1, -1], determinant], -1)
+    products = torch.stack([variance[:, 0], variance[:, :-1].prod(-1), variance.prod(-1)], -1)
+    if not bool((minors > SINGULAR * products.abs()).all()):
         raise not_positive_definite()
     return cofactors / determinant[:, None, None]
+
+
+SINGULAR = 1e-13
+"""Determinant of a matrix of correlations from which on it counts as singular."""

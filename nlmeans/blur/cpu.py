@@ -4,6 +4,9 @@
   mirror each other about it are added up first, as they share their weights, and neighbours along x in pairs.
 - Full covariances weigh opposite neighbours alike, in pairs.
 
+Sums are over differences from the voxel's own value, so that a constant image stays exactly as it is, and a derivative
+by the precision does not suffer from a large offset of the image.
+
 What is added to the image's derivative lands on other rows. Threads therefore take blocks of rows that lie apart by at
 least a kernel, in four turns. Each number is summed in an order that does not depend on the number of threads.
 
@@ -181,32 +184,34 @@ def add_moments(factors: Floats, total: Floats, second: Floats) -> None:
 
 
 @compiled
-def sum_along_x(factors: Floats, row: Floats, total: Floats) -> None:
-    """Σ over x of weights × row."""
+def sum_along_x(factors: Floats, row: Floats, count: int, own: Floats, total: Floats) -> None:
+    """Σ over x of weights × differences from the voxel's own value, where `row` is the sum of `count` rows."""
     width, radius = total.size, factors.shape[0] - 1
     middle, source = row[radius : radius + width], factors[0]
+    once, twice = np.float32(count), np.float32(2 * count)
     for x in range(width):
-        total[x] = source[x] * middle[x]
+        total[x] = source[x] * (middle[x] - once * own[x])
     for step in range(1, radius + 1):
         left, right = row[radius - step : radius - step + width], row[radius + step : radius + step + width]
         source = factors[step]
         for x in range(width):
-            total[x] += source[x] * (left[x] + right[x])
+            total[x] += source[x] * (left[x] + right[x] - twice * own[x])
 
 
 @compiled
-def sum_squares_along_x(factors: Floats, row: Floats, total: Floats, second: Floats) -> None:
-    """Σ over x of weights × row, and of weights × row × steps squared."""
+def sum_squares_along_x(factors: Floats, row: Floats, count: int, own: Floats, total: Floats, second: Floats) -> None:
+    """`sum_along_x`, and the same with weights × steps squared."""
     width, radius = total.size, factors.shape[0] - 1
     middle, source = row[radius : radius + width], factors[0]
+    once, twice = np.float32(count), np.float32(2 * count)
     for x in range(width):
-        total[x] = source[x] * middle[x]
+        total[x] = source[x] * (middle[x] - once * own[x])
         second[x] = 0
     for step in range(1, radius + 1):
         left, right = row[radius - step : radius - step + width], row[radius + step : radius + step + width]
         source, square = factors[step], np.float32(step * step)
         for x in range(width):
-            value = source[x] * (left[x] + right[x])
+            value = source[x] * (left[x] + right[x] - twice * own[x])
             total[x] += value
             second[x] += square * value
 
@@ -236,27 +241,28 @@ def blur_separable(
             for x in range(width):
                 weights[x] *= total[x]
         for c in range(channels):
-            target = result[c, z, y]
+            target, own = result[c, z, y], padded[c, z + rz, y + ry, rx : rx + width]
             target[:] = 0
             for oz in range(rz + 1):
                 for oy in range(ry + 1):
-                    add_rows(padded[c], z + rz, oz, y + ry, oy, row)
-                    sum_along_x(along_x, row, value)
+                    count = add_rows(padded[c], z + rz, oz, y + ry, oy, row)
+                    sum_along_x(along_x, row, count, own, value)
                     by_z, by_y = along_z[oz], along_y[oy]
                     for x in range(width):
                         target[x] += by_z[x] * by_y[x] * value[x]
             for x in range(width):
-                target[x] /= weights[x]
+                target[x] = own[x] + target[x] / weights[x]
 
 
 @compiled
-def set_mean(scaled: Floats, result: Floats, z: int, y: int, mean: Floats) -> None:
-    """Σ over channels of derivative × result, of a row."""
+def set_mean(padded: Floats, radius: Axes, scaled: Floats, result: Floats, z: int, y: int, mean: Floats) -> None:
+    """Σ over channels of derivative × what the blur changed, of a row."""
+    rz, ry, rx = radius
     mean[:] = 0
     for c in range(scaled.shape[0]):
-        by_value, value = scaled[c, z, y], result[c, z, y]
+        by_value, value, own = scaled[c, z, y], result[c, z, y], padded[c, z + rz, y + ry, rx : rx + mean.size]
         for x in range(mean.size):
-            mean[x] += by_value[x] * value[x]
+            mean[x] += by_value[x] * (value[x] - own[x])
 
 
 @compiled
@@ -292,21 +298,22 @@ def separable_by_precision(
         fill_factors(precision[1, z, y], sizes[1], along_y)
         fill_factors(precision[2, z, y], sizes[2], along_x)
         add_moments(along_x, total, total_second)
-        set_mean(scaled, result, z, y, mean)
+        set_mean(padded, radius, scaled, result, z, y, mean)
         slope[:] = 0
         for oz in range(rz + 1):
             for oy in range(ry + 1):
                 plain[:] = 0
                 squares[:] = 0
-                rows = np.float32(0)
+                count = 0
                 for c in range(channels):
-                    rows = np.float32(add_rows(padded[c], z + rz, oz, y + ry, oy, row))
-                    sum_squares_along_x(along_x, row, value, second)
+                    count = add_rows(padded[c], z + rz, oz, y + ry, oy, row)
+                    own = padded[c, z + rz, y + ry, rx : rx + width]
+                    sum_squares_along_x(along_x, row, count, own, value, second)
                     by_value = scaled[c, z, y]
                     for x in range(width):
                         plain[x] += by_value[x] * value[x]
                         squares[x] += by_value[x] * second[x]
-                by_z, by_y = along_z[oz], along_y[oy]
+                by_z, by_y, rows = along_z[oz], along_y[oy], np.float32(count)
                 step_z, step_y = square_z * np.float32(oz * oz), square_y * np.float32(oy * oy)
                 slope_z, slope_y, slope_x = slope[0], slope[1], slope[2]
                 for x in range(width):
@@ -393,8 +400,7 @@ def blur_full(
         z, y = line // height, line % height
         total = totals[z, y]
         total[:] = 1
-        for c in range(channels):
-            result[c, z, y] = padded[c, z + rz, y + ry, rx : rx + width]
+        result[:, z, y] = 0
         for oz in range(rz + 1):
             for oy in range(-ry if oz else 0, ry + 1):
                 set_exponents(precision, sizes, oz, oy, z, y, terms)
@@ -405,13 +411,13 @@ def blur_full(
                     for c in range(channels):
                         near = padded[c, z + rz + oz, y + ry + oy, rx + ox : rx + ox + width]
                         far = padded[c, z + rz - oz, y + ry - oy, rx - ox : rx - ox + width]
-                        target = result[c, z, y]
+                        target, own = result[c, z, y], padded[c, z + rz, y + ry, rx : rx + width]
                         for x in range(width):
-                            target[x] += weight[x] * (near[x] + far[x])
+                            target[x] += weight[x] * (near[x] + far[x] - 2 * own[x])
         for c in range(channels):
-            target = result[c, z, y]
+            target, own = result[c, z, y], padded[c, z + rz, y + ry, rx : rx + width]
             for x in range(width):
-                target[x] /= total[x]
+                target[x] = own[x] + target[x] / total[x]
 
 
 @compiled
@@ -436,7 +442,7 @@ def full_by_precision(
     half = np.float32(-0.5)
     for line in range(first, last):
         z, y = line // height, line % height
-        set_mean(scaled, result, z, y, mean)
+        set_mean(padded, radius, scaled, result, z, y, mean)
         zz, zy, zx = by_precision[0, z, y], by_precision[1, z, y], by_precision[2, z, y]
         yy, yx, xx = by_precision[3, z, y], by_precision[4, z, y], by_precision[5, z, y]
         for oz in range(rz + 1):
@@ -452,9 +458,9 @@ def full_by_precision(
                     for c in range(channels):
                         near = padded[c, z + rz + oz, y + ry + oy, rx + ox : rx + ox + width]
                         far = padded[c, z + rz - oz, y + ry - oy, rx - ox : rx - ox + width]
-                        by_value = scaled[c, z, y]
+                        by_value, own = scaled[c, z, y], padded[c, z + rz, y + ry, rx : rx + width]
                         for x in range(width):
-                            difference[x] += by_value[x] * (near[x] + far[x])
+                            difference[x] += by_value[x] * (near[x] + far[x] - 2 * own[x])
                     step = np.float32(ox) * size_x
                     for x in range(width):
                         change = weight[x] * difference[x]

@@ -31,12 +31,13 @@ def blur(padded: Tensor, precision: Tensor, radius: Axes, sizes: Sizes) -> tuple
     result, totals = padded.new_empty(len(padded), *shape), padded.new_empty(shape)
     for piece in pieces(precision):
         here = precision[:, *piece]
+        own = shifted(padded, piece, radius, (0, 0, 0), (1, 1, 1))
         total = torch.zeros_like(here[0])
         values = result[:, *piece].zero_()
         for weight, offset, mirrored in weighted_offsets(here, radius, sizes):
-            values += weight * neighbours(padded, piece, radius, offset, mirrored)
+            values += weight * differences(padded, piece, radius, offset, mirrored)
             total += weight * len(mirrored)
-        values /= total
+        values.div_(total).add_(own)
         totals[piece] = total
     return result, totals
 
@@ -55,11 +56,12 @@ def derivatives(
     """Add ∂L/∂ padded and ∂L/∂ precision to `by_image` and `by_precision`, unless None."""
     for piece in pieces(precision):
         scaled = gradient[:, *piece] / totals[piece]
-        mean = (scaled * result[:, *piece]).sum(0)
+        own = shifted(padded, piece, radius, (0, 0, 0), (1, 1, 1))
+        mean = (scaled * (result[:, *piece] - own)).sum(0)
         for weight, offset, mirrored in weighted_offsets(precision[:, *piece], radius, sizes):
             if by_precision is not None:
-                differences = (scaled * neighbours(padded, piece, radius, offset, mirrored)).sum(0)
-                by_logarithm = weight * (differences - mean * len(mirrored))
+                change = (scaled * differences(padded, piece, radius, offset, mirrored)).sum(0)
+                by_logarithm = weight * (change - mean * len(mirrored))
                 for entry, slope in enumerate(slopes(offset, sizes, len(precision))):
                     if slope:
                         by_precision[entry, *piece].add_(by_logarithm, alpha=slope)
@@ -90,16 +92,17 @@ def shifted(padded: Tensor, piece: tuple[slice, slice, slice], radius: Axes, off
     return padded[:, *moved]
 
 
-def neighbours(
+def differences(
     padded: Tensor, piece: tuple[slice, slice, slice], radius: Axes, offset: Axes, mirrored: list[Axes]
 ) -> Tensor:
-    """Sum of the voxels at the offset and its mirror images."""
-    total = shifted(padded, piece, radius, offset, mirrored[0])
-    if len(mirrored) > 1:
-        total = total + shifted(padded, piece, radius, offset, mirrored[1])
-        for sign in mirrored[2:]:
-            total += shifted(padded, piece, radius, offset, sign)
-    return total
+    """Sum, over the offset and its mirror images, of the voxels there less the voxel itself.
+
+    So a constant image stays exactly as it is, and derivatives do not suffer from a large offset of the image.
+    """
+    total = shifted(padded, piece, radius, offset, mirrored[0]).clone()
+    for sign in mirrored[1:]:
+        total += shifted(padded, piece, radius, offset, sign)
+    return total.sub_(shifted(padded, piece, radius, (0, 0, 0), (1, 1, 1)), alpha=len(mirrored))
 
 
 def weighted_offsets(precision: Tensor, radius: Axes, sizes: Sizes) -> Iterator[tuple[Tensor, Axes, list[Axes]]]:

@@ -163,10 +163,10 @@ def start_of(covariance: Tensor, covariance_type: str, count: tuple[int, ...], d
             + " or ".join(repr(name) for name in COVARIANCE_TYPES[min(given, 2) :])
         )
     if given == 0 and axes:
-        covariance = covariance[..., None].expand(*covariance.shape, dimensions)
+        covariance = covariance[..., None].expand((*covariance.shape, dimensions))
         given = 1
     if given == 1 and axes == 2:
         covariance = torch.diag_embed(covariance)
     check_form(covariance, covariance_type, dimensions)
     form = covariance.shape[covariance.ndim - axes :]
-    return covariance.expand(*count, *form).clone()
+    return covariance.expand((*count, *form)).clone()
