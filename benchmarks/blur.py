@@ -2,7 +2,8 @@
 
 Usage: python benchmarks/blur.py [--quick] [--out benchmarks/results/blur.md] [--threads 2]
 
-- Times: one process, forward and backward to image and covariance, in turns; the first round compiles and does not count.
+- Times: one process, forward and backward to image and covariance, in turns; the first round compiles and does not
+  count.
   The peer is `im2col`: the kernels of all pixels stacked, times the columns that `unfold` makes, float32, autograd.
 - Memory: a fresh process after a warm-up on a small volume; largest resident memory, read from outside every
   millisecond, less what was there before, image and covariance included. So it holds the result and both derivatives.
@@ -147,9 +148,9 @@ def report(quick: bool, threads: int) -> list[str]:
         "",
         f"## {side}³, kernel 13³ at every voxel, forward and backward",
         "",
-        f"A volume is {volume / 2**20:.0f} MiB. im2col would need {2 * KERNEL_SIZE**3:,} volumes for columns and kernels alone.",
+        f"A volume is {volume / 2**20:.0f} MiB. im2col would need {2 * KERNEL_SIZE**3:,} volumes for columns and kernels.",
         "",
-        "| covariances | volumes that they take themselves | memory beside the inputs, volumes | seconds | processor seconds |",
+        "| covariances | volumes that they take | memory beside the inputs, volumes | seconds | processor seconds |",
         "|---|---|---|---|---|",
     ]
     for covariance_type, own in (("spherical", 1), ("diagonal", 3), ("full", 9)):
@@ -161,7 +162,7 @@ def report(quick: bool, threads: int) -> list[str]:
     gaussian_blur(image, 9.0)
     lines += [
         "",
-        f"One spherical covariance for the whole volume (`gaussian_blur`, 13³, forward): {time.perf_counter() - start:.2f} s.",
+        f"One spherical covariance for all of it (`gaussian_blur`, 13³, forward): {time.perf_counter() - start:.2f} s.",
         "",
         "## Recovery: 32×32, one spherical covariance per pixel, 100 steps of Adamax at 0.1, seed 0",
         "",

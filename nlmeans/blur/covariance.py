@@ -202,7 +202,7 @@ def precision(covariance: Tensor, covariance_type: str) -> Tensor:
     if covariance_type == "spherical":
         return covariance.reciprocal()[None]
     diagonal = covariance_type == "diagonal"
-    entries = covariance.movedim(-1, 0).reciprocal() if diagonal else inverse(covariance)
+    entries = covariance.movedim(-1, 0).contiguous().reciprocal() if diagonal else inverse(covariance)
     missing = (3 if diagonal else 6) - len(entries)
     return (
         torch.cat([torch.ones_like(entries[:1]).expand(missing, *entries.shape[1:]), entries]) if missing else entries
