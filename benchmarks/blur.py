@@ -148,7 +148,7 @@ def report(quick: bool, threads: int) -> list[str]:
         "",
         f"## {side}³, kernel 13³ at every voxel, forward and backward",
         "",
-        f"A volume is {volume / 2**20:.0f} MiB. im2col would need {2 * KERNEL_SIZE**3:,} volumes for columns and kernels.",
+        f"A volume is {volume / 2**20:.0f} MiB. im2col needs {2 * KERNEL_SIZE**3:,} for columns and kernels.",
         "",
         "| covariances | volumes that they take | memory beside the inputs, volumes | seconds | processor seconds |",
         "|---|---|---|---|---|",
