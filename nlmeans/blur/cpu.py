@@ -58,7 +58,7 @@ def blur(padded: Tensor, precision: Tensor, radius: Axes, sizes: Sizes) -> tuple
     shape = precision.shape[1:]
     result, totals = padded.new_empty(len(padded), *shape), padded.new_empty(shape)
     kernel = blur_full if len(precision) == 6 else blur_separable
-    arrays = padded.numpy(), in_3d(precision), radius, sizes, result.numpy(), totals.numpy()
+    arrays = padded.numpy(), precision.contiguous().numpy(), radius, sizes, result.numpy(), totals.numpy()
     in_threads(lambda first, last: kernel(*arrays, first, last), shape[0] * shape[1])
     return result, totals
 
@@ -75,8 +75,8 @@ def derivatives(
     by_precision: Tensor | None,
 ) -> None:
     """See `loop.derivatives`."""
-    full, inverse, shape = len(precision) == 6, in_3d(precision), precision.shape[1:]
-    scaled = (gradient / totals).numpy()
+    full, inverse, shape = len(precision) == 6, precision.contiguous().numpy(), precision.shape[1:]
+    scaled = (gradient / totals).contiguous().numpy()
     if by_precision is not None:
         kernel = full_by_precision if full else separable_by_precision
         arrays = padded.numpy(), inverse, radius, sizes, scaled, result.numpy(), by_precision.numpy()
@@ -91,11 +91,6 @@ def derivatives(
                     spread(target, inverse, radius, sizes, scaled, block)
 
             in_threads(work, len(blocks))
-
-
-def in_3d(precision: Tensor) -> Floats:
-    """(3, D, H, W) or (6, D, H, W); one spherical map stands for the three without being copied."""
-    return (precision.expand(3, *precision.shape[1:]) if len(precision) == 1 else precision.contiguous()).numpy()
 
 
 def block_turns(shape: torch.Size, radius: Axes) -> list[list[Block]]:
@@ -242,8 +237,8 @@ def blur_separable(
     for line in range(first, last):
         z, y = line // height, line % height
         fill_factors(precision[0, z, y], sizes[0], along_z)
-        fill_factors(precision[1, z, y], sizes[1], along_y)
-        fill_factors(precision[2, z, y], sizes[2], along_x)
+        fill_factors(precision[1 % len(precision), z, y], sizes[1], along_y)
+        fill_factors(precision[2 % len(precision), z, y], sizes[2], along_x)
         weights = totals[z, y]
         weights[:] = 1
         for factors in (along_z, along_y, along_x):
@@ -305,8 +300,8 @@ def separable_by_precision(
     for line in range(first, last):
         z, y = line // height, line % height
         fill_factors(precision[0, z, y], sizes[0], along_z)
-        fill_factors(precision[1, z, y], sizes[1], along_y)
-        fill_factors(precision[2, z, y], sizes[2], along_x)
+        fill_factors(precision[1 % len(precision), z, y], sizes[1], along_y)
+        fill_factors(precision[2 % len(precision), z, y], sizes[2], along_x)
         add_moments(along_x, total, total_second)
         set_mean(padded, radius, scaled, result, z, y, mean)
         slope[:] = 0
@@ -353,8 +348,8 @@ def separable_by_image(
     for z in range(block[0], block[1]):
         for y in range(block[2], block[3]):
             fill_factors(precision[0, z, y], sizes[0], along_z)
-            fill_factors(precision[1, z, y], sizes[1], along_y)
-            fill_factors(precision[2, z, y], sizes[2], along_x)
+            fill_factors(precision[1 % len(precision), z, y], sizes[1], along_y)
+            fill_factors(precision[2 % len(precision), z, y], sizes[2], along_x)
             for c in range(channels):
                 by_value = scaled[c, z, y]
                 for oz in range(rz + 1):
