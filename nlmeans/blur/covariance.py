@@ -26,8 +26,9 @@ Numbers = float | Sequence[float] | Sequence[Sequence[float]] | arrays.Array
 MATRIX_AXES = {1: 1, 3: 2, 6: 3}
 """Size of a matrix by the number of entries in its lower triangle."""
 
-VOXELS_AT_ONCE = 2**16
-"""Matrices that are inverted together in float64."""
+VOXELS_AT_ONCE = 2**14
+"""Matrices that are inverted together in float64: they stay in the cache, and PyTorch starts no threads for so few,
+which would be in the way of those that blur."""
 
 
 def log_cholesky_to_covariance(parameters: ArrayT, covariance_type: str = "full") -> ArrayT:
