@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from nlmeans import blur, nn
 from nlmeans.denoise import denoise, preview, usual_h
 from nlmeans.estimate import estimate_sigma
 from nlmeans.methods import METHODS
@@ -16,9 +17,11 @@ __all__ = [
     "METHODS",
     "Cancelled",
     "Settings",
+    "blur",
     "denoise",
     "despeckle",
     "estimate_sigma",
+    "nn",
     "nonlocal_means",
     "preview",
     "usual_h",
