@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from nlmeans import blur
 from nlmeans.denoise import denoise, preview
 from nlmeans.estimate import estimate_sigma
 from nlmeans.methods import METHODS
@@ -11,4 +12,4 @@ from nlmeans.settings import Settings
 
 __version__ = version("nlmeans")
 
-__all__ = ["METHODS", "Cancelled", "Settings", "denoise", "estimate_sigma", "nonlocal_means", "preview"]
+__all__ = ["METHODS", "Cancelled", "Settings", "blur", "denoise", "estimate_sigma", "nonlocal_means", "preview"]
