@@ -62,7 +62,8 @@ def tables() -> Tables:
 
 def rice_density(magnitude: Tensor, signal: Tensor) -> Tensor:
     """Of the magnitude of a signal with Gaussian noise of sigma 1 in both of its parts."""
-    return magnitude * torch.exp(-(magnitude - signal).square() / 2) * torch.special.i0e(magnitude * signal)
+    bessel: Tensor = torch.special.i0e(magnitude * signal)
+    return magnitude * torch.exp(-(magnitude - signal).square() / 2) * bessel
 
 
 def integral(slope: Tensor) -> Tensor:
