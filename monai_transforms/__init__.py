@@ -6,28 +6,28 @@ called ``NonLocalMeansD`` and ``NonLocalMeansDict``. All take and return channel
 
 from monai_transforms.blur import (
     LocalGaussianSmooth,
-    LocalGaussianSmoothd,
     LocalGaussianSmoothD,
+    LocalGaussianSmoothd,
     LocalGaussianSmoothDict,
 )
 from monai_transforms.noise import (
     EstimateNoise,
-    EstimateNoised,
     EstimateNoiseD,
+    EstimateNoised,
     EstimateNoiseDict,
     NoiseStabilise,
-    NoiseStabilised,
     NoiseStabiliseD,
+    NoiseStabilised,
     NoiseStabiliseDict,
 )
 from monai_transforms.nonlocal_means import (
     NonLocalMeans,
-    NonLocalMeansd,
     NonLocalMeansD,
+    NonLocalMeansd,
     NonLocalMeansDict,
     RandNonLocalMeans,
-    RandNonLocalMeansd,
     RandNonLocalMeansD,
+    RandNonLocalMeansd,
     RandNonLocalMeansDict,
 )
 

@@ -103,7 +103,7 @@ def covariance_of(sigma: NdarrayOrTensor | None, covariance: NdarrayOrTensor | N
         first, last = ", ".join(map(str, counts[:-1])), counts[-1]
         raise ValueError(
             f"{name} has shape {tuple(values.shape)}, but for an image of shape {tuple(image.shape)} it must have "
-            f"({first} or {last}, *{tuple(image.shape[1:])})"
+            f"({first} or {last}, {', '.join(map(str, image.shape[1:]))})"
         )
     values = values.to(torch.float64 if values.dtype == torch.float64 else torch.float32)
     if covariance is None:
