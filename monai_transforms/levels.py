@@ -68,6 +68,11 @@ def estimated(values: Tensor, noise: str, mask: Tensor | None) -> float | tuple[
     return each[0] if len(each) == 1 else tuple(each)
 
 
+def estimated_map(values: Tensor, noise: str, mask: Tensor | None) -> Tensor:
+    """Of the shape of the image."""
+    return torch.from_numpy(estimate_sigma(values, noise=noise, mask=mask, map=True, series=0)).to(values.device)
+
+
 def sigma_keys(
     sigma: object, sigma_key: KeysCollection | None, keys: tuple[Hashable, ...]
 ) -> tuple[Hashable | None, ...]:

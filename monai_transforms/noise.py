@@ -20,7 +20,8 @@ class EstimateNoise(Transform):
     """Write sigma, the standard deviation of the noise, to ``"noise_sigma"`` in the metadata of an image.
 
     It is a number, or a list with one for each of several channels, by `nlmeans.estimate_sigma`. The image stays as it
-    is. Other transforms of this package take it by ``sigma="meta"``; whatever scales the image does not scale it.
+    is. Other transforms of this package take it by ``sigma="meta"``. It is in the units that the image has here: what
+    scales the image later does not scale it.
 
     Args:
         noise: ``"gaussian"``, or ``"rician"`` for MR magnitude images.
@@ -61,10 +62,15 @@ class EstimateNoise(Transform):
             "or let EstimateNoised write it to a sigma_key"
         )
 
-    def estimate(self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None) -> float | list[float]:
-        """Sigma alone."""
+    def estimate(
+        self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None, map: bool = False
+    ) -> float | list[float] | Tensor:
+        """Sigma alone; with `map` that of every voxel, where the noise varies in space, as an image of that shape."""
         image, values = images.opened(img)
-        sigma = levels.estimated(values, self.noise, None if mask is None else images.beside(mask, "mask", image))
+        where = None if mask is None else images.beside(mask, "mask", image)
+        if map:
+            return images.closed(levels.estimated_map(values, self.noise, where), image)
+        sigma = levels.estimated(values, self.noise, where)
         return list(sigma) if isinstance(sigma, tuple) else sigma
 
 
@@ -75,6 +81,7 @@ class EstimateNoised(MapTransform):
         keys: of the images.
         noise: as for `EstimateNoise`.
         sigma_key: where to write, one for each image; None for their metadata.
+        map: whether to write a map of noise that varies in space, an image of the same shape. It needs a `sigma_key`.
         mask_key: of the mask of where to look, one for all images or one for each.
         allow_missing_keys: whether to go on where an image is missing.
 
@@ -91,10 +98,14 @@ class EstimateNoised(MapTransform):
         keys: KeysCollection,
         noise: str = "gaussian",
         sigma_key: KeysCollection | None = None,
+        map: bool = False,
         mask_key: KeysCollection | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        if map and sigma_key is None:
+            raise ValueError("map=True makes an image, for which there is no room in metadata; give it a sigma_key")
+        self.map = map
         self.sigma_keys = images.keys_beside("sigma_key", sigma_key, self.keys)
         if sigma_key is not None and len(set(self.sigma_keys)) < len(self.keys):
             raise ValueError(f"sigma_key={sigma_key!r} must have a name for the sigma of each of keys={self.keys}")
@@ -108,7 +119,7 @@ class EstimateNoised(MapTransform):
             if sigma_key is None:
                 d[key] = self.converter(d[key], mask)
             else:
-                d[sigma_key] = self.converter.estimate(d[key], mask)
+                d[sigma_key] = self.converter.estimate(d[key], mask, self.map)
         return d
 
 

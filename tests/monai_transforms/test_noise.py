@@ -43,8 +43,21 @@ def test_the_image_stays_as_it_is_and_so_do_the_metadata_that_were_given() -> No
 
 def test_the_estimate_looks_where_the_mask_is() -> None:
     mask = CLEAN == 200
-    data = EstimateNoised("i", "rician", "s", "mask")({"i": MAGNITUDE[None], "mask": mask[None]})
+    data = EstimateNoised("i", "rician", "s", mask_key="mask")({"i": MAGNITUDE[None], "mask": mask[None]})
     assert data["s"] == nlmeans.estimate_sigma(MAGNITUDE, noise="rician", mask=mask)
+
+
+def test_a_map_is_an_image_that_other_transforms_take() -> None:
+    given = torch.cat([image(*LARGE), image(*LARGE, seed=1) * 3])
+    data = EstimateNoised("i", sigma_key="s", map=True)({"i": given})
+    assert torch.equal(data["s"].affine, given.affine)
+    for channel in range(2):
+        expected = nlmeans.estimate_sigma(given.as_tensor()[channel], map=True)
+        np.testing.assert_allclose(data["s"][channel], expected)
+    denoised = NonLocalMeansd("i", method="classic", sigma_key="s")(data)["i"]
+    for channel in range(2):
+        values, sigma = (data[key].as_tensor()[channel] for key in ("i", "s"))
+        assert torch.equal(denoised.as_tensor()[channel], nlmeans.denoise(values, sigma, method="classic"))
 
 
 def test_estimates_can_be_collated() -> None:
@@ -60,6 +73,8 @@ def test_wrong_arguments_are_refused() -> None:
         EstimateNoise("poisson")
     with pytest.raises(ValueError, match=r"sigma_key='s' must have a name for the sigma of each of keys=\('a', 'b'\)"):
         EstimateNoised(["a", "b"], sigma_key="s")
+    with pytest.raises(ValueError, match="map=True makes an image"):
+        EstimateNoised("a", map=True)
     with pytest.raises(ValueError, match="noise='gaussian' is not known; choose one of 'rician', 'poisson'"):
         NoiseStabilise("gaussian")
     with pytest.raises(ValueError, match="need noise='poisson'"):
