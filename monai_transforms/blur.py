@@ -67,10 +67,10 @@ class LocalGaussianSmooth(Transform):
 
         Args:
             img: (C, H, W) or (C, D, H, W), any real dtype; never written to.
-            sigma: standard deviations of the Gaussians, 0 for none: (1, *spatial shape)*, or one for each of n axes,
-                (n, *spatial shape)*.
-            covariance: (1, *spatial shape)* or (n, *spatial shape)* variances, or matrices row by row,
-                (n·n, *spatial shape)*.
+            sigma: standard deviations of the Gaussians, 0 for none: ``(1, *spatial shape)``, or one for each of n axes,
+                ``(n, *spatial shape)``.
+            covariance: ``(1, *spatial shape)`` or ``(n, *spatial shape)`` variances, or matrices row by row,
+                ``(n·n, *spatial shape)``.
 
         Returns:
             A `MetaTensor`, or a tensor if metadata are not tracked, of the image's shape, dtype, device and metadata.

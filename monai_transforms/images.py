@@ -41,9 +41,9 @@ def untouched(img: NdarrayOrTensor) -> Tensor:
 
 
 def is_without_channel(img: MetaTensor) -> bool:
-    """Whether it is as it was loaded from a file without channels. The first spatial axis would pass for them."""
-    shape, channel = img.meta.get(MetaKeys.SPATIAL_SHAPE), img.meta.get(MetaKeys.ORIGINAL_CHANNEL_DIM, 0)
-    return shape is not None and is_no_channel(channel) and tuple(img.shape) == tuple(np.asarray(shape).tolist())
+    """Whether it is as it was loaded from a file without channels, so that its slices would pass for them."""
+    shape, channel = img.meta.get(MetaKeys.SPATIAL_SHAPE, ()), img.meta.get(MetaKeys.ORIGINAL_CHANNEL_DIM, 0)
+    return len(img) > 1 and is_no_channel(channel) and list(img.shape) == np.asarray(shape).tolist()
 
 
 def plain(tensor: Tensor) -> Tensor:

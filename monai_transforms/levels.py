@@ -16,37 +16,37 @@ from nlmeans import checks, estimate_sigma
 NOISE_SIGMA = "noise_sigma"
 """Where `EstimateNoise` writes in the metadata."""
 
+IN_METADATA = "meta"
+"""What sigma is given as where it is to be read from there."""
+
 Given = float | Sequence[float] | NdarrayOrTensor
 
 Level = float | tuple[float, ...] | Tensor
 """Of the image; one per channel; or a map, of the spatial shape or of the shape of the image."""
 
 
-def own(sigma: float | Sequence[float] | str | None, noise: str) -> float | Sequence[float] | None:
-    """What a transform was given as sigma, None if it is to look into the metadata."""
+def own(sigma: float | Sequence[float] | str | None, noise: str, *words: str) -> float | Sequence[float] | str | None:
+    """What a transform was given as sigma, a number or one of the words; None if it is to look into the metadata."""
     if isinstance(sigma, np.ndarray | Tensor) and sigma.ndim > 1:
         raise TypeError(
             f"sigma is a map of shape {tuple(sigma.shape)}, which belongs to one image: give it to the call beside the "
             "image, or name its place in sigma_key"
         )
-    if not isinstance(sigma, str):
-        return sigma
-    checks.choice("sigma", sigma, ("meta",))
-    if noise == "poisson":
-        raise ValueError("sigma='meta' is all of the noise, but where noise='poisson' sigma is the read noise alone")
-    return None
+    if isinstance(sigma, str):
+        checks.choice("sigma", sigma, (IN_METADATA, *words))
+        if noise == "poisson":
+            raise ValueError(
+                f"sigma={sigma!r} is all of the noise; where noise='poisson' sigma is the read noise alone"
+            )
+    return None if is_in_metadata(sigma) else sigma
 
 
-def found(
-    given: Given | None, from_metadata: bool, own: float | tuple[float, ...] | None, img: NdarrayOrTensor, image: Tensor
-) -> Level | None:
-    """Sigma as given to the call, else what the metadata say if they are to, else the transform's own."""
-    if given is not None:
-        return level_of(given, image)
-    return level_in_metadata(img, image) if from_metadata else own
+def is_in_metadata(sigma: object) -> bool:
+    return isinstance(sigma, str) and sigma == IN_METADATA
 
 
 def level_of(sigma: Given, image: Tensor) -> Level:
+    """Sigma as it was given to a call, or lies beside the image."""
     values = images.plain(sigma) if isinstance(sigma, Tensor) else torch.as_tensor(np.asarray(sigma))
     if values.ndim > 1:
         return values if values.shape == image.shape and len(image) > 1 else images.beside(values, "sigma", image)

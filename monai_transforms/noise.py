@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.config.type_definitions import KeysCollection, NdarrayOrTensor
@@ -167,7 +167,7 @@ class NoiseStabilise(Transform):
         inverse: bool = False,
     ) -> None:
         checks.choice("noise", noise, ("rician", "poisson"))
-        self.sigma_from_metadata = isinstance(sigma, str)
+        self.sigma_in_metadata = levels.is_in_metadata(sigma)
         self.settings, _ = gather(levels.own(sigma, noise), noise=noise, gain=gain, offset=offset)
         self.inverse = inverse
 
@@ -177,7 +177,7 @@ class NoiseStabilise(Transform):
         Args:
             img: (C, H, W) or (C, D, H, W), any real dtype; never written to.
             sigma: for this image, in place of the transform's own. For Rician noise also a map: of the spatial shape,
-                (1, *spatial shape)*, or the shape of the image.
+                ``(1, *spatial shape)``, or the shape of the image.
 
         Returns:
             A `MetaTensor`, or a tensor if metadata are not tracked, of the image's shape, device and metadata. Of its
@@ -185,7 +185,11 @@ class NoiseStabilise(Transform):
         """
         image, values = images.opened(img)
         arrays.value_range(values, "img")
-        level = levels.found(sigma, self.sigma_from_metadata, self.settings.sigma, img, image)
+        level = cast(levels.Level | None, self.settings.sigma)  # it is no "map"
+        if sigma is not None:
+            level = levels.level_of(sigma, image)
+        elif self.sigma_in_metadata:
+            level = levels.level_in_metadata(img, image)
         precise = values.to(arrays.precise_dtype(values))
         if self.settings.noise == "rician":
             result = (rician.restore if self.inverse else rician.stabilise)(precise, rician_sigma(level, precise))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from monai.transforms import MapTransform, RandomizableTransform, Transform
 from torch import Tensor
 
 from monai_transforms import images, levels
-from nlmeans import Settings, checks
+from nlmeans import Settings, checks, outliers
 from nlmeans.checks import Radius
 from nlmeans.denoise import gather, run
 from nlmeans.progress import silent
@@ -28,7 +28,7 @@ class NonLocalMeans(Transform):
 
     Args:
         sigma: standard deviation of the noise, in image units: one number, or one per channel. None estimates it from
-            each image; ``"meta"`` takes what `EstimateNoise` wrote to the metadata.
+            each image, ``"map"`` one for every voxel; ``"meta"`` takes what `EstimateNoise` wrote to the metadata.
         method: ``"auto"`` or a name in `nlmeans.METHODS`.
         noise: ``"gaussian"``; ``"rician"`` for MR magnitude images; ``"poisson"`` for counts, where sigma is the read
             noise of the detector, None for none.
@@ -41,6 +41,8 @@ class NonLocalMeans(Transform):
             for that of each image.
         channel_wise: whether channels are denoised one by one. If not, they are compared together, such as those of a
             colour image or the volumes of a 4D scan, and share their weights.
+        despeckle: whether to replace impulses and dead voxels first.
+        seed: of the method ``"stochastic"``, which repeats exactly with the same seed.
         backend: ``"auto"`` or a name in `nlmeans.backends.BACKENDS`.
         device: where to compute, such as ``"cuda"``; None for where the image lies. The result lies there in any case.
         memory: bytes to work in (or text, ``"2GB"``): larger images are cut into tiles. None for half the free memory.
@@ -71,6 +73,8 @@ class NonLocalMeans(Transform):
         search_radius: Radius | None = None,
         spacing: Sequence[float] | str | None = None,
         channel_wise: bool = True,
+        despeckle: bool = False,
+        seed: int = 0,
         backend: str = "auto",
         device: str | torch.device | None = None,
         memory: int | str | None = None,
@@ -79,9 +83,9 @@ class NonLocalMeans(Transform):
         if isinstance(spacing, str):
             checks.choice("spacing", spacing, ("affine",))
         self.spacing_from_affine = isinstance(spacing, str)
-        self.sigma_from_metadata = isinstance(sigma, str)
+        self.sigma_in_metadata = levels.is_in_metadata(sigma)
         self.settings, _ = gather(
-            levels.own(sigma, noise),
+            levels.own(sigma, noise, "map"),
             method=method,
             noise=noise,
             gain=gain,
@@ -92,6 +96,8 @@ class NonLocalMeans(Transform):
             spacing=None if isinstance(spacing, str) else spacing,
             channels=None if channel_wise else 0,
             series=0 if channel_wise else None,
+            despeckle=despeckle,
+            seed=seed,
             backend=backend,
             device=device,
             memory=memory,
@@ -107,7 +113,7 @@ class NonLocalMeans(Transform):
             img: (C, H, W) or (C, D, H, W), any real dtype; never written to.
             mask: where to denoise, (H, W) or (D, H, W), or with a first axis of 1; elsewhere voxels stay as they are.
             sigma: for this image, in place of the transform's own: one number, one per channel, or a map, which has
-                the spatial shape, (1, *spatial shape)*, or the shape of the image.
+                the spatial shape, ``(1, *spatial shape)``, or the shape of the image.
 
         Returns:
             A `MetaTensor`, or a tensor if metadata are not tracked, of the image's shape, device and metadata.
@@ -124,7 +130,11 @@ class NonLocalMeans(Transform):
         if self.spacing_from_affine:
             settings = dataclasses.replace(settings, spacing=images.spacing_of(img))
         where = None if mask is None else images.beside(mask, "mask", image)
-        level = levels.found(sigma, self.sigma_from_metadata, settings.sigma, img, image)
+        level: levels.Level | Literal["map"] | None = settings.sigma
+        if sigma is not None:
+            level = levels.level_of(sigma, image)
+        elif self.sigma_in_metadata:
+            level = levels.level_in_metadata(img, image)
         if strength != 1:
             settings, level = exaggerated(settings, level, values, where, strength)
         if not isinstance(level, Tensor):
@@ -143,18 +153,25 @@ class NonLocalMeans(Transform):
 
 
 def exaggerated(
-    settings: Settings, level: levels.Level | None, values: Tensor, mask: Tensor | None, strength: float
-) -> tuple[Settings, levels.Level | None]:
+    settings: Settings,
+    level: levels.Level | Literal["map"] | None,
+    values: Tensor,
+    mask: Tensor | None,
+    strength: float,
+) -> tuple[Settings, levels.Level | Literal["map"] | None]:
     """Settings and sigma that take the noise to be `strength` times what it is. Counts vary by √(gain × signal)."""
     if settings.noise == "poisson":
         settings = dataclasses.replace(settings, gain=settings.gain * strength**2)
+        if level is None:
+            return settings, None
     else:  # there h is in image units
         settings = dataclasses.replace(settings, h=None if settings.h is None else settings.h * strength)
-        if level is None:
-            level = levels.estimated(values, settings.noise, mask)
-    if isinstance(level, tuple):
-        return settings, tuple(strength * sigma for sigma in level)
-    return settings, None if level is None else strength * level
+    if level is None or isinstance(level, str):
+        estimate = levels.estimated if level is None else levels.estimated_map
+        if settings.despeckle:
+            values = outliers.despeckle(values, channels=settings.channels, series=settings.series)
+        level = estimate(values, settings.noise, mask)
+    return settings, tuple(strength * sigma for sigma in level) if isinstance(level, tuple) else strength * level
 
 
 class NonLocalMeansd(MapTransform):
@@ -189,6 +206,8 @@ class NonLocalMeansd(MapTransform):
         search_radius: Radius | None = None,
         spacing: Sequence[float] | str | None = None,
         channel_wise: bool = True,
+        despeckle: bool = False,
+        seed: int = 0,
         backend: str = "auto",
         device: str | torch.device | None = None,
         memory: int | str | None = None,
@@ -211,6 +230,8 @@ class NonLocalMeansd(MapTransform):
             search_radius=search_radius,
             spacing=spacing,
             channel_wise=channel_wise,
+            despeckle=despeckle,
+            seed=seed,
             backend=backend,
             device=device,
             memory=memory,
@@ -258,6 +279,8 @@ class RandNonLocalMeans(RandomizableTransform):
         search_radius: Radius | None = None,
         spacing: Sequence[float] | str | None = None,
         channel_wise: bool = True,
+        despeckle: bool = False,
+        seed: int = 0,
         backend: str = "auto",
         device: str | torch.device | None = None,
         memory: int | str | None = None,
@@ -267,6 +290,11 @@ class RandNonLocalMeans(RandomizableTransform):
         low, high = (checks.positive("strength", s) for s in strength)
         if low > high:
             raise ValueError(f"strength={strength} must be the smallest and the largest, in this order")
+        if sigma == "map" and not channel_wise:
+            raise ValueError(
+                "sigma='map' with channel_wise=False cannot be of a drawn strength; let EstimateNoised make the map "
+                "and give it by sigma_key"
+            )
         self.strength_range = low, high
         self.strength = low
         self.converter = NonLocalMeans(
@@ -280,6 +308,8 @@ class RandNonLocalMeans(RandomizableTransform):
             search_radius=search_radius,
             spacing=spacing,
             channel_wise=channel_wise,
+            despeckle=despeckle,
+            seed=seed,
             backend=backend,
             device=device,
             memory=memory,
@@ -338,6 +368,8 @@ class RandNonLocalMeansd(RandomizableTransform, MapTransform):
         search_radius: Radius | None = None,
         spacing: Sequence[float] | str | None = None,
         channel_wise: bool = True,
+        despeckle: bool = False,
+        seed: int = 0,
         backend: str = "auto",
         device: str | torch.device | None = None,
         memory: int | str | None = None,
@@ -363,6 +395,8 @@ class RandNonLocalMeansd(RandomizableTransform, MapTransform):
             search_radius=search_radius,
             spacing=spacing,
             channel_wise=channel_wise,
+            despeckle=despeckle,
+            seed=seed,
             backend=backend,
             device=device,
             memory=memory,

@@ -19,12 +19,13 @@ from tests.nlmeans.scans import OBLIQUE, noisy
 NIFTI: Any = nib
 
 
-@pytest.fixture(params=["head", "thick", "slice", "oblique"])
+@pytest.fixture(params=["head", "thick", "slice", "oblique", "series"])
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    if request.param != "oblique":
+    if request.param not in ("oblique", "series"):
         return samples.path(request.param)
-    file = tmp_path / "oblique.nii.gz"
-    NIFTI.save(NIFTI.Nifti1Image(noisy(*SHAPE).astype(np.int16), OBLIQUE), file)
+    file = tmp_path / f"{request.param}.nii.gz"
+    data = noisy(*SHAPE, 3) if request.param == "series" else noisy(*SHAPE)
+    NIFTI.save(NIFTI.Nifti1Image(data.astype(np.int16), OBLIQUE), file)
     return file
 
 

@@ -72,6 +72,31 @@ def test_all_parameters_arrive() -> None:
     assert ours.dtype == torch.float64
 
 
+def test_a_map_of_sigma_is_estimated_for_each_channel() -> None:
+    ours = NonLocalMeans(sigma="map", method="classic")(TWO)
+    for channel in range(2):
+        assert torch.equal(values(ours)[channel], nlmeans.denoise(TWO[channel], "map", method="classic"))
+    twice = RandNonLocalMeans(1.0, (2.0, 2.0), sigma="map", method="classic")(NOISY)
+    sigma = 2 * nlmeans.estimate_sigma(NOISY[0], map=True)
+    assert torch.equal(values(twice)[0], nlmeans.denoise(NOISY[0], sigma, method="classic"))
+
+
+def test_impulses_go_first() -> None:
+    speckled = NOISY.clone()
+    speckled.view(-1)[::97] = 1000.0
+    ours = NonLocalMeans(despeckle=True, method="classic")(speckled)
+    assert torch.equal(values(ours)[0], nlmeans.denoise(speckled[0], despeckle=True, method="classic"))
+    twice = RandNonLocalMeans(1.0, (2.0, 2.0), despeckle=True, method="classic")(speckled)
+    sigma = 2 * nlmeans.estimate_sigma(nlmeans.despeckle(speckled[0]))
+    assert torch.equal(values(twice)[0], nlmeans.denoise(speckled[0], sigma, despeckle=True, method="classic"))
+
+
+def test_the_stochastic_method_repeats_with_its_seed() -> None:
+    first, again, other = (values(NonLocalMeans(SIGMA, "stochastic", seed=s)(NOISY)) for s in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
 def test_wrong_arguments_are_refused_when_it_is_made() -> None:
     with pytest.raises(ValueError, match="method='nlm' is not known; choose one of 'auto'"):
         NonLocalMeansd("image", method="nlm")
@@ -85,8 +110,14 @@ def test_wrong_arguments_are_refused_when_it_is_made() -> None:
         NonLocalMeansd("image", sigma=5, sigma_key="s")
     with pytest.raises(ValueError, match=r"mask_key=\['a', 'b'\] must be one key for all of keys=\('image',\)"):
         NonLocalMeansd("image", mask_key=["a", "b"])
-    with pytest.raises(ValueError, match="strength"):
+    with pytest.raises(ValueError, match="sigma='all' is not known; choose one of 'meta', 'map'"):
+        NonLocalMeans(sigma="all")
+    with pytest.raises(ValueError, match=r"strength=\(2.0, 1.0\) must be the smallest and the largest"):
         RandNonLocalMeans(strength=(2.0, 1.0))
+    with pytest.raises(ValueError, match="strength=0 must be greater than 0"):
+        RandNonLocalMeansd("image", strength=(0, 1.0))
+    with pytest.raises(ValueError, match="sigma='map' with channel_wise=False"):
+        RandNonLocalMeans(sigma="map", channel_wise=False)
 
 
 def test_integers_are_rounded() -> None:
