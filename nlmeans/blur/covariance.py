@@ -18,6 +18,9 @@ from nlmeans.nonlocal_means import ArrayT, numbers
 COVARIANCE_TYPES = ("spherical", "diagonal", "full")
 """One variance; one variance per axis; a matrix. In this order they have 0, 1 and 2 axes."""
 
+Numbers = float | Sequence[float] | Sequence[Sequence[float]] | arrays.Array
+"""What stands for a covariance: a number, nested sequences, or an array."""
+
 MATRIX_AXES = {1: 1, 3: 2, 6: 3}
 """Size of a matrix by the number of entries in its lower triangle."""
 
@@ -202,7 +205,7 @@ def precision(covariance: Tensor, covariance_type: str) -> Tensor:
     if covariance_type == "spherical":
         return covariance.reciprocal()[None]
     diagonal = covariance_type == "diagonal"
-    entries = covariance.movedim(-1, 0).reciprocal() if diagonal else inverse(covariance)
+    entries = covariance.movedim(-1, 0).contiguous().reciprocal() if diagonal else inverse(covariance)
     missing = (3 if diagonal else 6) - len(entries)
     return (
         torch.cat([torch.ones_like(entries[:1]).expand(missing, *entries.shape[1:]), entries]) if missing else entries
@@ -239,7 +242,7 @@ class _Inverse(torch.autograd.Function):
         packed: Tensor = context.saved_tensors[0]
         dimensions = MATRIX_AXES[len(packed)]
         row, column = torch.triu_indices(dimensions, dimensions)
-        flat, gradient = packed.flatten(1), gradients[0].flatten(1)
+        flat, gradient = packed.reshape(len(packed), -1), gradients[0].reshape(len(packed), -1)
         result = packed.new_empty(flat.shape[1], dimensions, dimensions)
         for first in range(0, len(result), VOXELS_AT_ONCE):
             part = slice(first, first + VOXELS_AT_ONCE)

@@ -15,7 +15,9 @@ The inner loops run over x on whole rows, for LLVM to make vectors of them.
 
 from __future__ import annotations
 
+import functools
 import itertools
+import logging
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -30,6 +32,8 @@ from nlmeans.backends.request import Axes
 from nlmeans.blur.loop import Sizes
 from nlmeans.group_kernels import in_threads
 
+log = logging.getLogger("nlmeans")
+
 Floats = npt.NDArray[np.float32]
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 Block = tuple[int, int, int, int]
@@ -39,12 +43,18 @@ MOST_BLOCKS = 16
 """Along an axis."""
 
 
+@functools.cache
+def announce() -> None:
+    log.info("blur: first use here; compiling takes seconds, unless numba has it on disk")
+
+
 def serves(padded: Tensor) -> bool:
     return padded.device.type == "cpu" and padded.dtype == torch.float32
 
 
 def blur(padded: Tensor, precision: Tensor, radius: Axes, sizes: Sizes) -> tuple[Tensor, Tensor]:
     """See `loop.blur`."""
+    announce()
     shape = precision.shape[1:]
     result, totals = padded.new_empty(len(padded), *shape), padded.new_empty(shape)
     kernel = blur_full if len(precision) == 6 else blur_separable

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,6 +15,7 @@ from nlmeans import arrays, checks
 from nlmeans.backends.request import Axes
 from nlmeans.blur.covariance import (
     COVARIANCE_TYPES,
+    Numbers,
     check_form,
     floats,
     kernel_radius,
@@ -31,7 +32,7 @@ PADDINGS = ("reflect", "zeros")
 
 
 def gaussian_kernel(
-    covariance: Any,
+    covariance: Numbers,
     spatial_dims: int | None = None,
     *,
     covariance_type: str | None = None,
@@ -80,12 +81,13 @@ def gaussian_kernel(
     factors = [slopes(offset, engine_axes(sizes, 1.0), len(inverse)) for offset in itertools.product(z, y, x)]
     logarithms = torch.einsum("k...,ok->...o", inverse, values.new_tensor(factors))
     lengths = [2 * r + 1 for r in radius]
-    return same_kind(logarithms.softmax(-1).reshape(*logarithms.shape[:-1], *lengths), covariance)
+    kernels = logarithms.softmax(-1).reshape(*logarithms.shape[:-1], *lengths)
+    return same_kind(kernels, covariance) if isinstance(covariance, np.ndarray) else kernels
 
 
 def gaussian_blur(
     image: ArrayT,
-    covariance: Any,
+    covariance: Numbers,
     *,
     spatial_dims: int | None = None,
     std_devs: float = 2.0,
@@ -127,18 +129,18 @@ def gaussian_blur(
     check_form(matrix, covariance_type, dimensions)
     sizes = voxel_sizes(spacing, dimensions)
     radius = kernel_radius(matrix, covariance_type, sizes, std_devs, kernel_size)
-    lead = tuple(values.shape[: values.ndim - dimensions])
     volumes = to_volumes(values, dimensions)
     if covariance_type == "full":
-        everywhere = matrix.expand(*volumes.shape[1:], *matrix.shape)
-        result = filtered(volumes, precision(everywhere, "full"), radius, sizes, padding)
+        inverse = precision(matrix, "full")
+        everywhere = inverse.view(-1, 1, 1, 1).expand(-1, *volumes.shape[1:])
+        result = filtered(volumes, everywhere, radius, sizes, padding)
     else:
         result = pad(volumes, engine_axes(radius, 0), padding)
         per_axis = zip(matrix.expand(dimensions), sizes, radius, strict=True)
         for axis, (variance, size, reach) in enumerate(per_axis, start=4 - dimensions):
             kernel = gaussian_kernel(variance, 1, kernel_size=2 * reach + 1, spacing=[size])
             result = convolve(result, kernel, axis)
-    return restored(result.reshape(*lead, *values.shape[len(lead) :]), image)
+    return restored(result.view(values.shape), image)
 
 
 def local_gaussian_blur(
@@ -198,21 +200,18 @@ def local_gaussian_blur(
     check_form(maps, covariance_type, dimensions)
     sizes = voxel_sizes(spacing, dimensions)
     radius = kernel_radius(maps, covariance_type, sizes, std_devs, kernel_size)
-    lead = tuple(values.shape[: values.ndim - dimensions])
+    lead, shape = values.ndim - dimensions, values.shape[values.ndim - dimensions :]
     inverse = precision(maps, covariance_type)
-    shared = inverse.shape[1 : 1 + len(lead)]
-    if math.prod(shared) == 1:
-        result = filtered(to_volumes(values, dimensions), flat(inverse, len(lead)), radius, sizes, padding)
-    else:
-        split = max(axis for axis, count in enumerate(shared) if count > 1) + 1
-        images = values.flatten(0, split - 1) if split else values[None]
-        inverse = inverse.expand(-1, *lead[:split], *inverse.shape[1 + split :]).flatten(1, split)
-        blurred = [
-            filtered(to_volumes(one, dimensions), flat(inverse[:, number], len(lead) - split), radius, sizes, padding)
-            for number, one in enumerate(images)
-        ]
-        result = torch.stack(blurred)
-    return restored(result.reshape(values.shape), image)
+    # axes from the first to the last along which covariances differ; images along the others share them
+    split = max((axis + 1 for axis in range(lead) if maps.shape[axis] > 1), default=0)
+    inverse = inverse.expand(-1, *values.shape[:split], *inverse.shape[1 + split :]).reshape(len(inverse), -1, *shape)
+    images = values.reshape(inverse.shape[1], -1, *shape)
+    blurred = [
+        filtered(to_volumes(some, dimensions), inverse[:, number], radius, sizes, padding)
+        for number, some in enumerate(images)
+    ]
+    result = torch.stack(blurred) if len(blurred) > 1 else blurred[0]
+    return restored(result.view(values.shape), image)
 
 
 def filtered(
@@ -222,11 +221,6 @@ def filtered(
     inverse = inverse.reshape(len(inverse), *volumes.shape[1:])
     reach = engine_axes(radius, 0)
     return blur_locally(pad(volumes, reach, padding), inverse, reach, engine_axes(sizes, 1.0))
-
-
-def flat(inverse: Tensor, axes: int) -> Tensor:
-    """Without the `axes` of length 1 that follow the first."""
-    return inverse.reshape(len(inverse), *inverse.shape[1 + axes :])
 
 
 def engine_axes(per_axis: tuple[Any, ...], missing: Any) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nlmeans import checks
 from nlmeans.blur.covariance import (
     COVARIANCE_TYPES,
+    Numbers,
     check_form,
     covariance_to_log_cholesky,
     floats,
@@ -24,7 +25,7 @@ class _Blur(nn.Module):
 
     def __init__(
         self,
-        covariance: Any,
+        covariance: Numbers,
         covariance_type: str,
         count: tuple[int, ...],
         spatial_dims: int,
@@ -93,7 +94,7 @@ class GaussianBlur(_Blur):
         self,
         spatial_dims: int,
         *,
-        covariance: Any = 1.0,
+        covariance: Numbers = 1.0,
         covariance_type: str = "spherical",
         std_devs: float = 2.0,
         kernel_size: int | Sequence[int] | None = None,
@@ -136,7 +137,7 @@ class LocalGaussianBlur(_Blur):
         self,
         spatial_shape: Sequence[int],
         *,
-        covariance: Any = 1.0,
+        covariance: Numbers = 1.0,
         covariance_type: str = "spherical",
         std_devs: float = 2.0,
         kernel_size: int | Sequence[int] | None = None,

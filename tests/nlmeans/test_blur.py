@@ -130,13 +130,13 @@ def test_the_derivatives_of_a_blur_are_right(dimensions: int, covariance_type: s
 
 @pytest.mark.parametrize(("dimensions", "covariance_type"), CASES)
 def test_the_derivatives_of_kernels_are_right(dimensions: int, covariance_type: str) -> None:
-    covariance = random_covariance((2, 3), covariance_type, dimensions).requires_grad_()
-
     def kernels(covariance: Tensor) -> Tensor:
         options: dict[str, Any] = {"covariance_type": covariance_type, "spacing": SPACING[dimensions]}
         return gaussian_kernel(covariance, dimensions, **options)
 
-    assert torch.autograd.gradcheck(kernels, (covariance,), fast_mode=dimensions == 3)
+    for many in ((), (2, 3)):
+        covariance = random_covariance(many, covariance_type, dimensions).requires_grad_()
+        assert torch.autograd.gradcheck(kernels, (covariance,), fast_mode=dimensions == 3)
 
 
 @pytest.mark.parametrize(("dimensions", "covariance_type"), CASES)
@@ -225,6 +225,56 @@ def test_a_thin_oblique_kernel_is_accurate_in_float32() -> None:
     expected = im2col(image, covariance.double(), (13, 13), (1.0, 1.0))
     result = local_gaussian_blur(image, covariance, kernel_size=13)
     torch.testing.assert_close(result.double(), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_kernel_of_one_voxel_changes_nothing(covariance_type: str, dtype: torch.dtype) -> None:
+    image = torch.rand(4, 5, dtype=dtype, requires_grad=True)
+    covariance = random_covariance((4, 5), covariance_type, 2).to(dtype).requires_grad_()
+    result = local_gaussian_blur(image, covariance, kernel_size=1)
+    result.sum().backward()
+    assert torch.equal(result, image)
+    assert bool((image.grad == 1).all())
+    assert bool((covariance.grad == 0).all())
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_kept_for_the_derivative_does_not_grow_with_the_kernel(
+    covariance_type: str, dtype: torch.dtype
+) -> None:
+    image = torch.rand(30, 31, dtype=dtype, requires_grad=True)
+    covariance = random_covariance((30, 31), covariance_type, 2).to(dtype).requires_grad_()
+
+    def kept(kernel_size: int) -> int:
+        sizes = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            local_gaussian_blur(image, covariance, kernel_size=kernel_size)
+        padded = (30 + kernel_size - 1) * (31 + kernel_size - 1)
+        return sum(sizes.values()) - padded
+
+    assert kept(3) == kept(21)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(("dimensions", "covariance_type"), CASES)
+def test_a_gpu_gives_what_the_cpu_gives(dimensions: int, covariance_type: str) -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        image = random_image(dimensions).to(device).requires_grad_()
+        covariance = random_covariance(SHAPES[dimensions], covariance_type, dimensions).to(device).requires_grad_()
+        result = local_gaussian_blur(image, covariance)
+        result.square().sum().backward()
+        found.append([tensor.detach().cpu() for tensor in (result, image.grad, covariance.grad)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_tiny_variance_leaves_the_image_as_it_is() -> None:
