@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any, cast
 
@@ -24,8 +26,9 @@ Numbers = float | Sequence[float] | Sequence[Sequence[float]] | arrays.Array
 MATRIX_AXES = {1: 1, 3: 2, 6: 3}
 """Size of a matrix by the number of entries in its lower triangle."""
 
-VOXELS_AT_ONCE = 2**16
-"""Matrices that are inverted together in float64."""
+VOXELS_AT_ONCE = 2**14
+"""Matrices that are inverted together in float64: they stay in the cache, and PyTorch starts no threads for so few,
+which would be in the way of those that blur."""
 
 
 def log_cholesky_to_covariance(parameters: ArrayT, covariance_type: str = "full") -> ArrayT:
@@ -220,18 +223,19 @@ def inverse(covariance: Tensor) -> Tensor:
 class _Inverse(torch.autograd.Function):
     """Upper triangles of the inverses of symmetric matrices, (..., D, D) to (D·(D + 1)/2, ...).
 
-    In closed form and in float64, since thin kernels have badly conditioned matrices; part by part, to save memory.
+    In closed form and in float64, since thin kernels have badly conditioned matrices; part by part, to save memory. One
+    operation works on the same entry of all matrices, which is faster than a product of many small matrices.
     """
 
     @staticmethod
     def forward(context: Any, covariance: Tensor) -> Tensor:
         dimensions = covariance.shape[-1]
-        row, column = torch.triu_indices(dimensions, dimensions)
         matrices = covariance.reshape(-1, dimensions, dimensions)
-        result = covariance.new_empty(len(row), len(matrices))
+        result = covariance.new_empty(dimensions * (dimensions + 1) // 2, len(matrices))
         for first in range(0, len(matrices), VOXELS_AT_ONCE):
             part = matrices[first : first + VOXELS_AT_ONCE].double()
-            result[:, first : first + VOXELS_AT_ONCE] = symmetric_inverse((part + part.mT) / 2)[:, row, column].T
+            entries = [(part[:, i, j] + part[:, j, i]) / 2 for i, j in upper_triangle(dimensions)]
+            torch.stack(symmetric_inverse(entries), out=result[:, first : first + VOXELS_AT_ONCE])
         result = result.view(-1, *covariance.shape[:-2])
         context.save_for_backward(result)
         return result
@@ -240,39 +244,62 @@ class _Inverse(torch.autograd.Function):
     @once_differentiable
     def backward(context: Any, *gradients: Tensor) -> Tensor:
         packed: Tensor = context.saved_tensors[0]
-        dimensions = MATRIX_AXES[len(packed)]
-        row, column = torch.triu_indices(dimensions, dimensions)
-        flat, gradient = packed.reshape(len(packed), -1), gradients[0].reshape(len(packed), -1)
-        result = packed.new_empty(flat.shape[1], dimensions, dimensions)
+        count, (by_packed,) = len(packed), gradients
+        dimensions = MATRIX_AXES[count]
+        result = packed.new_empty(packed[0].numel(), dimensions, dimensions)
         for first in range(0, len(result), VOXELS_AT_ONCE):
             part = slice(first, first + VOXELS_AT_ONCE)
-            matrix, by_matrix = packed.new_zeros(2, len(result[part]), dimensions, dimensions)
-            matrix[:, row, column] = matrix[:, column, row] = flat[:, part].T
-            by_matrix[:, row, column] += gradient[:, part].T / 2
-            by_matrix[:, column, row] += gradient[:, part].T / 2
-            result[part] = -matrix @ by_matrix @ matrix
+            inverse, change = (tensor.reshape(count, -1)[:, part] for tensor in (packed, by_packed))
+            for (i, j), value in zip(upper_triangle(dimensions), by_matrices(inverse, change), strict=True):
+                result[part, i, j] = result[part, j, i] = value
         return result.view(*packed.shape[1:], dimensions, dimensions)
 
 
-def symmetric_inverse(matrices: Tensor) -> Tensor:
-    """The inverses of (N, D, D) matrices by their cofactors. Raises ``ValueError`` if one is not positive definite."""
-    dimensions = matrices.shape[-1]
-    if dimensions == 1:
-        cofactors = torch.ones_like(matrices)
-    elif dimensions == 2:
-        cofactors = matrices.flip(-1, -2) * matrices.new_tensor([[1, -1], [-1, 1]])
+def upper_triangle(dimensions: int) -> list[tuple[int, int]]:
+    return list(itertools.combinations_with_replacement(range(dimensions), 2))
+
+
+def symmetric_inverse(entries: list[Tensor]) -> list[Tensor]:
+    """The upper triangle of the inverse, from that of matrices; ``ValueError`` if one is not positive definite."""
+    if len(entries) == 1:
+        return [1 / entries[0]]
+    if len(entries) == 3:
+        a, b, d = entries
+        cofactors = [d, -b, a]
+        determinant = a * d - b * b
+        check_positive([determinant], [a * d])
     else:
-        first, second, third = matrices.unbind(-2)
-        cross = torch.linalg.cross
-        cofactors = torch.stack([cross(second, third), cross(third, first), cross(first, second)], -2)
-    determinant = (matrices[:, 0] * cofactors[:, 0]).sum(-1)
-    # Sylvester's criterion, beside the product of the variances; the cofactor of the last entry is the minor before it
-    variance = matrices.diagonal(dim1=-2, dim2=-1)
-    minors = torch.stack([variance[:, 0], cofactors[:, -1, -1], determinant], -1)
-    products = torch.stack([variance[:, 0], variance[:, :-1].prod(-1), variance.prod(-1)], -1)
-    if not bool((minors > SINGULAR * products.abs()).all()):
+        a, b, c, d, e, f = entries
+        minor = a * d - b * b
+        cofactors = [d * f - e * e, c * e - b * f, b * e - c * d, a * f - c * c, b * c - a * e, minor]
+        determinant = a * cofactors[0] + b * cofactors[1] + c * cofactors[2]
+        check_positive([minor, determinant], [a * d, a * d * f])
+    return [cofactor / determinant for cofactor in cofactors]
+
+
+def check_positive(minors: list[Tensor], products: list[Tensor]) -> None:
+    """Sylvester's criterion, where variances are known to be positive; `products` of those that a minor is made of."""
+    if not all(bool((minor > SINGULAR * product).all()) for minor, product in zip(minors, products, strict=True)):
         raise not_positive_definite()
-    return cofactors / determinant[:, None, None]
+
+
+def by_matrices(inverse: Tensor, change: Tensor) -> list[Tensor]:
+    """Upper triangle of −P·G·P for packed inverses P and derivatives by their entries G."""
+    dimensions = MATRIX_AXES[len(inverse)]
+    number = {pair: n for n, pair in enumerate(upper_triangle(dimensions))}
+    axes = range(dimensions)
+
+    def entry(packed: Tensor, i: int, j: int) -> Tensor:
+        return packed[number[min(i, j), max(i, j)]]
+
+    # an entry beside the diagonal stands for two, which share its derivative
+    halved = torch.stack([values if i == j else values / 2 for (i, j), values in zip(number, change, strict=True)])
+    product = {(i, k): sum_of(entry(inverse, i, j) * entry(halved, j, k) for j in axes) for i in axes for k in axes}
+    return [-sum_of(product[i, k] * entry(inverse, k, j) for k in axes) for i, j in number]
+
+
+def sum_of(terms: Iterable[Tensor]) -> Tensor:
+    return functools.reduce(torch.Tensor.add_, terms)
 
 
 SINGULAR = 1e-13

@@ -34,7 +34,10 @@ class _LocalBlur(torch.autograd.Function):
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         padded, precision, result, totals = context.saved_tensors
         wanted = zip((padded, precision), context.needs_input_grad, strict=False)
-        by_image, by_precision = (torch.zeros_like(tensor) if needed else None for tensor, needed in wanted)
+        by_image, by_precision = (
+            torch.zeros_like(tensor, memory_format=torch.contiguous_format) if needed else None
+            for tensor, needed in wanted
+        )
         kernels = cpu if cpu.serves(padded) else loop
         kernels.derivatives(
             padded.contiguous(),
