@@ -11,15 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_nlm.parameters import Parameters, Sigma
+from napari_nlm.source import Box, Source
 from nlmeans import METHODS, Settings, estimate_sigma
 from nlmeans.denoise import resolve, run
 from nlmeans.memory import available
 from nlmeans.progress import Report, part
 from nlmeans.task import CONVERSION_BYTES, radii
 from nlmeans.tiles import Piece, Tile, lengths
-
-from napari_nlm.parameters import Parameters, Sigma
-from napari_nlm.source import Box, Source
 
 Volume = tuple[int, ...]
 Array = npt.NDArray[Any]
@@ -48,6 +47,7 @@ class Mask:
     """Where to denoise: a layer's data, of the spatial shape or of the whole shape of the source."""
 
     data: Any
+    name: str
     source: Source
 
     @classmethod
@@ -59,7 +59,7 @@ class Mask:
                 f"mask {layer.name!r} has shape {tuple(data.shape)}, but the image has {source.spatial_shape}; "
                 "choose a layer of the same shape, or no mask"
             )
-        return cls(data, source)
+        return cls(data, layer.name, source)
 
     def read(self, volume: Volume, spatial: Box | None = None) -> Array:
         spatial = spatial or tuple(slice(0, n) for n in self.source.spatial_shape)
@@ -208,7 +208,7 @@ def is_slow(settings: Settings) -> bool:
 
 
 def removed_deviation(before: Array, after: Array, noise: str) -> float:
-    """Standard deviation of what was taken out; of magnitudes in the brighter half, where the noise is that of sigma."""
+    """Standard deviation of what was taken out; of magnitudes where they are bright, as the noise is sigma there."""
     removed = before.astype(np.float64) - after.astype(np.float64)
     if noise == "rician":
         removed = removed[before > before.mean()] if before.min() < before.max() else removed

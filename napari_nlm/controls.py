@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QToolButton, QWidget
+from qtpy.QtCore import QSignalBlocker, Qt, Signal  # type: ignore[attr-defined]
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QWidget
 from superqt import QLabeledDoubleSlider, QLabeledSlider
 
 from napari_nlm.parameters import Control
@@ -41,7 +41,7 @@ class Switch(Field):
         super().__init__(control)
         self.box = QCheckBox(control.label)
         self.row.addWidget(self.box)
-        self.box.toggled.connect(self.changed)
+        self.box.toggled.connect(lambda checked: self.changed.emit(checked))
 
     def value(self) -> bool:
         return bool(self.box.isChecked())
@@ -105,8 +105,8 @@ class Number(Field):
         self.row.addWidget(self.editor, 1)
         if slides and control.unit == "σ":
             self.row.addWidget(QLabel(control.unit))
-        self.auto = QToolButton()
-        self.auto.setText("auto")
+        self.auto = QPushButton("auto")
+        self.auto.setFixedWidth(44)
         self.auto.setCheckable(True)
         self.auto.setChecked(True)
         self.auto.setToolTip(f"Back to: {control.automatic}")

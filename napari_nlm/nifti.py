@@ -15,10 +15,9 @@ import numpy.typing as npt
 from napari.layers import Image
 from napari.utils.notifications import show_warning
 
-from nlmeans import io
-
 from napari_nlm.geometry import linear
 from napari_nlm.results import KEY
+from nlmeans import io
 
 NIFTI: Any = nib  # nibabel's calls carry no types
 Array = npt.NDArray[Any]

@@ -58,8 +58,8 @@ class Parameters:
         label="Noise",
         group="noise",
         choices=NOISES,
-        tip="gaussian: the same in dark and bright.\nrician: MR magnitude images; the bias of the background is removed."
-        "\npoisson: counts of photons or decays (PET, microscopy).",
+        tip="gaussian: the same in dark and bright.\nrician: MR magnitude images, whose background is lifted.\n"
+        "poisson: counts of photons or decays (PET, microscopy).",
     )
     sigma: float | None = shown(
         DEFAULTS.sigma,

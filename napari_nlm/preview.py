@@ -47,7 +47,8 @@ class PreviewLayers:
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
         self.layers: dict[str, Image] = {}
-        self.grid_before: bool | None = None
+        self.before_grid: tuple[bool, tuple[int, int], tuple[float, ...], float] | None = None
+        """Of napari's grid and camera, as long as they are ours."""
 
     def show(self, picture: Picture, mode: str, split: float, covered: bool) -> None:
         """Show a picture. `covered`: a result layer shows the same slice already."""
@@ -66,16 +67,14 @@ class PreviewLayers:
                 removed = np.clip(0.5 + removed / (2 * reach), 0, 1)
                 if removed.shape[-1] == 4:
                     removed[..., 3] = 1
-                look = {"contrast_limits": (0, 1)}
+                look: dict[str, Any] = {"contrast_limits": (0, 1)}
             else:
                 look = {"contrast_limits": (-reach, reach), "colormap": "gray", "gamma": 1.0}
             self.put("removed noise", picture, picture.view.box, removed, look)
         self.remove([kind for kind in self.layers if kind not in wanted])
         self.arrange(mode)
 
-    def put(
-        self, kind: str, picture: Picture, box: Box, data: npt.NDArray[Any], look: dict[str, Any]
-    ) -> None:
+    def put(self, kind: str, picture: Picture, box: Box, data: npt.NDArray[Any], look: dict[str, Any]) -> None:
         """Change a layer in place where only its numbers and its place differ, else replace it."""
         translate = translate_of(picture.source, picture.view, box)
         old = self.layers.get(kind)
@@ -89,9 +88,7 @@ class PreviewLayers:
         if 0 in data.shape:
             return
         looks = appearance(picture.source) | {"translate": translate} | look
-        layer = Image(
-            data, name=f"{picture.source.name} · {kind}", metadata={MARK: id(picture.source)}, **looks
-        )
+        layer = Image(data, name=f"{picture.source.name} · {kind}", metadata={MARK: id(picture.source)}, **looks)
         selection = set(self.viewer.layers.selection)
         self.viewer.add_layer(layer)
         if selection:
@@ -109,13 +106,15 @@ class PreviewLayers:
                 self.viewer.layers.move(index, top)
 
     def arrange(self, mode: str) -> None:
-        """Side by side needs napari's grid; afterwards it is as it was."""
-        if mode == SIDE_BY_SIDE and self.grid_before is None:
-            self.grid_before = bool(self.viewer.grid.enabled)
-            self.viewer.grid.enabled = True
-        elif mode != SIDE_BY_SIDE and self.grid_before is not None:
-            self.viewer.grid.enabled = self.grid_before
-            self.grid_before = None
+        """Side by side takes napari's grid, in one row; afterwards grid and camera are as they were."""
+        grid, camera = self.viewer.grid, self.viewer.camera
+        if mode == SIDE_BY_SIDE and self.before_grid is None:
+            self.before_grid = bool(grid.enabled), tuple(grid.shape), tuple(camera.center), float(camera.zoom)
+            grid.shape, grid.enabled = (1, -1), True
+            self.viewer.reset_view()
+        elif mode != SIDE_BY_SIDE and self.before_grid is not None:
+            grid.enabled, grid.shape, camera.center, camera.zoom = self.before_grid
+            self.before_grid = None
 
     def remove(self, kinds: Sequence[str]) -> None:
         for kind in kinds:

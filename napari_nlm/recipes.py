@@ -7,11 +7,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from nlmeans import Settings, io
-from nlmeans.cli import denoise as command
-
 from napari_nlm.compute import Plan, Volume, device_of
 from napari_nlm.parameters import is_poisson
+from nlmeans import Settings, io
+from nlmeans.cli import denoise as command
 
 KINDS = ("Python", "MONAI", "command line")
 
@@ -55,53 +54,70 @@ def python(plan: Plan, volume: Volume | None, mask_path: Path | None = None) -> 
     """For the console of napari: it takes the data from the layer."""
     source, axes = plan.source, plan.source.axes
     given = arguments(plan, volume)
-    if given.get("device") is None and device_of(plan.parameters.settings(1.0, None, None)) != "cpu":
-        given["device"] = "cuda"
-    name = f"viewer.layers[{source.layer.name!r}].data{'[0]' if source.layer.multiscale else ''}"
-    lines = ["import numpy as np", "import nlmeans", "", f"volume = np.asarray({name})"]
+    if "device" not in given and device_of(PLAIN) != "cpu":
+        given["device"] = device_of(PLAIN)
+    lines = ["import numpy as np", "import nlmeans", ""]
+    lines.append(
+        f"volume = np.asarray(viewer.layers[{source.layer.name!r}].data{'[0]' if source.layer.multiscale else ''})"
+    )
     if source.alpha:
         lines.append("volume = volume[..., :3]  # without opacity")
     if plan.mask is not None:
-        lines.append("mask = np.asarray(viewer.layers[MASK].data)  # the name of the mask's layer")
-    beside = ["mask=mask"] if plan.mask is not None else []
-
-    def call(array: str, extra: list[str]) -> str:
-        words = [array, *(f"{key}={value!r}" for key, value in given.items()), *extra, *beside]
-        return f"nlmeans.denoise({', '.join(words)})"
-
+        name = plan.mask.name
+        lines.append(f"mask = np.asarray(viewer.layers[{name!r}].data)")
     if volume is not None:
-        index = [":"] * len(source.shape)
-        for axis, number in zip(axes.separate, volume, strict=True):
-            index[axis] = str(number)
-        lines.append(f"volume = volume[{', '.join(index)}]")
-        if axes.channels is not None:
-            given["channels"] = source.layout.channels
-    elif len(axes.separate) == 1 and (plan.parameters.h is None or plan.parameters.sigma is not None):
-        given["series"] = axes.separate[0]
-    elif axes.separate:
-        given["channels"] = source.layout.channels
-        given = {key: value for key, value in given.items() if value is not None}
-        noise = {key: given[key] for key in ("noise", "channels") if key in given}
-        estimate = ", ".join(["volume[index]", *(f"{key}={value!r}" for key, value in noise.items())])
-        index = ", ".join(
-            ("i", "j", "k", "l")[axes.separate.index(axis)] if axis in axes.separate else "slice(None)"
-            for axis in range(len(source.shape))
-        )
-        letters = "ijkl"[: len(axes.separate)]
-        lengths = [source.shape[axis] for axis in axes.separate]
-        extra = []
-        lines += ["denoised = np.empty_like(volume)", f"for {', '.join(letters)}{',' if len(letters) == 1 else ''} in np.ndindex{tuple(lengths)}:"]
-        lines.append(f"    index = ({index})")
-        if plan.parameters.sigma is None and not is_poisson(plan.parameters):
-            lines.append(f"    sigma = nlmeans.estimate_sigma({estimate})")
-            given.pop("sigma", None)
-            extra = ["sigma=sigma"]
-            if plan.parameters.h is not None:
-                extra.append(f"h={plan.parameters.h!r} * float(np.mean(sigma))")
-        lines.append(f"    denoised[index] = {call('volume[index]', extra)}")
+        index = dict(zip(axes.separate, map(str, volume), strict=True))
+        lines.append(f"volume = volume[{', '.join(index.get(axis, ':') for axis in range(len(source.shape)))}]")
+    own_mask = plan.mask is not None and tuple(plan.mask.data.shape) != source.spatial_shape
+    if own_mask and volume is not None:
+        index = dict(zip(axes.separate, map(str, volume), strict=True))
+        kept = [axis for axis in range(len(source.shape)) if axis != axes.channels]
+        lines.append(f"mask = mask[{', '.join(index.get(axis, ':') for axis in kept)}]")
+    own_h = plan.parameters.h is not None and plan.parameters.sigma is None and not is_poisson(plan.parameters)
+    if volume is not None or not axes.separate or (len(axes.separate) == 1 and not own_h and not own_mask):
+        channels = source.layout.channels if volume is not None else axes.channels
+        roles = {"channels": channels, "series": axes.separate[0] if axes.separate and volume is None else None}
+        given |= {name: axis for name, axis in roles.items() if axis is not None}
+        lines.append(f"denoised = {call('volume', given, plan)}")
         return "\n".join(lines) + "\n"
-    lines.append(f"denoised = {call('volume', [])}")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *one_by_one(plan, given, own_h)]) + "\n"
+
+
+def one_by_one(plan: Plan, given: dict[str, Any], own_h: bool) -> list[str]:
+    """A loop over the volumes, for what one call cannot say: an h that follows the sigma of each."""
+    source, axes = plan.source, plan.source.axes
+    place = ", ".join(f"at[{axes.separate.index(a)}]" if a in axes.separate else ":" for a in range(len(source.shape)))
+    of_mask = ", ".join(part for axis, part in enumerate(place.split(", ")) if axis != axes.channels)
+    lengths = tuple(source.shape[axis] for axis in axes.separate)
+    channels = source.layout.channels
+    if channels is not None:
+        given["channels"] = channels
+    lines = ["denoised = np.empty_like(volume)", f"for at in np.ndindex{lengths}:", f"    one = volume[{place}]"]
+    if own_h:
+        known = {name: given[name] for name in ("noise", "channels") if name in given}
+        words = ", ".join(["one", *(f"{name}={value!r}" for name, value in known.items())])
+        lines.append(f"    sigma = nlmeans.estimate_sigma({words})")
+        lines.append(f"    h = {plan.parameters.h!r} * float(np.mean(sigma))")
+        given = {name: value for name, value in given.items() if name not in ("sigma", "h")}
+        given |= {"sigma": Word("sigma"), "h": Word("h")}
+    if plan.mask is not None and tuple(plan.mask.data.shape) != source.spatial_shape:
+        given = given | {"mask": Word(f"mask[{of_mask}]")}
+    return [*lines, f"    denoised[{place}] = {call('one', given, plan)}"]
+
+
+class Word(str):
+    """A name in the text, not a string of it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def call(array: str, given: dict[str, Any], plan: Plan) -> str:
+    if plan.mask is not None:
+        given = {"mask": Word("mask")} | given
+    return f"nlmeans.denoise({', '.join([array, *(f'{name}={value!r}' for name, value in given.items())])})"
 
 
 def of_a_file(plan: Plan, volume: Volume | None, what: str) -> tuple[Path, dict[str, Any]]:
@@ -109,13 +125,19 @@ def of_a_file(plan: Plan, volume: Volume | None, what: str) -> tuple[Path, dict[
     path, axes = nifti_of(plan), plan.source.axes
     if path is None:
         raise ValueError(f"{what} begins with a NIfTI file, but this layer comes from none; copy it as Python")
-    if axes.channels is not None or len(axes.separate) > 1 or len(axes.spatial) + len(axes.separate) != len(plan.source.shape):
+    if (
+        axes.channels is not None
+        or len(axes.separate) > 1
+        or len(axes.spatial) + len(axes.separate) != len(plan.source.shape)
+    ):
         raise ValueError(f"{what} takes volumes and series of volumes only; copy it as Python")
     if volume is not None and plan.source.volumes != [volume]:
         raise ValueError(f"{what} denoises all volumes of a file; choose all volumes, or copy it as Python")
     given = arguments(plan, volume)
     if plan.parameters.h is not None and "h" not in given and not is_poisson(plan.parameters):
-        raise ValueError(f"{what} has one h for all volumes; give sigma a value, leave h to the method, or copy it as Python")
+        raise ValueError(
+            f"{what} has one h for all volumes; give sigma a value, leave h to the method, or copy it as Python"
+        )
     return path, given
 
 

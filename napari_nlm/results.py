@@ -13,12 +13,11 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 import nlmeans
-from nlmeans.progress import Report
-
 from napari_nlm.compute import Array, Plan, Volume, denoised, parts
 from napari_nlm.geometry import appearance
 from napari_nlm.preview import REACH
 from napari_nlm.source import Box
+from nlmeans.progress import Report
 
 KEY = "nlmeans"
 """Of the provenance in a layer's metadata."""

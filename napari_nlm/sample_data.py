@@ -7,9 +7,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from nlmeans import io, samples
-
 from napari_nlm.results import KEY
+from nlmeans import io, samples
 
 NIFTI: Any = nib  # nibabel's calls carry no types
 

@@ -13,16 +13,15 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from psygnal import Signal
 
-from nlmeans import Settings
-from nlmeans.progress import part
-
 from napari_nlm.compute import Levels, Mask, Plan, Volume, is_slow, needed_memory, removed_deviation
 from napari_nlm.geometry import look
 from napari_nlm.jobs import Deliver, Job, Lane
 from napari_nlm.parameters import Parameters, Sigma, is_poisson
 from napari_nlm.preview import DENOISED, SPLIT, Picture, PreviewLayers, is_preview
-from napari_nlm.results import Outcome, Results, compute
+from napari_nlm.results import KEY, Outcome, Results, compute
 from napari_nlm.source import Axes, Source, plain
+from nlmeans import Settings
+from nlmeans.progress import part
 
 LARGEST_PREVIEW = 2**20
 """Pixels of a slice that are previewed; of larger ones the middle of the view."""
@@ -177,24 +176,35 @@ class Session:
         self.source = None if layer is None else Source.of(layer, axes)
         if changed:
             self.mask_layer = None
-            self.parameters = replace(
-                self.parameters, sigma=None, gain=Parameters().gain, offset=Parameters().offset
-            )
+            self.parameters = replace(self.parameters, sigma=None, gain=Parameters().gain, offset=Parameters().offset)
         self.renew()
         self.source_changed.emit()
+
+    def choose_first(self) -> None:
+        """The selected image, or the topmost."""
+        active, images = plain(self.viewer.layers.selection.active), self.images
+        self.choose(active if active in images else images[-1] if images else None)
+
+    def set_axes(self, axes: Axes) -> None:
+        if self.source is not None:
+            self.choose(self.source.layer, axes)
 
     def watch(self, layer: Image | None) -> None:
         """Know when the data or the place of the layer change."""
         self.disconnect_layer()
-        self.watched = [] if layer is None else [
-            (getattr(layer.events, name), function)
-            for function, names in (
-                (self.on_data, ("data",)),
-                (self.on_place, ("scale", "translate", "rotate", "shear", "affine")),
-                (self.on_rename, ("name",)),
-            )
-            for name in names
-        ]
+        self.watched = (
+            []
+            if layer is None
+            else [
+                (getattr(layer.events, name), function)
+                for function, names in (
+                    (self.on_data, ("data",)),
+                    (self.on_place, ("scale", "translate", "rotate", "shear", "affine")),
+                    (self.on_rename, ("name",)),
+                )
+                for name in names
+            ]
+        )
         for event, function in self.watched:
             event.connect(function)
 
@@ -212,7 +222,9 @@ class Session:
             return
         if any(plan.source.layer is source.layer for plan in self.running):
             self.cancel()
-            self.noticed.emit(f"The data of {source.layer.name} changed, so its denoising was cancelled; start it again")
+            self.noticed.emit(
+                f"The data of {source.layer.name} changed, so its denoising was cancelled; start it again"
+            )
         same_axes = source.axes if source.layer.ndim == len(source.shape) - source.layer.rgb else None
         self.choose(source.layer, same_axes)
 
@@ -472,6 +484,14 @@ class Session:
         self.refresh_soon()
         self.finished.emit(layer)
 
+    def result(self) -> Image | None:
+        """The result layer that a person means: the selected one, or the latest of this image."""
+        active = plain(self.viewer.layers.selection.active)
+        if active is not None and "settings" in (active.metadata.get(KEY) or {}):
+            return active
+        outcome = None if self.source is None else self.results.outcomes.get(id(self.source.layer))
+        return None if outcome is None else self.results.layer_of(outcome)
+
     def cancel(self) -> None:
         """Stop the run; nothing of it will appear."""
         self.working.cancel()
@@ -487,4 +507,3 @@ class _Known:
 
     def of(self, volume: Volume) -> Sigma | None:
         return self.level
-

@@ -46,30 +46,26 @@ def roles(layer: Image) -> list[Axes]:
     dimensions = layer.ndim
     everything = tuple(range(dimensions))
     if layer.rgb:
-        volume = [Axes(everything, dimensions)] if dimensions == 3 else []
-        flat = Axes(everything[-2:], dimensions, everything[:-2])
-        deep = [Axes(everything[-3:], dimensions, everything[:-3])] if dimensions > 3 else []
-        return [*volume, *deep, flat]
+        depths = [depth for depth in (3, 2) if depth <= dimensions]
+        return [Axes(everything[-depth:], dimensions, everything[:-depth]) for depth in depths]
     if dimensions == 2:
         return [Axes((0, 1))]
     labels = [str(label).lower() for label in layer.axis_labels]
-    found: list[Axes] = []
-    if dimensions == 3:
-        whole, one_by_one, together = Axes((0, 1, 2)), Axes((1, 2), None, (0,)), Axes((1, 2), 0)
-        if labels[0] in SERIES_NAMES:
-            found = [one_by_one, together, whole]
-        elif labels[0] in CHANNEL_NAMES:
-            found = [together, one_by_one, whole]
-        else:
-            found = [whole, one_by_one, together]
-        return found
     spatial = everything[:3] if is_medical(layer) else everything[-3:]
     others = tuple(axis for axis in everything if axis not in spatial)
-    one_by_one = Axes(spatial, None, others)
-    together = [Axes(spatial, axis, tuple(a for a in others if a != axis)) for axis in others]
-    named = [axes for axes in together if labels[axes.channels or 0] in CHANNEL_NAMES]
-    rest = [axes for axes in together if axes not in named]
-    return [*named, one_by_one, *rest, Axes(everything[-2:], None, everything[:-2])]
+    flat = everything[-2:]
+    one_by_one = [Axes(spatial, None, others)]
+    together = [Axes(spatial, axis, tuple(other for other in others if other != axis)) for axis in others]
+    images = [Axes(flat, None, everything[:-2])]
+    if dimensions == 3:
+        images_together = [Axes(flat, 0)]
+        if labels[0] in SERIES_NAMES:
+            return images + images_together + one_by_one
+        if labels[0] in CHANNEL_NAMES:
+            return images_together + images + one_by_one
+        return one_by_one + images + images_together
+    named = [axes for axes in together if axes.channels is not None and labels[axes.channels] in CHANNEL_NAMES]
+    return named + one_by_one + [axes for axes in together if axes not in named] + images
 
 
 def is_medical(layer: Image) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +10,27 @@ import numpy as np
 import psutil
 import torch
 
-from nlmeans import METHODS, Settings
-from nlmeans.memory import available, readable
-from nlmeans.task import radii
-
 from napari_nlm.compute import device_of
 from napari_nlm.parameters import Sigma, is_poisson
 from napari_nlm.preview import Picture
 from napari_nlm.results import KEY
 from napari_nlm.session import Running, Session
+from nlmeans import METHODS, Settings
+from nlmeans.memory import readable
+from nlmeans.task import radii
 
 
 def mean(sigma: Sigma | None) -> float | None:
     return None if sigma is None else float(np.mean(sigma))
 
 
-def automatic(settings: Settings) -> dict[str, Any]:
+def automatic(session: Session, settings: Settings | None) -> dict[str, Any]:
     """What the engine takes where a person gave nothing; radii in voxels of the smallest size."""
-    patch, search = radii(settings)
-    return {"h": METHODS[settings.method].h, "patch_radius": max(patch), "search_radius": max(search)}
+    known: dict[str, Any] = {"sigma": mean(session.sigma)}
+    if settings is not None:
+        patch, search = radii(settings)
+        known |= {"h": METHODS[settings.method].h, "patch_radius": max(patch), "search_radius": max(search)}
+    return known
 
 
 def devices() -> list[tuple[str, str]]:
@@ -56,8 +59,8 @@ def notes(session: Session, settings: Settings | None) -> dict[str, str]:
     if not is_poisson(parameters) and level:
         said["h"] = f"{factor:.2f} σ = {factor * level:.4g} image units"
     patch, search = radii(settings)
-    said["search_radius"] = f"window {window(search, settings, session)}"
-    said["patch_radius"] = f"patch {window(patch, settings, session)}"
+    said["search_radius"] = f"{window(search, settings, session)}"
+    said["patch_radius"] = f"{window(patch, settings, session)}"
     return said
 
 
@@ -66,13 +69,21 @@ def window(radius: tuple[int, ...], settings: Settings, session: Session) -> str
     assert session.source is not None
     axes = session.source.axes.spatial
     widths = [2 * r + 1 for r in radius[-len(axes) :]]
-    text = " × ".join(map(str, widths)) + " voxels"
+    text = f"{product(widths)} voxels"
     sizes = session.source.spacing
     if sizes is None or set(sizes) == {1.0}:
         return text
-    units = [str(session.source.layer.units[axis]) for axis in axes]
-    unit = {"millimeter": "mm", "micrometer": "µm", "nanometer": "nm", "pixel": ""}.get(units[0], units[0])
-    return f"{text} = {' × '.join(f'{w * s:.3g}' for w, s in zip(widths, sizes, strict=True))} {unit}".rstrip()
+    name = str(session.source.layer.units[axes[0]])
+    unit = {"millimeter": "mm", "micrometer": "µm", "nanometer": "nm", "pixel": "world units"}.get(name, name)
+    return f"{text}, {product([w * s for w, s in zip(widths, sizes, strict=True)])} {unit}"
+
+
+def product(numbers: Sequence[float]) -> str:
+    """
+    >>> product([7, 7, 7]), product([3, 7, 7])
+    ('7 × 7 × 7', '3 × 7 × 7')
+    """
+    return " × ".join(f"{number:.3g}" for number in numbers)
 
 
 def memory(session: Session, all_volumes: bool) -> tuple[str, bool]:
