@@ -15,6 +15,10 @@ from napari_nlm.source import Box
 Matrix = npt.NDArray[np.float64]
 
 
+FLAT = 1e-6
+"""Area of a displayed voxel, beside that of a cube of its volume, below which there is nothing to see."""
+
+
 @dataclass(frozen=True)
 class View:
     """The part of a layer's data that is on the canvas."""
@@ -37,13 +41,16 @@ def linear(layer: Image) -> tuple[Matrix, Matrix]:
 def look(viewer: ViewerModel, layer: Image, most: int) -> View | None:
     """What the viewer shows of a layer: at most about `most` voxels, from the middle of the view.
 
-    None where it shows no slice of it: in 3D, beyond its border, or where an axis on the canvas is not the layer's.
+    None where it shows no slice of it: in 3D, beyond its border, where an axis on the canvas is not the layer's, or
+    where the layer is turned so far that napari sees it edge on.
     """
     missing = viewer.dims.ndim - layer.ndim
     displayed = tuple(axis - missing for axis in viewer.dims.displayed)
     if viewer.dims.ndisplay != 2 or min(displayed) < 0:
         return None
     matrix, offset = linear(layer)
+    if abs(np.linalg.det(matrix[np.ix_(displayed, displayed)])) < FLAT * abs(np.linalg.det(matrix)) ** (2 / layer.ndim):
+        return None
     inverse = np.linalg.inv(matrix)
     hidden = [axis for axis in range(layer.ndim) if axis not in displayed]
     point = np.array(viewer.dims.point[missing:])

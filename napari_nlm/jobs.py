@@ -81,9 +81,16 @@ class Lane:
             return
         job = self.job = Job(self.deliver, progress)
 
-        def end(function: Callable[[T], None] | Callable[[Exception], None], value: T | Exception) -> None:
+        def succeed(result: T) -> None:
             self.job = None
-            function(value)  # type: ignore[arg-type]
+            try:
+                done(result)
+            except Exception as error:  # an exception must not leave for the event loop
+                failed(error)
+
+        def fail(error: Exception) -> None:
+            self.job = None
+            failed(error)
 
         def run() -> None:
             if job.cancelled:
@@ -93,10 +100,9 @@ class Lane:
             except Cancelled:
                 return
             except Exception as error:  # whatever it is, it belongs into the window, not into a terminal
-                caught = error
-                job.tell(lambda _: end(failed, caught), None)
+                job.tell(fail, error)
             else:
-                job.tell(lambda _: end(done, result), None)
+                job.tell(succeed, result)
 
         self.pool.submit(run)
 

@@ -107,7 +107,7 @@ class PreviewLayers:
 
     def arrange(self, mode: str) -> None:
         """Side by side takes napari's grid, in one row; afterwards grid and camera are as they were."""
-        grid, camera = self.viewer.grid, self.viewer.camera
+        grid, camera = self.viewer.canvas.grid, self.viewer.scene.camera
         if mode == SIDE_BY_SIDE and self.before_grid is None:
             self.before_grid = bool(grid.enabled), tuple(grid.shape), tuple(camera.center), float(camera.zoom)
             grid.shape, grid.enabled = (1, -1), True

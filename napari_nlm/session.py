@@ -72,6 +72,8 @@ class Session:
         self.running: list[Plan] = []
         self.hidden: list[Any] = []
         self.closed = self.our_doing = False
+        self.refresh_soon: Callable[[], None] = self.refresh  # a widget gathers several changes into one refresh
+        self.watched: list[tuple[Any, Callable[..., None]]] = []
         self.connections: list[tuple[Any, Callable[..., None]]] = []
         self.connect(viewer.layers.events.inserted, self.on_inserted)
         self.connect(viewer.layers.events.removed, self.on_removed)
@@ -160,9 +162,6 @@ class Session:
         self.picture = None
         self.refresh_soon()
 
-    refresh_soon: Callable[[], None]
-    """Replaced by the widget, which gathers several changes into one refresh."""
-
     # the image
 
     def choose(self, layer: Image | None, axes: Axes | None = None) -> None:
@@ -208,10 +207,8 @@ class Session:
         for event, function in self.watched:
             event.connect(function)
 
-    watched: list[tuple[Any, Callable[..., None]]]
-
     def disconnect_layer(self) -> None:
-        for event, function in getattr(self, "watched", []):
+        for event, function in self.watched:
             with contextlib.suppress(ValueError, RuntimeError, TypeError):
                 event.disconnect(function)
         self.watched = []
