@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nlmeans import arrays, checks
 from nlmeans.backends.request import Axes
+from nlmeans.estimate_map import sigma_map_of_volume
+from nlmeans.finest import finest_detail, robust_deviation
 from nlmeans.layout import Layout
 from nlmeans.noise import rician_moments
-from nlmeans.padding import reflect
 from nlmeans.tiles import Piece, piece
 
 FLATTEST = 0.04
@@ -25,21 +24,25 @@ FLATTEST = 0.04
 WANTED = 4000
 """Voxels to read it from, of small images up to half the object."""
 
-OUTER, INNER = 3, 2
-"""The detail around a voxel is that of the 7 × 7 × 7 voxels without the 5 × 5 × 5 in the middle. With these, which
-overlap the filter, the choice would depend on the very noise to be measured."""
+FOLLOWED, GROUPS = 0.3, 12
+"""Share of the object, in groups from flat to less flat, that tells how much of the finest detail is structure."""
 
 ENOUGH = 64
 """Voxels that a median needs to mean something."""
 
-MEDIAN_OF_ABSOLUTE_NORMAL = 0.6744897501960817
-DEVIATION_WITHIN_THREE = 0.9866
-"""Standard deviation of a normal variable with sigma 1 that is known to lie within ±3."""
+
+Map = npt.NDArray[np.float32]
 
 
 @overload
 def estimate_sigma(
-    volume: arrays.Array, *, noise: str = ..., mask: arrays.Array | None = ..., channels: None = ..., series: None = ...
+    volume: arrays.Array,
+    *,
+    noise: str = ...,
+    mask: arrays.Array | None = ...,
+    map: Literal[False] = ...,
+    channels: None = ...,
+    series: None = ...,
 ) -> float: ...
 @overload
 def estimate_sigma(
@@ -47,17 +50,29 @@ def estimate_sigma(
     *,
     noise: str = ...,
     mask: arrays.Array | None = ...,
+    map: Literal[False] = ...,
     channels: int | None = ...,
     series: int | None = ...,
 ) -> float | npt.NDArray[np.float64]: ...
+@overload
+def estimate_sigma(
+    volume: arrays.Array,
+    *,
+    noise: str = ...,
+    mask: arrays.Array | None = ...,
+    map: Literal[True],
+    channels: int | None = ...,
+    series: int | None = ...,
+) -> Map: ...
 def estimate_sigma(
     volume: arrays.Array,
     *,
     noise: str = "gaussian",
     mask: arrays.Array | None = None,
+    map: bool = False,
     channels: int | None = None,
     series: int | None = None,
-) -> float | npt.NDArray[np.float64]:
+) -> float | npt.NDArray[np.float64] | Map:
     """Estimate the standard deviation of the noise, in image units.
 
     The deviation of the finest detail (second differences along all axes) over the flattest voxels of the object,
@@ -69,11 +84,14 @@ def estimate_sigma(
         volume: (H, W) or (D, H, W), plus the axes that `channels` and `series` name.
         noise: ``"gaussian"``, or ``"rician"`` for magnitude images, where the noise of dark voxels looks weaker.
         mask: where to look, of the spatial shape; replaces Otsu's threshold.
+        map: True for noise that varies in space, as after parallel imaging: sigma of every voxel. It is read from
+            the air too, unless that is exactly zero or left out by `mask`.
         channels: axis of channels, each with its own sigma.
         series: axis of volumes, each with its own sigma.
 
     Returns:
-        A float; with `series` an array (T,), with `channels` (C,), with both (T, C). 0 where there is no noise.
+        A float; with `series` an array (T,), with `channels` (C,), with both (T, C). With `map` a float32 array of
+        the volume's shape, smooth. 0 where there is no noise.
 
     References:
         J. Immerkær, "Fast noise variance estimation", Comput. Vis. Image Underst. 1996, doi:10.1006/cviu.1996.0060
@@ -91,12 +109,14 @@ def estimate_sigma(
     arrays.value_range(volume, "volume")
     if mask is not None:
         arrays.checked(mask, "mask")
-    pieces = sample(layout.shape)
+    pieces = [layout.everywhere] if map else sample(layout.shape)
     inside = (
         None
         if mask is None
         else read_pieces(mask, layout.spatial(mask, "mask"), 0, pieces, arrays.device_of(volume))[0] != 0
     )
+    if map:
+        return sigma_maps(volume, layout, noise, inside)
     estimates = np.array(
         [
             [sigma_of_volume(channel, noise, inside) for channel in read_pieces(volume, layout, index, pieces)]
@@ -108,6 +128,17 @@ def estimate_sigma(
     return estimates.reshape(
         [n for n, axis in zip(estimates.shape, (series, channels), strict=True) if axis is not None]
     )
+
+
+def sigma_maps(volume: arrays.Array, layout: Layout, noise: str, inside: Tensor | None) -> Map:
+    """The map of every volume and channel, of the array's shape."""
+    result = np.empty(layout.array_shape, np.float32)
+    for index in range(layout.volumes):
+        for place in layout.channel_pieces(index, layout.everywhere):
+            values = arrays.read(volume, place, arrays.precise_dtype(volume), arrays.device_of(volume))
+            spatial = values.reshape(layout.shape)
+            result[place] = sigma_map_of_volume(spatial, noise, inside).cpu().numpy().reshape(values.shape)
+    return result
 
 
 SAMPLE = 2**24
@@ -139,55 +170,42 @@ def read_pieces(
 def sigma_of_volume(volume: Tensor, noise: str, inside: Tensor | None) -> float:
     """Sigma of one volume (D, H, W)."""
     peak = float(volume.abs().max())
-    axes = [axis for axis, n in enumerate(volume.shape) if n >= 3]
-    if peak == 0 or not axes:
+    if peak == 0 or max(volume.shape) < 3:
         return 0.0
-    volume = volume / peak
-    finest, middle, brightness = volume, volume, volume
-    usable, within = volume != 0, torch.ones_like(volume, dtype=torch.bool) if inside is None else inside
-    for axis in axes:  # each value from the 3 × 3 × 3 voxels around it
-        finest = combine(finest, axis, lambda before, here, after: (before - 2 * here + after) / math.sqrt(6))
-        brightness = combine(brightness, axis, lambda before, here, after: (before + here + after) / 3)
-        usable = combine(usable, axis, lambda before, here, after: before & here & after)
-        middle, within = (combine(values, axis, lambda _, here, __: here) for values in (middle, within))
-    if inside is None:
-        within = brightness > otsu_threshold(brightness[usable])
-    candidates = next((c for c in (within & usable, usable) if int(c.sum()) >= ENOUGH), torch.ones_like(usable))
-    detail = (middle - brightness).square()
-    flat = flattest(box_sums(detail, OUTER) - box_sums(detail, INNER), candidates)
-    sigma = robust_deviation(finest[flat])
+    around = finest_detail(volume / peak, inside)
+    within = around.inside
+    if within is None:
+        within = around.brightness > otsu_threshold(around.brightness[around.usable])
+    choices = (within & around.usable, around.usable)
+    candidates = next((c for c in choices if int(c.sum()) >= ENOUGH), torch.ones_like(around.usable))
+    detail, order = around.detail[candidates].sort()
+    finest = around.finest[candidates][order]
+    wanted = math.ceil(max(FLATTEST * len(detail), min(WANTED, len(detail) / 2)))
+    followed = max(math.ceil(FOLLOWED * len(detail)), wanted)
+    variance, flat = robust_deviation(finest[:wanted]) ** 2, float(detail[:wanted].double().mean())
+    slope = slope_of_structure(detail[:followed], finest[:followed])
+    sigma = math.sqrt(max(variance - slope * flat, 0) / (1 - slope))
     if noise == "rician":
-        sigma = koay(float(brightness[flat].mean()), sigma)
+        sigma = koay(float(around.brightness[candidates][order[:wanted]].double().mean()), sigma)
     return sigma * peak
 
 
-def combine(values: Tensor, axis: int, function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-    """Combine each voxel with those before and after it along an axis; the first and the last voxel are lost."""
-    length = values.shape[axis] - 2
-    before, here, after = (values.narrow(axis, start, length) for start in range(3))
-    return function(before, here, after)
+def slope_of_structure(detail: Tensor, finest: Tensor) -> float:
+    """How much structure adds to the variance of the finest detail, beside what it adds to the detail around.
+
+    Both are sigma² where there is nothing but noise. The slope of a line through groups of voxels, from flat to less
+    flat, leads back to there. Below the flattest group the true curve bends away from the line, by how much is not
+    known: between the line and no slope at all, which errs on the other side, the middle is taken.
+    """
+    groups = max(1, min(GROUPS, len(detail) // ENOUGH))
+    details = np.array([float(part.double().mean()) for part in detail.chunk(groups)])
+    variances = np.array([robust_deviation(part) ** 2 for part in finest.chunk(groups)])
+    spread = details - details.mean()
+    slope = float(spread @ variances / (spread @ spread)) if spread.any() else 0.0
+    return min(max(slope, 0.0), LARGEST_SLOPE) / 2
 
 
-def flattest(detail: Tensor, candidates: Tensor) -> Tensor:
-    """The share of the candidates with the least detail around them."""
-    count = int(candidates.sum())
-    wanted = max(FLATTEST * count, min(WANTED, count / 2), 1)
-    return candidates & (detail <= detail[candidates].kthvalue(math.ceil(wanted)).values)
-
-
-def box_sums(values: Tensor, radius: int) -> Tensor:
-    """Sums over 2r + 1 voxels along each axis that is longer than one; borders reflect."""
-    d, h, w = (radius * (n > 1) for n in values.shape)
-    voxels = (2 * d + 1) * (2 * h + 1) * (2 * w + 1)
-    return voxels * F.avg_pool3d(reflect(values[None], (d, h, w)), (2 * d + 1, 2 * h + 1, 2 * w + 1), stride=1)[0]
-
-
-def robust_deviation(values: Tensor) -> float:
-    """Standard deviation of normal values around 0: by the median of their sizes, then by those within three of it."""
-    sizes = values.abs()
-    first = float(sizes.median()) / MEDIAN_OF_ABSOLUTE_NORMAL
-    inner = sizes[sizes < 3 * first]
-    return float(inner.square().mean().sqrt()) / DEVIATION_WITHIN_THREE if len(inner) else 0.0
+LARGEST_SLOPE = 0.9
 
 
 def otsu_threshold(values: Tensor) -> float:
