@@ -77,6 +77,7 @@ class Session:
         self.connections: list[tuple[Any, Callable[..., None]]] = []
         self.connect(viewer.layers.events.inserted, self.on_inserted)
         self.connect(viewer.layers.events.removed, self.on_removed)
+        self.connect(viewer.layers.events.renamed, self.on_renamed)
         self.connect(viewer.layers.selection.events.active, self.on_active)
         for event in (viewer.dims.events.current_step, viewer.dims.events.order, viewer.dims.events.ndisplay):
             self.connect(event, self.on_view)
@@ -199,7 +200,6 @@ class Session:
                 for function, names in (
                     (self.on_data, ("data",)),
                     (self.on_place, ("scale", "translate", "rotate", "shear", "affine")),
-                    (self.on_rename, ("name",)),
                 )
                 for name in names
             ]
@@ -230,7 +230,7 @@ class Session:
         self.refresh_soon()
         self.source_changed.emit()
 
-    def on_rename(self, event: Any) -> None:
+    def on_renamed(self, event: Any) -> None:
         self.layers_changed.emit()
 
     def renew(self) -> None:

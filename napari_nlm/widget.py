@@ -9,7 +9,7 @@ from typing import Any
 
 from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager, show_error, show_info
-from qtpy.QtCore import QObject, QSignalBlocker, Qt, QTimer, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import QEvent, QObject, QSignalBlocker, Qt, QTimer, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QFrame, QGroupBox, QScrollArea, QVBoxLayout, QWidget
 from superqt import QCollapsible
@@ -53,6 +53,7 @@ class DenoiseWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
+        self.docked = False
         self.viewer = napari_viewer
         self.mailbox = Mailbox()
         self.session = Session(napari_viewer, self.mailbox.deliver)
@@ -100,6 +101,14 @@ class DenoiseWidget(QWidget):
         whole.addWidget(scroll, 1)
         whole.addWidget(self.runs)
         self.setMinimumWidth(340)
+
+    def event(self, event: QEvent | None) -> bool:
+        """Taken out of its dock, which is what napari does when the dock is closed, it ends all work."""
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            if self.docked and self.parent() is None:
+                self.session.close()
+            self.docked = self.parent() is not None
+        return bool(super().event(event))
 
     def connect(self) -> None:
         session, image, preview, runs = self.session, self.image, self.preview, self.runs

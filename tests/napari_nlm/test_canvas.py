@@ -11,6 +11,7 @@ import torch
 from napari.utils.notifications import notification_manager
 from qtpy.QtGui import QGuiApplication
 
+from napari_nlm.geometry import linear
 from napari_nlm.parameters import Parameters
 from napari_nlm.preview import MODES
 from napari_nlm.results import KEY
@@ -25,6 +26,11 @@ def bright(pixels: Pixels) -> npt.NDArray[np.bool_]:
     return pixels[..., 0] > 110
 
 
+def slow(dock: Dock) -> None:
+    """A run that takes some ten seconds and reports its progress often."""
+    dock.session.set(method="classic", backend="loop", search_radius=12)
+
+
 def notices(since: int) -> list[str]:
     return [str(notice.message) for notice in list(notification_manager.records)[since:]]
 
@@ -36,8 +42,11 @@ def test_the_preview_lies_on_the_image(dock: Dock, place: str, order: tuple[int,
     dock.viewer.add_image(volume(), contrast_limits=(0, 255), **ORIENTATIONS[place])
     dock.viewer.dims.order = order
     dock.settle()
-    for axis, length in enumerate((16, 24, 28)):
-        dock.viewer.dims.set_current_step(axis, round(0.4 * length) if place != "LPS" else round(0.6 * length))
+    hidden = order[0]
+    matrix, offset = linear(dock.viewer.layers[0])
+    inverse = np.linalg.inv(matrix)
+    middle = 3 * dock.viewer.layers[0].data.shape[hidden] // 8  # of the box, along the axis that is not on the canvas
+    dock.viewer.dims.set_point(hidden, (middle + (inverse @ offset)[hidden]) / inverse[hidden, hidden])
     after = dock.shot()
     dock.session.hold(True)
     before = dock.shot()
@@ -101,7 +110,7 @@ def test_three_clicks_from_sample_data_to_a_denoised_volume(dock: Dock) -> None:
 def test_the_button_cancels_while_a_run_goes_on(dock: Dock) -> None:
     dock.viewer.add_image(volume(40, 40, 40), name="scan")
     dock.settle()
-    dock.session.set(method="bayes")
+    slow(dock)
     dock.widget.runs.button.click()
     dock.wait(lambda: dock.widget.runs.bar.value() > 0)
     assert dock.widget.runs.button.text() == "Cancel"
@@ -109,7 +118,7 @@ def test_the_button_cancels_while_a_run_goes_on(dock: Dock) -> None:
     dock.widget.runs.button.click()
     assert dock.widget.runs.button.text() == "Denoise"
     assert not dock.widget.runs.bar.isVisible()
-    dock.session.set(method="classic")
+    dock.session.set(backend="auto", search_radius=None)
     dock.settle()
     assert all("denoised" not in layer.name for layer in dock.viewer.layers)
 
@@ -118,7 +127,7 @@ def test_the_activity_dock_cancels_too(dock: Dock) -> None:
     dock.viewer.add_image(volume(40, 40, 40), name="scan")
     dock.settle()
     dock.session.set_live(False)
-    dock.session.set(method="bayes")
+    slow(dock)
     dock.widget.runs.button.click()
     dock.wait(lambda: dock.widget.runs.bar.value() > 0)
     assert dock.widget.activity is not None
@@ -131,7 +140,7 @@ def test_the_activity_dock_cancels_too(dock: Dock) -> None:
 def test_closing_the_dock_ends_all_work_and_takes_the_preview_along(dock: Dock) -> None:
     dock.viewer.add_image(volume(40, 40, 40), name="scan")
     dock.settle()
-    dock.session.set(method="bayes")
+    slow(dock)
     dock.widget.runs.button.click()
     dock.wait(seconds=0.05)
     dock.close()
@@ -154,7 +163,7 @@ def test_the_cross_of_the_dock_closes_the_session(dock: Dock) -> None:
 def test_closing_the_window_during_a_run_is_silent(dock: Dock) -> None:
     dock.viewer.add_image(volume(40, 40, 40), name="scan")
     dock.settle()
-    dock.session.set(method="bayes")
+    slow(dock)
     dock.widget.runs.button.click()
     dock.wait(seconds=0.1)
     dock.viewer.__wrapped__.close()

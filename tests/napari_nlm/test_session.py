@@ -401,7 +401,7 @@ def test_large_slices_are_previewed_in_the_middle(bench: Bench, monkeypatch: pyt
 
 
 def test_a_cancelled_run_leaves_no_layer(bench: Bench) -> None:
-    bench.session.set(method="bayes")
+    bench.session.set(backend="loop", search_radius=12)
     bench.session.set_live(False)
     bench.add(volume(40, 40, 40), name="scan")
     states: list[Any] = []
@@ -417,7 +417,7 @@ def test_a_cancelled_run_leaves_no_layer(bench: Bench) -> None:
 
 
 def test_a_layer_that_is_deleted_takes_its_run_along(bench: Bench) -> None:
-    bench.session.set(method="bayes")
+    bench.session.set(backend="loop", search_radius=12)
     layer = bench.add(volume(30, 30, 30), name="scan")
     bench.session.start()
     bench.viewer.layers.remove(layer)
@@ -429,7 +429,7 @@ def test_a_layer_that_is_deleted_takes_its_run_along(bench: Bench) -> None:
 
 
 def test_data_that_change_cancel_the_run(bench: Bench) -> None:
-    bench.session.set(method="bayes")
+    bench.session.set(backend="loop", search_radius=12)
     layer = bench.add(volume(30, 30, 30), name="scan")
     bench.session.start()
     layer.data = volume(20, 20, 20, seed=3)
@@ -451,7 +451,7 @@ def test_another_layer_may_be_chosen_during_a_run(bench: Bench) -> None:
 
 def test_a_closed_session_does_nothing_more(bench: Bench) -> None:
     bench.add(volume(30, 30, 30), name="scan")
-    bench.session.set(method="bayes")
+    bench.session.set(backend="loop", search_radius=12)
     bench.session.start()
     bench.session.close()
     bench.settle()
