@@ -126,8 +126,17 @@ def turns(shape: tuple[int, ...], wanted: tuple[int, ...]) -> Iterator[Turn]:
 
 
 def from_reader(data: Array, header: Any, keep_type: bool) -> Any:
-    """From the header that napari-nifti leaves in the metadata: its layers run to superior, anterior, right."""
+    """From the header that napari-nifti leaves in the metadata: its layers run to superior, anterior, right.
+
+    That holds for files whose axes are in the order x, y, z. Others it permutes otherwise, as of version 0.0.20, and
+    the header alone does not tell how.
+    """
     shape = tuple(int(n) for n in header.get_data_shape())
+    if NIFTI.orientations.io_orientation(header.get_best_affine())[:, 0].tolist() != [0, 1, 2]:
+        raise ValueError(
+            "the original file is not where it was, and its axes are in an order that cannot be told from the header; "
+            "put it back, or open it from where it is now"
+        )
     spatial = data.reshape(data.shape[:3]) if data.ndim == 4 and data.shape[3] == 1 else data
     to_file = NIFTI.orientations.ornt_transform(
         NIFTI.orientations.axcodes2ornt("RAS"), NIFTI.orientations.io_orientation(header.get_best_affine())

@@ -100,7 +100,8 @@ class DenoiseWidget(QWidget):
         whole.setContentsMargins(4, 4, 4, 4)
         whole.addWidget(scroll, 1)
         whole.addWidget(self.runs)
-        self.setMinimumWidth(340)
+        bar = scroll.verticalScrollBar()
+        scroll.setMinimumWidth(inside.minimumSizeHint().width() + (bar.sizeHint().width() if bar else 0))
 
     def event(self, event: QEvent | None) -> bool:
         """Taken out of its dock, which is what napari does when the dock is closed, it ends all work."""
