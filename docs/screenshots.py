@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import napari
+from napari._qt.dialogs.qt_notification import NapariQtNotification
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 
@@ -20,8 +21,6 @@ FOLDER = Path(__file__).parent
 SIZE = (1280, 800)
 COLOURS = 200
 """Of the palette: grey values, and the few colours of the window."""
-
-STEPS = 100
 
 
 def wait(ready: Callable[[], bool] = lambda: True, seconds: float = 0.5) -> None:
@@ -34,9 +33,7 @@ def wait(ready: Callable[[], bool] = lambda: True, seconds: float = 0.5) -> None
 def save(viewer: napari.Viewer, name: str) -> None:
     wait()
     pixels = viewer.screenshot(canvas_only=False, flash=False)
-    picture = Image.fromarray(pixels[..., :3]).quantize(
-        COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
-    )
+    picture = Image.fromarray(pixels[..., :3]).quantize(COLOURS, dither=Image.Dither.NONE)
     picture.save(FOLDER / name, optimize=True)
     print(f"{name}: {picture.size[0]} × {picture.size[1]}, {(FOLDER / name).stat().st_size / 1000:.0f} kB")
 
@@ -77,8 +74,11 @@ def main() -> None:
         layer.interpolation3d = "linear"
     viewer.canvas.grid.shape, viewer.canvas.grid.enabled = (1, -1), True
     viewer.reset_view()
-    viewer.scene.camera.angles = (0, -35, 100)
-    wait(done, 8)
+    viewer.scene.camera.angles = (28, 0, 88)
+    for notice in QApplication.allWidgets():
+        if isinstance(notice, NapariQtNotification):
+            notice.close()
+    wait(done, 2)
     save(viewer, "napari-3d.png")
     viewer.close()
 
