@@ -6,9 +6,19 @@ from nlmeans.denoise import denoise, preview
 from nlmeans.estimate import estimate_sigma
 from nlmeans.methods import METHODS
 from nlmeans.nonlocal_means import nonlocal_means
+from nlmeans.outliers import despeckle
 from nlmeans.progress import Cancelled
 from nlmeans.settings import Settings
 
 __version__ = version("nlmeans")
 
-__all__ = ["METHODS", "Cancelled", "Settings", "denoise", "estimate_sigma", "nonlocal_means", "preview"]
+__all__ = [
+    "METHODS",
+    "Cancelled",
+    "Settings",
+    "denoise",
+    "despeckle",
+    "estimate_sigma",
+    "nonlocal_means",
+    "preview",
+]

@@ -40,6 +40,13 @@ def real(name: str, value: object) -> float:
     return float(value)
 
 
+def whole(name: str, value: object, least: int = 0) -> int:
+    number = real(name, value)
+    if not number.is_integer() or number < least:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
+    return int(number)
+
+
 def radius(name: str, value: Radius) -> int | tuple[int, ...]:
     """A whole, non-negative number of voxels, or one per axis."""
     if isinstance(value, Sequence) and not isinstance(value, str):

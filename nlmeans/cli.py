@@ -10,7 +10,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import nibabel as nib
@@ -19,7 +19,7 @@ import torch
 from matplotlib.figure import Figure
 
 import nlmeans
-from nlmeans import arrays, io, report, samples
+from nlmeans import arrays, io, outliers, report, samples
 from nlmeans.backends import BACKENDS
 from nlmeans.denoise import resolve, run
 from nlmeans.estimate import estimate_sigma, otsu_threshold
@@ -32,6 +32,20 @@ from nlmeans.progress import Cancelled, reporting
 from nlmeans.settings import Settings
 
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, MemoryError, torch.cuda.OutOfMemoryError, Cancelled)
+
+
+class Sigma(click.ParamType):  # type: ignore[type-arg]
+    """A number, or ``map``."""
+
+    name = "number|map"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "map":
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor the word map", param, ctx)
 
 
 class Radius(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click alone
@@ -75,7 +89,12 @@ mask_option = click.option("--mask", "mask_file", type=PATH, help="Image that is
 @main.command()
 @click.argument("source", metavar="IN", type=PATH)
 @click.argument("target", metavar="OUT", type=PATH)
-@click.option("--sigma", type=float, help="Standard deviation of the noise, in image units; estimated if not given.")
+@click.option(
+    "--sigma",
+    type=Sigma(),
+    help="Standard deviation of the noise, in image units; estimated if not given. map: estimated in every place, for "
+    "noise that varies, as after parallel imaging.",
+)
 @click.option(
     "--sigma-map", "sigma_file", type=PATH, help="Image of the standard deviation, for noise that varies in space."
 )
@@ -94,6 +113,11 @@ mask_option = click.option("--mask", "mask_file", type=PATH, help="Image that is
 @click.option("--patch-radius", type=Radius(), help="3 for all axes or 3,3,1 for each; the patch is 2r+1 wide.")
 @click.option("--search-radius", type=Radius(), help="Likewise, of the window in which similar voxels are sought.")
 @mask_option
+@click.option("--despeckle", is_flag=True, help="Replace impulses and dead voxels first.")
+@click.option(
+    "--share-weights", is_flag=True, help="Of a 4D image: all volumes together decide what is alike, as for diffusion."
+)
+@click.option("--seed", type=int, default=0, help="Of the method stochastic.")
 @click.option("--voxel-radii", is_flag=True, help="Radii count voxels along all axes, whatever the voxel size.")
 @click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", help="How to compute it.")
 @click.option("--device", help="cpu, cuda, cuda:1, …; by default cuda where there is one.")
@@ -121,10 +145,11 @@ def denoise_file(
     source: Path,
     target: Path,
     *,
-    sigma: float | None = None,
+    sigma: float | Literal["map"] | None = None,
     sigma_file: Path | None = None,
     mask_file: Path | None = None,
     voxel_radii: bool = False,
+    share_weights: bool = False,
     as_float: bool = False,
     picture: Path | None = None,
     overwrite: bool = False,
@@ -140,18 +165,21 @@ def denoise_file(
         raise ValueError(f"OUT={target} is IN itself; the original is never overwritten, choose another name")
 
     if sigma is not None and sigma_file is not None:
-        raise ValueError(f"--sigma {sigma:g} and --sigma-map {sigma_file} both say what the noise is; give one of them")
+        raise ValueError(f"--sigma {sigma} and --sigma-map {sigma_file} both say what the noise is; give one of them")
     settings = Settings(sigma=sigma, **options)
     scan = io.read(source)
-    layout = Layout.of(scan.data, None, scan.series, str(source))
+    if share_weights and scan.series is None:
+        raise ValueError(f"--share-weights is for series of volumes, but {source} has no fourth axis; leave it out")
+    channels, series = (scan.series, None) if share_weights else (None, scan.series)
+    layout = Layout.of(scan.data, channels, series, str(source))
     mask, sigma_map = read_beside(mask_file, layout), read_beside(sigma_file, layout)
     device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
     spacing = None if voxel_radii else scan.spacing
-    settings = dataclasses.replace(settings, series=scan.series, spacing=spacing, device=device)
+    settings = dataclasses.replace(settings, channels=channels, series=series, spacing=spacing, device=device)
     if as_float:
         settings = dataclasses.replace(settings, dtype="float32")
     if settings.sigma is None and sigma_map is None and settings.noise != "poisson":
-        settings = dataclasses.replace(settings, sigma=estimated(scan, settings.noise, mask))
+        settings = dataclasses.replace(settings, sigma=estimated(scan, settings.noise, mask, settings.despeckle))
     settings = resolve(settings, layout)
     with reporting(progress, source.name) as report_progress:
         result = run(scan.data, settings, mask=mask, sigma_map=sigma_map, progress=report_progress)
@@ -186,14 +214,17 @@ def read_beside(path: Path | None, layout: Layout) -> arrays.Array | None:
     return data
 
 
-def estimated(scan: io.Scan, noise: str, mask: arrays.Array | None) -> float | tuple[float, ...]:
-    found = np.asarray(estimate_sigma(scan.data, noise=noise, mask=mask, series=scan.series))
+def estimated(
+    scan: io.Scan, noise: str, mask: arrays.Array | None, without_outliers: bool = False
+) -> float | tuple[float, ...]:
+    data = outliers.despeckle(scan.data, series=scan.series) if without_outliers else scan.data
+    found = np.asarray(estimate_sigma(data, noise=noise, mask=mask, series=scan.series))
     return float(found) if found.ndim == 0 else tuple(found.tolist())
 
 
-def sigma_text(sigma: float | tuple[float, ...] | None) -> str:
-    if sigma is None:
-        return "from a map"
+def sigma_text(sigma: float | tuple[float, ...] | str | None) -> str:
+    if sigma is None or isinstance(sigma, str):
+        return "from a map" if sigma is None else "estimated in every place"
     if isinstance(sigma, tuple):
         return f"{min(sigma):.4g} to {max(sigma):.4g} over {len(sigma)} volumes"
     return f"{sigma:.4g}"

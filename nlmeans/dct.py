@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from nlmeans import dct_kernel
 from nlmeans.backends.request import Axes
 from nlmeans.padding import reflected_index
 
@@ -55,7 +56,7 @@ def hard_threshold(
         kept[0] = True
         return noisy * kept, 1 / (kept.sum(0) * variance)
 
-    return filtered([noisy], sigma, patch, stride, shrink)
+    return filtered([noisy], sigma, patch, stride, shrink, threshold**2)
 
 
 def wiener(
@@ -84,39 +85,38 @@ def wiener(
         gain[0] = 1
         return noisy * gain, 1 / (gain.square().sum(0) * variance)
 
-    return filtered([noisy, pilot], sigma, patch, stride, shrink)
+    return filtered([noisy, pilot], sigma, patch, stride, shrink, power)
 
 
-def filtered(volumes: list[Tensor], sigma: float | Tensor, patch: int, stride: int, shrink: Shrink) -> Tensor:
-    """Shrink the patches of the first volume, channel by channel, and average where they overlap."""
+def filtered(
+    volumes: list[Tensor], sigma: float | Tensor, patch: int, stride: int, shrink: Shrink, strength: float
+) -> Tensor:
+    """Shrink the patches of the first volume, channel by channel, and average where they overlap.
+
+    `strength` is what the kernel for a CPU needs to do what `shrink` does.
+    """
     shape = tuple(volumes[0].shape[1:])
     size = patch_size(patch, shape)
     step = patch_size(stride, size)
     margin = tuple(p - 1 for p in size)
-    variance = None if isinstance(sigma, float | int) else covered(sigma.square(), size, step, margin)
-    uniform = volumes[0].new_tensor(sigma).square() if isinstance(sigma, float | int) else volumes[0].new_tensor(1.0)
-    basis = dct_basis(size).to(volumes[0])
-    results = [
-        filtered_channel(
-            [covered(v, size, step, margin) for v in channel], variance, uniform, basis, size, step, shrink
-        )
-        for channel in zip(*volumes, strict=True)
-    ]
+    variance = sigma.square() if isinstance(sigma, Tensor) else volumes[0].new_tensor(sigma).square()
+    if variance.ndim:
+        variance = covered(variance.to(volumes[0]), size, step, margin)
+    results = []
+    for channel in zip(*volumes, strict=True):
+        padded = [covered(volume, size, step, margin) for volume in channel]
+        if dct_kernel.fits(padded, size, step):
+            results.append(dct_kernel.filtered(padded, variance, size, strength, dct_matrix(dct_kernel.EDGE)))
+        else:
+            results.append(filtered_channel(padded, variance, size, step, shrink))
     inside = tuple(slice(m, m + n) for m, n in zip(margin, shape, strict=True))
     return torch.stack([result[inside] for result in results])
 
 
-def filtered_channel(
-    volumes: list[Tensor],
-    variance: Tensor | None,
-    uniform: Tensor,
-    basis: Tensor,
-    size: Axes,
-    step: Axes,
-    shrink: Shrink,
-) -> Tensor:
+def filtered_channel(volumes: list[Tensor], variance: Tensor, size: Axes, step: Axes, shrink: Shrink) -> Tensor:
     """`filtered` of padded (D, H, W) volumes that the grid of patches covers exactly."""
     shape = volumes[0].shape
+    basis = dct_basis(size).to(volumes[0])
     depth, height, width = (1 + (n - p) // s for n, p, s in zip(shape, size, step, strict=True))
     total, weights = torch.zeros_like(volumes[0]), torch.zeros_like(volumes[0])
     rows = max(1, SLAB_PATCHES // (height * width))
@@ -124,7 +124,7 @@ def filtered_channel(
         grid = (min(rows, depth - first), height, width)
         slab = slice(first * step[0], (first + grid[0] - 1) * step[0] + size[0])
         coefficients = [basis @ patches(volume[slab], size, step, grid).flatten(1) for volume in volumes]
-        level = uniform if variance is None else patches(variance[slab], size, step, grid).flatten(1).mean(0)
+        level = patches(variance[slab], size, step, grid).flatten(1).mean(0) if variance.ndim else variance
         shrunk, weight = shrink(coefficients, level)
         restored = (basis.T @ shrunk).mul_(weight)
         put_back(total[slab], restored.view(-1, *grid), size, step)

@@ -14,6 +14,7 @@ from torch import Tensor
 from nlmeans import arrays, checks
 from nlmeans.checks import Radius
 from nlmeans.layout import Layout
+from nlmeans.memory import available
 from nlmeans.methods import METHODS, pick
 from nlmeans.nonlocal_means import ArrayT
 from nlmeans.progress import Report, part, reporting
@@ -26,7 +27,7 @@ log = logging.getLogger("nlmeans")
 
 def denoise(
     volume: ArrayT,
-    sigma: float | Sequence[float] | arrays.Array | None = None,
+    sigma: float | Sequence[float] | str | arrays.Array | None = None,
     *,
     method: str = "auto",
     noise: str = "gaussian",
@@ -39,6 +40,8 @@ def denoise(
     spacing: Sequence[float] | None = None,
     channels: int | None = None,
     series: int | None = None,
+    despeckle: bool = False,
+    seed: int = 0,
     backend: str = "auto",
     device: str | torch.device | None = None,
     memory: int | str | None = None,
@@ -51,9 +54,10 @@ def denoise(
         volume: (H, W) or (D, H, W), with one more axis for each of `channels` and `series`; real numpy array or torch
             tensor, any dtype, finite. It is never written to.
         sigma: standard deviation of the noise, in image units: one number; one per volume of the series (or per
-            channel); or an array of the spatial shape for noise that varies in space. None estimates it
-            (`estimate_sigma`).
-        method: ``"auto"`` or a name in `nlmeans.METHODS`.
+            channel); or an array of the spatial shape for noise that varies in space. None estimates one number
+            (`estimate_sigma`), ``"map"`` such an array.
+        method: a name in `nlmeans.METHODS`, or ``"auto"``: `bayes`, but for volumes for which it would take too long
+            or too much memory. The log (level INFO) says what it picked, and why.
         noise: ``"gaussian"``, or ``"rician"`` for MR magnitude images: the bias that such noise adds is removed, so
             that the background goes to zero; or ``"poisson"`` for counts of photons or decays: sigma is then the read
             noise of the detector, None for none.
@@ -68,7 +72,10 @@ def denoise(
         spacing: voxel size in mm, one number per spatial axis. A radius given as one number, or not given, then spans
             the same distance along all axes, counted in voxels of the smallest size: thick slices get a flat window.
         channels: axis of channels that are compared together, such as RGB. None: all axes are spatial.
-        series: axis of volumes to denoise one by one, such as the repetitions of a 4D scan.
+        series: axis of volumes to denoise one by one, such as the repetitions of a 4D scan. Given as `channels`
+            instead they share their weights: what is alike is decided by all volumes together.
+        despeckle: replace impulses and dead voxels first; see `despeckle`.
+        seed: of the method ``"stochastic"``, which repeats exactly with the same seed.
         backend: ``"auto"``, ``"cpu"``, ``"gpu"``, ``"loop"``, ``"full"`` or ``"windowed"``, which approximates.
         device: where to compute, such as ``"cuda"``; None for where the volume lies.
         memory: bytes to work in (or text, ``"2GB"``): larger volumes are cut into overlapping tiles, which changes
@@ -104,6 +111,8 @@ def denoise(
         spacing=spacing,
         channels=channels,
         series=series,
+        despeckle=despeckle,
+        seed=seed,
         backend=backend,
         device=device,
         memory=memory,
@@ -117,7 +126,7 @@ def preview(
     volume: ArrayT,
     index: int,
     axis: int = 0,
-    sigma: float | Sequence[float] | arrays.Array | None = None,
+    sigma: float | Sequence[float] | str | arrays.Array | None = None,
     *,
     mask: arrays.Array | None = None,
     progress: bool | Report | None = None,
@@ -165,7 +174,7 @@ def preview(
 
 
 def gather(
-    sigma: float | Sequence[float] | arrays.Array | None, **arguments: Any
+    sigma: float | Sequence[float] | str | arrays.Array | None, **arguments: Any
 ) -> tuple[Settings, arrays.Array | None]:
     """Arguments of `denoise` as settings, and the map of sigma if it is one."""
     arguments = {
@@ -178,9 +187,9 @@ def gather(
         if sigma.ndim > 1:
             return Settings(**arguments), sigma
         sigma = sigma.tolist()
-    if isinstance(sigma, Sequence):
+    if isinstance(sigma, Sequence) and not isinstance(sigma, str):
         sigma = tuple(sigma)
-    return Settings(sigma=sigma, **arguments), None
+    return Settings(sigma=cast(Any, sigma), **arguments), None
 
 
 def run(
@@ -215,10 +224,13 @@ def resolve(settings: Settings, layout: Layout) -> Settings:
 
     No window reaches farther than the opposite border: reflected beyond it, a voxel would be its own neighbour.
     """
-    name = pick(settings.method)
+    name = settings.method
+    if name == "auto":
+        memory = available(torch.device(settings.device or "cpu")) if settings.memory is None else settings.memory
+        channels = 1 if layout.channels is None else layout.array_shape[layout.channels]
+        name, reason = pick(layout.shape, channels, settings.backend, memory)
+        log.info("method auto picked %s: %s", name, reason)
     method, dimensions = METHODS[name], len(layout.spatial_axes)
-    if settings.method == "auto":
-        log.info("method auto picked %s (%s)", name, method.summary)
 
     if settings.spacing is not None and len(settings.spacing) != dimensions:
         raise ValueError(f"spacing={settings.spacing} must have one number per spatial axis: {dimensions}")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nlmeans.finest import DEVIATION_WITHIN_THREE, OUTER, box_sums, box_voxels, finest_detail, robust_deviation
+from nlmeans.finest import DEVIATION_WITHIN_THREE, box_sums, box_voxels, finest_detail, ring_means, robust_deviation
 from nlmeans.noise import RAYLEIGH_MEAN, STRONG, rician_moments
 
 KNOT_DISTANCE, SEGMENTS = 8, 4
@@ -25,12 +25,14 @@ BLOCK = 16
 FLATTEST = 0.3
 """Share of a block that is looked at."""
 
-TOLERATED = (math.inf, 1.0, 0.4, 0.2, 0.2)
-"""In each round: the detail around a voxel, in units of what noise alone leaves there, that halves its weight. At
-first sigma is not known well enough to tell the two apart."""
+WIDE = 5
+"""The finest detail around a voxel is that of 11 × 11 × 11 voxels without the 5 × 5 × 5 in the middle."""
 
-STEPS = 4
-"""Of Newton's method in each round."""
+TOLERATED = 0.3
+"""Detail around a voxel beyond what noise leaves there, beside it, that halves the voxel's weight."""
+
+ROUNDS, STEPS = 4, 6
+"""Choices of voxels, and steps of Newton's method after each."""
 
 LEAST_PENALTY = 4.0
 """However rough the data want the map to be. At 4, sigma bends by a factor of 1.6 from knot to knot without effort."""
@@ -41,12 +43,14 @@ ENOUGH_VOXELS = 2**21
 SLAB_VOXELS = 2**22
 
 ENOUGH = 64
-"""Voxels that are too few to read anything from are not all that are read."""
+"""Voxels inside a mask; with fewer, all of the volume is read."""
 
 VOXELS_PER_INDEPENDENT = 1.94
-"""Per axis: the sum of the squared correlations of second differences, 1 + 2·(4/6)⁴ … """
+"""Per axis, as second differences are correlated: 1 + 2·(4/6)² + 2·(1/6)², the sum of squared correlations."""
 
 LARGEST_PENALTY = 1e6
+
+TINY = 1e-30
 
 PULL = 0.1
 """Towards the same sigma everywhere, in voxels: all that decides where there is nothing to read from."""
@@ -57,7 +61,7 @@ def sigma_map_of_volume(volume: Tensor, noise: str = "gaussian", inside: Tensor 
 
     The logarithm of sigma is a penalised spline, fitted by maximum likelihood to the finest detail of voxels with
     little other detail around them; where there are only edges it is bridged from the neighbourhood. The volume is
-    looked at slab by slab, in about half a gigabyte of working memory.
+    looked at slab by slab; of a large one only some voxels are kept, so that the working memory is bounded.
 
     Args:
         volume: (D, H, W), on any device.
@@ -95,6 +99,9 @@ class Voxels(NamedTuple):
     finest: Tensor
     mean: Tensor
     detail: Tensor
+    """Mean square around, without the finest: sigma² where there is nothing but noise."""
+    noise: Tensor
+    """Mean square of the finest detail around, which is less exact and counts less structure."""
     cell: Tensor
     block: Tensor
 
@@ -107,7 +114,7 @@ def voxels_of(volume: Tensor, peak: float, inside: Tensor | None) -> Voxels:
     longest = max(range(3), key=lambda axis: volume.shape[axis])
     length = volume.shape[longest]
     thickness = max(1, SLAB_VOXELS * length // volume.numel())
-    halo = OUTER + 1
+    halo = WIDE + 1
     slabs = []
     for start in range(0, length, thickness):
         first, last = max(start - halo, 0), min(start + thickness + halo, length)
@@ -123,6 +130,7 @@ def voxels_of_slab(
 ) -> Voxels:
     """Of a slab that begins at `first` along `axis` of a volume of this shape, those that lie in its core."""
     around = finest_detail(slab, inside)
+    noise = ring_means(around.finest.square(), WIDE)
     mean = box_sums(around.brightness, 1) / box_voxels(around.brightness, 1)
     wanted = around.usable if around.inside is None else around.usable & around.inside
     place = wanted.nonzero().cpu()
@@ -136,11 +144,13 @@ def voxels_of_slab(
     )
     place, position = place[chosen], position[chosen]
     d, h, w = place.to(slab.device).unbind(1)
-    finest, mean, detail = (values[d, h, w].double().cpu() for values in (around.finest, mean, around.detail))
+    finest, mean, detail, noise = (
+        values[d, h, w].double().cpu() for values in (around.finest, mean, around.detail, noise)
+    )
     sizes, counts = zip(*(cells(n) for n in shape), strict=True)
     cell = flat_index(position // torch.tensor(sizes), counts)
     block = flat_index(position // BLOCK, [math.ceil(n / BLOCK) for n in shape])
-    return Voxels(finest, mean, detail, cell, block)
+    return Voxels(finest, mean, detail, noise, cell, block)
 
 
 def every_so_many(shape: Sequence[int]) -> int:
@@ -191,7 +201,10 @@ class Spline:
         return torch.einsum("dhw,da,hb,wc->abc", scores.view(self.cells), *self.along).flatten()
 
     def information(self, weights: Tensor) -> Tensor:
-        """Sums over the cells of weights times products of two B-splines, without their matrix (Currie et al. 2006)."""
+        """Sums over the cells of weights times products of two B-splines, without their matrix.
+
+        I. D. Currie, M. Durbán, P. H. C. Eilers, J. R. Stat. Soc. B 2006, doi:10.1111/j.1467-9868.2006.00543.x.
+        """
         pairs = [b for b in self.along for _ in range(2)]
         size = math.prod(self.shape)
         sums = torch.einsum("dhw,da,di,hb,hj,wc,wk->abcijk", weights.view(self.cells), *pairs)
@@ -211,19 +224,24 @@ def roughness(shape: Sequence[int]) -> Tensor:
 
 
 def fitted(spline: Spline, voxels: Voxels, start: float, rician: bool) -> Tensor:
-    """The coefficients, found in rounds: choose the flattest voxels beside sigma so far, then fit sigma to them."""
+    """The coefficients, found in rounds: choose the flattest voxels, then fit sigma to them.
+
+    What detail noise would leave around a voxel is known from the finest detail there, which structure adds to, and
+    from the fit so far, which would never leave a level far too low. It is taken between the two.
+    """
     level = math.log(start)
     coefficients = torch.full((math.prod(spline.shape),), level, dtype=torch.float64)
     identity = torch.eye(len(coefficients), dtype=torch.float64)
     penalty, count = LEAST_PENALTY, math.prod(spline.cells)
-    for tolerated in TOLERATED:
-        expected = expected_variance(spline, coefficients, voxels, rician)
-        excess = (voxels.detail / expected - 1).clamp_min(0)
-        chosen = flattest_of_blocks(excess, voxels.detail / expected, voxels.block)
-        flat, weight = voxels.of(chosen), 1 / (1 + (excess[chosen] / tolerated) ** 2)
+    expected = voxels.noise
+    for _ in range(ROUNDS):
+        ratio = voxels.detail / expected.clamp_min(TINY)
+        chosen = flattest_of_blocks(ratio, voxels.block)
+        flat = voxels.of(chosen)
+        weight = spline.independent / (1 + ((ratio[chosen] - 1).clamp_min(0) / TOLERATED) ** 2)
         for _ in range(STEPS):
             energy = flat.finest.square() / expected_variance(spline, coefficients, flat, rician)
-            kept = torch.where(energy < 9, weight, 0) * spline.independent
+            kept = torch.where(energy < 9, weight, 0)
             scores = kept * (energy / DEVIATION_WITHIN_THREE**2 - 1)
             information = spline.information(2 * torch.bincount(flat.cell, kept, count))
             pulls = penalty * (spline.roughness @ coefficients) + PULL * (coefficients - level)
@@ -231,6 +249,7 @@ def fitted(spline: Spline, voxels: Voxels, start: float, rician: bool) -> Tensor
             curvature = information + penalty * spline.roughness + PULL * identity
             coefficients = coefficients + torch.linalg.solve(curvature, slope).clamp(-1, 1)
             penalty = next_penalty(spline, coefficients, curvature, penalty)
+        expected = (voxels.noise * expected_variance(spline, coefficients, voxels, rician)).sqrt()
     return coefficients.view(spline.shape)
 
 
@@ -241,7 +260,7 @@ def next_penalty(spline: Spline, coefficients: Tensor, curvature: Tensor, penalt
     return min(max(left_free / max(rough, 1e-12), LEAST_PENALTY), LARGEST_PENALTY)
 
 
-def flattest_of_blocks(excess: Tensor, detail: Tensor, block: Tensor) -> Tensor:
+def flattest_of_blocks(detail: Tensor, block: Tensor) -> Tensor:
     """The share of each block's voxels with the least detail around them."""
     order = detail.argsort()
     order = order[block[order].argsort(stable=True)]

@@ -45,9 +45,8 @@ def finest_detail(volume: Tensor, inside: Tensor | None) -> Finest:
         middle = combine(middle, axis, lambda _, here, __: here)
         inside = None if inside is None else combine(inside, axis, lambda _, here, __: here)
     left_out = (middle - brightness).square_()
-    ring = box_sums(left_out, OUTER).sub_(box_sums(left_out, INNER))
-    voxels = max(box_voxels(left_out, OUTER) - box_voxels(left_out, INNER), 1)
-    return Finest(finest, brightness, ring / (voxels * (1 - 3.0 ** -len(axes))), usable, inside)
+    detail = ring_means(left_out, OUTER) / (1 - 3.0 ** -len(axes))
+    return Finest(finest, brightness, detail, usable, inside)
 
 
 def filtered_axes(volume: Tensor) -> list[int]:
@@ -66,6 +65,12 @@ def box_sums(values: Tensor, radius: int) -> Tensor:
     d, h, w = (radius * (n > 1) for n in values.shape)
     means = F.avg_pool3d(reflect(values[None], (d, h, w)), (2 * d + 1, 2 * h + 1, 2 * w + 1), stride=1)[0]
     return means * box_voxels(values, radius)
+
+
+def ring_means(values: Tensor, outer: int) -> Tensor:
+    """Means over the voxels around, without those too near to be independent of the one in the middle."""
+    ring = box_sums(values, outer).sub_(box_sums(values, INNER))
+    return ring.clamp_min_(0) / max(box_voxels(values, outer) - box_voxels(values, INNER), 1)
 
 
 def box_voxels(values: Tensor, radius: int) -> int:

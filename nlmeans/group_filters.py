@@ -16,7 +16,9 @@ import math
 import torch
 from torch import Tensor
 
+from nlmeans import bayes_cpu
 from nlmeans.backends.request import Axes
+from nlmeans.bayes_kernel import SINGULAR, TINY
 from nlmeans.dct import dct_basis
 from nlmeans.groups import Filtered, Grid, filter_volume
 from nlmeans.progress import Report, silent
@@ -64,6 +66,10 @@ def nl_bayes(
 
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
     grid = Grid.of(shape, patch, step, count, search_radius)
+    if noisy.device.type == "cpu" and noisy.dtype == guide.dtype == torch.float32:
+        return bayes_cpu.filter_volume(
+            noisy, guide, sigma, grid, alike, strength, STEEPEST, LEAST_VARIANCE, filter_groups, progress
+        )
     return filter_volume(noisy, guide, sigma, grid, alike, filter_groups, progress)
 
 
@@ -153,10 +159,6 @@ def least_risk(ff: Tensor, fq: Tensor, qq: Tensor, f_noise: Tensor, q_noise: Ten
 
 STEEPEST = 2e4
 """‖P‖² beside (K−1)σ² up to which float32 is good for 0.01 sigma: edges of about 50 sigma through all of a group."""
-
-TINY = 1e-6
-
-SINGULAR = 1e-6
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

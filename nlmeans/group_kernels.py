@@ -1,33 +1,37 @@
 """CPU kernels of `groups`: find similar patches, read them, and add them back.
 
 The kernels release the GIL and run on threads that live for one call. Each voxel and row is written by one thread, in
-an order that does not depend on the number of threads, so a result repeats bit for bit.
+an order that does not depend on the number of threads, so a result repeats bit for bit. What numba compiles has no type
+hints: vectors and literals have none.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nlmeans.backends.cpu_matrix import transpose
+from nlmeans.backends.cpu_vector import (
+    LANES,
+    at_most,
+    compiled,
+    count_bits,
+    inlined,
+    inner,
+    load,
+    lowest_bit,
+    splat,
+    store,
+)
 from nlmeans.backends.request import Axes
-
-Floats = NDArray[np.floating[Any]]
-Corners = NDArray[np.int64]
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
-
-
-def compiled(kernel: Kernel) -> Kernel:
-    """Compiled when first called; sums may be reordered, but NaN and infinity keep their meaning."""
-    decorated: Kernel = njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"})(kernel)
-    return decorated
 
 
 def in_threads(work: Callable[[int, int], object], count: int) -> None:
@@ -41,19 +45,60 @@ def in_threads(work: Callable[[int, int], object], count: int) -> None:
         list(pool.map(work, bounds[:-1], bounds[1:]))
 
 
-def match(guide: Tensor, lines: range, references: Axes, size: Axes, step: Axes, radius: Axes, floor: Tensor,
-          count: int) -> Tensor:  # fmt: skip
+LARGEST = np.finfo(np.float32).max
+
+SHIFTS = 3
+"""Along the width, measured at once, with six sums in registers."""
+
+
+class Search(NamedTuple):
+    """A guide and where to look in it."""
+
+    guide: NDArray[np.float32]
+    """Flat (C, D, H, W), with room for a window and vectors before and after it."""
+    lead: int
+    """Where it begins."""
+    channels: int
+    shape: Axes
+    references: Axes
+    size: Axes
+    step: Axes
+    radius: Axes
+    floor: NDArray[np.float32]
+    """Squared differences over a patch below this are equal; one number per reference patch."""
+    order: NDArray[np.int64]
+    """Of the candidates of a window: from equals, those are taken that come first. From a corner to each corner."""
+    slots: NDArray[np.int64]
+    """The place of each candidate in that order."""
+
+    @classmethod
+    def of(cls, guide: Tensor, references: Axes, size: Axes, step: Axes, radius: Axes, floor: Tensor) -> Search:
+        channels, depth, height, width = guide.shape
+        lead = radius[2] + SHIFTS + 2 * LANES
+        flat = np.zeros(guide.numel() + 2 * lead, np.float32)
+        flat[lead:-lead] = guide.numpy().ravel()
+        displacements = itertools.product(*(range(-r, r + 1) for r in radius))
+        shifts = np.array([(dz * height + dy) * width + dx for dz, dy, dx in displacements])
+        order = np.arange(len(shifts)) * golden_stride(radius) % len(shifts)
+        slots = np.empty_like(order)
+        slots[order] = np.arange(len(order))
+        return cls(
+            flat, lead, channels, (depth, height, width), references, size, step, radius, floor.numpy(),
+            shifts[order], slots,
+        )  # fmt: skip
+
+
+def match(search: Search, lines: range, count: int) -> Tensor:
     """Corners, (references of `lines`, count) flat indices, of the patches most similar to each reference patch.
 
-    See `groups.find`. A line is a row of reference patches along the width; `floor` has one number per reference.
+    See `groups.find`. A line is a row of reference patches along the width.
     """
-    columns = references[2]
+    columns = search.references[2]
     corners = torch.empty(len(lines) * columns, count, dtype=torch.int64)
-    image, levels, found = guide.numpy(), floor.numpy(), corners.numpy()
-    stride = golden_stride(radius)
+    numbers, found = np.arange(lines.start, lines.stop), corners.numpy()
 
     def work(first: int, last: int) -> None:
-        match_lines(image, lines.start, first, last, references, size, step, radius, levels, stride, found)
+        match_lines(search, numbers[first:last], found[first * columns : last * columns])
 
     in_threads(work, len(lines))
     return corners
@@ -64,7 +109,7 @@ def read(volume: Tensor, corners: Tensor, size: Axes) -> Tensor:
     patches = volume.new_empty(corners.numel(), math.prod(size))
     source, at, target = volume.numpy(), corners.reshape(-1).numpy(), patches.numpy()
     in_threads(lambda first, last: read_patches(source, at, size, first, last, target), len(at))
-    return patches.view(*corners.shape, -1)
+    return patches.view(*corners.shape, math.prod(size))
 
 
 def add(total: Tensor, weights: Tensor, corners: Tensor, patches: Tensor, weight: Tensor, window: Tensor, size: Axes
@@ -89,99 +134,152 @@ def golden_stride(radius: Axes) -> int:
 
 
 @compiled
-def match_lines(
-    guide: Floats,
-    origin: int,
-    begin: int,
-    end: int,
-    references: Axes,
-    size: Axes,
-    step: Axes,
-    radius: Axes,
-    floor: Floats,
-    stride: int,
-    found: Corners,
-) -> None:
-    """`match` for lines ``origin + begin`` to ``origin + end``; `guide` is (C, D, H, W)."""
-    channels, depth, height, width = guide.shape
-    _, rows, columns = references
-    count = found.shape[1]
-    ny, nx = 2 * radius[1] + 1, 2 * radius[2] + 1
-    candidates = (2 * radius[0] + 1) * ny * nx
-    distance = np.empty((columns, candidates), guide.dtype)
-    squares = np.empty(width, guide.dtype)
-    scratch = np.empty(candidates, guide.dtype)
-    for line in range(begin, end):
-        z, y = (origin + line) // rows * step[0], (origin + line) % rows * step[1]
-        distance[:] = np.inf
-        for dz in range(max(-radius[0], -z), min(radius[0], depth - size[0] - z) + 1):
-            for dy in range(max(-radius[1], -y), min(radius[1], height - size[1] - y) + 1):
-                for dx in range(-radius[2], radius[2] + 1):
-                    low, high = max(0, -dx), min(width, width - dx)
-                    squares[:] = 0
-                    target = squares[low:high]
-                    for c in range(channels):
-                        for u in range(size[0]):
-                            for v in range(size[1]):
-                                here = guide[c, z + u, y + v, low:high]
-                                there = guide[c, z + dz + u, y + dy + v, low + dx : high + dx]
-                                for x in range(high - low):
-                                    difference = here[x] - there[x]
-                                    target[x] += difference * difference
-                    candidate = ((dz + radius[0]) * ny + dy + radius[1]) * nx + dx + radius[2]
-                    first = (low + step[2] - 1) // step[2]
-                    for column in range(first, min(columns, (high - size[2]) // step[2] + 1)):
-                        total = squares[column * step[2]]
-                        for v in range(1, size[2]):
-                            total += squares[column * step[2] + v]
-                        distance[column, candidate] = max(total, floor[line * columns + column])
-        distance[:, candidates // 2] = -1
+def match_lines(search, lines, found):
+    """The groups of all reference patches in some lines, to the rows of `found`."""
+    _, rows, columns = search.references
+    _, height, width = search.shape
+    candidates = len(search.slots)
+    pitch, row = -(-candidates // LANES) * LANES, -(-columns // LANES) * LANES
+    distance = np.empty(2 * pitch * row, np.float32)  # candidates × columns, and transposed
+    by_column = pitch * row
+    for line in range(len(lines)):
+        z, y = lines[line] // rows * search.step[0], lines[line] % rows * search.step[1]
+        floor = search.floor[lines[line] * columns : (lines[line] + 1) * columns]
+        distance[:by_column] = np.inf
+        measure_line(search, z, y, floor, distance, row)
+        for k in range(0, pitch, LANES):
+            for column in range(0, row, LANES):
+                transpose(distance, k * row + column, row, by_column + column * pitch + k, pitch)
         for column in range(columns):
-            scratch[:] = distance[column]
-            limit = smallest(scratch, count)
-            ties = count
-            for candidate in range(candidates):
-                ties -= distance[column, candidate] < limit
-            kept = 0
-            for k in range(candidates):
-                candidate = k * stride % candidates
-                value = distance[column, candidate]
-                if value < limit or (value == limit and ties > 0):
-                    ties -= value == limit
-                    there_z = z + candidate // (ny * nx) - radius[0]
-                    there_y = y + candidate // nx % ny - radius[1]
-                    there_x = column * step[2] + candidate % nx - radius[2]
-                    found[line * columns + column, kept] = (there_z * height + there_y) * width + there_x
-                    kept += 1
+            first = by_column + column * pitch
+            distance[first + search.slots[candidates // 2]] = -1  # the reference patch itself
+            corner = (z * height + y) * width + column * search.step[2]
+            take_nearest(search.order, distance, first, pitch, floor[column], corner, found[line * columns + column])
+
+
+@inner
+def measure_line(search, z, y, floor, distance, row):
+    """Squared differences of a line's reference patches to all candidates inside the volume, but at least `floor`."""
+    depth, height, width = search.shape
+    size, step, radius = search.size, search.step, search.radius
+    columns = search.references[2]
+    patch_rows = np.empty(search.channels * size[0] * size[1], np.int64)
+    at = 0
+    for c in range(search.channels):
+        for u in range(size[0]):
+            for v in range(size[1]):
+                patch_rows[at] = search.lead + ((c * depth + z + u) * height + y + v) * width
+                at += 1
+    end = (columns - 1) * step[2] + size[2]
+    pitch = end + size[2] + 3 * LANES
+    squares = np.zeros(SHIFTS * pitch, np.float32)
+    candidate = 0
+    for dz in range(-radius[0], radius[0] + 1):
+        for dy in range(-radius[1], radius[1] + 1):
+            if 0 <= z + dz <= depth - size[0] and 0 <= y + dy <= height - size[1]:
+                shift = (dz * height + dy) * width
+                for dx in range(-radius[2], radius[2] + 1, SHIFTS):
+                    sum_squares(search.guide, patch_rows, shift + dx, end, size[2], squares, pitch)
+                    for k in range(min(SHIFTS, radius[2] + 1 - dx)):
+                        first = (max(0, -dx - k) + step[2] - 1) // step[2]
+                        last = min(columns, (width - size[2] - max(0, dx + k)) // step[2] + 1)
+                        to = search.slots[candidate + dx + k + radius[2]] * row
+                        for column in range(first, last):
+                            distance[to + column] = max(squares[k * pitch + column * step[2]], floor[column])
+            candidate += 2 * radius[2] + 1
+
+
+@inlined
+def squared_difference(here, there, i):
+    difference = here - load(there, i)
+    return difference * difference
+
+
+@inlined
+def sum_squares(guide, patch_rows, shift, end, length, squares, pitch):
+    """Squared differences over a patch that begins at each voxel of a line, at SHIFTS shifts from `shift` on."""
+    for x in range(0, end, 2 * LANES):
+        a0 = a1 = a2 = b0 = b1 = b2 = splat(np.float32(0))
+        for r in range(patch_rows.size):
+            at = patch_rows[r] + x
+            here, there = load(guide, at), at + shift
+            a0 = a0 + squared_difference(here, guide, there)
+            a1 = a1 + squared_difference(here, guide, there + 1)
+            a2 = a2 + squared_difference(here, guide, there + 2)
+            here, there = load(guide, at + LANES), there + LANES
+            b0 = b0 + squared_difference(here, guide, there)
+            b1 = b1 + squared_difference(here, guide, there + 1)
+            b2 = b2 + squared_difference(here, guide, there + 2)
+        store(squares, x, a0)
+        store(squares, x + LANES, b0)
+        store(squares, pitch + x, a1)
+        store(squares, pitch + x + LANES, b1)
+        store(squares, 2 * pitch + x, a2)
+        store(squares, 2 * pitch + x + LANES, b2)
+    for first in range(0, SHIFTS * pitch, pitch):
+        for x in range(first, first + end, LANES):
+            sums = load(squares, x)
+            for v in range(1, length):
+                sums = sums + load(squares, x + v)
+            store(squares, x, sums)
+
+
+@inner
+def take_nearest(order, distance, first, pitch, floor, corner, found):
+    """The flat corners of the candidates with the smallest distances, in order; of equals, those that come first.
+
+    The largest distance taken is found by halving an interval of numbers that are not negative, which have the order of
+    their bits.
+    """
+    wanted = found.size
+    found[:] = corner  # so that what is found lies inside the volume even where differences overflow
+    bits = np.empty(1, np.int32)
+    number = bits.view(np.float32)
+    number[0] = LARGEST  # not infinity, which stands for places outside the volume
+    low, high = np.int64(0), np.int64(bits[0])
+    number[0] = floor
+    limit = floor
+    below = 1  # the reference patch itself
+    here = count_at_most(distance, first, pitch, floor)
+    if here < wanted:
+        low, below = np.int64(bits[0]), here
+        while high - low > 1:
+            bits[0] = (low + high) // 2
+            here = count_at_most(distance, first, pitch, number[0])
+            if here < wanted:
+                low, below = np.int64(bits[0]), here
+            else:
+                high = np.int64(bits[0])
+                if here == wanted:
+                    below = 0
+                    break
+        bits[0] = high
+        limit = number[0]
+    ties = wanted - below
+    kept = 0
+    for k in range(0, pitch, LANES):
+        hits = at_most(load(distance, first + k), splat(limit))
+        while hits:
+            candidate = k + lowest_bit(hits)
+            hits &= hits - 1
+            if distance[first + candidate] == limit:
+                if ties == 0:
+                    continue
+                ties -= 1
+            found[kept] = corner + order[candidate]
+            kept += 1
+
+
+@inlined
+def count_at_most(values, first, size, limit):
+    count = 0
+    for k in range(first, first + size, LANES):
+        count += count_bits(at_most(load(values, k), splat(limit)))
+    return count
 
 
 @compiled
-def smallest(values: Floats, count: int) -> Any:
-    """The `count`-th smallest value, by Hoare's selection; reorders `values`."""
-    low, high, k = 0, values.size - 1, count - 1
-    while low < high:
-        pivot = values[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while pivot < values[j]:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if k <= j:
-            high = j
-        elif k >= i:
-            low = i
-        else:
-            break
-    return values[k]
-
-
-@compiled
-def read_patches(volume: Floats, corners: Corners, size: Axes, first: int, last: int, patches: Floats) -> None:
+def read_patches(volume, corners, size, first, last, patches):
     """Rows `first` to `last` of `patches`."""
     _, height, width = volume.shape
     flat = volume.reshape(-1)
@@ -196,17 +294,7 @@ def read_patches(volume: Floats, corners: Corners, size: Axes, first: int, last:
 
 
 @compiled
-def add_planes(
-    total: Floats,
-    weights: Floats,
-    corners: Corners,
-    patches: Floats,
-    weight: Floats,
-    window: Floats,
-    size: Axes,
-    first: int,
-    last: int,
-) -> None:
+def add_planes(total, weights, corners, patches, weight, window, size, first, last):
     """`add` for planes `first` to `last` of the volumes."""
     _, height, width = total.shape
     flat, flat_weights = total.reshape(-1), weights.reshape(-1)

@@ -128,24 +128,27 @@ def find(guide: Tensor, grid: Grid, floor: Tensor) -> Iterator[tuple[Tensor, flo
         Corners, (references, K) flat indices into (D, H, W), and the fraction done.
     """
     depth, rows, columns = grid.references
-    voxels = guide.shape[0] * math.prod(grid.size)
-    levels = floor.to(guide) * voxels
+    levels = floors(guide, grid, floor)
+    planes_at_once = max(1, round(SLAB_VOXELS / (rows * columns * math.prod(grid.step))))
+    where = grid.references, grid.size, grid.step, grid.radius
+    fast = guide.device.type == "cpu" and guide.dtype == torch.float32
+    search = group_kernels.Search.of(guide, *where, levels) if fast else None
+    for start in range(0, depth, planes_at_once):
+        stop = min(start + planes_at_once, depth)
+        lines = range(start * rows, stop * rows)
+        if search is not None:
+            corners = group_kernels.match(search, lines, grid.count)
+        else:
+            corners = match(guide, lines, *where, levels[lines.start * columns : lines.stop * columns], grid.count)
+        yield corners, stop / depth
+
+
+def floors(guide: Tensor, grid: Grid, floor: Tensor) -> Tensor:
+    """The least sum of squared differences that counts, one number per reference patch, in order."""
+    levels = floor.to(guide) * (guide.shape[0] * math.prod(grid.size))
     if levels.ndim == 0:
-        levels = levels.expand(grid.references)
-    else:
-        levels = window(levels, (0, 0, 0), grid.step, grid.references)
-    levels = levels.reshape(-1)
-    search = group_kernels.match if guide.device.type == "cpu" else match
-    lines_at_once = max(1, round(SLAB_VOXELS / (columns * math.prod(grid.step))))
-    if guide.device.type != "cpu":
-        lines_at_once = math.ceil(lines_at_once / rows) * rows
-    for start in range(0, depth * rows, lines_at_once):
-        lines = range(start, min(start + lines_at_once, depth * rows))
-        level = levels[lines.start * columns : lines.stop * columns].contiguous()
-        yield (
-            search(guide, lines, grid.references, grid.size, grid.step, grid.radius, level, grid.count),
-            lines.stop / (depth * rows),
-        )
+        return levels.repeat(math.prod(grid.references))
+    return window(levels, (0, 0, 0), grid.step, grid.references).reshape(-1)
 
 
 def match(
@@ -158,7 +161,7 @@ def match(
     floor: Tensor,
     count: int,
 ) -> Tensor:
-    """`group_kernels.match` in torch, for any device; `lines` are those of whole planes."""
+    """`group_kernels.match` in torch, for any device and precision; `lines` are those of whole planes."""
     _, depth, height, width = guide.shape
     grid = (len(lines) // references[1], references[1], references[2])
     first = lines.start // references[1] * step[0]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from nlmeans.backends import working_memory
-from nlmeans.backends.request import Axes
+from nlmeans.backends.request import Axes, window_voxels
 from nlmeans.dct import hard_threshold
 from nlmeans.dct import wiener as wiener_filter
 from nlmeans.group_filters import low_rank, nl_bayes
 from nlmeans.nonlocal_means import nonlocal_means
 from nlmeans.progress import Report, part
-from nlmeans.tiles import Piece
+from nlmeans.tiles import Piece, tile_shape, tiles
+from nlmeans.variants import linear as fit_planes
+from nlmeans.variants import patchwise as average_patches
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class Options:
     search_radius: Axes
     backend: str
     memory: int
+    seed: int = 0
+    """Of the method that draws at random."""
 
 
 Stage = Callable[[Tensor, float | Tensor, Options, Report], Tensor]
@@ -35,8 +42,8 @@ Stage = Callable[[Tensor, float | Tensor, Options, Report], Tensor]
 Run = Callable[[Tensor, float | Tensor, Piece, Options, Report], Tensor]
 """Likewise, with which part of the tile is wanted and returned."""
 
-GRAIN = 6
-"""The grids of patches step by 2 and 3 voxels."""
+GRAIN = 12
+"""The grids of patches step by 2, 3 and 4 voxels."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +60,21 @@ class Method:
     """Of (patch radius, search radius)."""
     bytes_per_voxel: Callable[[str, int, Axes, Axes], float]
     """Working memory, of (backend, channels, patch radius, search radius)."""
-    h: float = 0.9
+    h: float = 1.0
+    """In units of `usual_h`."""
     patch_radius: int = 1
     search_radius: int = 3
     grain: int = 1
     """Tiles must start at multiples of this many voxels, so that grids of patches are those of the whole volume."""
+
+
+def usual_h(contrast: float, search_radius: Axes) -> float:
+    """The filter strength in units of sigma that suits a volume whose values span `contrast` times sigma.
+
+    Little noise can be averaged further than much noise, which hides what differs. Fitted on seven volumes at 1 to 9 %
+    (benchmarks/results/calibration.md). A window in one plane has fewer voxels to choose from.
+    """
+    return min(max(0.53 + 0.012 * contrast, 0.6), 1.0) if search_radius[0] else 1.0
 
 
 def classic(
@@ -68,20 +85,67 @@ def classic(
     A voxel counts as much as its best neighbour, but at least a tenth, so that what is unlike all else is kept.
     Attention within windows knows neither of the two: there all weights are plain, and its own is 1.
     """
+    return average(noisy, noisy, sigma, options, progress, region=wanted)
+
+
+def average(
+    values: Tensor,
+    noisy: Tensor,
+    sigma: float | Tensor,
+    options: Options,
+    progress: Report,
+    center: str | float = 0.1,
+    **arguments: Any,
+) -> Tensor:
+    """Average `values` over voxels that look alike in `noisy`, as the options say."""
     attention = options.backend == "windowed"
     return nonlocal_means(
-        noisy,
+        values,
         options.h * sigma,
         sigma=0.0 if attention else sigma,
         patch_radius=options.patch_radius,
         search_radius=options.search_radius,
-        center="one" if attention else 0.1,
+        guide=None if values is noisy else noisy,
+        center="one" if attention else center,
         channels=0,
-        region=wanted,
         backend=options.backend,
         memory=options.memory,
         progress=progress,
+        **arguments,
     )
+
+
+def patchwise(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+    """Non-local means of whole patches."""
+    mean = partial(average, noisy=noisy, sigma=sigma, options=options, progress=progress, center="max")
+    return average_patches(noisy, options.patch_radius, mean)
+
+
+def linear(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+    """Non-local means that fit planes instead of constants."""
+    result = torch.empty_like(noisy)
+    axes = [axis for axis, radius in enumerate(options.search_radius) if radius]
+    shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
+    blocks = list(tiles(shape, (LINEAR_BLOCK,) * 3, both_radii(options.patch_radius, options.search_radius)))
+    for number, block in enumerate(blocks):
+        values, level = noisy[:, *block.outer], sigma if isinstance(sigma, float) else sigma[block.outer]
+        report = part(progress, number / len(blocks), (number + 1) / len(blocks))
+        mean = partial(average, noisy=values, sigma=level, options=options, progress=report)
+        result[:, *block.inner] = fit_planes(values, axes, mean)[:, *block.within]
+    return result
+
+
+LINEAR_BLOCK = 32
+"""Voxels fitted together. Squares of coordinates are averaged and subtracted again, which leaves float32 digits for
+0.0005 sigma; more voxels leave less."""
+
+
+def stochastic(
+    noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report, wanted: Piece | None = None
+) -> Tensor:
+    """Monte Carlo non-local means (Chan, Zickler and Lu 2014): a random fifth of a very large window."""
+    samples = max(2, window_voxels(options.search_radius) // 5)
+    return average(noisy, noisy, sigma, options, progress, region=wanted, samples=samples, seed=options.seed)
 
 
 def dct(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
@@ -129,24 +193,28 @@ def neighbour_mean(volume: Tensor) -> Tensor:
 
 
 def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
-    """Two stages of NL-Bayes (Lebrun, Buades and Morel 2013) on the mean of two pilots: DCT and non-local means."""
-    reports = [part(progress, 0.1, 0.55), part(progress, 0.55, 1.0)]
+    """Two stages of NL-Bayes (Lebrun, Buades and Morel 2013) on the mean of two pilots: DCT and non-local means.
+
+    The first may step by as much as a patch, since the second averages again.
+    """
+    reports = [part(progress, 0.1, 0.4), part(progress, 0.4, 1.0)]
     patch, radius = group_patch(options.search_radius), group_radius(options.search_radius, 4)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
     guide = nl_bayes(
-        noisy, guide, sigma, patch=patch, search_radius=radius, strength=1.5, alike=0.2, progress=reports[0]
+        noisy, guide, sigma, patch=patch, step=4, search_radius=radius, strength=1.5, alike=0.2, progress=reports[0]
     )
     return nl_bayes(noisy, guide, sigma, patch=patch, search_radius=radius, progress=reports[1])
 
 
 def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """`bayes` with larger groups and windows, and a third stage that steps by 2 voxels."""
-    reports = [part(progress, 0.05, 0.25), part(progress, 0.25, 0.45), part(progress, 0.45, 1.0)]
+    reports = [part(progress, 0.05, 0.2), part(progress, 0.2, 0.4), part(progress, 0.4, 1.0)]
     patch, radius = group_patch(options.search_radius), group_radius(options.search_radius, 5)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.05))
     guide = nl_bayes(
-        noisy, guide, sigma, patch=patch, count=64, search_radius=radius, strength=1.5, alike=0.2, progress=reports[0]
-    )
+        noisy, guide, sigma, patch=patch, step=4, count=64, search_radius=radius, strength=1.5, alike=0.2,
+        progress=reports[0],
+    )  # fmt: skip
     guide = nl_bayes(noisy, guide, sigma, patch=patch, search_radius=radius, progress=reports[1])
     return nl_bayes(noisy, guide, sigma, patch=patch, step=2, count=64, search_radius=radius, progress=reports[2])
 
@@ -222,6 +290,12 @@ def pri_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
     return d, h, w
 
 
+def patchwise_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
+    """A voxel takes part in patches around its neighbours, each of which comes from patches compared by patches."""
+    d, h, w = (2 * p + s for p, s in zip(patch_radius, search_radius, strict=True))
+    return d, h, w
+
+
 def wanted_of(stage: Stage) -> Run:
     """A method that computes its whole tile and returns the wanted part."""
 
@@ -235,6 +309,18 @@ def operator_memory(backend: str, channels: int, patch_radius: Axes, search_radi
     return working_memory(backend, channels, channels, patch_radius, search_radius)
 
 
+def patchwise_memory(backend: str, channels: int, patch_radius: Axes, search_radius: Axes) -> float:
+    """The image once for each voxel of a patch."""
+    copies = channels * window_voxels(patch_radius)
+    return working_memory(backend, copies, channels, patch_radius, search_radius) + 8.0 * (copies + channels)
+
+
+def linear_memory(backend: str, channels: int, patch_radius: Axes, search_radius: Axes) -> float:
+    """Beside the image 3 coordinates, their 6 products with each other and 3 with each channel; then a 3 × 3 system."""
+    averaged = 4 * channels + 9
+    return working_memory(backend, averaged, channels, patch_radius, search_radius) + 4.0 * (2 * averaged + 45)
+
+
 def group_memory(backend: str, channels: int, patch_radius: Axes, search_radius: Axes) -> float:
     """Beside the pilot's: noisy and guide with their extension, sums and weights, the estimate, and what DCT takes."""
     return operator_memory(backend, channels, patch_radius, search_radius) + 4.0 * (14 * channels + 6)
@@ -246,6 +332,27 @@ METHODS: dict[str, Method] = {
         lambda noisy, sigma, wanted, options, progress: classic(noisy, sigma, options, progress, wanted),
         halo=both_radii,
         bytes_per_voxel=operator_memory,
+    ),
+    "patchwise": Method(
+        "non-local means of whole patches",
+        wanted_of(patchwise),
+        halo=patchwise_halo,
+        bytes_per_voxel=patchwise_memory,
+        h=0.85,
+    ),
+    "linear": Method(
+        "non-local means that fit planes, for smooth ramps",
+        wanted_of(linear),
+        halo=both_radii,
+        bytes_per_voxel=linear_memory,
+    ),
+    "stochastic": Method(
+        "non-local means over a random fifth of a very large window",
+        lambda noisy, sigma, wanted, options, progress: stochastic(noisy, sigma, options, progress, wanted),
+        halo=both_radii,
+        bytes_per_voxel=operator_memory,
+        h=0.9,
+        search_radius=8,
     ),
     "dct": Method("hard threshold of the sliding DCT", wanted_of(dct), halo=dct_halo, bytes_per_voxel=group_memory),
     "wiener": Method(
@@ -284,6 +391,46 @@ METHODS: dict[str, Method] = {
 }
 
 
-def pick(method: str) -> str:
-    """The method itself, or the one that ``"auto"`` stands for."""
-    return "classic" if method == "auto" else method
+LARGE = 2**27
+"""Voxels of which `bayes` takes more than ten minutes on two cores."""
+
+MOST_OVERLAP = 4
+"""Voxels computed for each one wanted, where tiles are small and their halo is wide."""
+
+
+def pick(shape: Axes, channels: int, backend: str, memory: float) -> tuple[str, str]:
+    """What ``"auto"`` stands for, and why.
+
+    `bayes` is the best or within 0.1 dB of it at every level of noise, in 2D and 3D (benchmarks/results/quality.md),
+    so that the time and the memory decide.
+    """
+    if backend == "windowed":
+        return "classic", "of which attention within windows is a form"
+    reason = "the best at every level of noise"
+    for name in ("bayes", "wiener"):
+        method = METHODS[name]
+        patch_radius, search_radius = within(shape, method.patch_radius), within(shape, method.search_radius)
+        halo = method.halo(patch_radius, search_radius)
+        limit = memory / method.bytes_per_voxel(backend, channels, patch_radius, search_radius)
+        if name == "bayes" and math.prod(shape) > LARGE:
+            reason = f"the best in the time that {math.prod(shape):,} voxels leave"
+        elif overlap(shape, halo, limit) > MOST_OVERLAP:
+            reason = "the best whose tiles fit into the memory"
+        else:
+            return name, reason
+    return "classic", reason
+
+
+def within(shape: Axes, radius: int) -> Axes:
+    d, h, w = (min(radius, n - 1) for n in shape)
+    return d, h, w
+
+
+def overlap(shape: Axes, halo: Axes, limit: float) -> float:
+    """Voxels to compute for each one wanted, in tiles of at most `limit` voxels with their halo."""
+    try:
+        tile = tile_shape(shape, halo, limit)
+    except ValueError:
+        return math.inf
+    outer = math.prod(min(n, t + 2 * m) for n, t, m in zip(shape, tile, halo, strict=True))
+    return outer / math.prod(tile)

@@ -13,6 +13,7 @@ from torch import Tensor
 from nlmeans import arrays, checks
 from nlmeans.backends import BACKENDS, choose
 from nlmeans.backends.gradient import differentiable
+from nlmeans.backends.neighbours import Neighbour, draw
 from nlmeans.backends.request import LEAST_OWN_WEIGHT, Axes, Request
 from nlmeans.checks import Radius
 from nlmeans.layout import Layout
@@ -37,6 +38,8 @@ def nonlocal_means(
     guide: arrays.Array | None = None,
     guide_scale: Sequence[float] | None = None,
     center: str | float = "one",
+    samples: int | None = None,
+    seed: int = 0,
     channels: int | None = None,
     region: Sequence[slice] | None = None,
     backend: str = "auto",
@@ -69,6 +72,10 @@ def nonlocal_means(
         guide_scale: the a_f, one per feature; None for 1/F each.
         center: weight of the voxel itself: ``"one"``, ``"max"`` (the largest other weight), ``"zero"``, or a number
             from 0 to 1 for the largest other weight but no less than that.
+        samples: about as many voxels of the search window are drawn at random, near ones more often, to stand for all
+            of it, weighted by one over the chance of being drawn (Monte Carlo; Chan, Zickler and Lu 2014). The same
+            offsets serve all voxels. None for the whole window.
+        seed: of that draw.
         channels: axis of `image` that holds channels, None if all its axes are spatial.
         region: the part to compute and return, one slice per spatial axis; None for all. What lies around it counts
             as it does for the whole image.
@@ -88,7 +95,8 @@ def nonlocal_means(
 
     References:
         A. Buades, B. Coll, J.-M. Morel, "A non-local algorithm for image denoising", CVPR 2005,
-        doi:10.1109/CVPR.2005.38.
+        doi:10.1109/CVPR.2005.38. S. H. Chan, T. Zickler, Y. M. Lu, "Monte Carlo non-local means: random sampling for
+        large-scale image filtering", IEEE Transactions on Image Processing 2014, doi:10.1109/TIP.2014.2327813.
 
     Example:
         >>> import numpy as np
@@ -121,6 +129,7 @@ def nonlocal_means(
         request,
         center=rule,
         least_own=least_own,
+        sample=None if samples is None else drawn(request.search_radius, samples, seed),
         blend=checks.choice("blend", blend, BLENDS),
         memory=available(values.device) if memory is None else int(checks.positive("memory", memory)),
         progress=cancellable(progress),
@@ -146,6 +155,10 @@ def cropped(request: Request, region: Piece) -> Request:
         falloff=request.falloff[region] if request.falloff.ndim else request.falloff,
         offset=request.offset[region] if request.offset.ndim else request.offset,
     )
+
+
+def drawn(search_radius: Axes, samples: int, seed: int) -> tuple[Neighbour, ...] | None:
+    return draw(search_radius, checks.whole("samples", samples, least=2), checks.whole("seed", seed))
 
 
 def center_rule(center: str | float) -> tuple[str, float]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +16,8 @@ from nlmeans.checks import Radius
 from nlmeans.memory import parse_bytes
 from nlmeans.methods import METHODS
 from nlmeans.noise import NOISES
+
+NoiseLevel = float | tuple[float, ...] | Literal["map"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class Settings:
         True
     """
 
-    sigma: float | tuple[float, ...] | None = None
+    sigma: NoiseLevel | None = None
     method: str = "auto"
     noise: str = "gaussian"
     gain: float = 1.0
@@ -44,6 +45,8 @@ class Settings:
     spacing: tuple[float, ...] | None = None
     channels: int | None = None
     series: int | None = None
+    despeckle: bool = False
+    seed: int = 0
     backend: str = "auto"
     device: str | None = None
     memory: int | None = None
@@ -54,7 +57,10 @@ class Settings:
         checks.choice("noise", self.noise, NOISES)
         checks.choice("backend", self.backend, ("auto", *BACKENDS))
         if self.sigma is not None:
-            self._set("sigma", one_or_several("sigma", self.sigma))
+            self._set("sigma", noise_level("sigma", self.sigma))
+        if not isinstance(self.despeckle, bool):
+            raise TypeError(f"despeckle={self.despeckle!r} must be True or False")
+        self._set("seed", checks.whole("seed", self.seed))
         self._set("gain", checks.positive("gain", self.gain))
         self._set("offset", checks.real("offset", self.offset))
         if self.noise != "poisson" and (self.gain, self.offset) != (1, 0):
@@ -111,8 +117,12 @@ FLOATS = ("float16", "float32", "float64")
 MINIMUM_MEMORY = 16 * 2**20
 
 
-def one_or_several(name: str, value: float | Sequence[float]) -> float | tuple[float, ...]:
-    if isinstance(value, Sequence) and not isinstance(value, str):
+def noise_level(name: str, value: NoiseLevel) -> NoiseLevel:
+    if value == "map":
+        return "map"
+    if isinstance(value, str):
+        raise TypeError(f"{name}={value!r} must be a number, several, or the word 'map'")
+    if isinstance(value, tuple | list):
         return tuple(checks.not_negative(name, v) for v in value)
     return checks.not_negative(name, value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,8 +16,9 @@ from nlmeans.backends.request import Axes
 from nlmeans.estimate import estimate_sigma
 from nlmeans.layout import Layout
 from nlmeans.memory import available, readable
-from nlmeans.methods import METHODS, Method, Options
+from nlmeans.methods import METHODS, Method, Options, usual_h
 from nlmeans.noise import without_rician_bias
+from nlmeans.outliers import REACH, despeckle, without_outliers
 from nlmeans.progress import Report, part
 from nlmeans.settings import Settings
 from nlmeans.tiles import Piece, Tile, shifted, tile_shape, tiles
@@ -46,6 +48,8 @@ class Task:
     """One per channel; with a map of sigma, its largest value."""
     shift: tuple[float, ...]
     """The middle of each channel's range, which goes to zero, so that a constant channel comes back exactly."""
+    contrast: float
+    """What the values span, in units of sigma, on average over the channels. h follows from it where not given."""
     read_noise: float
     """Of a detector that counts; there sigma and shift are those of the stabilised counts."""
     mask: arrays.Array | None
@@ -62,7 +66,7 @@ class Task:
         sigma_map: arrays.Array | None,
         region: Piece,
     ) -> Task:
-        halo = METHODS[settings.method].halo(*radii(settings))
+        halo = halo_of(settings)
         channels = layout.channel_pieces(index, Tile.around(region, layout.shape, halo).outer)
         ranges = [arrays.value_range(volume[piece], "volume") for piece in channels]
         read_noise = 0.0
@@ -72,6 +76,8 @@ class Task:
             read_noise = read_noise_of(volume, index, layout, settings)
             ranges = [stabilised_range(settings, read_noise, low, high) for low, high in ranges]
             sigma: tuple[float, ...] = (1.0,) * len(channels)
+        elif settings.sigma == "map" and sigma_map is None:
+            sigma_map, sigma = estimated_map(volume, index, layout, settings, mask)
         elif sigma_map is not None:
             low, high = arrays.value_range(arrays.checked(sigma_map, "sigma"), "sigma")
             layout.spatial(sigma_map, "sigma")
@@ -82,7 +88,10 @@ class Task:
         peaks = (max(-low, high) for low, high in ranges)
         sigma = tuple(s if 0 < peak * NEGLIGIBLE < s else 0.0 for s, peak in zip(sigma, peaks, strict=True))
         middles = tuple(low / 2 + high / 2 for low, high in ranges)
-        return cls(volume, index, layout, settings, sigma, middles, read_noise, mask, sigma_map)
+        whole = layout.channel_pieces(index, layout.everywhere) if settings.h is None else []
+        spans = [span(volume, place, settings, read_noise) / s for place, s in zip(whole, sigma, strict=False) if s > 0]
+        contrast = sum(spans) / max(len(spans), 1)
+        return cls(volume, index, layout, settings, sigma, middles, contrast, read_noise, mask, sigma_map)
 
     def run(self, result: arrays.Array, region: Piece, progress: Report) -> None:
         """Denoise a region of the volume into `result`, which has the region's shape."""
@@ -99,17 +108,17 @@ class Task:
         device = torch.device(self.settings.device or arrays.device_of(self.volume))
         memory = available(device) if self.settings.memory is None else self.settings.memory
         working = method.bytes_per_voxel(self.settings.backend, len(self.sigma), patch_radius, search_radius)
-        halo = method.halo(patch_radius, search_radius)
+        halo = halo_of(self.settings)
         try:
             size = tile_shape(self.layout.shape, halo, memory / (working + CONVERSION_BYTES * len(self.sigma)), region)
         except ValueError as error:
             raise ValueError(
                 f"memory={readable(memory)} is too little: {error}; allow more or take a smaller search_radius"
             ) from error
-        h = method.h
+        h = method.h * usual_h(self.contrast, search_radius)
         if self.settings.h is not None:
             h = self.settings.h * max(sum(s > 0 for s in self.sigma), 1) / max(sum(self.sigma), TINY)
-        options = Options(h, patch_radius, search_radius, self.settings.backend, memory)
+        options = Options(h, patch_radius, search_radius, self.settings.backend, memory, self.settings.seed)
         return Work(method, options, device, halo, list(tiles(self.layout.shape, size, halo, region, method.grain)))
 
     def run_tile(self, tile: Tile, work: Work, result: arrays.Array, region: Piece, progress: Report) -> None:
@@ -155,6 +164,8 @@ class Task:
         if self.settings.noise == "poisson":
             values = poisson.stabilise(values, *detector)
         scaled = ((values - shift) / unit).float()
+        if self.settings.despeckle:
+            scaled = torch.stack([without_outliers(channel, relative) for channel in scaled])
         denoised = work.method.run(scaled, relative, tile.within, work.options, progress)
         denoised = denoised.to(noisy.dtype) * unit + shift
         if self.settings.noise == "rician":
@@ -189,6 +200,29 @@ LEAST_RELATIVE_SIGMA = 1e-4
 TINY = 1e-38
 
 
+def halo_of(settings: Settings) -> Axes:
+    """What a voxel's result depends on, around it."""
+    extra = REACH * settings.despeckle
+    d, h, w = (margin + extra for margin in METHODS[settings.method].halo(*radii(settings)))
+    return d, h, w
+
+
+def span(volume: arrays.Array, place: arrays.Slices, settings: Settings, read_noise: float) -> float:
+    """What the values of a channel span, but for half a per cent at either end."""
+    channel = volume[place]
+    sizes = [n for n in channel.shape if n > 1]
+    stride = math.ceil((math.prod(sizes) / SPAN_VOXELS) ** (1 / max(len(sizes), 1)))
+    values = arrays.read(channel, (slice(None, None, stride),) * channel.ndim, torch.float64, torch.device("cpu"))
+    if settings.noise == "poisson":
+        values = poisson.stabilise(values, settings.gain, settings.offset, read_noise)
+    low, high = torch.quantile(values.flatten(), values.new_tensor([0.005, 0.995])).tolist()
+    return float(high - low)
+
+
+SPAN_VOXELS = 2**17
+"""Of the volume, evenly spaced: enough to know its range by."""
+
+
 def radii(settings: Settings) -> tuple[Axes, Axes]:
     """Patch and search radius of resolved settings, along depth, height and width."""
     patch_radius, search_radius = settings.patch_radius, settings.search_radius
@@ -204,6 +238,8 @@ def read_noise_of(volume: arrays.Array, index: int, layout: Layout, settings: Se
     """The read noise of a detector, which is what sigma stands for with Poisson noise."""
     if settings.sigma is None:
         return 0.0
+    if settings.sigma == "map":
+        raise ValueError("sigma='map' is not for noise='poisson', where noise follows the counts; give the read noise")
     levels = noise_levels(volume, index, layout, settings, None)
     if len(set(levels)) > 1:
         raise ValueError(f"sigma={levels} is the read noise where noise='poisson'; give one number for all channels")
@@ -216,19 +252,43 @@ def stabilised_range(settings: Settings, read_noise: float, *limits: float) -> t
     return low, high
 
 
+def to_estimate_from(volume: arrays.Array, index: int, layout: Layout, settings: Settings) -> arrays.Array:
+    """One volume of the series, without outliers if they are to be removed."""
+    one = volume[layout.index(index, layout.everywhere)]
+    return despeckle(one, channels=layout.channels, series=layout.series) if settings.despeckle else one
+
+
+def estimated_map(
+    volume: arrays.Array, index: int, layout: Layout, settings: Settings, mask: arrays.Array | None
+) -> tuple[arrays.Array, tuple[float, ...]]:
+    """Sigma of one volume where it varies in space, and its largest value in each channel.
+
+    Channels share the mean of their maps, each relative to its largest value; the map is in units of the first.
+    """
+    one = to_estimate_from(volume, index, layout, settings)
+    found = estimate_sigma(
+        one, noise=settings.noise, mask=mask, map=True, channels=layout.channels, series=layout.series
+    )
+    maps = [found[place].reshape(layout.spatial_shape) for place in layout.channel_pieces(0, layout.everywhere)]
+    sigma = tuple(float(values.max()) for values in maps)
+    log.info("estimated a map of sigma, at most %s", sigma)
+    relative = [values / max(s, TINY) for values, s in zip(maps, sigma, strict=True)]
+    return np.mean(relative, axis=0) * max(sigma[0], TINY), sigma
+
+
 def noise_levels(
     volume: arrays.Array, index: int, layout: Layout, settings: Settings, mask: arrays.Array | None
 ) -> tuple[float, ...]:
     """Sigma of each channel of one volume, as given or estimated."""
     channels = len(layout.channel_pieces(index, layout.everywhere))
     if settings.sigma is None:
-        one = volume[layout.index(index, layout.everywhere)]
+        one = to_estimate_from(volume, index, layout, settings)
         estimate = estimate_sigma(one, noise=settings.noise, mask=mask, channels=layout.channels, series=layout.series)
         levels = tuple(np.ravel(estimate).tolist())
         log.info("estimated sigma %s", levels)
         return levels
-    if isinstance(settings.sigma, float):
-        return (settings.sigma,) * channels
+    if isinstance(settings.sigma, float | str):
+        return (float(settings.sigma),) * channels
     expected = layout.volumes if layout.series is not None else channels
     if len(settings.sigma) != expected or (layout.series is None and layout.channels is None):
         raise ValueError(

@@ -73,6 +73,10 @@ def plan_tiles(request: Request, shape: Axes) -> TileLayout:
 
 def plan_runs(request: Request) -> npt.NDArray[np.int64]:
     """All search offsets but (0, 0, 0), as runs of neighbours along x: rows of z, y, first x, count."""
+    if request.sample is not None:
+        pairs = np.array([offset for offset, _ in request.sample], np.int64).reshape(-1, 3)
+        offsets = np.concatenate([pairs, -pairs])
+        return np.column_stack([offsets, np.ones(len(offsets), np.int64)])
     search_z, search_y, search_x = request.search_radius
     longest = LONGEST_RUN if max(request.patch_radius) > 0 else 2 * search_x + 1
     runs = []
@@ -134,6 +138,7 @@ def announce(patch_radius: Axes) -> None:
 def run(request: Request) -> Tensor:
     announce(request.patch_radius)
     layout, runs = plan_tiles(request, request.shape), plan_runs(request)
+    factors = np.array([n.factor for n in request.sample or ()] * 2, np.float32)
     guide, image, falloff, offset = (
         tensor.detach().contiguous().numpy()
         for tensor in (request.guide, request.image, request.falloff.reshape(-1), request.offset.reshape(-1))
@@ -148,6 +153,7 @@ def run(request: Request) -> Tensor:
         multichannel=max(guide.shape[0], image.shape[0]) > 1,
         has_offset=bool(offset.any()),
         track_largest=request.center == "max",
+        sampled=request.sample is not None,
     )
     patch_size = math.prod(request.patch)
     least_own = np.float32({"one": 1.0, "max": request.least_own, "zero": 0.0}[request.center])
@@ -156,7 +162,7 @@ def run(request: Request) -> Tensor:
         scratch = make_scratch(request, layout, longest_run=int(runs[:, 3].max(initial=0)))
         kernel(
             guide, image, request.guide is request.image, falloff, offset, patch_size, least_own, layout, runs,
-            EXP2_TERMS, scratch, out.numpy(), thread, threads, done[thread : thread + 1], stop,
+            factors, EXP2_TERMS, scratch, out.numpy(), thread, threads, done[thread : thread + 1], stop,
         )  # fmt: skip
 
     with ThreadPoolExecutor(threads) as executor:

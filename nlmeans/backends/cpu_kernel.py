@@ -16,13 +16,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from nlmeans.backends.cpu_vector import LANES, add_exponent, load, repeat, splat, store
+from nlmeans.backends.cpu_vector import LANES, add_exponent, compiled, inlined, load, repeat, splat, store
 from nlmeans.backends.request import SMALLEST_EXPONENT
 
 Floats = npt.NDArray[np.float32]
@@ -76,17 +75,7 @@ class Options(NamedTuple):
     multichannel: bool
     has_offset: bool
     track_largest: bool
-
-
-NUMBA_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-inlined = njit(forceinline=True, **NUMBA_OPTIONS)
-
-
-def compiled(function: Callable) -> Any:
-    try:
-        return njit(cache=True, **NUMBA_OPTIONS)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache folder is writable
-        return njit(**NUMBA_OPTIONS)(function)
+    sampled: bool
 
 
 # exp2: t = n + f with n the nearest integer, found by adding a number whose last mantissa bit is worth 1; then a
@@ -172,7 +161,7 @@ def sum_patches(scratch, layout, pitch, no_rows, no_planes, corner, shift, depth
 
 
 @inlined
-def add_weighted(scratch, layout, options, terms, center, shift, count, sums_at, out):
+def add_weighted(scratch, layout, options, terms, center, shift, count, factor, sums_at, out):
     """Add up weights and weighted values for one row of the tile and `count` x offsets, from `shift` on."""
     for x in range(0, layout.out_pitch, LANES):
         o = out + x
@@ -195,10 +184,12 @@ def add_weighted(scratch, layout, options, terms, center, shift, count, sums_at,
             if options.has_offset:
                 logarithm = min(logarithm, splat(np.float32(0)))
             weight = exp2(logarithm, terms)
-            weight_total = weight_total + weight
-            value_total = value_total + weight * load(scratch.image, center + shift + k + x)
             if options.track_largest:
                 largest = max(largest, weight)
+            if options.sampled:
+                weight = weight * splat(factor)
+            weight_total = weight_total + weight
+            value_total = value_total + weight * load(scratch.image, center + shift + k + x)
             if options.multichannel:
                 store(scratch.weights, k * layout.out_pitch + x, weight)
         store(scratch.weight_totals, o, weight_total)
@@ -221,14 +212,14 @@ def add_other_channels(scratch, layout, channels, neighbour, count, out):
 
 
 @inlined
-def add_rows(scratch, layout, options, terms, corner, shift, count, depth, rows, channels, out):
+def add_rows(scratch, layout, options, terms, corner, shift, count, factor, depth, rows, channels, out):
     """The second pass for up to ROWS rows in all planes of the tile."""
     for z in range(depth):
         for row in range(rows):
             center = corner + layout.to_center + z * layout.plane + row * layout.pitch
             sums_at = (z * ROWS + row) * SUM_PITCH
             o = out + z * layout.out_plane + row * layout.out_pitch
-            add_weighted(scratch, layout, options, terms, center, shift, count, sums_at, o)
+            add_weighted(scratch, layout, options, terms, center, shift, count, factor, sums_at, o)
             if options.multichannel:
                 add_other_channels(scratch, layout, channels, center + shift, count, o)
 
@@ -277,16 +268,23 @@ def write_tile(layout, origin, size, center_weight, scratch, out):
 
 @functools.cache
 def compile_kernel(
-    patch_z: int, patch_y: int, patch_x: int, pitch: int, multichannel: bool, has_offset: bool, track_largest: bool
+    patch_z: int,
+    patch_y: int,
+    patch_x: int,
+    pitch: int,
+    multichannel: bool,
+    has_offset: bool,
+    track_largest: bool,
+    sampled: bool,
 ) -> Callable[..., None]:
     """A thread's loop over its tiles.  It captures numbers only, as numba's disk cache needs."""
     patch_depth, patch_height = 2 * patch_z + 1, 2 * patch_y + 1
     patchwise = max(patch_z, patch_y, patch_x) > 0
 
     @compiled
-    def run_tiles(guide, image, self_guided, falloff, offset, patch_size, center_weight, layout, runs, terms_array,
-                  scratch, out, first_tile, tile_step, done, stop):  # fmt: skip
-        options = Options(patch_x, patchwise, multichannel, has_offset, track_largest)
+    def run_tiles(guide, image, self_guided, falloff, offset, patch_size, center_weight, layout, runs, factors,
+                  terms_array, scratch, out, first_tile, tile_step, done, stop):  # fmt: skip
+        options = Options(patch_x, patchwise, multichannel, has_offset, track_largest, sampled)
         terms = broadcast_terms(terms_array)
         no_rows = repeat(splat(np.float32(0)), patch_height)
         no_planes = repeat(splat(np.float32(0)), patch_depth)
@@ -312,6 +310,7 @@ def compile_kernel(
                     return
                 shift = runs[run, 0] * layout.plane + runs[run, 1] * layout.pitch + runs[run, 2]
                 count = runs[run, 3]
+                factor = factors[run] if sampled else np.float32(1)
                 for y in range(0, h, ROWS):
                     corner = layout.corner + y * layout.pitch
                     if patchwise:
@@ -321,8 +320,8 @@ def compile_kernel(
                                 add = multichannel and channel > 0
                                 sum_patches(scratch, layout, pitch, no_rows, no_planes, first, shift + k, d,
                                             k * layout.sum_size, add)  # fmt: skip
-                    add_rows(scratch, layout, options, terms, corner, shift, count, d, min(ROWS, h - y), channels,
-                             y * layout.out_pitch)  # fmt: skip
+                    add_rows(scratch, layout, options, terms, corner, shift, count, factor, d, min(ROWS, h - y),
+                             channels, y * layout.out_pitch)  # fmt: skip
                 done[0] += 1
             write_tile(layout, origin, size, center_weight, scratch, out)
 

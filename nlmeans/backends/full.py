@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,13 +32,18 @@ def run(request: Request) -> Tensor:
     difference = guides - middle[:, None, None, None]
     squared = difference.square().sum(0).reshape(offsets, 1, *difference.shape[4:])
     distance = F.avg_pool3d(squared, request.patch, stride=1).reshape(offsets, *request.shape)
-    others = torch.ones(offsets, 1, 1, 1, dtype=distance.dtype, device=distance.device)
-    others[offsets // 2] = 0  # the voxel itself gets its weight from the center rule
-    weights = weight(distance, request.falloff, request.offset) * others
+    factors = distance.new_zeros(request.window)  # the voxel itself gets its weight from the center rule
+    for (z, y, x), factor in request.neighbours:
+        for sign in (1, -1):
+            factors[*(s + sign * o for s, o in zip(request.search_radius, (z, y, x), strict=True))] = factor
+    factors = factors.view(offsets, 1, 1, 1)
+    weights = weight(distance, request.falloff, request.offset)
+    largest = (weights * (factors > 0)).amax(0)
+    weights = weights * factors
 
     values = neighbours(request.inside(request.image, request.patch_radius), request.window)
     weighted = (weights * values.reshape(values.shape[0], offsets, *request.shape)).sum(1)
-    return with_center(weighted, weights.sum(0), weights.amax(0), request)
+    return with_center(weighted, weights.sum(0), largest, request)
 
 
 def bytes_per_voxel(channels: int, features: int, patch_radius: Axes, search_radius: Axes) -> float:

@@ -91,6 +91,8 @@ def refusal(request: Request) -> str:
         return f"it computes in float32, not {str(request.image.dtype).removeprefix('torch.')}"
     if max(request.patch_radius) > LARGEST_PATCH_RADIUS:
         return f"patch_radius={request.patch_radius} is larger than {LARGEST_PATCH_RADIUS}"
+    if request.sample is not None:
+        return "it visits the whole window, not a sample of it"
     return missing()
 
 

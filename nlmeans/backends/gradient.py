@@ -50,16 +50,16 @@ class _Operator(torch.autograd.Function):
 def survey(request: Request) -> tuple[Tensor, Tensor, Tensor]:
     """Of each voxel of the row: the sum of its weights to others, the largest of them, and the number of its offset.
 
-    Offset n of the half window has the numbers 2n towards it and 2n + 1 away from it.
+    Neighbour n has the numbers 2n towards it and 2n + 1 away from it.
     """
     falloff, offset = on_row(request.falloff, request), on_row(request.offset, request)
     total = torch.zeros_like(request.guide[0]).flatten()
     largest = torch.zeros_like(total)
     which = torch.full_like(total, -1, dtype=torch.int32)
-    for index, here, there, distance in compare_pairs(request):
+    for index, factor, here, there, distance in compare_pairs(request):
         for number, voxels in ((2 * index, here), (2 * index + 1, there)):
             weights = weight(distance, part_of(falloff, voxels), part_of(offset, voxels))
-            total[voxels] += weights
+            total[voxels] += factor * weights
             which[voxels] = torch.where(weights > largest[voxels], number, which[voxels])
             largest[voxels] = torch.maximum(weights, largest[voxels])
     return total, largest, which
@@ -83,15 +83,15 @@ def derivatives(request: Request, result: Tensor, gradient: Tensor) -> tuple[Ten
 
     reach = row.step(request.patch_radius)
     scratch = total.new_empty(2, row.length + 4 * reach)
-    for index, here, there, distance in compare_pairs(request):
+    for index, factor, here, there, distance in compare_pairs(request):
         pairs = distance.numel()
         spread, other = scratch[:, : pairs + 4 * reach]
         by_distance = spread.zero_()[2 * reach : 2 * reach + pairs]
         for number, receiver, giver in ((2 * index, here, there), (2 * index + 1, there, here)):
             slope, excess = part_of(falloff, receiver), distance - part_of(offset, receiver)
             weights = weight(distance, slope, part_of(offset, receiver))
-            by_image[:, giver] += weights * scaled[:, receiver]
-            by_weight = (scaled[:, receiver] * image[:, giver]).sum(0) - mean[receiver]
+            by_image[:, giver] += factor * weights * scaled[:, receiver]
+            by_weight = factor * ((scaled[:, receiver] * image[:, giver]).sum(0) - mean[receiver])
             if request.center == "max":
                 by_weight += by_own_weight[receiver] * (nearest[receiver] == number)
             by_exponent = weights * by_weight * ((excess > 0) & (slope * excess < -SMALLEST_EXPONENT))

@@ -43,20 +43,13 @@ def row_of(request: Request) -> Row:
     return Row(strides, first, last + 1, d * h * w)
 
 
-def half_window(search_radius: Axes) -> Iterator[Axes]:
-    """One of each pair of opposite offsets of the search window, without zero."""
-    sz, sy, sx = search_radius
-    for z in range(sz + 1):
-        for y in range(-sy if z else 0, sy + 1):
-            for x in range(-sx if z or y else 1, sx + 1):
-                yield z, y, x
-
-
 class Pairs(NamedTuple):
     """Voxels k of `here` compared with k + step of `there`."""
 
     offset: int
-    """Number of the neighbour offset in `half_window`."""
+    """Number of the neighbour offset in `Request.neighbours`."""
+    factor: float
+    """By which its weights count more."""
     here: slice
     there: slice
     distance: Tensor
@@ -70,17 +63,17 @@ def compare_pairs(request: Request, block: int | None = None) -> Iterator[Pairs]
     guide = request.guide.reshape(len(request.guide), row.length)
     reach = row.step(request.patch_radius)
     scratch = guide.new_empty(2, min(block, row.length) + 2 * reach)
-    offsets = list(half_window(request.search_radius))
+    neighbours = request.neighbours
     lows = range(row.first - row.step(request.search_radius), row.stop, block)
     for number, low in enumerate(lows):
-        for index, neighbour in enumerate(offsets):
-            step = row.step(neighbour)
+        for index, (offset, factor) in enumerate(neighbours):
+            step = row.step(offset)
             start, stop = max(low, row.first - step), min(low + block, row.stop)
             if start < stop:
                 distance = patch_distance(guide, step, start, stop, reach, scratch, request.patch_radius, row.strides)
-                yield Pairs(index, slice(start, stop), slice(start + step, stop + step), distance)
+                yield Pairs(index, factor, slice(start, stop), slice(start + step, stop + step), distance)
             if index % 16 == 0:
-                request.progress((number + index / len(offsets)) / len(lows))
+                request.progress((number + index / len(neighbours)) / len(lows))
     request.progress(1.0)
 
 
@@ -142,17 +135,17 @@ def run(request: Request) -> Tensor:
 
     block = BLOCK if image.device.type == "cpu" else image.shape[1]
     scratch = image.new_empty(2, min(block, image.shape[1]))
-    for _, here, there, distance in compare_pairs(request, block):
+    for _, factor, here, there, distance in compare_pairs(request, block):
         weights, product = scratch[:, : distance.numel()]
         for receiver, giver in ((here, there), (there, here)):
             if receiver is here or not request.uniform:
                 torch.sub(part_of(offset, receiver), distance, out=weights)
                 weights.mul_(part_of(falloff, receiver)).clamp_(SMALLEST_EXPONENT, 0.0).exp_()
-            for sums, values in zip(weighted, image, strict=True):
-                sums[receiver] += torch.mul(weights, values[giver], out=product)
-            total[receiver] += weights
             if request.center == "max":
                 torch.maximum(largest[receiver], weights, out=largest[receiver])
+            for sums, values in zip(weighted, image, strict=True):
+                sums[receiver].add_(torch.mul(weights, values[giver], out=product), alpha=factor)
+            total[receiver].add_(weights, alpha=factor)
     weighted, total, largest = (off_row(sums, request) for sums in (weighted, total, largest))
     return with_center(weighted, total, largest, request)
 

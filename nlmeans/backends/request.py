@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nlmeans.backends.neighbours import Axes as Axes
+from nlmeans.backends.neighbours import Neighbour, half_window
 from nlmeans.progress import Report, silent
-
-Axes = tuple[int, int, int]
-"""One number per axis, in the order depth, height, width."""
 
 SMALLEST_EXPONENT = -64.0
 """Weights are not let below e⁻⁶⁴ (1.6e-28): no subnormal numbers, which cost a CPU five times the
@@ -43,6 +42,8 @@ class Request:
     center: str
     least_own: float = LEAST_OWN_WEIGHT
     """The least weight that a voxel has to itself by the center rule "max"."""
+    sample: tuple[Neighbour, ...] | None = None
+    """Offsets that stand for the whole search window; None for all of it."""
     blend: str = "smooth"
     memory: int = 2**62
     progress: Report = silent
@@ -70,6 +71,13 @@ class Request:
         """Voxels of the patch along each axis."""
         z, y, x = (2 * p + 1 for p in self.patch_radius)
         return z, y, x
+
+    @property
+    def neighbours(self) -> tuple[Neighbour, ...]:
+        """One of each pair of opposite offsets to compare, and by how much its weights count more."""
+        if self.sample is not None:
+            return self.sample
+        return tuple(Neighbour(offset, 1.0) for offset in half_window(self.search_radius))
 
     @property
     def uniform(self) -> bool:

@@ -1,10 +1,10 @@
 """`windowed`: overlapping windows, each attending to all of itself.
 
 Within a window the Gaussian weights are a softmax, and the query's own square cancels in it: with query
-[2·g_i/h², −1/h²] and key [g, |g|²] the operator is scaled dot-product attention, for which PyTorch has
-memory-efficient kernels. It approximates the operator: a voxel is compared with the windows that it lies
-in, not with a window centred on it. Overlapping windows are blended smoothly; blending them plainly,
-as the first implementations did, leaves visible steps.
+[2·g_i/h², −1/h²] and key [g, |g|²] the operator is the attention of the non-local block (`nlmeans.nn`). It
+approximates the operator: a voxel is compared with the windows that it lies in, not with a window centred on
+it. Overlapping windows are blended smoothly; blending them plainly, as the first implementations did, leaves
+visible steps.
 
 The squares are expanded, so weights are exact to about 1e-7·(range of the window / h)², not to rounding.
 """
@@ -15,17 +15,14 @@ import itertools
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from nlmeans.backends.attention import attention, head_size
 from nlmeans.backends.loop import off_row, on_row, row_of
 from nlmeans.backends.request import Axes, Backend, Request, window_voxels
 
 BATCH_BYTES = 64 * 2**20
 """Working memory of the windows attended to at once, where memory allows."""
-
-HEAD = 8
-"""Attention kernels want query, key and value of one size, a multiple of this."""
 
 
 def run(request: Request) -> Tensor:
@@ -57,10 +54,7 @@ def attend(features: Tensor, falloff: Tensor, values: Tensor) -> Tensor:
     squares = features.square().sum(-1, keepdim=True)
     query = torch.cat([2 * falloff * features, -falloff * torch.ones_like(squares)], -1)
     key = torch.cat([features, squares], -1)
-    channels = values.shape[-1]
-    head = HEAD * math.ceil(max(query.shape[-1], channels) / HEAD)
-    query, key, values = (F.pad(t, (0, head - t.shape[-1])).unsqueeze(1) for t in (query, key, values))
-    return F.scaled_dot_product_attention(query, key, values, scale=1.0).squeeze(1)[..., :channels]
+    return attention(query, key, values)
 
 
 def window_indices(request: Request) -> tuple[Tensor, Tensor]:
@@ -96,7 +90,7 @@ def blending(window: Axes, blend: str, like: Tensor) -> Tensor:
 
 def bytes_per_window(channels: int, features: int, patch_radius: Axes, search_radius: Axes) -> float:
     depth = features * window_voxels(patch_radius) + 1
-    head = HEAD * math.ceil(max(depth, channels) / HEAD)
+    head = head_size(depth, channels)
     # features twice, their indices (8 bytes), query, key, values and result with their unpadded forms
     return window_voxels(search_radius) * (8.0 * depth + 8 * depth + 8 * 4 * head)
 
@@ -108,6 +102,8 @@ def bytes_per_voxel(channels: int, features: int, patch_radius: Axes, search_rad
 def refusal(request: Request) -> str:
     if request.center != "one":
         return f"a window attends to every voxel with its own weight, so center={request.center!r} is not possible"
+    if request.sample is not None:
+        return "a window attends to all of its voxels, not to a sample"
     if request.offset.ndim or float(request.offset) != 0:
         return "softmax weights have no offset, so sigma must be 0"
     return ""

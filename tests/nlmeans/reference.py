@@ -28,8 +28,9 @@ def nonlocal_means(
     guide: Volume | None = None,
     guide_scale: Sequence[float] | None = None,
     center: str | float = "one",
+    factors: dict[Axes, float] | None = None,
 ) -> Volume:
-    """Each voxel as the weighted mean of its search window."""
+    """Each voxel as the weighted mean of its search window, or of those offsets in it that have factors."""
     guide = image if guide is None else guide
     scale = np.array([1 / len(guide)] * len(guide) if guide_scale is None else guide_scale)
     shape = image.shape[1:]
@@ -41,14 +42,16 @@ def nonlocal_means(
         own_patch = box(features, middle, patch_radius)
         weighted, total, largest = np.zeros(len(image)), 0.0, 0.0
         for neighbour in window(middle, search_radius):
-            if neighbour == middle:
+            offset = add(neighbour, tuple(-m for m in middle))
+            factor = 1.0 if factors is None else factors.get(offset, 0.0)
+            if neighbour == middle or not factor:
                 continue
             difference = own_patch - box(features, neighbour, patch_radius)
             distance = (scale * np.square(difference).mean((1, 2, 3))).sum()
             due_to_noise = 2 * sigma[voxel] ** 2 * scale.sum()
             weight = math.exp(max(-max(distance - due_to_noise, 0) / h[voxel] ** 2, LEAST_EXPONENT))
-            weighted += weight * values[:, *neighbour]
-            total, largest = total + weight, max(largest, weight)
+            weighted += factor * weight * values[:, *neighbour]
+            total, largest = total + factor * weight, max(largest, weight)
         own = own_weight(center, largest)
         result[:, *voxel] = (weighted + own * image[:, *voxel]) / (total + own)
     return result

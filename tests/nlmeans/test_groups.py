@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
 
-from nlmeans import group_kernels, groups
+from nlmeans import bayes_cpu, group_kernels, groups
 from nlmeans.dct import dct_basis, hard_threshold
 from nlmeans.group_filters import bayes, low_rank, nl_bayes, shrink_singular_values
 from nlmeans.groups import Average, Filtered, Grid, find
@@ -58,14 +58,17 @@ def test_groups_hold_the_nearest_patches(
         assert set(group.tolist()) == nearest(guide.numpy(), grid, reference, 0.0)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("floor", [0.0, 0.8, 1e9])
-def test_torch_and_the_kernel_find_the_same_groups(floor: float) -> None:
+def test_torch_and_the_kernel_find_the_same_groups(floor: float, channels: int) -> None:
     grid = Grid.of((9, 9, 11), 3, 2, 20, (2, 2, 2))
-    guide = grid.covered(sample(1, 9, 9, 11))
-    level = torch.full((math.prod(grid.references),), floor * 27)
+    guide = grid.covered(sample(channels, 9, 9, 11)).float()
+    level = torch.full((math.prod(grid.references),), floor * 27 * channels)
     lines = range(grid.references[0] * grid.references[1])
-    where = (guide, lines, grid.references, grid.size, grid.step, grid.radius, level, grid.count)
-    torch.testing.assert_close(group_kernels.match(*where).sort(1).values, groups.match(*where).sort(1).values)
+    where = grid.references, grid.size, grid.step, grid.radius
+    fast = group_kernels.match(group_kernels.Search.of(guide, *where, level), lines, grid.count)
+    plain = groups.match(guide, lines, *where, level, grid.count)
+    torch.testing.assert_close(fast.sort(1).values, plain.sort(1).values)
 
 
 def test_of_patches_that_are_alike_a_group_takes_some_from_everywhere() -> None:
@@ -179,16 +182,53 @@ def test_a_map_of_sigma_equals_the_number_and_rescales() -> None:
 def test_the_result_does_not_depend_on_threads_slabs_or_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     noisy, guide = sample(1, 12, 13, 14).float(), 0.3 * sample(1, 12, 13, 14, seed=1).float()
     threads = torch.get_num_threads()
-    whole = nl_bayes(noisy, guide)
-    assert torch.equal(nl_bayes(noisy, guide), whole)
+    whole, plain = nl_bayes(noisy, guide), low_rank(noisy, guide)
     try:
         torch.set_num_threads(3)
-        torch.testing.assert_close(nl_bayes(noisy, guide), whole, rtol=0, atol=1e-5)
+        assert torch.equal(nl_bayes(noisy, guide), whole)
+        torch.testing.assert_close(low_rank(noisy, guide), plain, rtol=0, atol=1e-5)
     finally:
         torch.set_num_threads(threads)
     monkeypatch.setattr(groups, "SLAB_VOXELS", 1)
     monkeypatch.setattr(groups, "BATCH_GROUPS", 3)
-    torch.testing.assert_close(nl_bayes(noisy, guide), whole, rtol=0, atol=1e-5)
+    torch.testing.assert_close(low_rank(noisy, guide), plain, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("varying", [False, True])
+@pytest.mark.parametrize("shape", [(2, 13, 14, 26), (1, 1, 40, 45), (1, 3, 13, 12)])
+def test_the_kernel_for_float32_follows_the_formula(shape: tuple[int, ...], varying: bool) -> None:
+    clean = 8 * blobs((shape[1], shape[2], shape[3])).expand(shape)
+    noisy, guide = (clean + s * sample(*shape, seed=k) for k, s in enumerate((1.0, 0.2)))
+    guide, noisy = guide.float(), noisy.float()
+    sigma = 0.5 + sample(*shape[1:]).abs().float() if varying else torch.full(shape[1:], 1.3)
+    radius = (4, 4, 4) if shape[1] > 1 else (0, 9, 9)
+    exact = nl_bayes(noisy.double(), guide.double(), sigma.double(), search_radius=radius)
+    single = nl_bayes(noisy, guide, sigma if varying else 1.3, search_radius=radius)
+    assert (single - exact).abs().max() < 5e-3
+
+
+def test_groups_too_steep_for_float32_are_done_in_float64() -> None:
+    clean = torch.where(blobs((12, 13, 14)) > 10, 1000.0, 0.0)[None]
+    noisy, guide = clean + sample(1, 12, 13, 14), clean + 0.2 * sample(1, 12, 13, 14, seed=1)
+    exact = nl_bayes(noisy.float().double(), guide.float().double())
+    assert (nl_bayes(noisy.float(), guide.float()) - exact).abs().max() < 5e-3
+
+
+@pytest.mark.parametrize("references", [(1, 40, 40), (30, 31, 5)])
+def test_blocks_of_one_colour_have_no_voxel_in_common(references: tuple[int, int, int]) -> None:
+    shape = tuple(3 * n + 1 for n in references) if references[0] > 1 else (1, 121, 121)
+    grid = Grid.of((shape[0], shape[1], shape[2]), 4, 3, 48, (4, 4, 4) if references[0] > 1 else (0, 10, 10))
+    colours = bayes_cpu.blocks(grid)
+    assert sum(len(z) * len(y) for colour in colours for z, y in colour) == grid.references[0] * grid.references[1]
+    for colour in colours:
+        touched = torch.zeros(grid.shape[:2])
+        for block in colour:
+            z, y = (
+                slice(max(0, along[0] * s - r), along[-1] * s + r + p)
+                for along, s, r, p in zip(block, grid.step, grid.radius, grid.size, strict=False)
+            )
+            touched[z, y] += 1
+        assert touched.max() <= 1
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 1, 2, 7), (2, 4, 4, 4), (1, 5, 1, 6)])

@@ -9,12 +9,25 @@ import pytest
 
 import nlmeans
 from nlmeans import METHODS, denoise, preview
+from nlmeans.backends.request import Axes
+from nlmeans.methods import pick, usual_h
 from nlmeans.metrics import psnr
 from tests.nlmeans.volumes import piecewise
 
 SIGMA = 10.0
 NAMES = list(METHODS)
-LEAST_GAIN = {"classic": 7, "dct": 6, "wiener": 8, "pri": 8, "bayes": 8.5, "best": 8.5, "subspace": 8}
+LEAST_GAIN = {
+    "classic": 11,
+    "patchwise": 12,
+    "linear": 10,
+    "stochastic": 11,
+    "dct": 12,
+    "wiener": 13,
+    "pri": 13,
+    "bayes": 13,
+    "best": 13,
+    "subspace": 11,
+}
 
 
 def noisy(*shape: int, sigma: Any = SIGMA) -> tuple[Any, Any]:
@@ -53,7 +66,8 @@ def test_tiles_give_the_untiled_result(method: str, monkeypatch: pytest.MonkeyPa
         return 12, 23, 14
 
     monkeypatch.setattr(nlmeans.task, "tile_shape", small_tiles)
-    assert denoise(image, SIGMA, method=method) == pytest.approx(whole, abs=1e-3)
+    rounding = 5e-3 if method == "linear" else 1e-3
+    assert denoise(image, SIGMA, method=method) == pytest.approx(whole, abs=rounding)
     assert sizes == [(12, 180, 14)]
 
 
@@ -101,3 +115,51 @@ def test_several_channels(method: str) -> None:
 def test_runs_repeat_bit_for_bit(method: str) -> None:
     _, image = noisy(14, 16, 18)
     assert np.array_equal(denoise(image, SIGMA, method=method), denoise(image, SIGMA, method=method))
+
+
+def test_linear_fits_a_smooth_ramp_better_than_classic() -> None:
+    z, y, x = np.meshgrid(*[np.linspace(0, 1, 24)] * 3, indexing="ij")
+    ramp = 400 * (z + 0.5 * y + 0.3 * x * x)
+    noisy_ramp = (ramp + 20 * np.random.default_rng(0).standard_normal(ramp.shape)).astype(np.float32)
+    flat, tilted = denoise(noisy_ramp, 20, method="classic"), denoise(noisy_ramp, 20, method="linear")
+    assert psnr(ramp, tilted) > psnr(ramp, flat) + 1.5
+
+
+def test_stochastic_repeats_with_the_same_seed_and_differs_with_another() -> None:
+    _, image = noisy(14, 15, 16)
+    first, again, other = (denoise(image, SIGMA, method="stochastic", seed=seed) for seed in (3, 3, 4))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_auto_is_bayes_where_time_and_memory_allow_it() -> None:
+    assert pick((96, 112, 96), 1, "auto", 2**31)[0] == "bayes"
+    assert pick((1, 512, 512), 1, "auto", 2**31)[0] == "bayes"
+
+
+@pytest.mark.parametrize(
+    ("shape", "backend", "memory", "name", "reason"),
+    [
+        ((96, 112, 96), "windowed", 2**31, "classic", "attention"),
+        ((256, 256, 256), "auto", 2**25, "wiener", "tiles fit into the memory"),
+        ((64, 64, 64), "auto", 2**18, "classic", "tiles fit into the memory"),
+        ((800, 600, 600), "auto", 2**36, "wiener", "time that 288,000,000 voxels leave"),
+    ],
+)
+def test_auto_says_why_it_is_another(shape: Axes, backend: str, memory: int, name: str, reason: str) -> None:
+    picked, why = pick(shape, 1, backend, memory)
+    assert picked == name
+    assert reason in why
+
+
+def test_auto_is_said_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    _, image = noisy(8, 9, 10)
+    with caplog.at_level("INFO", logger="nlmeans"):
+        denoise(image, SIGMA)
+    assert "method auto picked bayes: the best at every level of noise" in caplog.text
+
+
+def test_h_grows_with_the_contrast_between_its_bounds() -> None:
+    volume, flat = (3, 3, 3), (0, 3, 3)
+    assert [usual_h(contrast, volume) for contrast in (0, 20, 1000)] == pytest.approx([0.6, 0.77, 1.0])
+    assert usual_h(20, flat) == 1.0

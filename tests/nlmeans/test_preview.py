@@ -63,10 +63,12 @@ def test_type_and_dtype_are_those_of_the_volume(noisy: Any) -> None:
 
 
 def test_reads_only_the_slab_that_it_depends_on(noisy: Any) -> None:
-    whole = denoise(noisy, SIGMA)
+    whole = denoise(noisy, SIGMA, method="classic", h=SIGMA)
     noisy[:5] = np.nan
     noisy[14:] = np.nan
-    assert preview(noisy, 9, sigma=SIGMA) == pytest.approx(whole[9], abs=1e-4)  # search 3 + patch 1 on either side
+    assert preview(noisy, 9, sigma=SIGMA, method="classic", h=SIGMA) == pytest.approx(
+        whole[9], abs=1e-4
+    )  # search 3 + patch 1 on either side
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ ALL: dict[str, Any] = {
     "spacing": (5.0, 0.8, 0.8),
     "channels": -1,
     "series": 0,
+    "despeckle": True,
+    "seed": 7,
     "backend": "loop",
     "device": "cpu",
     "memory": 2**30,

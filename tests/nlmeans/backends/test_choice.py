@@ -7,7 +7,7 @@ import torch
 
 from nlmeans.backends import BACKENDS, SMALL, choose, working_memory
 from nlmeans.backends.full import FULL, neighbours
-from nlmeans.backends.loop import half_window
+from nlmeans.backends.neighbours import half_window
 from nlmeans.backends.request import Axes, Request, window_voxels
 
 GIB = 2**30

@@ -1,0 +1,135 @@
+"""Memory and time of the non-local block, forward and backward, beside the plain version with its N × N matrix.
+
+Usage: python benchmarks/nonlocal_block.py [--size 16 --size 32] [--channels 32] [--threads 2]
+
+What is measured how is told in README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import datetime
+import multiprocessing
+import platform
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import click
+import psutil
+import torch
+from torch import Tensor, nn
+
+from nlmeans.memory import readable
+from nlmeans.nn import MODES, NonLocalBlock
+
+PLAIN = "embedded_gaussian, plain"
+MATRICES = 3.5
+"""That the plain version needs at once, and some: the weights, their derivative, and that of the products."""
+
+
+class Plain(NonLocalBlock):
+    """The embedded Gaussian form as it is usually written."""
+
+    def related(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        return torch.softmax(theta @ phi.mT, -1) @ g
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    size: int
+    channels: int
+    threads: int
+
+    @property
+    def matrix(self) -> int:
+        """Bytes of the matrix of all pairs."""
+        return self.size**6 * 4
+
+    @property
+    def volume(self) -> int:
+        """Bytes of the input."""
+        return self.size**3 * self.channels * 4
+
+    def block(self) -> NonLocalBlock:
+        torch.manual_seed(0)
+        kind, mode = (Plain, "embedded_gaussian") if self.name == PLAIN else (NonLocalBlock, self.name)
+        block = kind(self.channels, spatial_dims=3, mode=mode)
+        nn.init.normal_(block.out.weight, std=0.1)
+        return block
+
+
+def forward_and_backward(block: NonLocalBlock, size: int) -> float:
+    """Seconds."""
+    x = torch.randn(1, block.in_channels, size, size, size, generator=torch.Generator().manual_seed(1))
+    x.requires_grad_()
+    start = time.perf_counter()
+    block(x).square().mean().backward()
+    return time.perf_counter() - start
+
+
+def run_and_tell(case: Case, pipe: Connection) -> None:
+    """In a process of its own: warm up, say so, run once when told, say how long it took."""
+    torch.set_num_threads(case.threads)
+    block = case.block()
+    forward_and_backward(block, 8)
+    pipe.send(None)
+    pipe.recv()
+    pipe.send(forward_and_backward(block, case.size))
+    pipe.recv()
+
+
+def alone(case: Case) -> tuple[int, float]:
+    """Bytes beside what a fresh process held before, read from outside every two milliseconds, and seconds."""
+    context = multiprocessing.get_context("spawn")
+    pipe, its_pipe = context.Pipe()
+    process = context.Process(target=run_and_tell, args=(case, its_pipe))
+    process.start()
+    its_pipe.close()
+    pipe.recv()
+    memory = psutil.Process(process.pid).memory_info
+    before = peak = memory().rss
+    pipe.send(None)
+    while not pipe.poll(0.002):
+        peak = max(peak, memory().rss)
+    seconds: float = pipe.recv()
+    pipe.send(None)
+    process.join()
+    return peak - before, seconds
+
+
+def row(case: Case) -> str:
+    cells = [f"{case.size}³ × {case.channels}", case.name]
+    needed = MATRICES * case.matrix
+    if case.name == PLAIN and needed > psutil.virtual_memory().available:
+        cells += [f"not run: would need about {readable(needed)}", "", ""]
+    else:
+        extra, seconds = alone(case)
+        cells += [readable(extra), f"{extra / case.volume:.1f}", f"{seconds:.2f}"]
+    line = f"| {' | '.join([*cells, readable(case.matrix)])} |"
+    click.echo(line)
+    return line
+
+
+@click.command(help=__doc__)
+@click.option("--size", "sizes", multiple=True, default=(16, 32), show_default=True, help="Voxels along each axis.")
+@click.option("--channels", default=32, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option("--out", type=Path, default=Path(__file__).parent / "results" / "nonlocal_block.md", show_default=True)
+def main(sizes: tuple[int, ...], channels: int, threads: int, out: Path) -> None:
+    lines = [row(Case(name, size, channels, threads)) for size in sizes for name in (*MODES, PLAIN)]
+    machine = f"{platform.system()} {platform.machine()}, torch {torch.__version__}, {threads} threads, float32"
+    date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
+    out.write_text(
+        "# Non-local block, forward and backward\n\n"
+        "Made by `python benchmarks/nonlocal_block.py`; what is measured how: [README](../README.md).\n\n"
+        f"{machine}; {date}, load {psutil.getloadavg()[0]:.1f} at the end.\n\n"
+        "| voxels × channels | mode | memory | in inputs | seconds | one matrix of all pairs |\n"
+        "| --- | --- | ---: | ---: | ---: | ---: |\n" + "\n".join(lines) + "\n",
+        encoding="utf-8",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Non-local means as a layer of a network: the non-local block, with weights that are learned.
+
+All of it takes memory in proportion to the number of voxels N, forward and backward: no N × N matrix of weights is
+built. The Gaussian forms go through attention kernels, the dot product through its associativity, the
+concatenation through a sort.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nlmeans import checks
+from nlmeans.backends.attention import attention
+
+MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
+
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+POOLINGS = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+class NonLocalBlock(nn.Module):
+    """Add to every voxel what it learns from all others, weighted by how they relate.
+
+    ::
+
+        y(i) = Σ_j f(x(i), x(j)) · g(x(j)) / C(i)
+        z(i) = W_z y(i) + x(i)
+
+    ========================  ==========================================  ==========
+    mode                      f(x(i), x(j))                               C(i)
+    ========================  ==========================================  ==========
+    ``"gaussian"``            exp(x(i) · x(j))                            Σ_j f
+    ``"embedded_gaussian"``   exp(θ(x(i)) · φ(x(j)))                      Σ_j f
+    ``"dot_product"``         θ(x(i)) · φ(x(j))                           voxels j
+    ``"concatenation"``       max(w · [θ(x(i)), φ(x(j))], 0)              voxels j
+    ========================  ==========================================  ==========
+
+    θ, φ, g and W_z are convolutions with a kernel of one voxel. The last layer starts at zero, so a new block changes
+    nothing: it can be put into a trained network, which then goes on training from where it was.
+
+    Memory grows with the voxels, not with their square. The time of the Gaussian forms grows with the square; for
+    N voxels the concatenation takes N log N and the dot product N.
+
+    Args:
+        in_channels: channels of the input, and of the output.
+        spatial_dims: 1, 2 or 3.
+        mode: how two voxels are compared, see above.
+        inter_channels: channels of θ, φ and g; None for half of `in_channels`.
+        sub_sample: let j run over voxels of half the resolution only: φ and g are max-pooled over 2 voxels along each
+            axis. A quarter of the comparisons in 2D, an eighth in 3D.
+        batch_norm: normalise W_z y over the batch, as the authors did for video. For batches of one or two volumes
+            better not.
+
+    Shape:
+        (B, in_channels, *spatial) to the same, any floating dtype. Under autocast, and for half precision, the
+        Gaussian forms compute in half precision, the others sum in float32. For float64 on a GPU, PyTorch has no
+        kernel that does without the matrix of the Gaussian forms.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range, or the input has other axes or channels.
+
+    References:
+        X. Wang, R. Girshick, A. Gupta, K. He, "Non-local neural networks", CVPR 2018,
+        doi:10.1109/CVPR.2018.00813.
+
+    Example:
+        >>> block = NonLocalBlock(8, spatial_dims=3)
+        >>> features = torch.rand(1, 8, 6, 7, 5)
+        >>> bool((block(features) == features).all())  # new, it changes nothing
+        True
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        spatial_dims: int,
+        mode: str = "embedded_gaussian",
+        inter_channels: int | None = None,
+        sub_sample: bool = False,
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if spatial_dims not in CONVOLUTIONS:
+            raise ValueError(f"spatial_dims={spatial_dims!r} must be 1, 2 or 3")
+        self.in_channels = checks.whole("in_channels", in_channels, least=1)
+        self.spatial_dims = spatial_dims
+        self.mode = checks.choice("mode", mode, MODES)
+        inner = (
+            max(1, in_channels // 2)
+            if inter_channels is None
+            else checks.whole("inter_channels", inter_channels, least=1)
+        )
+        convolution = CONVOLUTIONS[spatial_dims]
+
+        embedded = mode != "gaussian"
+        self.theta = convolution(in_channels, inner, 1) if embedded else nn.Identity()
+        self.phi = convolution(in_channels, inner, 1) if embedded else nn.Identity()
+        self.g = convolution(in_channels, inner, 1)
+        self.pair = nn.Linear(2 * inner, 1, bias=False) if mode == "concatenation" else None
+        self.pool = POOLINGS[spatial_dims](2, ceil_mode=True) if sub_sample else nn.Identity()
+        self.out = convolution(inner, in_channels, 1)
+        self.norm = NORMS[spatial_dims](in_channels) if batch_norm else nn.Identity()
+        for parameter in (self.norm if batch_norm else self.out).parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels or 0 in x.shape:
+            axes = ", ".join("DHW"[-self.spatial_dims :])
+            raise ValueError(f"x has shape {tuple(x.shape)}; give (batch, {self.in_channels} channels, {axes})")
+        embeddings = self.theta(x), self.pool(self.phi(x)), self.pool(self.g(x))
+        theta, phi, g = (e.flatten(2).mT for e in embeddings)
+        y = self.related(theta, phi, g).mT.reshape(x.shape[0], -1, *x.shape[2:])
+        z: Tensor = self.norm(self.out(y)) + x
+        return z
+
+    def related(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        """Σ_j f(i, j) · g_j / C(i): (B, N, K), (B, M, K) and (B, M, C) to (B, N, C)."""
+        if self.mode in ("gaussian", "embedded_gaussian"):
+            return attention(theta, phi, g)
+        with torch.autocast(theta.device.type, enabled=False):  # sums over all voxels leave the range of float16
+            precise = torch.promote_types(g.dtype, torch.float32)
+            theta, phi, values = theta.to(precise), phi.to(precise), g.to(precise)
+            if self.pair is None:
+                y = theta @ (phi.mT @ values) / values.shape[1]
+            else:
+                of_theta, of_phi = self.pair.weight.to(precise)[0].chunk(2)
+                y = mean_of_positive_sums(theta @ of_theta, phi @ of_phi, values)
+            return y.to(g.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, spatial_dims={self.spatial_dims}, mode={self.mode!r}"
+
+
+def mean_of_positive_sums(a: Tensor, b: Tensor, values: Tensor) -> Tensor:
+    """The mean over j of max(a_i + b_j, 0) · v_j: (B, N), (B, M) and (B, M, C) to (B, N, C).
+
+    In descending order of b, the j that count for i, b_j > −a_i, are the first ones; over those the sum is
+    a_i Σ v_j + Σ b_j v_j, of which both are running sums.
+    """
+    middle = a.detach().mean(1, keepdim=True)  # what a and b have in common would cancel in a + b, but not in the sums
+    a, b = a - middle, b + middle
+    b, order = b.sort(1, descending=True)
+    values = values.take_along_dim(order[..., None], 1)
+    sums = F.pad(torch.cat([values, b[..., None] * values], -1).cumsum(1), (0, 0, 1, 0))
+    counted = torch.searchsorted(-b.detach(), a.detach())
+    plain, weighted = sums.take_along_dim(counted[..., None], 1).chunk(2, -1)
+    return (a[..., None] * plain + weighted) / values.shape[1]
