@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_nlm.parameters import Parameters, Sigma
+from napari_nlm.parameters import Parameters, is_poisson
 from napari_nlm.source import Box, Source
-from nlmeans import METHODS, Settings, estimate_sigma
+from nlmeans import METHODS, Settings
 from nlmeans.denoise import resolve, run
 from nlmeans.memory import available
+from nlmeans.methods import usual_h
 from nlmeans.progress import Report, part
-from nlmeans.task import CONVERSION_BYTES, radii
+from nlmeans.task import CONVERSION_BYTES, TINY, Task, halo_of, radii
 from nlmeans.tiles import Piece, Tile, lengths
 
 Volume = tuple[int, ...]
@@ -26,20 +27,6 @@ Array = npt.NDArray[Any]
 
 def device_of(settings: Settings) -> str:
     return settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def resolved(source: Source, parameters: Parameters, sigma: Sigma | None) -> Settings:
-    """The settings of one volume with nothing left to choose: method, radii and device are picked."""
-    settings = parameters.settings(sigma, source.spacing, source.layout.channels)
-    return replace(resolve(settings, source.layout), device=device_of(settings))
-
-
-def estimated(source: Source, volume: Volume, noise: str, mask: Mask | None = None) -> Sigma:
-    """The standard deviation of the noise of one volume, one number per channel where there are any."""
-    data = source.read(volume)
-    inside = None if mask is None else mask.read(volume)
-    found = np.atleast_1d(estimate_sigma(data, noise=noise, mask=inside, channels=source.layout.channels))
-    return float(found[0]) if source.layout.channels is None else tuple(found.tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,30 +58,32 @@ class Mask:
         return np.asarray(self.data[tuple(where[axis] for axis in sorted(where))])
 
 
-def halo_of(settings: Settings) -> tuple[int, int, int]:
-    """How far a voxel of the result looks, along depth, height and width."""
-    return METHODS[settings.method].halo(*radii(settings))
-
-
 def denoised(
     source: Source,
     volume: Volume,
     settings: Settings,
     spatial: Box | None = None,
     *,
+    sigma_map: Array | None = None,
     mask: Mask | None = None,
     progress: Report,
 ) -> Array:
-    """A box of one denoised volume, equal to that box of the whole result; `settings` are resolved.
+    """A box of one denoised volume, equal to that box of the whole result.
 
-    Only the box and what it depends on is read.
+    `settings` are resolved, sigma and h with them, so that only the box and what it depends on is read.
     """
     layout = source.layout
     wanted = layout.piece(spatial or tuple(slice(0, n) for n in layout.spatial_shape))
     tile = Tile.around(wanted, layout.shape, halo_of(settings), METHODS[settings.method].grain)
     outer = spatial_of(tile.outer, layout.spatial_shape)
     inside = None if mask is None else mask.read(volume, outer)
-    return run(source.read(volume, outer), settings, mask=inside, progress=progress, region=tile.within)
+    if sigma_map is not None:
+        largest, sigma_map = float(sigma_map.max()), sigma_map[outer]
+        here = max(float(sigma_map.max()), TINY)
+        settings = replace(settings, h=(settings.h or largest) * here / largest)  # h is that of the largest sigma
+    return run(
+        source.read(volume, outer), settings, mask=inside, sigma_map=sigma_map, progress=progress, region=tile.within
+    )
 
 
 def spatial_of(piece: Piece, spatial_shape: tuple[int, ...]) -> Box:
@@ -120,20 +109,55 @@ def parts(progress: Report, count: int) -> list[Report]:
     return [part(progress, index / count, (index + 1) / count) for index in range(count)]
 
 
+@dataclass(frozen=True, eq=False)
+class Level:
+    """What is known of the noise of one volume, beside what a person has said."""
+
+    sigma: tuple[float, ...]
+    """One per channel; where sigma varies in space its largest value; with Poisson noise 1."""
+    contrast: float
+    """What the values span, in units of sigma: the engine's own h follows from it."""
+    map: Array | None = None
+
+    @property
+    def unit(self) -> float:
+        """What h is a multiple of: sigma, on average over the channels that have noise."""
+        return sum(self.sigma) / max(sum(s > 0 for s in self.sigma), 1)
+
+
 class Levels:
-    """Sigma of every volume of a source, estimated when it is first asked for."""
+    """The noise of every volume of a source, found out when it is first asked for."""
 
-    def __init__(self, source: Source, noise: str, mask: Mask | None) -> None:
-        self.source, self.noise, self.mask = source, noise, mask
-        self.known: dict[Volume, Sigma | None] = {}
+    def __init__(self, source: Source, mask: Mask | None) -> None:
+        self.source, self.mask = source, mask
+        self.known: dict[tuple[object, ...], Level] = {}
 
-    def of(self, volume: Volume) -> Sigma | None:
-        """None for Poisson noise, whose level follows from the image itself."""
-        if self.noise == "poisson":
-            return None
-        if volume not in self.known:
-            self.known[volume] = estimated(self.source, volume, self.noise, self.mask)
-        return self.known[volume]
+    @staticmethod
+    def key(volume: Volume, parameters: Parameters) -> tuple[object, ...]:
+        """All that a level depends on."""
+        p = parameters
+        return volume, p.noise, p.sigma, p.maps_sigma, p.despeckle, p.gain, p.offset
+
+    def peek(self, volume: Volume, parameters: Parameters) -> Level | None:
+        """What is known already, or needs no look at the data."""
+        if parameters.sigma is not None and parameters.h is not None and not is_poisson(parameters):
+            channels = self.source.layout.channel_pieces(0, self.source.layout.everywhere)
+            return Level((parameters.sigma,) * len(channels), 0.0)
+        return self.known.get(self.key(volume, parameters))
+
+    def of(self, volume: Volume, parameters: Parameters) -> Level:
+        found = self.peek(volume, parameters)
+        if found is None:
+            found = self.known[self.key(volume, parameters)] = self.measured(volume, parameters)
+        return found
+
+    def measured(self, volume: Volume, parameters: Parameters) -> Level:
+        """As the engine measures it, which looks at all of the volume."""
+        layout, data = self.source.layout, self.source.read(volume)
+        settings = resolve(parameters.settings(self.source.spacing, layout.channels), layout)
+        mask = None if self.mask is None else self.mask.read(volume)
+        task = Task.of(data, 0, layout, settings, mask, None, layout.everywhere)
+        return Level(task.sigma, task.contrast, None if task.sigma_map is None else np.asarray(task.sigma_map))
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,24 +169,45 @@ class Plan:
     mask: Mask | None
     levels: Levels
 
-    def sigma(self, volume: Volume) -> Sigma | None:
-        return self.levels.of(volume) if self.parameters.sigma is None else self.parameters.sigma
+    def level(self, volume: Volume) -> Level:
+        return self.levels.of(volume, self.parameters)
 
-    def settings(self, volume: Volume) -> Settings:
-        return resolved(self.source, self.parameters, self.sigma(volume))
+    def settings(self, level: Level | None) -> Settings:
+        """With nothing left to choose: method, radii, device, and, once the level is known, sigma and h."""
+        settings = resolve(
+            self.parameters.settings(self.source.spacing, self.source.layout.channels), self.source.layout
+        )
+        settings = replace(settings, device=device_of(settings))
+        if level is None:
+            return settings
+        if settings.sigma is None and not is_poisson(self.parameters):
+            sigma = level.sigma[0] if settings.channels is None else level.sigma
+            settings = replace(settings, sigma=sigma)
+        return replace(settings, h=self.strength(settings, level) * level.unit or None)  # without noise there is none
+
+    def strength(self, settings: Settings, level: Level) -> float:
+        """h in units of sigma: as given, or the engine's own."""
+        if self.parameters.h is not None:
+            return self.parameters.h
+        return METHODS[settings.method].h * usual_h(level.contrast, radii(settings)[1])
+
+    def denoised(self, volume: Volume, spatial: Box | None, progress: Report) -> Array:
+        """A box of one volume, spatial and with all its channels."""
+        level = self.level(volume)
+        settings = self.settings(level)
+        if level.map is not None and settings.channels is not None:  # each channel has a map: the engine's own affair
+            data, layout = self.source.read(volume), self.source.layout
+            mask = None if self.mask is None else self.mask.read(volume)
+            region = layout.piece(spatial or tuple(slice(0, n) for n in layout.spatial_shape))
+            return run(data, settings, mask=mask, progress=progress, region=region)
+        return denoised(self.source, volume, settings, spatial, sigma_map=level.map, mask=self.mask, progress=progress)
 
     def same_as(self, other: Plan) -> bool:
         """Whether both give the same numbers. Where and in how much memory they are computed does not count."""
-        ours, theirs = (
-            replace(plan.parameters, device=None, memory=None, sigma=plan.sigma_given) for plan in (self, other)
-        )
+        ours, theirs = (replace(plan.parameters, device=None, memory=None) for plan in (self, other))
         masks = [None if plan.mask is None else id(plan.mask.data) for plan in (self, other)]
         same_data = self.source.data is other.source.data and self.source.axes == other.source.axes
         return same_data and ours == theirs and masks[0] == masks[1]
-
-    @property
-    def sigma_given(self) -> float | None:
-        return self.parameters.sigma
 
     def box(self, box: Box, progress: Report) -> tuple[Array, Array]:
         """A box of the source, of one or several volumes, before and after; one slice per axis of the layer."""
@@ -174,7 +219,7 @@ class Plan:
         numbers = [range(box[axis].start, box[axis].stop) for axis in axes.separate]
         volumes = list(itertools.product(*numbers))
         for volume, report in zip(volumes, parts(progress, len(volumes)), strict=True):
-            piece = denoised(source, volume, self.settings(volume), spatial, mask=self.mask, progress=report)
+            piece = self.denoised(volume, spatial, report)
             first = tuple(number - box[axis].start for axis, number in zip(axes.separate, volume, strict=True))
             self.put(after, piece, first, box)
         return before, after

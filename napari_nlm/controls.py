@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QWidget
 from superqt import QLabeledDoubleSlider, QLabeledSlider
 
 from napari_nlm.parameters import Control
@@ -90,6 +90,9 @@ class Number(Field):
         elif slides:
             self.editor = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
             self.editor.setDecimals(2)
+        elif control.whole:
+            self.editor = QSpinBox()
+            self.editor.setKeyboardTracking(False)
         else:
             self.editor = QDoubleSpinBox()
             self.editor.setDecimals(4)

@@ -8,9 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from nlmeans import METHODS, Settings
+from nlmeans import METHODS, Settings, checks
 from nlmeans.backends import BACKENDS
 from nlmeans.noise import NOISES
 from nlmeans.settings import FLOATS
@@ -72,6 +70,14 @@ class Parameters:
         tip="Standard deviation of the noise, in image units. Estimated from the image until you change it.\n"
         "With poisson noise: the read noise of the detector.",
     )
+    sigma_varies: bool = shown(
+        False,
+        label="Noise varies in space",
+        group="noise",
+        applies=lambda parameters: not is_poisson(parameters) and parameters.sigma is None,
+        kept=False,
+        tip="Estimate sigma in every place, as for parallel imaging or corrected coil sensitivity.",
+    )
     gain: float = shown(
         DEFAULTS.gain,
         label="Gain",
@@ -132,6 +138,22 @@ class Parameters:
         unit="voxels",
         tip="Voxels are compared by the patches of 2r + 1 voxels around them.",
     )
+    despeckle: bool = shown(
+        DEFAULTS.despeckle,
+        label="Despeckle first",
+        group="filter",
+        tip="Replace impulses and dead voxels before: single voxels that no noise of this sigma would make.",
+    )
+    seed: int = shown(
+        DEFAULTS.seed,
+        label="Seed",
+        group="filter",
+        low=0,
+        high=2**31 - 1,
+        whole=True,
+        applies=lambda parameters: parameters.method == "stochastic",
+        tip="Of the random part of the window; the same seed gives the same result.",
+    )
     voxel_size: bool = shown(
         True,
         label="Use voxel size",
@@ -173,29 +195,19 @@ class Parameters:
         tip="Type of the numbers of the result.",
     )
 
-    def settings(self, sigma: Sigma | None, spacing: tuple[float, ...] | None, channels: int | None) -> Settings:
-        """What the engine is told, for an image with this noise; `sigma` counts where the user gave none."""
-        sigma = sigma if self.sigma is None else self.sigma
+    def settings(self, spacing: tuple[float, ...] | None = None, channels: int | None = None) -> Settings:
+        """What the engine is told of these, for an image with such axes. h follows once sigma is known."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(Settings) if hasattr(self, f.name)}
         if not is_poisson(self):
             own |= {"gain": DEFAULTS.gain, "offset": DEFAULTS.offset}
-        return Settings(
-            **own
-            | {
-                "sigma": sigma,
-                "h": self.strength(sigma),
-                "memory": None if self.memory is None else int(self.memory * 1e9),
-                "spacing": spacing if self.voxel_size else None,
-                "channels": channels,
-            }
-        )
+        if self.maps_sigma:
+            own["sigma"] = "map"
+        own |= {"h": None, "memory": None if self.memory is None else int(self.memory * 1e9), "channels": channels}
+        return Settings(**own, spacing=spacing if self.voxel_size else None)
 
-    def strength(self, sigma: Sigma | None) -> float | None:
-        """h in image units; with Poisson noise in units of the noise, as the engine counts there."""
-        if self.h is None:
-            return None
-        level = 1.0 if is_poisson(self) else float(np.mean(sigma or 0.0))
-        return self.h * level or None  # without noise there is nothing to smooth
+    @property
+    def maps_sigma(self) -> bool:
+        return self.sigma_varies and self.sigma is None and not is_poisson(self)
 
     def to_json(self) -> str:
         """What outlives the image, as text."""
@@ -214,7 +226,8 @@ class Parameters:
             if name in CONTROLS and CONTROLS[name].kept:
                 candidate = dataclasses.replace(parameters, **{name: value})
                 try:
-                    candidate.settings(1.0, None, None)
+                    candidate.settings()
+                    checks.positive(name, 1.0 if candidate.h is None else candidate.h)
                 except (ValueError, TypeError):
                     continue
                 parameters = candidate

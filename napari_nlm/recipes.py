@@ -28,18 +28,18 @@ def recipe(kind: str, plan: Plan, volume: Volume | None, mask_path: Path | None 
 
 def arguments(plan: Plan, volume: Volume | None) -> dict[str, Any]:
     """Settings that are not the engine's defaults. Sigma is given if it was, or if it is that of one volume."""
-    several = volume is None and len(plan.source.volumes) > 1
-    sigma = plan.parameters.sigma
-    if sigma is None and not is_poisson(plan.parameters):
-        known = [plan.levels.known.get(number) for number in plan.source.volumes]
-        if several and all(isinstance(level, float) for level in known) and plan.parameters.h is None:
-            sigma = tuple(level for level in known)  # type: ignore[assignment]
-        elif not several:
-            sigma = plan.sigma(volume or plan.source.volumes[0])  # type: ignore[assignment]
-    settings = plan.parameters.settings(sigma, plan.source.spacing, plan.source.axes.channels)
+    parameters = plan.parameters
+    settings = parameters.settings(plan.source.spacing, plan.source.axes.channels)
+    if volume is not None or len(plan.source.volumes) == 1:
+        level = plan.level(volume or plan.source.volumes[0])
+        exact = plan.settings(level)
+        sigma = settings.sigma if parameters.maps_sigma else exact.sigma
+        settings = dataclasses.replace(settings, sigma=sigma, h=None if parameters.h is None else exact.h)
+    elif parameters.h is not None and parameters.sigma is not None:
+        settings = dataclasses.replace(settings, h=parameters.h * parameters.sigma)
+    elif parameters.h is not None and is_poisson(parameters):
+        settings = dataclasses.replace(settings, h=parameters.h)
     every = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
-    if several and sigma is None:
-        every["h"] = None
     if every["spacing"] is not None and len(set(every["spacing"])) == 1:
         every["spacing"] = None  # the same along all axes changes nothing
     return {name: value for name, value in every.items() if value != getattr(PLAIN, name)}
@@ -95,9 +95,14 @@ def one_by_one(plan: Plan, given: dict[str, Any], own_h: bool) -> list[str]:
     lines = ["denoised = np.empty_like(volume)", f"for at in np.ndindex{lengths}:", f"    one = volume[{place}]"]
     if own_h:
         known = {name: given[name] for name in ("noise", "channels") if name in given}
-        words = ", ".join(["one", *(f"{name}={value!r}" for name, value in known.items())])
+        largest = "np.mean(sigma)"
+        if plan.parameters.maps_sigma:
+            known["map"], largest = True, "np.max(sigma)"
+        axis = "" if channels is None else f", channels={channels}"
+        cleaned = f"nlmeans.despeckle(one{axis})" if plan.parameters.despeckle else "one"
+        words = ", ".join([cleaned, *(f"{name}={value!r}" for name, value in known.items())])
         lines.append(f"    sigma = nlmeans.estimate_sigma({words})")
-        lines.append(f"    h = {plan.parameters.h!r} * float(np.mean(sigma))")
+        lines.append(f"    h = {plan.parameters.h!r} * float({largest})")
         given = {name: value for name, value in given.items() if name not in ("sigma", "h")}
         given |= {"sigma": Word("sigma"), "h": Word("h")}
     if plan.mask is not None and tuple(plan.mask.data.shape) != source.spatial_shape:

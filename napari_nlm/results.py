@@ -13,7 +13,7 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 import nlmeans
-from napari_nlm.compute import Array, Plan, Volume, denoised, parts
+from napari_nlm.compute import Array, Plan, Volume, parts
 from napari_nlm.geometry import appearance
 from napari_nlm.preview import REACH
 from napari_nlm.source import Box
@@ -61,8 +61,7 @@ def compute(plan: Plan, volume: Volume | None, with_removed: bool, progress: Rep
     data = np.empty(shape, plan.parameters.dtype or np.dtype(source.data.dtype))
     removed = np.zeros(shape, np.float32) if with_removed else None
     for number, report in zip(volumes, parts(progress, len(volumes)), strict=True):
-        settings = plan.settings(number)
-        piece = denoised(source, number, settings, mask=plan.mask, progress=report)
+        piece = plan.denoised(number, None, report)
         place = number if volume is None else (0,) * len(number)
         if source.alpha or removed is not None:
             index: list[int | slice] = list(source.everywhere())
@@ -75,8 +74,8 @@ def compute(plan: Plan, volume: Volume | None, with_removed: bool, progress: Rep
         if removed is not None:
             removed[tuple(here)] = original.astype(np.float32) - data[tuple(here)].astype(np.float32)
     facts = {
-        "settings": settings.to_dict(),
-        "sigma": [plan.sigma(number) for number in volumes],
+        "settings": plan.settings(plan.level(number)).to_dict(),
+        "sigma": [plan.level(number).sigma for number in volumes],
         "sigma_estimated": plan.parameters.sigma is None,
         "axes": {"spatial": axes.spatial, "channels": axes.channels, "separate": axes.separate},
         "volume": volume,

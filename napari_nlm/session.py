@@ -13,7 +13,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from psygnal import Signal
 
-from napari_nlm.compute import Levels, Mask, Plan, Volume, is_slow, needed_memory, removed_deviation
+from napari_nlm.compute import Level, Levels, Mask, Plan, Volume, is_slow, needed_memory, removed_deviation
 from napari_nlm.geometry import look
 from napari_nlm.jobs import Deliver, Job, Lane
 from napari_nlm.parameters import Parameters, Sigma, is_poisson
@@ -238,7 +238,7 @@ class Session:
         self.levels = None
         if self.source is not None:
             with self.errors():
-                self.levels = Levels(self.source, self.parameters.noise, self.mask())
+                self.levels = Levels(self.source, self.mask())
         self.sigma_changed.emit()
         self.refresh_soon()
 
@@ -258,8 +258,7 @@ class Session:
         if before.noise != self.parameters.noise:
             if is_poisson(before) != is_poisson(self.parameters):
                 self.parameters = replace(self.parameters, sigma=None)  # it means something else there
-            self.renew()
-        elif before != self.parameters:
+        if before != self.parameters:
             self.refresh_soon()
 
     @contextlib.contextmanager
@@ -290,19 +289,22 @@ class Session:
         )
 
     @property
+    def level(self) -> Level | None:
+        """The noise of the volume that is shown, None as long as nobody knows."""
+        return None if self.levels is None else self.levels.peek(self.volume, self.parameters)
+
+    @property
     def sigma(self) -> Sigma | None:
-        """Of the volume that is shown: as given, as estimated, or None as long as nobody knows."""
-        if self.parameters.sigma is not None:
+        """Of the volume that is shown, one number or one per channel; of Poisson noise the read noise."""
+        level = self.level
+        if self.parameters.sigma is not None or is_poisson(self.parameters) or level is None:
             return self.parameters.sigma
-        return None if self.levels is None else self.levels.known.get(self.volume)
+        return level.sigma if self.source is not None and self.source.axes.channels is not None else level.sigma[0]
 
     def settings(self) -> Settings | None:
-        """Resolved, for the volume that is shown; with a sigma of 1 as long as it is not known."""
+        """Resolved, for the volume that is shown; sigma and h as far as they are known."""
         plan = self.plan()
-        if plan is None:
-            return None
-        known = self.sigma if self.sigma is not None or is_poisson(self.parameters) else 1.0
-        return replace(plan, levels=_Known(known)).settings(self.volume)  # type: ignore[arg-type]
+        return None if plan is None else plan.settings(self.level)
 
     def memory(self, all_volumes: bool) -> tuple[float, float]:
         """Bytes that a run needs: to work in, and for its result."""
@@ -346,8 +348,8 @@ class Session:
         if not self.live:
             self.preview.clear()
             self.status.emit("")
-            if self.sigma is None and not is_poisson(self.parameters):
-                self.looking.submit(lambda job: plan.sigma(volume), lambda _: self.sigma_changed.emit(), self.on_failed)
+            if self.level is None:
+                self.looking.submit(lambda job: plan.level(volume), lambda _: self.sigma_changed.emit(), self.on_failed)
             return
         settings = None
         with self.errors():
@@ -364,8 +366,8 @@ class Session:
         ready = self.results.latest(plan)
 
         def work(job: Job) -> Picture | None:
-            known = plan.levels.known.get(volume)
-            if plan.parameters.sigma is None and plan.sigma(volume) != known:
+            if plan.levels.peek(volume, plan.parameters) is None:
+                plan.level(volume)
                 job.tell(lambda _: self.sigma_changed.emit(), None)
             if view is None or small is None:
                 return None
@@ -377,7 +379,7 @@ class Session:
                 else:
                     before, after = np.asarray(plan.source.data[where.box]), np.asarray(cut)
                 deviation = removed_deviation(before, after, plan.parameters.noise)
-                sigma = 0.0 if is_poisson(plan.parameters) else float(np.mean(plan.sigma(volume) or 0.0))
+                sigma = 0.0 if is_poisson(plan.parameters) else plan.level(volume).unit
                 return Picture(plan.source.layer, where, before, after, sigma, deviation, draft)
 
             if slow and (ready is None or ready.cut(view.box) is None):
@@ -435,7 +437,6 @@ class Session:
                 if plan is not None:
                     alone = all_volumes or not plan.source.axes.separate
                     plans = [(plan, None if alone else self.volume)]
-                    plan.settings(self.volume) if self.sigma is not None else plan.parameters.settings(1.0, None, None)
         if not plans:
             return
         began = time.monotonic()
@@ -467,7 +468,7 @@ class Session:
     def plan_of(self, layer: Image) -> Plan:
         """With the choices of now, but the layer's own axes and sigma, and without a mask."""
         source, own = Source.of(plain(layer)), replace(self.parameters, sigma=None)
-        return Plan(source, own, None, Levels(source, own.noise, None))
+        return Plan(source, own, None, Levels(source, None))
 
     def add(self, outcome: Outcome) -> None:
         self.our_doing = True
@@ -494,13 +495,3 @@ class Session:
         self.working.cancel()
         self.running = []
         self.run_changed.emit(None)
-
-
-@dataclass(frozen=True)
-class _Known:
-    """Levels that are known beforehand."""
-
-    level: Sigma | None
-
-    def of(self, volume: Volume) -> Sigma | None:
-        return self.level

@@ -15,7 +15,7 @@ from napari_nlm.parameters import Sigma, is_poisson
 from napari_nlm.preview import Picture
 from napari_nlm.results import KEY
 from napari_nlm.session import Running, Session
-from nlmeans import METHODS, Settings
+from nlmeans import Settings
 from nlmeans.memory import readable
 from nlmeans.task import radii
 
@@ -29,7 +29,10 @@ def automatic(session: Session, settings: Settings | None) -> dict[str, Any]:
     known: dict[str, Any] = {"sigma": mean(session.sigma)}
     if settings is not None:
         patch, search = radii(settings)
-        known |= {"h": METHODS[settings.method].h, "patch_radius": max(patch), "search_radius": max(search)}
+        known |= {"patch_radius": max(patch), "search_radius": max(search)}
+        plan, level = session.plan(), session.level
+        if plan is not None and level is not None:
+            known["h"] = plan.strength(settings, level)
     return known
 
 
@@ -52,12 +55,13 @@ def notes(session: Session, settings: Settings | None) -> dict[str, str]:
         said["sigma"] = "estimating …"
     elif isinstance(sigma, tuple):
         said["sigma"] = "estimated per channel: " + ", ".join(f"{s:.4g}" for s in sigma)
+    elif parameters.maps_sigma:
+        said["sigma"] = "image units, where it is largest; estimated in every place"
     else:
         said["sigma"] = "image units" + (", estimated" if parameters.sigma is None else ", as given")
-    level = mean(sigma)
-    factor = parameters.h or METHODS[settings.method].h
-    if not is_poisson(parameters) and level:
-        said["h"] = f"{factor:.2f} σ = {factor * level:.4g} image units"
+    level = session.level
+    if not is_poisson(parameters) and level is not None and settings.h:
+        said["h"] = f"{settings.h / level.unit:.2f} σ = {settings.h:.4g} image units"
     patch, search = radii(settings)
     said["search_radius"] = f"{window(search, settings, session)}"
     said["patch_radius"] = f"{window(patch, settings, session)}"
