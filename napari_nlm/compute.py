@@ -78,7 +78,7 @@ def denoised(
     outer = spatial_of(tile.outer, layout.spatial_shape)
     inside = None if mask is None else mask.read(volume, outer)
     if sigma_map is not None:
-        largest, sigma_map = float(sigma_map.max()), sigma_map[outer]
+        largest, sigma_map = max(float(sigma_map.max()), TINY), sigma_map[outer]
         here = max(float(sigma_map.max()), TINY)
         settings = replace(settings, h=(settings.h or largest) * here / largest)  # h is that of the largest sigma
     return run(

@@ -94,7 +94,7 @@ def one_by_one(plan: Plan, given: dict[str, Any], own_h: bool) -> list[str]:
         given["channels"] = channels
     lines = ["denoised = np.empty_like(volume)", f"for at in np.ndindex{lengths}:", f"    one = volume[{place}]"]
     if own_h:
-        known = {name: given[name] for name in ("noise", "channels") if name in given}
+        known: dict[str, Any] = {name: given[name] for name in ("noise", "channels") if name in given}
         largest = "np.mean(sigma)"
         if plan.parameters.maps_sigma:
             known["map"], largest = True, "np.max(sigma)"

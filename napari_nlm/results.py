@@ -73,9 +73,10 @@ def compute(plan: Plan, volume: Volume | None, with_removed: bool, progress: Rep
         plan.put(data, piece, place, source.everywhere())
         if removed is not None:
             removed[tuple(here)] = original.astype(np.float32) - data[tuple(here)].astype(np.float32)
+    levels = [plan.level(number).sigma for number in volumes]
     facts = {
         "settings": plan.settings(plan.level(number)).to_dict(),
-        "sigma": [plan.level(number).sigma for number in volumes],
+        "sigma": [level if axes.channels is not None else level[0] for level in levels],
         "sigma_estimated": plan.parameters.sigma is None,
         "axes": {"spatial": axes.spatial, "channels": axes.channels, "separate": axes.separate},
         "volume": volume,

@@ -255,9 +255,8 @@ class Session:
         """Change parameters."""
         before = self.parameters
         self.parameters = replace(before, **changes)
-        if before.noise != self.parameters.noise:
-            if is_poisson(before) != is_poisson(self.parameters):
-                self.parameters = replace(self.parameters, sigma=None)  # it means something else there
+        if is_poisson(before) != is_poisson(self.parameters):
+            self.parameters = replace(self.parameters, sigma=None)  # it means something else there
         if before != self.parameters:
             self.refresh_soon()
 

@@ -21,7 +21,7 @@ def test_every_setting_of_the_engine_can_be_made() -> None:
 
 
 def test_untouched_they_are_the_engines_defaults() -> None:
-    assert Parameters().settings(None, None, None) == Settings()
+    assert Parameters().settings() == Settings()
 
 
 def test_choices_are_the_engines() -> None:
@@ -30,17 +30,15 @@ def test_choices_are_the_engines() -> None:
     assert CONTROLS["backend"].choices == ("auto", *BACKENDS)
 
 
-def test_h_is_a_multiple_of_sigma() -> None:
-    assert Parameters(h=1.5).settings(10.0, None, None).h == 15
-    assert Parameters(h=1.5, sigma=4.0).settings(10.0, None, None).h == 6
-    assert Parameters(h=1.5).settings((10.0, 20.0), None, 0).h == 22.5
-    assert Parameters(h=1.5, noise="poisson").settings(None, None, None).h == 1.5
-    assert Parameters(h=1.5).settings(0.0, None, None).h is None
-
-
 def test_the_voxel_size_can_be_left_out() -> None:
-    assert Parameters().settings(1.0, (1, 1, 5), None).spacing == (1, 1, 5)
-    assert Parameters(voxel_size=False).settings(1.0, (1, 1, 5), None).spacing is None
+    assert Parameters().settings((1, 1, 5)).spacing == (1, 1, 5)
+    assert Parameters(voxel_size=False).settings((1, 1, 5)).spacing is None
+
+
+def test_a_map_of_sigma_is_for_noise_that_is_neither_given_nor_counted() -> None:
+    assert Parameters(sigma_varies=True).settings().sigma == "map"
+    assert Parameters(sigma_varies=True, sigma=3.0).settings().sigma == 3
+    assert Parameters(sigma_varies=True, noise="poisson").settings().sigma is None
 
 
 def test_what_belongs_to_an_image_does_not_outlive_it() -> None:

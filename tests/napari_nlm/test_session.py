@@ -50,15 +50,38 @@ def test_the_preview_is_the_slice_of_the_result(bench: Bench, place: str, order:
     np.testing.assert_allclose(data, result.data[part], atol=1e-3)
 
 
-@pytest.mark.parametrize("method", ["wiener", "bayes"])
-def test_the_preview_of_other_methods_is_the_slice_of_the_result_too(bench: Bench, method: str) -> None:
-    bench.session.set(method=method)
-    bench.add(volume(20, 20, 20))
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"method": "wiener"},
+        {"method": "bayes"},
+        {"method": "stochastic", "seed": 3, "search_radius": 4},
+        {"despeckle": True},
+        {"sigma_varies": True},
+        {"sigma_varies": True, "h": 1.1, "noise": "rician"},
+    ],
+    ids=str,
+)
+def test_the_preview_is_the_slice_of_the_result_whatever_is_chosen(bench: Bench, choices: dict[str, Any]) -> None:
+    data = volume(20, 20, 20)
+    data[13, 4, 5] = 4000
+    data *= np.linspace(0.8, 1.2, 20, dtype=np.float32)
+    layer = bench.add(data)
+    bench.session.set(**choices)
     bench.viewer.dims.set_current_step(0, 13)
     bench.settle()
-    data = bench.layer("preview").data
+    preview = bench.layer("preview").data
     result = bench.run()
-    np.testing.assert_allclose(data[0], result.data[13], atol=2e-3)
+    rounding = 1e-6 * data.max()
+    np.testing.assert_allclose(preview[0], result.data[13], atol=rounding)
+    given = {name: value for name, value in choices.items() if name not in ("h", "sigma_varies")}
+    if "sigma_varies" in choices:
+        given["sigma"] = "map"
+    if "h" in choices:
+        given["h"] = choices["h"] * bench.session.level.unit  # type: ignore[union-attr]
+    np.testing.assert_allclose(
+        result.data, nlmeans.denoise(layer.data, **{"method": "classic", **given}), atol=rounding
+    )
 
 
 def test_the_result_is_that_of_the_engine(bench: Bench) -> None:
@@ -366,16 +389,29 @@ class Watched:
 
 def test_a_preview_loads_no_more_than_it_depends_on(bench: Bench) -> None:
     data = Watched(volume(40, 24, 28))
-    bench.session.set(sigma=SIGMA)
     layer = Image(data, contrast_limits=(0, 255), name="lazy")
     bench.viewer.add_layer(layer)
-    bench.session.set(sigma=SIGMA)
     bench.settle()
     data.asked.clear()
     bench.viewer.dims.set_current_step(0, 30)
     bench.settle()
     assert bench.layer("preview") is not None
     assert max(data.asked) <= 9 * 24 * 28  # patch and search radius on either side
+
+
+def test_given_sigma_and_h_nothing_else_is_ever_loaded(bench: Bench) -> None:
+    data = Watched(volume(40, 24, 28))
+    bench.session.set_live(False)
+    bench.session.choose(Image(data, contrast_limits=(0, 255)))
+    bench.session.set(sigma=SIGMA, h=1.0)
+    bench.session.set_live(True)
+    bench.viewer.add_layer(bench.session.source.layer)  # type: ignore[union-attr]
+    bench.settle()
+    data.asked.clear()
+    bench.viewer.dims.set_current_step(0, 30)
+    bench.settle()
+    assert bench.layer("preview") is not None
+    assert max(data.asked) <= 9 * 24 * 28
 
 
 @pytest.mark.parametrize("kind", ["dask", "zarr"])
