@@ -16,7 +16,7 @@ from napari_nlm.source import Box, Source
 from nlmeans import METHODS, Settings
 from nlmeans.denoise import resolve, run
 from nlmeans.memory import available
-from nlmeans.methods import usual_h
+from nlmeans.methods import h_of_contrast
 from nlmeans.progress import Report, part
 from nlmeans.task import CONVERSION_BYTES, TINY, Task, halo_of, radii
 from nlmeans.tiles import Piece, Tile, lengths
@@ -189,7 +189,7 @@ class Plan:
         """h in units of sigma: as given, or the engine's own."""
         if self.parameters.h is not None:
             return self.parameters.h
-        return METHODS[settings.method].h * usual_h(level.contrast, radii(settings)[1])
+        return METHODS[settings.method].h * h_of_contrast(level.contrast, radii(settings)[1])
 
     def denoised(self, volume: Volume, spatial: Box | None, progress: Report) -> Array:
         """A box of one volume, spatial and with all its channels."""

@@ -2,7 +2,8 @@
 
 from importlib.metadata import version
 
-from nlmeans.denoise import denoise, preview
+from nlmeans import blur, nn
+from nlmeans.denoise import denoise, preview, usual_h
 from nlmeans.estimate import estimate_sigma
 from nlmeans.methods import METHODS
 from nlmeans.nonlocal_means import nonlocal_means
@@ -16,9 +17,12 @@ __all__ = [
     "METHODS",
     "Cancelled",
     "Settings",
+    "blur",
     "denoise",
     "despeckle",
     "estimate_sigma",
+    "nn",
     "nonlocal_means",
     "preview",
+    "usual_h",
 ]

@@ -187,7 +187,7 @@ def denoise_file(
     facts = {
         "input": source.name,
         "input_sha256": io.sha256(source),
-        "sigma_estimated": sigma is None and sigma_map is None and settings.noise != "poisson",
+        "sigma_estimated": sigma in (None, "map") and sigma_map is None and settings.noise != "poisson",
         "settings": settings.to_dict(),
         "mask": mask_file and mask_file.name,
         "sigma_map": sigma_file and sigma_file.name,

@@ -173,6 +173,39 @@ def preview(
     return cast(ArrayT, result.squeeze(axis))
 
 
+def usual_h(
+    volume: arrays.Array,
+    sigma: float | Sequence[float] | str | arrays.Array | None = None,
+    *,
+    mask: arrays.Array | None = None,
+    **settings: Any,
+) -> float:
+    """The filter strength in image units that ``h=None`` stands for; of a series, that of the first volume.
+
+    It is a multiple of sigma, 0.6 to 1.0 for `classic` in 3D: the more, the more the values of the volume span beside
+    sigma. With Poisson noise it is in units of the noise.
+
+    Args:
+        volume: as for `denoise`.
+        sigma: as for `denoise`.
+        mask: as for `denoise`.
+        settings: the other arguments of `denoise`, by name.
+
+    Raises:
+        ValueError, TypeError: as for `denoise`.
+
+    Example:
+        >>> import numpy as np
+        >>> volume = np.linspace(0, 1000, 4096).reshape(16, 16, 16)
+        >>> [round(usual_h(volume, sigma, method="classic"), 1) for sigma in (100.0, 10.0)]
+        [64.9, 10.0]
+    """
+    gathered, sigma_map = gather(sigma, **{**settings, "h": None})
+    layout = Layout.of(arrays.checked(volume, "volume"), gathered.channels, gathered.series)
+    task = Task.of(volume, 0, layout, resolve(gathered, layout), mask, sigma_map, layout.everywhere)
+    return task.h * task.mean_sigma
+
+
 def gather(
     sigma: float | Sequence[float] | str | arrays.Array | None, **arguments: Any
 ) -> tuple[Settings, arrays.Array | None]:

@@ -7,6 +7,8 @@ References:
     doi:10.1214/aos/1176345632.
     M. Gavish, D. L. Donoho, "Optimal shrinkage of singular values", IEEE Transactions on Information Theory 63(4),
     2017, doi:10.1109/TIT.2017.2653801.
+    J. Veraart, D. S. Novikov, D. Christiaens, B. Ades-aron, J. Sijbers, E. Fieremans, "Denoising of diffusion MRI using
+    random matrix theory", NeuroImage 142, 2016, doi:10.1016/j.neuroimage.2016.08.016.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from nlmeans import bayes_cpu
 from nlmeans.backends.request import Axes
 from nlmeans.bayes_kernel import SINGULAR, TINY
 from nlmeans.dct import dct_basis
-from nlmeans.groups import Filtered, Grid, filter_volume
+from nlmeans.groups import BATCH_GROUPS, BATCH_GROUPS_GPU, Average, Filtered, Grid, filter_volume, patch_means, read
 from nlmeans.progress import Report, silent
 
 LEAST_VARIANCE = 0.01
@@ -96,6 +98,45 @@ def low_rank(
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
     grid = Grid.of(shape, patch, step, count, search_radius)
     return filter_volume(noisy, guide, sigma, grid, alike, filter_groups, progress)
+
+
+def series_low_rank(
+    noisy: Tensor, sigma: float | Tensor = 1.0, *, patch: int = 5, step: int = 2, progress: Report = silent
+) -> Tensor:
+    """Shrink the singular values of the voxels of a patch × the volumes of a series: MP-PCA (Veraart et al. 2016).
+
+    What neighbouring voxels do over the volumes, such as their decay with diffusion weighting, has a few components;
+    noise has all. With the noise known, the bulk of its singular values (Marchenko and Pastur 1967) is known as well,
+    and those above it are shrunk optimally instead of only kept; see `shrink_singular_values`.
+
+    Args:
+        noisy: (C, D, H, W), C the volumes of the series.
+        sigma: standard deviation of the noise, a number or a (D, H, W) map.
+        patch: edge of a patch in voxels; axes shorter than that have patches of their own length.
+        step: from one patch to the next, in voxels.
+        progress: called with the fraction done.
+
+    Returns:
+        Same shape, dtype and device.
+    """
+    shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
+    grid = Grid.of(shape, patch, step, 1, (0, 0, 0))
+    values = grid.covered(noisy)
+    average = [Average.of(channel, grid) for channel in values]
+    variance = patch_means(grid.covered((torch.ones_like(noisy[:1]) * sigma).square())[0], grid).flatten()
+    _, height, width = grid.shape
+    z, y, x = (torch.arange(n, device=noisy.device) * s for n, s in zip(grid.references, grid.step, strict=True))
+    corners = ((z[:, None] * height + y)[..., None] * width + x).flatten()
+    batches = torch.split(corners, BATCH_GROUPS if noisy.device.type == "cpu" else BATCH_GROUPS_GPU)
+    for number, batch in enumerate(batches):
+        place = batch[:, None].contiguous()
+        patches = torch.cat([read(channel, place, grid.size) for channel in values], dim=1)
+        filtered = shrink_singular_values(patches.mT.contiguous(), variance[batch])
+        for channel, total in enumerate(average):
+            total.add(place, Filtered(filtered.patches[..., channel][:, None].contiguous(), filtered.weight))
+        progress((number + 1) / len(batches))
+    d, h, w = shape
+    return torch.stack([total.result()[:d, :h, :w] for total in average])
 
 
 def bayes(noisy: Tensor, guide: Tensor, variance: Tensor, basis: Tensor, strength: float = 1.0) -> Filtered:

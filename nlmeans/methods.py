@@ -15,7 +15,7 @@ from nlmeans.backends import working_memory
 from nlmeans.backends.request import Axes, window_voxels
 from nlmeans.dct import hard_threshold
 from nlmeans.dct import wiener as wiener_filter
-from nlmeans.group_filters import low_rank, nl_bayes
+from nlmeans.group_filters import low_rank, nl_bayes, series_low_rank
 from nlmeans.nonlocal_means import nonlocal_means
 from nlmeans.progress import Report, part
 from nlmeans.tiles import Piece, tile_shape, tiles
@@ -61,14 +61,14 @@ class Method:
     bytes_per_voxel: Callable[[str, int, Axes, Axes], float]
     """Working memory, of (backend, channels, patch radius, search radius)."""
     h: float = 1.0
-    """In units of `usual_h`."""
+    """In units of `h_of_contrast`."""
     patch_radius: int = 1
     search_radius: int = 3
     grain: int = 1
     """Tiles must start at multiples of this many voxels, so that grids of patches are those of the whole volume."""
 
 
-def usual_h(contrast: float, search_radius: Axes) -> float:
+def h_of_contrast(contrast: float, search_radius: Axes) -> float:
     """The filter strength in units of sigma that suits a volume whose values span `contrast` times sigma.
 
     Little noise can be averaged further than much noise, which hides what differs. Fitted on seven volumes at 1 to 9 %
@@ -220,10 +220,16 @@ def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repor
 
 
 def subspace(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
-    """Low-rank groups of similar patches (Gavish and Donoho 2017)."""
+    """Low-rank groups of similar patches (Gavish and Donoho 2017); of many channels, MP-PCA along them."""
+    if len(noisy) >= MANY_CHANNELS:
+        return series_low_rank(noisy, sigma, progress=progress)
     patch, radius = group_patch(options.search_radius), group_radius(options.search_radius, 4)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
     return low_rank(noisy, guide, sigma, patch=patch, search_radius=radius, progress=part(progress, 0.1, 1.0))
+
+
+MANY_CHANNELS = 8
+"""From here on what channels have in common says more than what patches have."""
 
 
 def pilot(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
@@ -391,7 +397,7 @@ METHODS: dict[str, Method] = {
 }
 
 
-LARGE = 2**27
+LARGE = 2**29
 """Voxels of which `bayes` takes more than ten minutes on two cores."""
 
 MOST_OVERLAP = 4

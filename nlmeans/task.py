@@ -16,7 +16,7 @@ from nlmeans.backends.request import Axes
 from nlmeans.estimate import estimate_sigma
 from nlmeans.layout import Layout
 from nlmeans.memory import available, readable
-from nlmeans.methods import METHODS, Method, Options, usual_h
+from nlmeans.methods import METHODS, Method, Options, h_of_contrast
 from nlmeans.noise import without_rician_bias
 from nlmeans.outliers import REACH, despeckle, without_outliers
 from nlmeans.progress import Report, part
@@ -102,6 +102,19 @@ class Task:
             self.run_tile(tile, work, result, region, report)
             report(1.0)
 
+    @property
+    def mean_sigma(self) -> float:
+        """Over the channels that have noise; 1 if none has."""
+        noisy = [s for s in self.sigma if s > 0]
+        return sum(noisy) / len(noisy) if noisy else 1.0
+
+    @property
+    def h(self) -> float:
+        """The filter strength in units of sigma."""
+        if self.settings.h is not None:
+            return self.settings.h / self.mean_sigma
+        return METHODS[self.settings.method].h * h_of_contrast(self.contrast, radii(self.settings)[1])
+
     def plan(self, region: Piece) -> Work:
         method = METHODS[self.settings.method]
         patch_radius, search_radius = radii(self.settings)
@@ -115,10 +128,7 @@ class Task:
             raise ValueError(
                 f"memory={readable(memory)} is too little: {error}; allow more or take a smaller search_radius"
             ) from error
-        h = method.h * usual_h(self.contrast, search_radius)
-        if self.settings.h is not None:
-            h = self.settings.h * max(sum(s > 0 for s in self.sigma), 1) / max(sum(self.sigma), TINY)
-        options = Options(h, patch_radius, search_radius, self.settings.backend, memory, self.settings.seed)
+        options = Options(self.h, patch_radius, search_radius, self.settings.backend, memory, self.settings.seed)
         return Work(method, options, device, halo, list(tiles(self.layout.shape, size, halo, region, method.grain)))
 
     def run_tile(self, tile: Tile, work: Work, result: arrays.Array, region: Piece, progress: Report) -> None:

@@ -10,7 +10,7 @@ import pytest
 import nlmeans
 from nlmeans import METHODS, denoise, preview
 from nlmeans.backends.request import Axes
-from nlmeans.methods import pick, usual_h
+from nlmeans.methods import h_of_contrast, pick
 from nlmeans.metrics import psnr
 from tests.nlmeans.volumes import piecewise
 
@@ -125,6 +125,38 @@ def test_linear_fits_a_smooth_ramp_better_than_classic() -> None:
     assert psnr(ramp, tilted) > psnr(ramp, flat) + 1.5
 
 
+def series(volumes: int, sigma: float = SIGMA) -> tuple[Any, Any]:
+    """Signals that decay over the volumes at two rates, mixed by place."""
+    share = piecewise(12, 13, 14) / 150
+    time = np.arange(1, volumes + 1) / (volumes + 1)
+    clean = 300 * (share[..., None] * np.exp(-3 * time) + (1 - share[..., None]) * np.exp(-time))
+    noise = sigma * np.random.default_rng(0).standard_normal(clean.shape)
+    return clean.astype(np.float32), (clean + noise).astype(np.float32)
+
+
+def test_subspace_uses_what_the_volumes_of_a_series_have_in_common() -> None:
+    clean, image = series(24)
+    one_by_one = denoise(image, SIGMA, method="subspace", series=-1)
+    together = denoise(image, SIGMA, method="subspace", channels=-1)
+    assert psnr(clean, together) > psnr(clean, one_by_one) + 3
+    assert psnr(clean, together) > psnr(clean, image) + 12
+
+
+@pytest.mark.parametrize(("method", "gain"), [("classic", 1.0), ("patchwise", 1.0), ("bayes", 0.1)])
+def test_weights_shared_by_the_volumes_of_a_series_are_better_than_their_own(method: str, gain: float) -> None:
+    clean, image = series(6, sigma=20)
+    own, shared = (denoise(image, 20, method=method, **axis) for axis in ({"series": -1}, {"channels": -1}))
+    assert psnr(clean, shared) > psnr(clean, own) + gain
+
+
+def test_shared_weights_know_the_sigma_of_each_volume() -> None:
+    clean, image = series(6)
+    image[..., 0] += 3 * SIGMA * np.random.default_rng(1).standard_normal(image.shape[:-1])
+    levels = [SIGMA * np.sqrt(10), *[SIGMA] * 5]
+    known, unknown = (denoise(image, sigma, method="classic", channels=-1) for sigma in (levels, SIGMA))
+    assert psnr(clean, known) > psnr(clean, unknown) + 1
+
+
 def test_stochastic_repeats_with_the_same_seed_and_differs_with_another() -> None:
     _, image = noisy(14, 15, 16)
     first, again, other = (denoise(image, SIGMA, method="stochastic", seed=seed) for seed in (3, 3, 4))
@@ -143,7 +175,7 @@ def test_auto_is_bayes_where_time_and_memory_allow_it() -> None:
         ((96, 112, 96), "windowed", 2**31, "classic", "attention"),
         ((256, 256, 256), "auto", 2**25, "wiener", "tiles fit into the memory"),
         ((64, 64, 64), "auto", 2**18, "classic", "tiles fit into the memory"),
-        ((800, 600, 600), "auto", 2**36, "wiener", "time that 288,000,000 voxels leave"),
+        ((1000, 900, 800), "auto", 2**37, "wiener", "time that 720,000,000 voxels leave"),
     ],
 )
 def test_auto_says_why_it_is_another(shape: Axes, backend: str, memory: int, name: str, reason: str) -> None:
@@ -161,5 +193,5 @@ def test_auto_is_said_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_h_grows_with_the_contrast_between_its_bounds() -> None:
     volume, flat = (3, 3, 3), (0, 3, 3)
-    assert [usual_h(contrast, volume) for contrast in (0, 20, 1000)] == pytest.approx([0.6, 0.77, 1.0])
-    assert usual_h(20, flat) == 1.0
+    assert [h_of_contrast(contrast, volume) for contrast in (0, 20, 1000)] == pytest.approx([0.6, 0.77, 1.0])
+    assert h_of_contrast(20, flat) == 1.0

@@ -367,11 +367,11 @@ def test_the_embedded_form_of_an_image_and_its_square_is_windowed_non_local_mean
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"in_channels": 0}, "in_channels=0 must be at least 1"),
+        ({"in_channels": 0}, "in_channels=0 must be a whole number of at least 1"),
         ({"in_channels": 2.5}, "in_channels=2.5 must be a whole number"),
         ({"spatial_dims": 4}, "spatial_dims=4 must be 1, 2 or 3"),
         ({"mode": "cosine"}, "mode='cosine' is not known; choose one of 'gaussian', "),
-        ({"inter_channels": -1}, "inter_channels=-1 must be at least 1"),
+        ({"inter_channels": -1}, "inter_channels=-1 must be a whole number of at least 1"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:

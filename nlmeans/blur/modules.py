@@ -1,0 +1,173 @@
+"""Blurring layers with learnable covariances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nlmeans import checks
+from nlmeans.blur.covariance import (
+    COVARIANCE_TYPES,
+    Numbers,
+    check_form,
+    covariance_to_log_cholesky,
+    floats,
+    log_cholesky_to_covariance,
+)
+from nlmeans.blur.filters import PADDINGS, gaussian_blur, local_gaussian_blur
+
+
+class _Blur(nn.Module):
+    """What both layers share: the parameters of one or many covariances, and how the kernels are made."""
+
+    def __init__(
+        self,
+        covariance: Numbers,
+        covariance_type: str,
+        count: tuple[int, ...],
+        spatial_dims: int,
+        std_devs: float,
+        kernel_size: int | Sequence[int] | None,
+        spacing: Sequence[float] | None,
+        padding: str,
+    ) -> None:
+        super().__init__()
+        if spatial_dims not in (1, 2, 3):
+            raise ValueError(f"spatial_dims={spatial_dims!r} must be 1, 2 or 3")
+        self.covariance_type = checks.choice("covariance_type", covariance_type, COVARIANCE_TYPES)
+        self.spatial_dims = spatial_dims
+        self.std_devs = checks.positive("std_devs", std_devs)
+        self.kernel_size = kernel_size
+        self.spacing = spacing
+        self.padding = checks.choice("padding", padding, PADDINGS)
+        start = start_of(floats(covariance, "covariance").detach(), self.covariance_type, count, spatial_dims)
+        self.log_cholesky = nn.Parameter(covariance_to_log_cholesky(start, self.covariance_type))
+
+    @property
+    def covariance(self) -> Tensor:
+        """The covariances that the parameters stand for; differentiable."""
+        return log_cholesky_to_covariance(self.log_cholesky, self.covariance_type)
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "spatial_dims": self.spatial_dims,
+            "std_devs": self.std_devs,
+            "kernel_size": self.kernel_size,
+            "spacing": self.spacing,
+            "padding": self.padding,
+        }
+
+    def extra_repr(self) -> str:
+        return f"{self.covariance_type}, " + ", ".join(f"{name}={value!r}" for name, value in self.options().items())
+
+
+class GaussianBlur(_Blur):
+    """`gaussian_blur` with a covariance that is learned.
+
+    The parameter ``log_cholesky`` is unconstrained, see `log_cholesky_to_covariance`; ``covariance`` is what it stands
+    for. To hold it fixed: ``blur.requires_grad_(False)``.
+
+    Args:
+        spatial_dims: 1, 2 or 3.
+        covariance: where learning starts: a variance, (D,) variances or a (D, D) matrix that the type can express;
+            in mm² with `spacing`, else in voxels².
+        covariance_type: ``"spherical"``, ``"diagonal"`` or ``"full"``.
+        std_devs, kernel_size, spacing, padding: as for `gaussian_blur`.
+
+    Shape:
+        Input and output: (..., *spatial shape), such as (N, C, H, W).
+
+    Raises:
+        ValueError, TypeError: the covariance is not positive definite or not of the type.
+
+    Example:
+        >>> blur = GaussianBlur(spatial_dims=2, covariance=2.0, covariance_type="diagonal")
+        >>> blur(torch.rand(4, 3, 16, 16)).sum().backward()
+        >>> blur.covariance.shape, blur.log_cholesky.grad.shape
+        (torch.Size([2]), torch.Size([2]))
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        *,
+        covariance: Numbers = 1.0,
+        covariance_type: str = "spherical",
+        std_devs: float = 2.0,
+        kernel_size: int | Sequence[int] | None = None,
+        spacing: Sequence[float] | None = None,
+        padding: str = "reflect",
+    ) -> None:
+        super().__init__(covariance, covariance_type, (), spatial_dims, std_devs, kernel_size, spacing, padding)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return gaussian_blur(image, self.covariance, **self.options())
+
+
+class LocalGaussianBlur(_Blur):
+    """`local_gaussian_blur` with a covariance per voxel that is learned.
+
+    All images and channels share the covariances. Where these come from a network instead, call
+    `local_gaussian_blur` with what `log_cholesky_to_covariance` makes of its output.
+
+    Args:
+        spatial_shape: shape of the images, 1 to 3 axes.
+        covariance: where learning starts, for all voxels alike: a variance, (D,) variances or a (D, D) matrix; or one
+            per voxel, with the spatial axes first. In mm² with `spacing`, else in voxels².
+        covariance_type: ``"spherical"``, ``"diagonal"`` or ``"full"``.
+        std_devs, kernel_size, spacing, padding: as for `local_gaussian_blur`.
+
+    Shape:
+        Input and output: (..., *spatial shape), such as (N, C, H, W).
+
+    Raises:
+        ValueError, TypeError: a covariance is not positive definite or not of the type.
+
+    Example:
+        >>> blur = LocalGaussianBlur((16, 16), covariance=2.0, covariance_type="full")
+        >>> blur(torch.rand(4, 3, 16, 16)).sum().backward()
+        >>> blur.covariance.shape, blur.log_cholesky.grad.shape
+        (torch.Size([16, 16, 2, 2]), torch.Size([16, 16, 3]))
+    """
+
+    def __init__(
+        self,
+        spatial_shape: Sequence[int],
+        *,
+        covariance: Numbers = 1.0,
+        covariance_type: str = "spherical",
+        std_devs: float = 2.0,
+        kernel_size: int | Sequence[int] | None = None,
+        spacing: Sequence[float] | None = None,
+        padding: str = "reflect",
+    ) -> None:
+        shape = tuple(spatial_shape)
+        super().__init__(covariance, covariance_type, shape, len(shape), std_devs, kernel_size, spacing, padding)
+
+    def forward(self, image: Tensor) -> Tensor:
+        covariance = self.covariance
+        lead = image.ndim - self.spatial_dims
+        return local_gaussian_blur(image, covariance.reshape(*[1] * lead, *covariance.shape), **self.options())
+
+
+def start_of(covariance: Tensor, covariance_type: str, count: tuple[int, ...], dimensions: int) -> Tensor:
+    """`covariance` as one of the type, or `count` of them: simpler types are written as the type asked for."""
+    axes = COVARIANCE_TYPES.index(covariance_type)
+    per_voxel = bool(count) and covariance.shape[: len(count)] == count and covariance.ndim >= len(count)
+    given = covariance.ndim - len(count) * per_voxel
+    if given > axes:
+        raise ValueError(
+            f"covariance has shape {tuple(covariance.shape)}, which is not {covariance_type}; give covariance_type="
+            + " or ".join(repr(name) for name in COVARIANCE_TYPES[min(given, 2) :])
+        )
+    if given == 0 and axes:
+        covariance = covariance[..., None].expand((*covariance.shape, dimensions))
+        given = 1
+    if given == 1 and axes == 2:
+        covariance = torch.diag_embed(covariance)
+    check_form(covariance, covariance_type, dimensions)
+    form = covariance.shape[covariance.ndim - axes :]
+    return covariance.expand((*count, *form)).clone()

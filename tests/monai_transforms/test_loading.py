@@ -1,0 +1,217 @@
+"""The transforms on files: in datasets that cache, in the workers of loaders, and from a bundle."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.data import CacheDataset, DataLoader, Dataset, PersistentDataset, SmartCacheDataset, ThreadDataLoader
+from monai.data.utils import pickle_hashing
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandFlipd
+
+import nlmeans
+from monai_transforms import NonLocalMeansd, RandNonLocalMeansd
+from nlmeans import group_kernels
+from nlmeans.backends import cpu
+from tests.monai_transforms.scans import SHAPE
+
+Items = list[dict[str, str]]
+
+
+def pipeline(*after: Any, **arguments: Any) -> Compose:
+    denoise = NonLocalMeansd("image", **{"method": "classic", "spacing": "affine"} | arguments)
+    return Compose([LoadImaged("image"), EnsureChannelFirstd("image"), denoise, *after])
+
+
+def plain(items: Any) -> list[torch.Tensor]:
+    return [item["image"].as_tensor() for item in items]
+
+
+def single(loader: Any) -> list[torch.Tensor]:
+    """Of batches of one image each."""
+    return [batch[0] for batch in plain(loader)]
+
+
+@pytest.fixture
+def expected(items: Items) -> list[torch.Tensor]:
+    return plain(map(pipeline(), items))
+
+
+def alike(found: list[torch.Tensor], expected: list[torch.Tensor]) -> bool:
+    return len(found) == len(expected) and all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_cache_dataset_holds_what_it_makes(items: Items, expected: list[torch.Tensor]) -> None:
+    data = CacheDataset(items, pipeline(RandFlipd("image", prob=0.0)), num_workers=2, progress=False)
+    for held, wanted in zip(data._cache, expected, strict=True):
+        assert torch.equal(held["image"].as_tensor(), wanted)
+    assert alike(plain(data), expected)
+    assert data[0]["image"].affine.tolist() == pipeline()(items[0])["image"].affine.tolist()
+
+
+def test_a_smart_cache_dataset_renews_what_it_holds(items: Items, expected: list[torch.Tensor]) -> None:
+    data = SmartCacheDataset(items, pipeline(), replace_rate=0.5, cache_num=2, progress=False, shuffle=False)
+    assert alike(plain(data), expected[:2])
+    data.start()
+    data.update_cache()
+    assert alike(plain(data), expected[1:])
+    data.shutdown()
+
+
+def test_a_persistent_dataset_keeps_what_it_makes(items: Items, expected: list[torch.Tensor], tmp_path: Path) -> None:
+    for _ in range(2):
+        data = PersistentDataset(
+            items, pipeline(), tmp_path, hash_transform=pickle_hashing, track_meta=True, weights_only=False
+        )
+        assert alike(plain(data), expected)
+        assert data[0]["image"].affine.tolist() == pipeline()(items[0])["image"].affine.tolist()
+        assert len(list(tmp_path.iterdir())) == len(items)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"sigma": 10.0}, {"method": "dct"}, {"spacing": None}, {"dtype": "float64"}, {"channel_wise": False}],
+    ids=str,
+)
+def test_a_changed_parameter_makes_a_persistent_dataset_anew(
+    items: Items, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    for number, transform in enumerate((pipeline(), pipeline(**changed), pipeline())):
+        data = PersistentDataset(items[:1], transform, tmp_path, hash_transform=pickle_hashing)
+        wanted = transform(items[0])["image"].as_tensor()
+        assert torch.equal(torch.as_tensor(data[0]["image"]), wanted)
+        assert len(list(tmp_path.iterdir())) == min(number + 1, 2)
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_of_a_loader_give_the_same(items: Items, expected: list[torch.Tensor], start: str) -> None:
+    if start not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {start} here")
+    loader = DataLoader(Dataset(items, pipeline()), num_workers=1, multiprocessing_context=start)
+    assert alike(single(loader), expected)
+
+
+@pytest.mark.parametrize("use_thread_workers", [False, True])
+def test_a_thread_loader_gives_the_same(items: Items, expected: list[torch.Tensor], use_thread_workers: bool) -> None:
+    loader = ThreadDataLoader(
+        Dataset(items, pipeline()),
+        num_workers=1,
+        use_thread_workers=use_thread_workers,
+    )
+    assert alike(single(loader), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_augmentation_in_workers_repeats_with_its_seed_and_differs_between_images(items: Items) -> None:
+    def run() -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        augment = pipeline(RandNonLocalMeansd("image", prob=1.0, sigma=4.0, method="classic"), h=1e-3)
+        augment.set_random_state(seed=1)
+        same = Dataset([items[0]] * 4, augment)
+        return single(DataLoader(same, num_workers=1, multiprocessing_context="fork"))
+
+    first = run()
+    assert alike(first, run())
+    assert len({float(result.std()) for result in first}) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.usefixtures("two_threads")
+def test_a_worker_computes_with_one_thread(items: Items, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counted(ThreadPoolExecutor):
+        def __init__(self, threads: int) -> None:
+            with (tmp_path / str(os.getpid())).open("a") as file:
+                file.write(str(threads))
+            super().__init__(threads)
+
+    monkeypatch.setattr(cpu, "ThreadPoolExecutor", Counted)
+    monkeypatch.setattr(group_kernels, "ThreadPoolExecutor", Counted)
+    data = Dataset(items[:1], pipeline(method="bayes"))
+    wanted = data[0]["image"].as_tensor()
+    found = single(DataLoader(data, num_workers=1, multiprocessing_context="fork"))
+    torch.testing.assert_close(found[0], wanted, rtol=1e-4, atol=1e-3)
+    ours = tmp_path / str(os.getpid())
+    assert set(ours.read_text()) == {"2"}
+    assert [set(file.read_text()) for file in tmp_path.iterdir() if file != ours] == [{"1"}]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_cuda_in_a_forked_worker_is_an_error_that_names_the_cures(
+    items: Items, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = os.getpid()
+
+    def init() -> None:  # what torch does where the parent has used CUDA
+        if os.getpid() != parent:
+            raise RuntimeError("Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, …")
+
+    monkeypatch.setattr("nlmeans.settings.checked_device", lambda device: device)
+    monkeypatch.setattr(torch.cuda, "init", init)
+    data = Dataset(items, pipeline(device="cuda"))
+    cures = (
+        r"device='cuda' cannot be used in a forked worker.*CacheDataset.*ThreadDataLoader.*num_workers=0.*spawn.*cpu"
+    )
+    with pytest.raises(RuntimeError, match=f"(?s){cures}"):
+        next(iter(DataLoader(data, num_workers=1, multiprocessing_context="fork")))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_gpu_computes_and_the_result_is_where_the_image_was(items: Items, expected: list[torch.Tensor]) -> None:
+    data = Dataset(items, pipeline(device="cuda"))
+    threads = ThreadDataLoader(data, num_workers=1, use_thread_workers=True)
+    for results in (plain(data), single(threads)):
+        for found, wanted in zip(results, expected, strict=True):
+            assert found.device.type == "cpu"
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-2)
+    with pytest.raises(RuntimeError, match="cannot be used in a forked worker of a process that uses CUDA"):
+        next(iter(DataLoader(data, num_workers=1, multiprocessing_context="fork")))
+
+
+def test_a_bundle_file_runs(items: Items, expected: list[torch.Tensor], tmp_path: Path) -> None:
+    config = {
+        "imports": ["$import glob"],
+        "key": "image",
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "LoadImaged", "keys": "@key"},
+                {"_target_": "EnsureChannelFirstd", "keys": "@key"},
+                {
+                    "_target_": "monai_transforms.NonLocalMeansd",
+                    "keys": "@key",
+                    "method": "classic",
+                    "spacing": "affine",
+                },
+            ],
+        },
+        "dataset": {"_target_": "CacheDataset", "data": items, "transform": "@preprocessing", "progress": False},
+    }
+    file = tmp_path / "inference.json"
+    file.write_text(json.dumps(config))
+    parser = ConfigParser()
+    parser.read_config(file)
+    assert alike(plain(parser.get_parsed_content("dataset")), expected)
+
+
+def test_the_result_is_the_engines(items: Items, expected: list[torch.Tensor]) -> None:
+    loaded = LoadImaged("image")(items[0])["image"]
+    spacing = tuple(float(size) for size in loaded.pixdim)
+    assert expected[0].shape == (1, *SHAPE)
+    assert torch.equal(expected[0][0], nlmeans.denoise(loaded.as_tensor(), method="classic", spacing=spacing))

@@ -1,0 +1,140 @@
+"""Noise measured, made the same everywhere, and brought back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, Dataset, MetaTensor
+from monai.transforms import Compose, GaussianSmoothd
+
+import nlmeans
+from monai_transforms import EstimateNoise, EstimateNoised, NoiseStabilise, NoiseStabilised, NonLocalMeansd
+from nlmeans import poisson, rician
+from nlmeans.metrics import psnr
+from tests.monai_transforms.scans import SHAPE, image, volume
+from tests.nlmeans.volumes import piecewise
+from tests.nlmeans.volumes import rician as rician_image
+
+LARGE = (24, 40, 40)
+CLEAN = piecewise(*LARGE)
+MAGNITUDE = rician_image(CLEAN, 15.0)
+TWO = torch.cat([volume(*SHAPE), volume(*SHAPE, seed=1) * 3])
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "rician"])
+def test_the_estimate_is_the_engines(noise: str) -> None:
+    result = EstimateNoise(noise)(TWO)
+    expected = [nlmeans.estimate_sigma(channel, noise=noise) for channel in TWO]
+    assert result.meta["noise_sigma"] == expected
+    assert EstimateNoise(noise)(TWO[:1]).meta["noise_sigma"] == expected[0]
+    assert EstimateNoised("i", noise, sigma_key="s")({"i": TWO})["s"] == expected
+
+
+def test_the_image_stays_as_it_is_and_so_do_the_metadata_that_were_given() -> None:
+    given = image(*SHAPE)
+    result = EstimateNoise()(given)
+    assert torch.equal(result, given)
+    assert "noise_sigma" in result.meta
+    assert "noise_sigma" not in given.meta
+
+
+def test_the_estimate_looks_where_the_mask_is() -> None:
+    mask = CLEAN == 200
+    data = EstimateNoised("i", "rician", "s", mask_key="mask")({"i": MAGNITUDE[None], "mask": mask[None]})
+    assert data["s"] == nlmeans.estimate_sigma(MAGNITUDE, noise="rician", mask=mask)
+
+
+def test_a_map_is_an_image_that_other_transforms_take() -> None:
+    given = torch.cat([image(*LARGE), image(*LARGE, seed=1) * 3])
+    data = EstimateNoised("i", sigma_key="s", map=True)({"i": given})
+    assert torch.equal(data["s"].affine, given.affine)
+    for channel in range(2):
+        expected = nlmeans.estimate_sigma(given.as_tensor()[channel], map=True)
+        np.testing.assert_allclose(data["s"][channel], expected)
+    denoised = NonLocalMeansd("i", method="classic", sigma_key="s")(data)["i"]
+    for channel in range(2):
+        values, sigma = (data[key].as_tensor()[channel] for key in ("i", "s"))
+        assert torch.equal(denoised.as_tensor()[channel], nlmeans.denoise(values, sigma, method="classic"))
+
+
+def test_estimates_can_be_collated() -> None:
+    items = [{"i": volume(*SHAPE, seed=n)} for n in range(2)]
+    data = Dataset(items, Compose([EstimateNoised("i"), EstimateNoised("i", sigma_key="s")]))
+    batch = next(iter(DataLoader(data, batch_size=2)))
+    assert batch["s"].tolist() == [nlmeans.estimate_sigma(item["i"][0]) for item in items]
+    assert batch["i"].meta["noise_sigma"].tolist() == batch["s"].tolist()
+
+
+def test_wrong_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match="noise='poisson' is not known; choose one of 'gaussian', 'rician'"):
+        EstimateNoise("poisson")
+    with pytest.raises(ValueError, match=r"sigma_key='s' must have a name for the sigma of each of keys=\('a', 'b'\)"):
+        EstimateNoised(["a", "b"], sigma_key="s")
+    with pytest.raises(ValueError, match="map=True makes an image"):
+        EstimateNoised("a", map=True)
+    with pytest.raises(ValueError, match="noise='gaussian' is not known; choose one of 'rician', 'poisson'"):
+        NoiseStabilise("gaussian")
+    with pytest.raises(ValueError, match="need noise='poisson'"):
+        NoiseStabilise("rician", gain=2.0)
+    with pytest.raises(ValueError, match="the read noise alone"):
+        NoiseStabilise("poisson", sigma="meta")
+    with pytest.raises(ValueError, match="the read noise where noise='poisson'; give one number"):
+        NoiseStabilise("poisson", sigma=[1.0, 2.0])(TWO)
+    with pytest.raises(ValueError, match="both need the same sigma"):
+        NoiseStabilise("rician")(TWO)
+    with pytest.raises(ValueError, match=r"sigma=0.0 must be greater than 0"):
+        NoiseStabilise("rician", sigma=0.0)(TWO)
+    with pytest.raises(ValueError, match="sigma has 3 numbers, but the image has 2 channels"):
+        NoiseStabilise("rician", sigma=[1.0, 2.0, 3.0])(TWO)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_the_transforms_are_the_engines(inverse: bool) -> None:
+    ours = NoiseStabilise("rician", sigma=12.0, inverse=inverse)(TWO)
+    assert torch.equal(ours.as_tensor(), (rician.restore if inverse else rician.stabilise)(TWO, 12.0))
+    ours = NoiseStabilise("poisson", sigma=2.0, gain=3.0, offset=4.0, inverse=inverse)(TWO)
+    assert torch.equal(ours.as_tensor(), (poisson.restore if inverse else poisson.stabilise)(TWO, 3.0, 4.0, 2.0))
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (1, *SHAPE), (2, *SHAPE)], ids=str)
+def test_sigma_may_be_a_map(shape: tuple[int, ...]) -> None:
+    sigma = torch.linspace(5, 15, SHAPE[2]).expand(shape)
+    ours = NoiseStabilised("i", "rician", sigma_key="s")({"i": TWO, "s": sigma})["i"]
+    assert torch.equal(ours.as_tensor(), rician.stabilise(TWO, sigma))
+
+
+def test_each_channel_may_have_its_own_sigma() -> None:
+    ours = NoiseStabilise("rician", sigma=[10.0, 30.0])(TWO)
+    for channel, sigma in enumerate((10.0, 30.0)):
+        assert torch.equal(ours.as_tensor()[channel], rician.stabilise(TWO[channel], sigma))
+
+
+def smoothed(noise: str, noisy: Any, filter_between: Any, **level: Any) -> Any:
+    there = NoiseStabilised("i", noise, **level)
+    back = NoiseStabilised("i", noise, inverse=True, **level)
+    return Compose([EstimateNoised("i", "rician"), there, filter_between, back])({"i": noisy[None]})["i"][0].numpy()
+
+
+def test_a_filter_for_gaussian_noise_between_the_two_takes_the_bias_of_magnitudes_away() -> None:
+    ours = smoothed("rician", MAGNITUDE, NonLocalMeansd("i", sigma=1.0, method="classic"), sigma="meta")
+    plain = nlmeans.denoise(MAGNITUDE, 15.0, method="classic")
+    assert psnr(CLEAN, ours) > psnr(CLEAN, plain) + 3
+    nothing = CLEAN == 0
+    assert ours[nothing].mean() < 0.2 * plain[nothing].mean()
+
+
+def test_monais_own_smoothing_keeps_the_mean_of_few_counts() -> None:
+    counts = np.random.default_rng(0).poisson(3.0, LARGE).astype(np.float64)
+    ours = smoothed("poisson", counts, GaussianSmoothd("i", sigma=2.0))
+    inner = (slice(8, -8),) * 3  # MONAI's filter pads with zeros
+    assert ours[inner].mean() == pytest.approx(3.0, abs=0.05)
+
+
+def test_metadata_keep_sigma_on_the_way() -> None:
+    between = Compose([EstimateNoised("i", "rician"), NoiseStabilised("i", "rician", sigma="meta")])
+    result = between({"i": MAGNITUDE[None]})["i"]
+    assert isinstance(result, MetaTensor)
+    assert result.meta["noise_sigma"] == pytest.approx(15, rel=0.05)

@@ -1,0 +1,298 @@
+"""Denoising as a transform: what the engine does, for images with channels, masks, maps and an affine."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, EnsureTyped
+
+import nlmeans
+from monai_transforms import (
+    EstimateNoise,
+    EstimateNoised,
+    NonLocalMeans,
+    NonLocalMeansd,
+    RandNonLocalMeans,
+    RandNonLocalMeansd,
+)
+from nlmeans.backends import BACKENDS
+from nlmeans.methods import METHODS
+from nlmeans.noise import NOISES
+from tests.monai_transforms.scans import SHAPE, SIGMA, image, volume
+
+NOISY = volume(*SHAPE)
+SLICE = volume(24, 22)
+TWO = torch.cat([NOISY, volume(*SHAPE, seed=1) * 3])
+
+
+def values(result: Any) -> Any:
+    return result.as_tensor()
+
+
+@pytest.mark.parametrize("method", ["auto", *METHODS])
+def test_every_method_is_the_engines(method: str) -> None:
+    ours = NonLocalMeans(sigma=SIGMA, method=method)(SLICE)
+    assert torch.equal(values(ours)[0], nlmeans.denoise(SLICE[0], SIGMA, method=method))
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_every_noise_model_is_the_engines(noise: str) -> None:
+    detector = {"gain": 2.0, "offset": 5.0} if noise == "poisson" else {}
+    ours = NonLocalMeans(noise=noise, method="classic", **detector)(NOISY)
+    assert torch.equal(values(ours)[0], nlmeans.denoise(NOISY[0], noise=noise, method="classic", **detector))
+
+
+@pytest.mark.parametrize("backend", [name for name, backend in BACKENDS.items() if name != "gpu"])
+def test_every_backend_is_the_engines(backend: str) -> None:
+    ours = NonLocalMeans(sigma=SIGMA, method="classic", backend=backend)(SLICE)
+    assert torch.equal(values(ours)[0], nlmeans.denoise(SLICE[0], SIGMA, method="classic", backend=backend))
+
+
+def test_parameters_are_named_as_the_engines() -> None:
+    engine = set(inspect.signature(nlmeans.denoise).parameters)
+    ours = set(inspect.signature(NonLocalMeans).parameters)
+    assert engine - ours == {"volume", "mask", "channels", "series", "progress"}
+    assert ours - engine == {"channel_wise"}
+    twin = set(inspect.signature(NonLocalMeansd).parameters)
+    assert twin - ours == {"keys", "mask_key", "sigma_key", "allow_missing_keys"}
+    for transform, rest in ((RandNonLocalMeans, ours), (RandNonLocalMeansd, twin)):
+        assert set(inspect.signature(transform).parameters) == {*rest, "prob", "strength"}
+
+
+def test_all_parameters_arrive() -> None:
+    some = {"h": 12.0, "patch_radius": (1, 1, 0), "search_radius": [2, 2, 1], "memory": "64MB", "method": "classic"}
+    ours = NonLocalMeans(sigma=9, spacing=[1, 1, 2], backend="loop", device="cpu", dtype="float64", **some)(NOISY)
+    engine = nlmeans.denoise(NOISY[0], 9, spacing=(1, 1, 2), backend="loop", device="cpu", dtype="float64", **some)
+    assert torch.equal(values(ours)[0], engine)
+    assert ours.dtype == torch.float64
+
+
+def test_a_map_of_sigma_is_estimated_for_each_channel() -> None:
+    ours = NonLocalMeans(sigma="map", method="classic")(TWO)
+    for channel in range(2):
+        assert torch.equal(values(ours)[channel], nlmeans.denoise(TWO[channel], "map", method="classic"))
+    twice = RandNonLocalMeans(1.0, (2.0, 2.0), sigma="map", method="classic")(NOISY)
+    sigma = 2 * nlmeans.estimate_sigma(NOISY[0], map=True)
+    assert torch.equal(values(twice)[0], nlmeans.denoise(NOISY[0], sigma, method="classic"))
+
+
+def test_impulses_go_first() -> None:
+    speckled = NOISY.clone()
+    speckled.view(-1)[::97] = 1000.0
+    ours = NonLocalMeans(despeckle=True, method="classic")(speckled)
+    assert torch.equal(values(ours)[0], nlmeans.denoise(speckled[0], despeckle=True, method="classic"))
+    twice = RandNonLocalMeans(1.0, (2.0, 2.0), despeckle=True, method="classic")(speckled)
+    sigma = 2 * nlmeans.estimate_sigma(nlmeans.despeckle(speckled[0]))
+    assert torch.equal(values(twice)[0], nlmeans.denoise(speckled[0], sigma, despeckle=True, method="classic"))
+
+
+def test_the_stochastic_method_repeats_with_its_seed() -> None:
+    first, again, other = (values(NonLocalMeans(SIGMA, "stochastic", seed=s)(NOISY)) for s in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_wrong_arguments_are_refused_when_it_is_made() -> None:
+    with pytest.raises(ValueError, match="method='nlm' is not known; choose one of 'auto'"):
+        NonLocalMeansd("image", method="nlm")
+    with pytest.raises(ValueError, match="sigma=-1 must not be negative"):
+        NonLocalMeans(sigma=-1)
+    with pytest.raises(ValueError, match="spacing='pixdim' is not known; choose one of 'affine'"):
+        NonLocalMeans(spacing="pixdim")
+    with pytest.raises(TypeError, match=r"sigma is a map of shape \(4, 4\).*sigma_key"):
+        NonLocalMeans(sigma=np.ones((4, 4)))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="sigma=5 and sigma_key='s' both say what the noise is"):
+        NonLocalMeansd("image", sigma=5, sigma_key="s")
+    with pytest.raises(ValueError, match=r"mask_key=\['a', 'b'\] must be one key for all of keys=\('image',\)"):
+        NonLocalMeansd("image", mask_key=["a", "b"])
+    with pytest.raises(ValueError, match="sigma='all' is not known; choose one of 'meta', 'map'"):
+        NonLocalMeans(sigma="all")
+    with pytest.raises(ValueError, match=r"strength=\(2.0, 1.0\) must be the smallest and the largest"):
+        RandNonLocalMeans(strength=(2.0, 1.0))
+    with pytest.raises(ValueError, match="strength=0 must be greater than 0"):
+        RandNonLocalMeansd("image", strength=(0, 1.0))
+    with pytest.raises(ValueError, match="sigma='map' with channel_wise=False"):
+        RandNonLocalMeans(sigma="map", channel_wise=False)
+
+
+def test_integers_are_rounded() -> None:
+    counts = NOISY.round().to(torch.int16)
+    ours = NonLocalMeans(sigma=SIGMA)(counts)
+    assert torch.equal(values(ours), NonLocalMeans(sigma=SIGMA, dtype="float32")(counts).round().to(torch.int16))
+
+
+def test_channels_are_denoised_one_by_one_each_with_its_own_sigma() -> None:
+    for sigma in (None, SIGMA, [SIGMA, 3 * SIGMA]):
+        together = NonLocalMeans(sigma=sigma, method="classic")(TWO)
+        for channel, level in enumerate(sigma if isinstance(sigma, list) else [sigma] * 2):
+            assert torch.equal(values(together)[channel], nlmeans.denoise(TWO[channel], level, method="classic"))
+
+
+def test_channels_are_compared_together() -> None:
+    ours = NonLocalMeans(sigma=[SIGMA, 3 * SIGMA], method="classic", channel_wise=False)(TWO)
+    assert torch.equal(values(ours), nlmeans.denoise(TWO, [SIGMA, 3 * SIGMA], method="classic", channels=0))
+    assert not torch.equal(values(ours), values(NonLocalMeans([SIGMA, 3 * SIGMA], "classic")(TWO)))
+
+
+@pytest.mark.parametrize("lead", [(), (1,)], ids=["spatial", "with a channel"])
+def test_the_mask_says_where(lead: tuple[int, ...]) -> None:
+    mask = torch.zeros(*lead, *SHAPE)
+    mask[..., :10, :, :] = 1
+    data = NonLocalMeansd("image", sigma=SIGMA, mask_key="mask")({"image": TWO, "mask": mask})
+    assert torch.equal(values(data["image"])[:, 10:], TWO[:, 10:])
+    assert not torch.equal(values(data["image"])[:, :10], TWO[:, :10])
+
+
+def test_a_mask_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"mask has shape \(2, 20, 18, 10\), but the image has the spatial shape"):
+        NonLocalMeans()(NOISY, mask=torch.ones(2, *SHAPE))
+
+
+def test_a_mask_that_is_not_there_is_named() -> None:
+    with pytest.raises(KeyError, match="mask_key='mask' is not in the data, which have 'image', 'label'"):
+        NonLocalMeansd("image", mask_key="mask")({"image": NOISY, "label": NOISY})
+
+
+@pytest.mark.parametrize("sigma", [7.3, np.float32(7.5), torch.tensor(7.5), torch.tensor([7.5]), [7.3]])
+def test_a_number_beside_the_image_is_its_sigma(sigma: Any) -> None:
+    data = NonLocalMeansd("image", sigma_key="s")
+    expected = nlmeans.denoise(NOISY[0], float(np.ravel(sigma)[0]))
+    assert torch.equal(values(data({"image": NOISY, "s": sigma})["image"])[0], expected)
+
+
+@pytest.mark.parametrize("lead", [(), (1,)], ids=["spatial", "with a channel"])
+def test_a_map_beside_the_image_is_its_sigma(lead: tuple[int, ...]) -> None:
+    sigma = torch.linspace(5, 15, SHAPE[2]).expand(*lead, *SHAPE)
+    data = NonLocalMeansd("image", method="classic", sigma_key="s")({"image": TWO, "s": MetaTensor(sigma)})
+    for channel in range(2):
+        expected = nlmeans.denoise(TWO[channel], sigma.reshape(SHAPE), method="classic")
+        assert torch.equal(values(data["image"])[channel], expected)
+
+
+def test_each_channel_may_have_a_map_of_its_own() -> None:
+    sigma = torch.stack([torch.linspace(5, 15, SHAPE[2]).expand(SHAPE), torch.linspace(40, 20, SHAPE[2]).expand(SHAPE)])
+    ours = NonLocalMeans(method="classic")(TWO, sigma=sigma)
+    for channel in range(2):
+        assert torch.equal(values(ours)[channel], nlmeans.denoise(TWO[channel], sigma[channel], method="classic"))
+    with pytest.raises(ValueError, match="a map for each channel, which channel_wise=False cannot use"):
+        NonLocalMeans(method="classic", channel_wise=False)(TWO, sigma=sigma)
+
+
+def test_each_image_may_have_a_key_of_its_own() -> None:
+    transform = NonLocalMeansd(["a", "b"], method="classic", sigma_key=["a_sigma", "b_sigma"])
+    data = transform({"a": NOISY, "b": NOISY, "a_sigma": 5.0, "b_sigma": 15.0})
+    assert torch.equal(values(data["a"])[0], nlmeans.denoise(NOISY[0], 5.0, method="classic"))
+    assert torch.equal(values(data["b"])[0], nlmeans.denoise(NOISY[0], 15.0, method="classic"))
+
+
+def test_sigma_from_the_metadata_is_what_was_estimated_there() -> None:
+    ours = Compose([EstimateNoise("rician"), NonLocalMeans(sigma="meta", noise="rician")])(TWO)
+    assert torch.equal(values(ours), values(NonLocalMeans(noise="rician")(TWO)))
+    beside = Compose([EstimateNoised("i", sigma_key="s"), NonLocalMeansd("i", sigma_key="s")])({"i": TWO})
+    assert torch.equal(values(beside["i"]), values(NonLocalMeans()(TWO)))
+
+
+def test_sigma_that_the_metadata_do_not_have_is_an_error() -> None:
+    for given in (image(*SHAPE), NOISY):
+        with pytest.raises(ValueError, match=r"sigma='meta' needs what EstimateNoise\(d\) leaves at 'noise_sigma'"):
+            NonLocalMeans(sigma="meta")(given)
+    with pytest.raises(ValueError, match="the read noise alone"):
+        NonLocalMeans(sigma="meta", noise="poisson")
+
+
+def test_spacing_is_read_from_the_affine(tracked: bool) -> None:
+    given = image(*SHAPE)
+    sizes = np.linalg.norm(np.asarray(given.affine)[:3, :3], axis=0)
+    assert len({round(size / min(sizes)) for size in sizes}) > 1
+    ours = NonLocalMeans(sigma=SIGMA, method="classic", search_radius=3, spacing="affine")(given)
+    expected = nlmeans.denoise(given.as_tensor()[0], SIGMA, method="classic", search_radius=3, spacing=sizes)
+    assert torch.equal(torch.as_tensor(ours)[0], expected)
+    assert not torch.equal(expected, nlmeans.denoise(given.as_tensor()[0], SIGMA, method="classic", search_radius=3))
+
+
+def test_spacing_of_a_slice_counts_all_three_axes_of_the_world() -> None:
+    sagittal = MetaTensor(SLICE, affine=torch.tensor([[0.0, 0, 4, 0], [2, 0, 0, 0], [0, -3, 0, 0], [0, 0, 0, 1]]))
+    transform = NonLocalMeans(sigma=SIGMA, method="classic", search_radius=4, spacing="affine")
+    expected = nlmeans.denoise(SLICE[0], SIGMA, method="classic", search_radius=4, spacing=(2, 3))
+    assert torch.equal(values(transform(sagittal))[0], expected)
+
+
+@pytest.mark.parametrize(
+    "given", [NOISY, NOISY.numpy(), MetaTensor(NOISY), EnsureTyped("i")({"i": NOISY.numpy()})["i"]]
+)
+def test_an_image_without_an_affine_has_no_spacing(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"spacing='affine' needs an image with an affine.*spacing=\(1, 1, 5\)"):
+        NonLocalMeans(spacing="affine")(given)
+
+
+def test_a_true_voxel_of_one_millimetre_is_taken() -> None:
+    loaded = MetaTensor(NOISY, affine=torch.eye(4), meta={"original_affine": np.eye(4)})
+    ours = NonLocalMeans(sigma=SIGMA, spacing="affine")(loaded)
+    assert torch.equal(values(ours), values(NonLocalMeans(sigma=SIGMA)(NOISY)))
+
+
+def test_a_scan_without_its_channel_is_refused() -> None:
+    loaded = MetaTensor(NOISY[0], meta={"spatial_shape": np.array(SHAPE), "original_channel_dim": float("nan")})
+    with pytest.raises(ValueError, match=r"the shape \(20, 18, 10\) of its file, and so no channel"):
+        NonLocalMeans()(loaded)
+    with_channel = MetaTensor(NOISY, meta=loaded.meta)
+    assert NonLocalMeans(sigma=SIGMA)(with_channel).shape == NOISY.shape
+
+
+def test_the_strength_is_drawn_anew_and_repeats_with_its_seed() -> None:
+    augment = RandNonLocalMeans(prob=1.0, strength=(0.5, 1.5), sigma=SIGMA, method="classic")
+
+    def three(seed: int) -> list[Any]:
+        augment.set_random_state(seed=seed)
+        return [values(augment(NOISY)) for _ in range(3)]
+
+    first, again, other = three(1), three(1), three(2)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert len({float(result.std()) for result in (*first, *other)}) == 6
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_the_strength_scales_the_noise_that_is_removed(noise: str) -> None:
+    sigma = None if noise == "poisson" else SIGMA
+    removed = []
+    for strength in (0.3, 0.6, 1.0, 1.5):
+        augment = RandNonLocalMeans(1.0, (strength, strength), sigma=sigma, noise=noise, method="classic")
+        removed.append(float((values(augment(NOISY.abs())) - NOISY.abs()).std()))
+    assert removed == sorted(removed)
+    assert removed[0] < 0.8 * removed[-1]
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_strength_one_is_the_plain_transform(noise: str) -> None:
+    augment = RandNonLocalMeans(1.0, (1.0, 1.0), noise=noise, method="classic")
+    assert torch.equal(values(augment(NOISY)), values(NonLocalMeans(noise=noise, method="classic")(NOISY)))
+
+
+def test_twice_the_strength_is_twice_sigma_and_h() -> None:
+    level = float(nlmeans.estimate_sigma(NOISY[0]))
+    for given, expected in (({}, {"sigma": 2 * level}), ({"sigma": 9.0, "h": 7.0}, {"sigma": 18.0, "h": 14.0})):
+        ours = RandNonLocalMeans(1.0, (2.0, 2.0), method="classic", **given)(NOISY)
+        assert torch.equal(values(ours)[0], nlmeans.denoise(NOISY[0], method="classic", **expected))
+
+
+def test_an_image_that_is_passed_over_stays_as_it_is(tracked: bool) -> None:
+    for result in (
+        RandNonLocalMeans(prob=0.0)(NOISY.numpy()),
+        RandNonLocalMeansd("i", prob=0.0)({"i": NOISY.numpy()})["i"],
+    ):
+        assert isinstance(result, MetaTensor) == tracked
+        assert torch.equal(torch.as_tensor(result), NOISY)
+
+
+def test_images_of_one_case_share_the_draw() -> None:
+    augment = RandNonLocalMeansd(["a", "b"], prob=0.5, sigma=SIGMA, method="classic").set_random_state(seed=0)
+    results = [augment({"a": NOISY, "b": NOISY}) for _ in range(8)]
+    assert all(torch.equal(values(r["a"]), values(r["b"])) for r in results)
+    changed = [not torch.equal(values(r["a"]), NOISY) for r in results]
+    assert any(changed)
+    assert not all(changed)
