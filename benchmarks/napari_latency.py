@@ -19,6 +19,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 import nlmeans
+from napari_nlm.preview import Picture
 from napari_nlm.widget import DenoiseWidget
 
 RESULTS = Path(__file__).parent / "results" / "napari.md"
@@ -59,6 +60,27 @@ class Window:
         wait(lambda: not self.session.looking.busy and not self.session.working.busy)
         wait(seconds=0.2)
 
+    def move_slider(self, h: float) -> tuple[float, float]:
+        """Seconds until the canvas shows the first picture for this h, and until it shows the exact one."""
+        shown: list[bool] = []
+
+        def on_picture(picture: Picture) -> None:
+            shown.append(picture.draft)
+
+        self.session.previewed.connect(on_picture)
+        start = time.perf_counter()
+        self.widget.parameters[1].fields["h"].editor.setValue(h)
+        wait(lambda: bool(shown))
+        self.viewer.screenshot(canvas_only=True, flash=False)  # paints, and reads the pixels back
+        first = exact = time.perf_counter() - start
+        if shown[0]:
+            wait(lambda: not shown[-1])
+            self.viewer.screenshot(canvas_only=True, flash=False)
+            exact = time.perf_counter() - start
+        self.session.previewed.disconnect(on_picture)
+        self.idle()
+        return first, exact
+
     def close(self) -> None:
         self.session.close()
         for lane in (self.session.looking, self.session.working):
@@ -72,32 +94,9 @@ def preview_times(method: str, repeats: int) -> tuple[list[float], list[float]]:
     window = Window(phantom(64, 256, 256))
     window.session.set(method=method)
     window.idle()
-    slider = window.widget.parameters[1].fields["h"].editor
-    first: list[float] = []
-    exact: list[float] = []
-    for number in range(repeats + 1):
-        shown: list[bool] = []
-
-        def on_picture(picture: object, shown: list[bool] = shown) -> None:
-            shown.append(picture.draft)  # type: ignore[attr-defined]
-
-        window.session.previewed.connect(on_picture)
-        start = time.perf_counter()
-        slider.setValue(0.5 + 0.02 * number)
-        wait(lambda: bool(shown))
-        window.viewer.screenshot(canvas_only=True, flash=False)  # paints, and reads the pixels back
-        times = [time.perf_counter() - start] * 2
-        if shown[0]:
-            wait(lambda: not shown[-1])
-            window.viewer.screenshot(canvas_only=True, flash=False)
-            times[1] = time.perf_counter() - start
-        window.session.previewed.disconnect(on_picture)
-        if number:  # not the first, which compiles
-            first.append(times[0])
-            exact.append(times[1])
-        window.idle()
+    times = [window.move_slider(0.5 + 0.02 * number) for number in range(repeats + 1)][1:]  # the first compiles
     window.close()
-    return first, exact
+    return [first for first, _ in times], [exact for _, exact in times]
 
 
 def run_and_beats(edge: int, method: str) -> tuple[float, list[float]]:
@@ -158,8 +157,8 @@ def main() -> None:
         f"{napari.__version__}, torch {torch.__version__}, nlmeans {nlmeans.__version__}. Measured through the real "
         "widget in a real window by `benchmarks/napari_latency.py`; what is compiled is compiled before.",
         "",
-        "From a move of the slider of h to the repainted canvas, read back; a 256 × 256 slice of 64 × 256 × 256 voxels, "
-        "milliseconds:",
+        "From a move of the slider of h to the repainted canvas, read back; a 256 × 256 slice of 64 × 256 × 256 "
+        "voxels, milliseconds:",
         "",
         "| method | picture | median | smallest | largest | of |",
         "|---|---|---|---|---|---|",
