@@ -5,9 +5,13 @@ xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screenshots.py
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp()) / "settings.yaml")  # a person's own choices stay as they are
 
 import napari
 from napari._qt.dialogs.qt_notification import NapariQtNotification

@@ -29,7 +29,7 @@ from napari_nlm.parameters import CONTROLS, Parameters
 from napari_nlm.preview import MODES
 from napari_nlm.recipes import KINDS
 
-NOTED = ("sigma", "h", "search_radius", "patch_radius")
+NOTED = ("sigma", "method", "h", "search_radius", "patch_radius")
 """Parameters with a line below them that says what they come to."""
 
 MODE_TIPS = (

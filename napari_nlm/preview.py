@@ -71,22 +71,29 @@ class PreviewLayers:
             else:
                 look = {"contrast_limits": (-reach, reach), "colormap": "gray", "gamma": 1.0}
             self.put("removed noise", picture, picture.view.box, removed, look)
-        self.remove([kind for kind in self.layers if kind not in wanted])
+        rest = [kind for kind in self.layers if kind not in wanted]
+        if mode == SIDE_BY_SIDE:
+            self.remove(rest)  # a hidden layer would take a place in the grid
+        for kind, layer in self.layers.items():
+            layer.visible = kind in wanted
         self.arrange(mode)
 
     def put(self, kind: str, picture: Picture, box: Box, data: npt.NDArray[Any], look: dict[str, Any]) -> None:
-        """Change a layer in place where only its numbers and its place differ, else replace it."""
+        """Change a layer in place where it can be, else replace it, which takes napari a third of a second."""
         translate = translate_of(picture.source, picture.view, box)
+        if 0 in data.shape:
+            self.hide([kind])
+            return
         old = self.layers.get(kind)
         if old is not None and fits(old, picture.source, data):
+            if old.data.shape != data.shape:  # by way of one voxel, so that it never reaches beyond its source
+                old.data = old.data[(slice(1),) * old.ndim]
             old.translate = translate
             old.data = data
             if look:
                 old.contrast_limits = look["contrast_limits"]
             return
         self.remove([kind])
-        if 0 in data.shape:
-            return
         looks = appearance(picture.source) | {"translate": translate} | look
         layer = Image(data, name=f"{picture.source.name} · {kind}", metadata={MARK: id(picture.source)}, **looks)
         selection = set(self.viewer.layers.selection)
@@ -122,6 +129,17 @@ class PreviewLayers:
             if layer is not None and layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
 
+    def hide(self, kinds: Sequence[str]) -> None:
+        """Without removing, for which napari stops for a third of a second to collect garbage."""
+        for kind in kinds:
+            if kind in self.layers:
+                self.layers[kind].visible = False
+
+    def rest(self) -> None:
+        """Show nothing for now."""
+        self.hide(list(self.layers))
+        self.arrange(DENOISED)
+
     def clear(self) -> None:
         self.remove(list(self.layers))
         self.arrange(DENOISED)
@@ -135,7 +153,7 @@ class PreviewLayers:
 
 
 def fits(layer: Image, source: Image, data: npt.NDArray[Any]) -> bool:
-    """Whether a layer of this source can take other numbers without any change of its extent."""
+    """Whether a layer of this source can take other numbers."""
     same_place = all(
         np.array_equal(np.asarray(getattr(layer, name)), np.asarray(getattr(source, name)))
         for name in ("scale", "rotate", "shear", "affine")
@@ -143,7 +161,7 @@ def fits(layer: Image, source: Image, data: npt.NDArray[Any]) -> bool:
     return (
         layer.metadata[MARK] == id(source)
         and same_place
-        and layer.data.shape == data.shape
+        and layer.data.ndim == data.ndim
         and layer.data.dtype == data.dtype
     )
 

@@ -26,7 +26,7 @@ from nlmeans.progress import part
 LARGEST_PREVIEW = 2**20
 """Pixels of a slice that are previewed; of larger ones the middle of the view."""
 
-LARGEST_SLOW_PREVIEW = 96**2
+LARGEST_SLOW_PREVIEW = 128**2
 """Likewise, for methods that compute a thick slab for one slice."""
 
 
@@ -340,12 +340,12 @@ class Session:
         with self.errors():
             plan = self.plan()
         if plan is None or self.source is None:
-            self.preview.clear()
+            self.preview.rest()
             self.status.emit("" if self.source is not None else "Open an image to begin")
             return
         volume = self.volume
         if not self.live:
-            self.preview.clear()
+            self.preview.rest()
             self.status.emit("")
             if self.level is None:
                 self.looking.submit(lambda job: plan.level(volume), lambda _: self.sigma_changed.emit(), self.on_failed)
@@ -358,7 +358,7 @@ class Session:
         slow = is_slow(settings)
         view = look(self.viewer, self.source.layer, LARGEST_PREVIEW)
         if view is None:
-            self.preview.clear()
+            self.preview.rest()
             in_3d = self.viewer.dims.ndisplay != 2
             self.status.emit("The preview shows slices: switch to 2D" if in_3d else "The image is not in this view")
         small = look(self.viewer, self.source.layer, LARGEST_SLOW_PREVIEW) if slow else view
@@ -407,7 +407,7 @@ class Session:
         self.previewed.emit(picture)
 
     def on_failed(self, error: Exception) -> None:
-        self.preview.clear()
+        self.preview.rest()
         self.failed.emit(error)
 
     def hold(self, original: bool) -> None:

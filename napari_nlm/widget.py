@@ -225,10 +225,11 @@ class DenoiseWidget(QWidget):
             return
         if self.activity is None:
             names = ", ".join(plan.source.layer.name for plan in self.session.running)
-            self.activity = Activity(f"Denoising {names}")
+            self.activity = Activity()
+            self.activity.open(f"Denoising {names}")
         self.runs.bar.setValue(round(self.runs.bar.maximum() * running.fraction))
         self.runs.bar.setFormat(words.progress(running))
-        if self.activity.show(running.fraction):
+        if self.activity is not None and self.activity.show(running.fraction):
             self.session.cancel()
 
     def on_finished(self, layer: Any) -> None:

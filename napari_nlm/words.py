@@ -15,7 +15,7 @@ from napari_nlm.parameters import Sigma, is_poisson
 from napari_nlm.preview import Picture
 from napari_nlm.results import KEY
 from napari_nlm.session import Running, Session
-from nlmeans import Settings
+from nlmeans import METHODS, Settings
 from nlmeans.memory import readable
 from nlmeans.task import radii
 
@@ -62,6 +62,8 @@ def notes(session: Session, settings: Settings | None) -> dict[str, str]:
     level = session.level
     if not is_poisson(parameters) and level is not None and settings.h:
         said["h"] = f"{settings.h / level.unit:.2f} σ = {settings.h:.4g} image units"
+    if parameters.method == "auto":
+        said["method"] = f"here: {settings.method}, {METHODS[settings.method].summary}"
     patch, search = radii(settings)
     said["search_radius"] = f"{window(search, settings, session)}"
     said["patch_radius"] = f"{window(patch, settings, session)}"

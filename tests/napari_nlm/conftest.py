@@ -88,7 +88,8 @@ class Bench:
         return made[-1] if made else None
 
     def layer(self, ending: str) -> Any:
-        return next((layer for layer in self.viewer.layers if layer.name.endswith(ending)), None)
+        """The layer of this name, if it is there to be seen."""
+        return next((layer for layer in self.viewer.layers if layer.name.endswith(ending) and layer.visible), None)
 
 
 def plain_parameters() -> Any:

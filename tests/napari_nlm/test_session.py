@@ -240,7 +240,7 @@ def test_side_by_side_takes_the_grid_and_gives_it_back(bench: Bench) -> None:
     bench.add(volume())
     bench.session.set_mode(SIDE_BY_SIDE)
     assert bench.viewer.canvas.grid.enabled
-    assert {"preview", "removed noise"} == {layer.name.split(" · ")[-1] for layer in bench.viewer.layers[1:]}
+    assert [layer.name.split(" · ")[-1] for layer in bench.viewer.layers[1:]] == ["preview", "removed noise"]
     bench.session.set_mode("denoised")
     assert not bench.viewer.canvas.grid.enabled
     assert bench.layer("removed noise") is None
@@ -253,10 +253,10 @@ def test_holding_shows_the_original_and_then_what_was_there(bench: Bench) -> Non
     bench.settle()
     bench.session.hold(True)
     assert not result.visible
-    assert not bench.layer("preview").visible
+    assert bench.layer("preview") is None
     bench.session.hold(False)
     assert result.visible
-    assert bench.layer("preview").visible
+    assert bench.layer("preview") is not None
 
 
 def test_a_mask_leaves_the_rest_as_it_was(bench: Bench) -> None:
@@ -521,7 +521,7 @@ def test_the_removed_noise_as_a_layer(bench: Bench) -> None:
     source = bench.add(volume())
     bench.session.with_removed = True
     result = bench.run()
-    removed = bench.layer("removed")
+    removed = next(layer for layer in bench.viewer.layers if layer.name.endswith("removed"))
     np.testing.assert_allclose(removed.data, source.data - result.data, atol=1e-4)
     assert removed.contrast_limits[0] == -removed.contrast_limits[1]
     assert not removed.visible
