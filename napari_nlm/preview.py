@@ -71,18 +71,14 @@ class PreviewLayers:
             else:
                 look = {"contrast_limits": (-reach, reach), "colormap": "gray", "gamma": 1.0}
             self.put("removed noise", picture, picture.view.box, removed, look)
-        rest = [kind for kind in self.layers if kind not in wanted]
-        if mode == SIDE_BY_SIDE:
-            self.remove(rest)  # a hidden layer would take a place in the grid
-        for kind, layer in self.layers.items():
-            layer.visible = kind in wanted
+        self.remove([kind for kind in self.layers if kind not in wanted])
         self.arrange(mode)
 
     def put(self, kind: str, picture: Picture, box: Box, data: npt.NDArray[Any], look: dict[str, Any]) -> None:
         """Change a layer in place where it can be, else replace it, which takes napari a third of a second."""
         translate = translate_of(picture.source, picture.view, box)
         if 0 in data.shape:
-            self.hide([kind])
+            self.remove([kind])
             return
         old = self.layers.get(kind)
         if old is not None and fits(old, picture.source, data):
@@ -128,17 +124,6 @@ class PreviewLayers:
             layer = self.layers.pop(kind, None)
             if layer is not None and layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
-
-    def hide(self, kinds: Sequence[str]) -> None:
-        """Without removing, for which napari stops for a third of a second to collect garbage."""
-        for kind in kinds:
-            if kind in self.layers:
-                self.layers[kind].visible = False
-
-    def rest(self) -> None:
-        """Show nothing for now."""
-        self.hide(list(self.layers))
-        self.arrange(DENOISED)
 
     def clear(self) -> None:
         self.remove(list(self.layers))

@@ -340,12 +340,12 @@ class Session:
         with self.errors():
             plan = self.plan()
         if plan is None or self.source is None:
-            self.preview.rest()
+            self.preview.clear()
             self.status.emit("" if self.source is not None else "Open an image to begin")
             return
         volume = self.volume
         if not self.live:
-            self.preview.rest()
+            self.preview.clear()
             self.status.emit("")
             if self.level is None:
                 self.looking.submit(lambda job: plan.level(volume), lambda _: self.sigma_changed.emit(), self.on_failed)
@@ -358,7 +358,7 @@ class Session:
         slow = is_slow(settings)
         view = look(self.viewer, self.source.layer, LARGEST_PREVIEW)
         if view is None:
-            self.preview.rest()
+            self.preview.clear()
             in_3d = self.viewer.dims.ndisplay != 2
             self.status.emit("The preview shows slices: switch to 2D" if in_3d else "The image is not in this view")
         small = look(self.viewer, self.source.layer, LARGEST_SLOW_PREVIEW) if slow else view
@@ -407,7 +407,7 @@ class Session:
         self.previewed.emit(picture)
 
     def on_failed(self, error: Exception) -> None:
-        self.preview.rest()
+        self.preview.clear()
         self.failed.emit(error)
 
     def hold(self, original: bool) -> None:

@@ -131,10 +131,11 @@ def test_the_activity_dock_cancels_too(dock: Dock) -> None:
     dock.widget.runs.button.click()
     dock.wait(lambda: dock.widget.runs.bar.value() > 0)
     assert dock.widget.activity is not None
+    assert dock.widget.activity.bar is not None
     dock.widget.activity.bar.cancel()
     dock.wait(lambda: not dock.session.running)
     dock.settle()
-    assert [layer.name for layer in dock.viewer.layers] == ["scan"]
+    assert [layer.name for layer in dock.viewer.layers if layer.visible] == ["scan"]
 
 
 def test_closing_the_dock_ends_all_work_and_takes_the_preview_along(dock: Dock) -> None:
