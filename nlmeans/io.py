@@ -105,11 +105,12 @@ def check_checksum(path: Path) -> None:
 def like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> Any:
     """An image of `data` with the header of `scan`: affine, qform, sform, units, intent, description, extensions.
 
-    With `keep_type` the values are stored as they were in `scan`, scaled integers with their slope and intercept;
-    otherwise as float32. Of a format other than NIfTI the affine is kept, and the type of the values after scaling.
+    `data` has the shape of the scan, or of one volume of its series. With `keep_type` the values are stored as they
+    were in `scan`, scaled integers with their slope and intercept; otherwise as float32. Of a format other than NIfTI
+    the affine is kept, and the type of the values after scaling.
     """
-    header = scan.image.header
-    data = data.reshape(scan.image.shape)
+    header, shape = scan.image.header, scan.image.shape
+    data = data.reshape(shape if data.size == scan.data.size else shape[:3])
     if not isinstance(header, nib.Nifti1Header):
         data = data if keep_type else data.astype(np.float32)
         image: Any = nib.Nifti1Image(data, scan.image.affine, dtype=data.dtype)

@@ -1,0 +1,148 @@
+"""One small widget for each kind of parameter, made from its description."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from qtpy.QtCore import QSignalBlocker, Qt, Signal  # type: ignore[attr-defined]
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QWidget
+from superqt import QLabeledDoubleSlider, QLabeledSlider
+
+from napari_nlm.parameters import Control
+
+WIDEST_SLIDER = 100
+"""Numbers with a longer range are typed."""
+
+
+class Field(QWidget):
+    """A parameter: its value, and a signal when a person changes it."""
+
+    changed = Signal(object)
+
+    def __init__(self, control: Control) -> None:
+        super().__init__()
+        self.control = control
+        self.setToolTip(control.tip)
+        self.row = QHBoxLayout(self)
+        self.row.setContentsMargins(0, 0, 0, 0)
+        self.row.setSpacing(4)
+
+    def value(self) -> Any:
+        raise NotImplementedError
+
+    def show_value(self, value: Any, automatic: Any = None) -> None:
+        """Show a value without telling anyone; `automatic` is what ``None`` comes to now."""
+        raise NotImplementedError
+
+
+class Switch(Field):
+    def __init__(self, control: Control) -> None:
+        super().__init__(control)
+        self.box = QCheckBox(control.label)
+        self.row.addWidget(self.box)
+        self.box.toggled.connect(lambda checked: self.changed.emit(checked))
+
+    def value(self) -> bool:
+        return bool(self.box.isChecked())
+
+    def show_value(self, value: Any, automatic: Any = None) -> None:
+        with QSignalBlocker(self.box):
+            self.box.setChecked(value)
+
+
+class Choice(Field):
+    """One of several; `choose_from` sets them where the description does not know them."""
+
+    def __init__(self, control: Control) -> None:
+        super().__init__(control)
+        self.box = QComboBox()
+        self.box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.row.addWidget(self.box)
+        self.choose_from([(name, name) for name in control.choices])
+        self.box.activated.connect(lambda _: self.changed.emit(self.value()))
+
+    def choose_from(self, choices: Sequence[tuple[str, Any]]) -> None:
+        with QSignalBlocker(self.box):
+            self.box.clear()
+            if self.control.automatic:
+                self.box.addItem(self.control.automatic, None)
+            for text, value in choices:
+                self.box.addItem(text, value)
+
+    def value(self) -> Any:
+        return self.box.currentData()
+
+    def show_value(self, value: Any, automatic: Any = None) -> None:
+        index = next((i for i in range(self.box.count()) if self.box.itemData(i) == value), 0)
+        with QSignalBlocker(self.box):
+            self.box.setCurrentIndex(index)
+
+
+class Number(Field):
+    """A number on a slider, or typed; with a button that leaves it to the engine."""
+
+    def __init__(self, control: Control) -> None:
+        super().__init__(control)
+        slides = control.high - control.low <= WIDEST_SLIDER
+        if slides and control.whole:
+            self.editor: Any = QLabeledSlider(Qt.Orientation.Horizontal)
+        elif slides:
+            self.editor = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+            self.editor.setDecimals(2)
+        elif control.whole:
+            self.editor = QSpinBox()
+            self.editor.setKeyboardTracking(False)
+        else:
+            self.editor = QDoubleSpinBox()
+            self.editor.setDecimals(4)
+            self.editor.setKeyboardTracking(False)
+            self.editor.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
+        whole = int if control.whole else float
+        self.editor.setRange(whole(control.low), whole(control.high))
+        if slides:
+            self.editor.setSingleStep(whole(control.step))
+            self.editor.setPageStep(whole(control.step * 2))
+        elif control.unit:
+            self.editor.setSuffix(f" {control.unit}")
+        self.row.addWidget(self.editor, 1)
+        if slides and control.unit == "σ":
+            self.row.addWidget(QLabel(control.unit))
+        self.auto = QPushButton("auto")
+        self.auto.setFixedWidth(44)
+        self.auto.setCheckable(True)
+        self.auto.setChecked(True)
+        self.auto.setToolTip(f"Back to: {control.automatic}")
+        self.auto.setVisible(bool(control.automatic))
+        self.row.addWidget(self.auto)
+        self.editor.valueChanged.connect(self.on_edited)
+        self.auto.clicked.connect(self.on_auto)
+
+    def value(self) -> Any:
+        if self.control.automatic and self.auto.isChecked():
+            return None
+        number = self.editor.value()
+        return int(number) if self.control.whole else float(number)
+
+    def on_edited(self, _: Any) -> None:
+        self.auto.setChecked(False)
+        self.changed.emit(self.value())
+
+    def on_auto(self, checked: bool) -> None:
+        self.changed.emit(self.value())
+
+    def show_value(self, value: Any, automatic: Any = None) -> None:
+        self.auto.setChecked(value is None)
+        number = automatic if value is None else value
+        if number is None:
+            return
+        with QSignalBlocker(self.editor):
+            self.editor.setValue(number)
+
+
+def field_for(control: Control, default: Any) -> Field:
+    if isinstance(default, bool):
+        return Switch(control)
+    if control.choices or not control.high > control.low:
+        return Choice(control)
+    return Number(control)

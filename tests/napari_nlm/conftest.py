@@ -1,0 +1,167 @@
+"""Fixtures of both tiers: a model of the viewer without any window, and a real one on a screen."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("napari")
+
+from napari.components import ViewerModel
+
+from napari_nlm.session import Session
+from napari_nlm.widget import DenoiseWidget
+
+PATIENCE = 60
+"""Seconds after which something that was to happen will not happen."""
+
+
+@pytest.fixture(autouse=True)
+def own_settings(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Choices are kept for the test alone."""
+    kept: dict[str, str] = {}
+
+    class Kept:
+        @property
+        def choices(self) -> str:
+            return kept.get("choices", "")
+
+        @choices.setter
+        def choices(self, text: str) -> None:
+            kept["choices"] = text
+
+    monkeypatch.setattr("napari_nlm.storage.kept", lambda: Kept())
+    return kept
+
+
+class Bench:
+    """A session on a model of the viewer, with a queue in place of the event loop."""
+
+    def __init__(self) -> None:
+        self.mail: queue.Queue[Callable[[], None]] = queue.Queue()
+        self.viewer = ViewerModel()
+        self.session = Session(self.viewer, self.mail.put)
+        self.session.refresh_soon = lambda: self.mail.put(self.session.refresh)
+        self.session.parameters = plain_parameters()
+        self.errors: list[Exception] = []
+        self.notices: list[str] = []
+        self.session.failed.connect(self.errors.append)
+        self.session.noticed.connect(self.notices.append)
+
+    def wait(self, ready: Callable[[], bool]) -> None:
+        end = time.monotonic() + PATIENCE
+        while not ready():
+            assert time.monotonic() < end, "nothing happened"
+            try:
+                self.mail.get(timeout=0.05)()
+            except queue.Empty:
+                continue
+
+    def settle(self) -> None:
+        """Until nothing goes on in the background."""
+        self.wait(lambda: self.mail.empty() and not any(lane.busy for lane in self.lanes))
+
+    @property
+    def lanes(self) -> tuple[Any, ...]:
+        return self.session.looking, self.session.working, self.session.saving
+
+    def add(self, data: Any, **looks: Any) -> Any:
+        layer = self.viewer.add_image(data, **looks)
+        self.settle()
+        return layer
+
+    def run(self, **how: Any) -> Any:
+        """Denoise and return the result layer."""
+        made: list[Any] = []
+        self.session.finished.connect(made.append)
+        self.session.start(**how)
+        self.settle()
+        self.session.finished.disconnect(made.append)
+        return made[-1] if made else None
+
+    def layer(self, ending: str) -> Any:
+        """The layer of this name, if it is there to be seen."""
+        return next((layer for layer in self.viewer.layers if layer.name.endswith(ending) and layer.visible), None)
+
+
+def plain_parameters() -> Any:
+    """The plain method, which takes no time."""
+    from napari_nlm.parameters import Parameters
+
+    return Parameters(method="classic")
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.session.close()
+    for lane in bench.lanes:
+        lane.pool.shutdown(wait=True)
+
+
+@pytest.fixture
+def viewer(request: pytest.FixtureRequest) -> Any:
+    """A real viewer with a window and a canvas; a screen that is missing is an error where one was promised."""
+    if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
+        if os.environ.get("NLMEANS_GUI_TESTS") == "required":
+            pytest.fail("there is no display, and NLMEANS_GUI_TESTS=required; run this under xvfb-run")
+        pytest.skip("there is no display; run this under xvfb-run")
+    made = request.getfixturevalue("make_napari_viewer_proxy")(show=True)
+    made.__wrapped__.window._qt_window.resize(1400, 900)
+    return made
+
+
+@pytest.fixture
+def dock(viewer: Any, qapp: Any) -> Iterator[Dock]:
+    made = Dock(viewer, qapp)
+    yield made
+    made.close()
+
+
+class Dock:
+    """The widget in a real window, and a person before it."""
+
+    def __init__(self, viewer: Any, application: Any) -> None:
+        self.viewer, self.application = viewer, application
+        self.widget = DenoiseWidget(viewer)
+        self.holder = viewer.__wrapped__.window.add_dock_widget(self.widget, name="Denoise")
+        self.session = self.widget.session
+        self.session.set(method="classic")
+        self.closed = False
+
+    def wait(self, ready: Callable[[], bool] = lambda: True, seconds: float = 0.0) -> None:
+        start = time.monotonic()
+        while not ready() or time.monotonic() < start + seconds:
+            assert time.monotonic() < start + PATIENCE, "nothing happened"
+            self.application.processEvents()
+            time.sleep(0.002)
+
+    def settle(self) -> None:
+        """Until the picture is on the canvas and nothing goes on."""
+        lanes = (self.session.looking, self.session.working, self.session.saving)
+        self.wait(seconds=0.1)
+        self.wait(lambda: not any(lane.busy for lane in lanes))
+        self.wait(seconds=0.1)
+
+    def shot(self) -> npt.NDArray[Any]:
+        """The pixels of the canvas."""
+        self.settle()
+        return np.asarray(self.viewer.__wrapped__.screenshot(canvas_only=True, flash=False))
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.session.close()
+            self.viewer.__wrapped__.window.remove_dock_widget(self.holder)
+            self.wait(seconds=0.05)
+        for lane in (self.session.looking, self.session.working, self.session.saving):
+            lane.pool.shutdown(wait=True)

@@ -1,0 +1,28 @@
+"""Small images with noise of a known level."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SIGMA = 8.0
+
+ORIENTATIONS: dict[str, dict[str, Any]] = {
+    "RAS": {"scale": (3.0, 1.0, 1.5), "translate": (-10.0, 5.0, 7.0)},
+    "LPS": {"scale": (-3.0, -1.0, -1.5), "translate": (40.0, 25.0, 33.0)},
+    "sagittal": {"scale": (1.5, -3.0, -1.0), "translate": (2.0, 80.0, 9.0)},
+    "oblique": {
+        "affine": np.array([[2.9, -0.3, 0.2, 5], [0.4, 1.1, -0.2, 0], [-0.3, 0.2, 1.4, -8], [0, 0, 0, 1]]),
+    },
+}
+"""Of volumes: no flips, all axes flipped, some flipped, and rotated out of every slice."""
+
+
+def volume(*shape: int, seed: int = 0, dtype: str = "float32") -> npt.NDArray[Any]:
+    """A bright box away from the middle, on a dark ground, with noise."""
+    clean = np.full(shape or (16, 24, 28), 60.0)
+    clean[tuple(slice(n // 4, n // 2) for n in clean.shape)] = 160
+    noise = SIGMA * np.random.default_rng(seed).standard_normal(clean.shape)
+    return (clean + noise).astype(dtype)

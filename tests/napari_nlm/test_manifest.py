@@ -1,0 +1,85 @@
+"""The manifest and what it promises."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from npe2 import PluginManifest
+
+from napari_nlm import sample_data
+from nlmeans import estimate_sigma
+
+ROOT = Path(__file__).parents[2]
+MANIFEST = ROOT / "napari_nlm" / "napari.yaml"
+
+
+def test_it_is_valid() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "npe2", "validate", str(MANIFEST)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "valid" in done.stdout
+
+
+def test_every_command_is_there() -> None:
+    manifest = PluginManifest.from_file(MANIFEST)
+    for command in manifest.contributions.commands or ():
+        assert callable(command.python_name and command.get_callable() if hasattr(command, "get_callable") else print)
+        module, name = str(command.python_name).split(":")
+        assert callable(getattr(__import__(module, fromlist=[name]), name))
+
+
+def test_the_widget_is_in_the_menu_of_layers() -> None:
+    manifest = PluginManifest.from_file(MANIFEST)
+    assert [item.command for item in manifest.contributions.menus["napari/layers/filter"]] == ["nlmeans.widget"]
+
+
+@pytest.mark.parametrize(
+    ("make", "sigma", "dimensions"),
+    [(sample_data.head, 60, 3), (sample_data.thick, 40, 3), (sample_data.image, 90, 2), (sample_data.series, None, 4)],
+)
+def test_samples_are_layers_with_their_noise(make, sigma, dimensions) -> None:  # type: ignore[no-untyped-def]
+    ((data, looks, kind),) = make()
+    assert kind == "image"
+    assert data.ndim == dimensions == len(looks["scale"])
+    if sigma is not None:
+        assert estimate_sigma(data, noise="rician") == pytest.approx(sigma, rel=0.1)
+
+
+def test_the_head_stands_upright() -> None:
+    """Its top comes first: the skull is closed there, and the last slice cuts through it."""
+    ((data, _, _),) = sample_data.head()
+    assert (data[0] > 300).mean() < (data[-1] > 300).mean() or data[5].mean() < data[data.shape[0] // 2].mean()
+
+
+WITHOUT_MONAI = """
+import importlib.abc, sys
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"monai", "monai_transforms"}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+import napari_nlm.widget, napari_nlm.nifti, napari_nlm.sample_data
+"""
+
+
+def test_the_plugin_loads_where_monai_is_missing() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_MONAI], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_only_widgets_know_of_qt() -> None:
+    windows = {"widget.py", "panels.py", "controls.py"}
+    for path in (ROOT / "napari_nlm").glob("*.py"):
+        assert ("qtpy" in path.read_text() or "superqt" in path.read_text()) == (path.name in windows), path.name
+
+
+def test_samples_do_not_repeat_their_noise() -> None:
+    ((data, _, _),) = sample_data.series()
+    assert not np.array_equal(data[0], data[1])

@@ -1,0 +1,62 @@
+"""Parameters: one description, whose defaults are the engine's."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from napari_nlm.controls import Choice, Number, Switch, field_for
+from napari_nlm.parameters import CONTROLS, Parameters
+from nlmeans import METHODS, Settings
+from nlmeans.backends import BACKENDS
+from nlmeans.noise import NOISES
+
+AXES = {"spacing", "channels", "series"}
+"""Of the engine's settings, those that follow from the layer."""
+
+
+def test_every_setting_of_the_engine_can_be_made() -> None:
+    assert {f.name for f in dataclasses.fields(Settings)} - AXES <= set(CONTROLS)
+
+
+def test_untouched_they_are_the_engines_defaults() -> None:
+    assert Parameters().settings() == Settings()
+
+
+def test_choices_are_the_engines() -> None:
+    assert CONTROLS["method"].choices == ("auto", *METHODS)
+    assert CONTROLS["noise"].choices == tuple(NOISES)
+    assert CONTROLS["backend"].choices == ("auto", *BACKENDS)
+
+
+def test_the_voxel_size_can_be_left_out() -> None:
+    assert Parameters().settings((1, 1, 5)).spacing == (1, 1, 5)
+    assert Parameters(voxel_size=False).settings((1, 1, 5)).spacing is None
+
+
+def test_a_map_of_sigma_is_for_noise_that_is_neither_given_nor_counted() -> None:
+    assert Parameters(sigma_varies=True).settings().sigma == "map"
+    assert Parameters(sigma_varies=True, sigma=3.0).settings().sigma == 3
+    assert Parameters(sigma_varies=True, noise="poisson").settings().sigma is None
+
+
+def test_what_belongs_to_an_image_does_not_outlive_it() -> None:
+    kept = Parameters.from_json(Parameters(h=2.0, sigma=5.0, memory=2.0, noise="poisson", gain=3.0).to_json())
+    assert kept == Parameters(h=2.0, memory=2.0, noise="poisson")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"method": "of tomorrow"}', '{"device": "cuda:99"}', '{"h": -1}'])
+def test_what_cannot_be_followed_is_dropped(text: str) -> None:
+    assert Parameters.from_json(text) == Parameters()
+
+
+def test_every_field_says_what_it_is_and_shows_its_value(qapp: object) -> None:
+    kinds = {"noise": Choice, "voxel_size": Switch, "h": Number, "sigma": Number, "device": Choice}
+    for name, control in CONTROLS.items():
+        field = field_for(control, getattr(Parameters(), name))
+        assert isinstance(field, kinds.get(name, object))
+        assert control.label
+        assert control.tip
+        field.show_value(getattr(Parameters(), name), automatic=1)
+        assert field.value() == getattr(Parameters(), name)

@@ -1,0 +1,123 @@
+"""Text for other ways to do the same: run it, and compare with what the widget makes."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from napari_nlm import sample_data
+from napari_nlm.recipes import recipe
+from napari_nlm.source import Axes
+from nlmeans import io
+from nlmeans.cli import main
+from tests.napari_nlm.conftest import Bench
+from tests.napari_nlm.images import volume
+
+
+def executed(bench: Bench, text: str) -> Any:
+    names: dict[str, Any] = {"viewer": bench.viewer}
+    exec(compile(text, "recipe", "exec"), names)
+    return names["denoised"]
+
+
+def series() -> Any:
+    return np.stack([volume(8, 16, 18, seed=seed) * (1 + seed) for seed in range(2)])
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [{}, {"h": 1.3, "search_radius": 2}, {"sigma": 9.0, "noise": "rician"}, {"noise": "poisson", "gain": 2.0}],
+    ids=str,
+)
+def test_python_for_a_volume(bench: Bench, choices: dict[str, Any]) -> None:
+    bench.add(volume(), scale=(3, 1, 1), name="scan")
+    bench.session.set(**choices)
+    result = bench.run()
+    plan = bench.session.plan()
+    assert plan is not None
+    np.testing.assert_allclose(executed(bench, recipe("Python", plan, None)), result.data, atol=1e-3)
+
+
+@pytest.mark.parametrize("choices", [{}, {"h": 1.3}, {"h": 1.3, "sigma": 9.0}], ids=str)
+@pytest.mark.parametrize("every", [True, False])
+def test_python_for_a_series(bench: Bench, choices: dict[str, Any], every: bool) -> None:
+    bench.add(series(), name="scan")
+    bench.session.set(**choices)
+    result = bench.run(all_volumes=every)
+    plan = bench.session.plan()
+    assert plan is not None
+    found = executed(bench, recipe("Python", plan, None if every else bench.session.volume))
+    np.testing.assert_allclose(found, result.data if every else result.data[0], atol=1e-3)
+
+
+def test_python_for_colours_and_masks(bench: Bench) -> None:
+    data = np.stack([volume(32, 40, seed=seed) for seed in range(3)], -1).astype(np.uint8)
+    inside = np.zeros((32, 40), int)
+    inside[:16] = 1
+    bench.viewer.add_labels(inside, name="inside")
+    bench.add(data, rgb=True, name="colours")
+    bench.session.set_mask(bench.viewer.layers["inside"])
+    result = bench.run()
+    plan = bench.session.plan()
+    assert plan is not None
+    np.testing.assert_array_equal(executed(bench, recipe("Python", plan, None)), result.data)
+
+
+def test_python_with_a_mask_of_its_own_for_every_volume(bench: Bench) -> None:
+    inside = (series() > 100).astype(int)
+    bench.viewer.add_labels(inside, name="inside")
+    layer = bench.add(series(), name="scan")
+    bench.session.choose(layer, Axes((1, 2, 3), None, (0,)))
+    bench.session.set_mask(bench.viewer.layers["inside"])
+    bench.session.set(sigma=9.0)
+    result = bench.run(all_volumes=True)
+    plan = bench.session.plan()
+    assert plan is not None
+    np.testing.assert_allclose(executed(bench, recipe("Python", plan, None)), result.data, atol=1e-3)
+
+
+def of_the_head(bench: Bench) -> Any:
+    ((data, looks, _),) = sample_data.thick()
+    bench.session.set(noise="rician", search_radius=2, h=1.0)
+    bench.viewer.add_image(data, **looks)
+    bench.settle()
+    result = bench.run()
+    plan = bench.session.plan()
+    assert plan is not None
+    return plan, result
+
+
+def test_the_command_line(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan, result = of_the_head(bench)
+    words = shlex.split(recipe("command line", plan, None))
+    done = CliRunner().invoke(main, words[1:])
+    assert done.exit_code == 0, done.output
+    found = io.read("thick_denoised.nii.gz").data
+    np.testing.assert_allclose(np.sort(found, None), np.sort(result.data, None), atol=2)
+
+
+def test_monai(bench: Bench) -> None:
+    pytest.importorskip("monai")
+    transforms = pytest.importorskip("monai_transforms")
+    if not hasattr(transforms, "NonLocalMeansd"):
+        pytest.skip("this version of monai_transforms has no NonLocalMeansd")
+    plan, result = of_the_head(bench)
+    found = np.asarray(executed(bench, recipe("MONAI", plan, None)))
+    np.testing.assert_allclose(np.sort(found, None), np.sort(result.data, None), atol=1)
+    assert "napari" not in {name.split(".")[0] for name in vars(sys.modules["monai_transforms"])}
+
+
+@pytest.mark.parametrize("kind", ["MONAI", "command line"])
+def test_what_cannot_be_said_is_refused_with_a_way_that_can(bench: Bench, kind: str) -> None:
+    bench.add(volume())
+    plan = bench.session.plan()
+    assert plan is not None
+    with pytest.raises(ValueError, match="copy it as Python"):
+        recipe(kind, plan, None)
