@@ -118,14 +118,14 @@ class Parameters:
     )
     search_radius: int | None = shown(
         DEFAULTS.search_radius,
-        label="Search radius",
+        label="Window radius",
         group="filter",
         automatic="the method's own",
         low=0,
         high=12,
         whole=True,
         unit="voxels",
-        tip="Similar voxels are sought in a window of 2r + 1 voxels around each. Larger is better and slower.",
+        tip="Window size: similar voxels are sought in a window of 2r + 1 voxels around each. Larger is slower.",
     )
     patch_radius: int | None = shown(
         DEFAULTS.patch_radius,
