@@ -61,8 +61,9 @@ class Noisy:
     def first(self) -> Tensor:
         return self.nonlocal_means(nlmeans.METHODS["classic"].h)
 
-    def pilot(self, threshold: float) -> Tensor:
-        return (hard_threshold(self.noisy, patch=4, stride=1, threshold=threshold) + self.first) / 2
+    def pilot(self, threshold: float, first: Tensor | None = None) -> Tensor:
+        thresholded = hard_threshold(self.noisy, patch=4, stride=1, threshold=threshold)
+        return (thresholded + (self.first if first is None else first)) / 2
 
     def stage(self, guide: Tensor, strength: float, alike: float) -> Tensor:
         return nl_bayes(self.noisy, guide, strength=strength, alike=alike)
@@ -104,6 +105,13 @@ CONSTANTS = {
         (2.4, 2.7, 3.0, 3.3),
         3.0,
         lambda noisy, value: noisy.stage(noisy.stage(noisy.pilot(value), 1.5, 0.2), 1.0, 0.05),
+    ),
+    "bayes: h of its pilot": Constant(
+        (0.6, 0.7, 0.8, 0.9, 1.0, 1.1),
+        nlmeans.METHODS["bayes"].h,
+        lambda noisy, value: noisy.stage(
+            noisy.stage(noisy.pilot(3.0, noisy.nonlocal_means(value)), 1.5, 0.2), 1.0, 0.05
+        ),
     ),
     "bayes: strength of the first stage": Constant(
         (1.0, 1.25, 1.5, 2.0),
