@@ -51,15 +51,15 @@ class Noisy:
         low, high = np.percentile(self.noisy.numpy(), (0.5, 99.5))
         return float(high - low)
 
-    def nonlocal_means(self, h: float) -> Tensor:
-        return self.method("classic", h)
-
-    def method(self, name: str, h: float) -> Tensor:
+    def method(self, name: str, h: float | None) -> Tensor:
         return nlmeans.denoise(self.noisy[0], 1.0, method=name, h=h)[None]
+
+    def nonlocal_means(self, h: float | None) -> Tensor:
+        return self.method("classic", h)
 
     @cached_property
     def first(self) -> Tensor:
-        return self.nonlocal_means(nlmeans.METHODS["classic"].h)
+        return self.nonlocal_means(None)
 
     def pilot(self, threshold: float, first: Tensor | None = None) -> Tensor:
         thresholded = hard_threshold(self.noisy, patch=4, stride=1, threshold=threshold)
@@ -77,15 +77,15 @@ class Noisy:
 @dataclass(frozen=True)
 class Constant:
     values: tuple[float, ...]
-    used: float
-    """The value in nlmeans/methods.py."""
-    estimate: Callable[[Noisy, float], Tensor]
+    used: float | None
+    """The one of the values that nlmeans/methods.py has; None for h, which the engine chooses by itself."""
+    estimate: Callable[[Noisy, Any], Tensor]
 
 
 H = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
 CONSTANTS = {
-    "classic: h": Constant(H, nlmeans.METHODS["classic"].h, lambda noisy, value: noisy.nonlocal_means(value)),
-    "pri: h": Constant(H, nlmeans.METHODS["pri"].h, lambda noisy, value: noisy.method("pri", value)),
+    "classic: h": Constant(H, None, lambda noisy, value: noisy.nonlocal_means(value)),
+    "pri: h": Constant(H, None, lambda noisy, value: noisy.method("pri", value)),
     "dct: threshold": Constant(
         (2.1, 2.4, 2.7, 3.0, 3.3),
         2.7,
@@ -93,7 +93,7 @@ CONSTANTS = {
     ),
     "wiener: h of its pilot": Constant(
         H,
-        nlmeans.METHODS["wiener"].h,
+        None,
         lambda noisy, value: wiener(noisy.noisy, noisy.nonlocal_means(value), patch=4, stride=1),
     ),
     "wiener: power": Constant(
@@ -108,7 +108,7 @@ CONSTANTS = {
     ),
     "bayes: h of its pilot": Constant(
         (0.6, 0.7, 0.8, 0.9, 1.0, 1.1),
-        nlmeans.METHODS["bayes"].h,
+        None,
         lambda noisy, value: noisy.stage(
             noisy.stage(noisy.pilot(3.0, noisy.nonlocal_means(value)), 1.5, 0.2), 1.0, 0.05
         ),
@@ -141,6 +141,8 @@ class Curve:
     contrast: float
     values: tuple[float, ...]
     figures: tuple[float, ...]
+    used: float
+    """With the value in use."""
 
     @property
     def best(self) -> float:
@@ -194,11 +196,11 @@ def report(name: str, constant: Constant, curves: Sequence[Curve]) -> str:
         lost = [
             np.array([float(curve.loss(choice)) for curve, choice in zip(mine, choices, strict=True)])
             for choices in (
-                [constant.used] * len(mine),
                 [value] * len(mine),
                 [on_line(line, curve.contrast) for curve in mine],
             )
         ]
+        lost.insert(0, np.array([max(curve.figures) - curve.used for curve in mine]))
         losses.append(lost)
         best = {curve.percent: f"{curve.best:g} ({curve.contrast:.0f})" for curve in mine}
         rows.append(
@@ -206,7 +208,7 @@ def report(name: str, constant: Constant, curves: Sequence[Curve]) -> str:
         )
     means = [np.concatenate(column) for column in zip(*losses, strict=True)]
     rows.append(["**all**", *[""] * len(levels), *(f"**{loss.mean():.3f}** ({loss.max():.2f})" for loss in means)])
-    header = ["volume", *(f"{p:g} %" for p in levels), f"loss with {constant.used:g}, as used", "one value", "line"]
+    header = ["volume", *(f"{p:g} %" for p in levels), "loss as it is", "one value", "line"]
     a, b, low, high = best_line(curves)
     line = f"{a:.3g} {'+' if b >= 0 else '−'} {abs(b):.2g} · contrast, from {low:.3g} to {high:.3g}"
     fitted = f"Fitted on all: one value {one_value(curves):.3g}; line {line}. " + recommendation(
@@ -232,13 +234,20 @@ def markdown(stored: Mapping[str, Any]) -> str:
         "# Calibration",
         "Made by `python benchmarks/calibrate.py`. Gaussian noise of known sigma. A volume's row has its best value at "
         "each level (and its contrast: the range of the noisy volume, 0.5 to 99.5 percentile, over sigma), and the "
-        "loss of mask PSNR in dB, mean (and largest) over the levels, against those best values: of the value in "
-        "nlmeans/methods.py, and of one value and of a line in the contrast that were fitted on the other volumes. "
+        "loss of mask PSNR in dB, mean (and largest) over the levels, against those best values: of the value or "
+        "rule in nlmeans/methods.py, and of one value and of a line in the contrast fitted on the other volumes. "
         f"A change is recommended where it gains {WORTH} dB on average on volumes left out.",
     ]
     for name, constant in CONSTANTS.items():
         curves = [
-            Curve(cell["volume"], cell["percent"], cell["contrast"], constant.values, tuple(cell["psnr"].values()))
+            Curve(
+                cell["volume"],
+                cell["percent"],
+                cell["contrast"],
+                constant.values,
+                tuple(cell["psnr"].values()),
+                cell["used"],
+            )
             for cell in stored.values()
             if cell["constant"] == name and list(map(float, cell["psnr"])) == list(constant.values)
         ]
@@ -279,12 +288,14 @@ def main(
             continue
         noisy = Noisy(scan, percent)
         figures = {f"{value:g}": round(noisy.psnr(constant.estimate(noisy, value)), 4) for value in constant.values}
+        used = None if constant.used is None else figures[f"{constant.used:g}"]
         stored[cell] = {
             "constant": name,
             "volume": scan.name,
             "percent": percent,
             "contrast": round(noisy.contrast, 2),
             "psnr": figures,
+            "used": round(noisy.psnr(constant.estimate(noisy, None)), 4) if used is None else used,
         }
         path.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
         click.echo(f"{cell:60} {figures}")

@@ -36,7 +36,7 @@ COLUMNS = 6
 LIMIT = 2.5
 """Black and white of the removed noise, in standard deviations of the noise that was added."""
 WIDTH = 3
-"""Voxels along each axis of the means that noise cancels in, and anatomy does not."""
+"""Voxels along each axis of the means, in which noise cancels and anatomy does not."""
 GREYS = 40
 
 
@@ -58,10 +58,11 @@ def draw(given: Case, results: Mapping[str, Volume], path: Path) -> None:
     for number, (name, result) in enumerate(results.items()):
         row, column = 3 * (number // COLUMNS), number % COLUMNS
         draw_one(given, name, result, [grid[row + k, column] for k in range(3)])
+    what = f"{given.scan.name}, {given.noise} Gaussian noise"
     figure.suptitle(
-        f"{given.scan.name}, {given.noise} Gaussian noise: denoised; what was removed (black −{LIMIT} σ, white +{LIMIT} σ); "
-        f"its means of {WIDTH}³ voxels, where\nnoise cancels and lost anatomy shows (black and white at {LIMIT} σ/√{WIDTH**3}; "
-        "their std in units of σ/√27, which is 1 for noise alone)",
+        f"{what}: denoised; what was removed (black −{LIMIT} σ, white +{LIMIT} σ); "
+        f"its means of {WIDTH}³ voxels,\nwhere noise cancels and lost anatomy shows (black, white at ∓{LIMIT} σ/√27; "
+        "their std in units of σ/√27: 1 for noise alone)",
         fontsize="small",
     )
     buffer = io.BytesIO()
