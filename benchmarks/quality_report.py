@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from quality_methods import Contestant
-from quality_volumes import KINDS, NOISES, Noise, Scan
+from quality_volumes import GIVEN, KINDS, NOISES, Noise, Scan
 
 import nlmeans
 
@@ -104,11 +104,12 @@ def methods_table(
     return table(["method", *map(str, levels), "s"], body)
 
 
-def section(scores: Scores, kind: str, seconds: Mapping[str, float]) -> str:
-    volumes = [volume for volume in scores.volumes(kind) if volume not in OTHER_DIMENSIONS]
+def section(scores: Scores, kind: str, seconds: Mapping[str, float], found: Mapping[str, Scan]) -> str:
+    given = {volume for volume in scores.volumes(kind) if volume not in found or found[volume].about == GIVEN}
+    volumes = [volume for volume in scores.volumes(kind) if volume not in given and volume not in OTHER_DIMENSIONS]
     parts = [
         f"## {KINDS[kind]}",
-        f"Mean over {', '.join(volumes)}.",
+        f"Mean over {', '.join(volumes)}; a dash where one of them is missing.",
         methods_table(scores, kind, seconds, lambda noise, method: scores.mean(volumes, noise, method)),
     ]
     for volume in scores.volumes(kind):
@@ -214,7 +215,7 @@ def contents(scores: Scores, found: Mapping[str, Scan]) -> str:
     return table(["volume", "voxels", "what it is"], body)
 
 
-def peers_table(scores: Scores, contestants: Mapping[str, Contestant], seconds: Mapping[str, float]) -> str:
+def peers_table(scores: Scores, contestants: Mapping[str, Contestant]) -> str:
     versions = {cell.method: cell.version for cell in scores.cells.values()}
     body = [
         [
@@ -251,8 +252,8 @@ def markdown(results: Mapping[str, Any], found: Mapping[str, Scan], contestants:
         noise_models(scores),
         "## Volumes and peers",
         contents(scores, found),
-        peers_table(scores, contestants, seconds),
-        *(section(scores, kind, seconds) for kind in KINDS if scores.volumes(kind)),
+        peers_table(scores, contestants),
+        *(section(scores, kind, seconds, found) for kind in KINDS if scores.volumes(kind)),
     ]
     return "\n\n".join(parts) + "\n"
 

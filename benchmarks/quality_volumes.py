@@ -17,6 +17,9 @@ Volume = np.ndarray[tuple[int, ...], np.dtype[Any]]
 LARGEST = 112
 """Voxels per axis of a volume that is given, cut from the middle: BM4D takes a minute for a million voxels."""
 
+GIVEN = "given"
+"""What a volume from the command line is."""
+
 DARK = 10 / 255
 """The mask is what is brighter."""
 
@@ -85,7 +88,7 @@ def scans(given: list[Path]) -> dict[str, Scan]:
     for path in given:
         values = read(path)
         middle = tuple(slice(max(0, n - LARGEST) // 2, max(0, n - LARGEST) // 2 + LARGEST) for n in values.shape[:3])
-        found.append(scan(path.name.removesuffix(".gz").removesuffix(".nii"), values[middle], "given"))
+        found.append(scan(path.name.removesuffix(".gz").removesuffix(".nii"), values[middle], GIVEN))
     return {one.name: one for one in found}
 
 
