@@ -7,9 +7,9 @@ return.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -57,7 +57,7 @@ def denoise(case: Case, sigma: Any, method: str, **options: Any) -> Volume:
     if case.noise.kind == "rician":
         options["noise"] = "rician"
     if case.noisy.ndim == 4:
-        options.setdefault("series", None if "channels" in options else 3)
+        options.setdefault("series", 3)
     return nlmeans.denoise(case.noisy, sigma, method=method, **options)
 
 
@@ -74,6 +74,10 @@ def our_method(method: str) -> Contestant:
     return Contestant(run)
 
 
+def with_one_sigma(case: Case, method: str) -> Volume:
+    return denoise(case, case.sigma, method)
+
+
 def algebraic(case: Case, method: str) -> Volume:
     """Counts as they are mostly dealt with: the Anscombe transform, and its algebraic inverse."""
     stabilised = 2 * np.sqrt(case.noisy / case.gain + 3 / 8)
@@ -83,28 +87,18 @@ def algebraic(case: Case, method: str) -> Volume:
 def ours() -> dict[str, Contestant]:
     found = {name: our_method(name) for name in ("auto", *METHODS)}
     for name in ("classic", "bayes"):
-
-        def estimated(case: Case, name: str = name) -> Volume:
-            return denoise(case, None, name)
-
-        def estimated_map(case: Case, name: str = name) -> Volume:
-            return denoise(case, "map", name)
-
-        def scalar(case: Case, name: str = name) -> Volume:
-            return denoise(case, case.sigma, name)
-
-        def inverse(case: Case, name: str = name) -> Volume:
-            return algebraic(case, name)
-
+        one_sigma = partial(with_one_sigma, method=name)
         found |= {
-            f"{name}, estimated sigma": Contestant(estimated, takes=of_kind("gaussian", "rician")),
-            f"{name}, estimated map": Contestant(estimated_map, takes=of_kind("ramp")),
-            f"{name}, one sigma": Contestant(scalar, takes=of_kind("ramp")),
-            f"{name}, impulses left in": Contestant(scalar, takes=of_kind("impulses")),
-            f"{name}, algebraic inverse": Contestant(inverse, takes=of_kind("poisson")),
+            f"{name}, estimated sigma": Contestant(
+                partial(denoise, sigma=None, method=name), takes=of_kind("gaussian", "rician")
+            ),
+            f"{name}, estimated map": Contestant(partial(denoise, sigma="map", method=name), takes=of_kind("ramp")),
+            f"{name}, one sigma": Contestant(one_sigma, takes=of_kind("ramp")),
+            f"{name}, impulses left in": Contestant(one_sigma, takes=of_kind("impulses")),
+            f"{name}, algebraic inverse": Contestant(partial(algebraic, method=name), takes=of_kind("poisson")),
         }
     found["bayes, groups shared by the series"] = Contestant(
-        lambda case: denoise(case, case.sigma, "bayes", channels=3), takes=a_series
+        lambda case: denoise(case, case.sigma, "bayes", channels=3, series=None), takes=a_series
     )
     return found
 
@@ -230,7 +224,7 @@ def bm4d(noisy: Volume, sigma: float, rician: bool) -> Volume:
     return np.asarray(filter_volume(noisy.astype(np.float64), sigma)).reshape(noisy.shape)
 
 
-@functools.lru_cache(maxsize=1)
+@lru_cache(maxsize=1)
 def bm4d_case(case: Case) -> Volume:
     """The last result is kept, for the one with the bias removed."""
     return gaussian_filter(bm4d)(case)
