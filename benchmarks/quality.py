@@ -44,7 +44,7 @@ class Store:
 
     def read(self) -> Results:
         if not self.path.is_file():
-            return {"scores": {}, "seconds": {}, "timing": {}}
+            return {"volumes": {}, "timing": {}, "seconds": {}, "scores": {}}
         results: Results = json.loads(self.path.read_text(encoding="utf-8"))
         return results
 
@@ -56,7 +56,7 @@ class Store:
 
     def add(self, section: str, entries: Results) -> None:
         results = self.read()
-        results[section] |= entries
+        results.setdefault(section, {}).update(entries)
         self.write(results)
 
     def forget(self, keys: set[str]) -> None:
@@ -124,6 +124,7 @@ def measure(
 ) -> None:
     known = set(store.read()["scores"])
     for scan in found:
+        store.add("volumes", {scan.name: {"voxels": "×".join(map(str, scan.clean.shape)), "about": scan.about}})
         for noise in noises(scan, kinds, levels):
             given = case(scan, noise)
             for name, contestant in chosen.items():
@@ -161,7 +162,7 @@ def measure_seconds(store: Store, scan: Scan, chosen: dict[str, Contestant]) -> 
     store.add(
         "timing",
         {
-            "volume": f"{scan.name}, {'×'.join(map(str, scan.clean.shape))}",
+            "volume": f"{scan.name}, {given.noise}, {'×'.join(map(str, scan.clean.shape))}",
             "machine": f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
             "load": round(os.getloadavg()[0], 1),
         },
@@ -232,7 +233,7 @@ def main(
         if again:
             store.forget({key(*pair, name, contestant) for pair in everything for name, contestant in chosen.items()})
         measure(store, wanted, chosen, list(kinds or KINDS), list(levels))
-    write_report(store.read(), found, every, out / "quality.md")
+    write_report(store.read(), every, out / "quality.md")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from quality_methods import Contestant
-from quality_volumes import GIVEN, KINDS, NOISES, Noise, Scan
+from quality_volumes import GIVEN, KINDS, NOISES, Noise
 
 import nlmeans
 
@@ -104,9 +104,9 @@ def methods_table(
     return table(["method", *map(str, levels), "s"], body)
 
 
-def section(scores: Scores, kind: str, seconds: Mapping[str, float], found: Mapping[str, Scan]) -> str:
-    given = {volume for volume in scores.volumes(kind) if volume not in found or found[volume].about == GIVEN}
-    volumes = [volume for volume in scores.volumes(kind) if volume not in given and volume not in OTHER_DIMENSIONS]
+def section(scores: Scores, kind: str, seconds: Mapping[str, float], about: Mapping[str, Mapping[str, str]]) -> str:
+    shared = [volume for volume in about if about[volume]["about"] != GIVEN and volume not in OTHER_DIMENSIONS]
+    volumes = [volume for volume in scores.volumes(kind) if volume in shared]
     parts = [
         f"## {KINDS[kind]}",
         f"Mean over {', '.join(volumes)}; a dash where one of them is missing.",
@@ -207,12 +207,10 @@ def noise_models(scores: Scores) -> str:
     return table(["", "", *volumes], body)
 
 
-def contents(scores: Scores, found: Mapping[str, Scan]) -> str:
-    body = []
-    for volume in dict.fromkeys(volume for kind in KINDS for volume in scores.volumes(kind)):
-        scan = found.get(volume)
-        body.append([volume, "×".join(map(str, scan.clean.shape)) if scan else "", scan.about if scan else ""])
-    return table(["volume", "voxels", "what it is"], body)
+def contents(about: Mapping[str, Mapping[str, str]]) -> str:
+    return table(
+        ["volume", "voxels", "what it is"], [[name, one["voxels"], one["about"]] for name, one in about.items()]
+    )
 
 
 def peers_table(scores: Scores, contestants: Mapping[str, Contestant]) -> str:
@@ -229,7 +227,7 @@ def peers_table(scores: Scores, contestants: Mapping[str, Contestant]) -> str:
     return table(["peer", "package", "settings"], body)
 
 
-def markdown(results: Mapping[str, Any], found: Mapping[str, Scan], contestants: Mapping[str, Contestant]) -> str:
+def markdown(results: Mapping[str, Any], contestants: Mapping[str, Contestant]) -> str:
     scores, seconds, timing = Scores(results["scores"], list(contestants)), results["seconds"], results["timing"]
     timed = f"Seconds: {timing['volume']}, {timing['machine']}, load {timing['load']}." if timing else ""
     parts = [
@@ -251,14 +249,12 @@ def markdown(results: Mapping[str, Any], found: Mapping[str, Scan], contestants:
         "Mask PSNR / PSNR everywhere, dB.",
         noise_models(scores),
         "## Volumes and peers",
-        contents(scores, found),
+        contents(results["volumes"]),
         peers_table(scores, contestants),
-        *(section(scores, kind, seconds, found) for kind in KINDS if scores.volumes(kind)),
+        *(section(scores, kind, seconds, results["volumes"]) for kind in KINDS if scores.volumes(kind)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def write_report(
-    results: Mapping[str, Any], found: Mapping[str, Scan], contestants: Mapping[str, Contestant], path: Path
-) -> None:
-    path.write_text(markdown(results, found, contestants), encoding="utf-8")
+def write_report(results: Mapping[str, Any], contestants: Mapping[str, Contestant], path: Path) -> None:
+    path.write_text(markdown(results, contestants), encoding="utf-8")

@@ -17,8 +17,7 @@ Volume = np.ndarray[tuple[int, ...], np.dtype[Any]]
 LARGEST = 112
 """Voxels per axis of a volume that is given, cut from the middle: BM4D takes a minute for a million voxels."""
 
-GIVEN = "given"
-"""What a volume from the command line is."""
+GIVEN = "given on the command line"
 
 DARK = 10 / 255
 """The mask is what is brighter."""
