@@ -65,13 +65,16 @@ class Noisy:
         thresholded = hard_threshold(self.noisy, patch=4, stride=1, threshold=threshold)
         return (thresholded + (self.first if first is None else first)) / 2
 
-    def stage(self, guide: Tensor, strength: float, alike: float) -> Tensor:
+    def first_stage(self, guide: Tensor, strength: float = 1.5, alike: float = 0.2) -> Tensor:
+        return nl_bayes(self.noisy, guide, step=4, strength=strength, alike=alike)
+
+    def second_stage(self, guide: Tensor, strength: float = 1.0, alike: float = 0.05) -> Tensor:
         return nl_bayes(self.noisy, guide, strength=strength, alike=alike)
 
     @cached_property
     def guide(self) -> Tensor:
         """What the first stage of `bayes` gives."""
-        return self.stage(self.pilot(3.0), 1.5, 0.2)
+        return self.first_stage(self.pilot(3.0))
 
 
 @dataclass(frozen=True)
@@ -102,32 +105,30 @@ CONSTANTS = {
         lambda noisy, value: wiener(noisy.noisy, noisy.first, patch=4, stride=1, power=value),
     ),
     "bayes: threshold of its pilot": Constant(
-        (2.4, 2.7, 3.0, 3.3),
-        3.0,
-        lambda noisy, value: noisy.stage(noisy.stage(noisy.pilot(value), 1.5, 0.2), 1.0, 0.05),
+        (2.4, 2.7, 3.0, 3.3), 3.0, lambda noisy, value: noisy.second_stage(noisy.first_stage(noisy.pilot(value)))
     ),
     "bayes: h of its pilot": Constant(
         (0.6, 0.7, 0.8, 0.9, 1.0, 1.1),
         None,
-        lambda noisy, value: noisy.stage(
-            noisy.stage(noisy.pilot(3.0, noisy.nonlocal_means(value)), 1.5, 0.2), 1.0, 0.05
+        lambda noisy, value: noisy.second_stage(
+            noisy.first_stage(noisy.pilot(3.0, noisy.nonlocal_means(value))),
         ),
     ),
     "bayes: strength of the first stage": Constant(
         (1.0, 1.25, 1.5, 2.0),
         1.5,
-        lambda noisy, value: noisy.stage(noisy.stage(noisy.pilot(3.0), value, 0.2), 1.0, 0.05),
+        lambda noisy, value: noisy.second_stage(noisy.first_stage(noisy.pilot(3.0), strength=value)),
     ),
     "bayes: alike of the first stage": Constant(
         (0.05, 0.1, 0.2, 0.4),
         0.2,
-        lambda noisy, value: noisy.stage(noisy.stage(noisy.pilot(3.0), 1.5, value), 1.0, 0.05),
+        lambda noisy, value: noisy.second_stage(noisy.first_stage(noisy.pilot(3.0), alike=value)),
     ),
     "bayes: strength of the second stage": Constant(
-        (0.7, 0.85, 1.0, 1.2, 1.5), 1.0, lambda noisy, value: noisy.stage(noisy.guide, value, 0.05)
+        (0.7, 0.85, 1.0, 1.2, 1.5), 1.0, lambda noisy, value: noisy.second_stage(noisy.guide, strength=value)
     ),
     "bayes: alike of the second stage": Constant(
-        (0.01, 0.025, 0.05, 0.1, 0.2), 0.05, lambda noisy, value: noisy.stage(noisy.guide, 1.0, value)
+        (0.01, 0.025, 0.05, 0.1, 0.2), 0.05, lambda noisy, value: noisy.second_stage(noisy.guide, alike=value)
     ),
 }
 
