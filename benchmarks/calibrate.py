@@ -201,7 +201,7 @@ def report(name: str, constant: Constant, curves: Sequence[Curve]) -> str:
                 [on_line(line, curve.contrast) for curve in mine],
             )
         ]
-        lost.insert(0, np.array([max(curve.figures) - curve.used for curve in mine]))
+        lost.insert(0, np.array([max(0.0, max(curve.figures) - curve.used) for curve in mine]))
         losses.append(lost)
         best = {curve.percent: f"{curve.best:g} ({curve.contrast:.0f})" for curve in mine}
         rows.append(
