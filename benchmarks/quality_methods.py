@@ -78,6 +78,11 @@ def with_one_sigma(case: Case, method: str) -> Volume:
     return denoise(case, case.sigma, method)
 
 
+def denoise_together(case: Case, method: str) -> Volume:
+    """A series with the volumes as channels: weights and groups are shared, `subspace` is MP-PCA."""
+    return denoise(case, case.sigma, method, channels=3, series=None)
+
+
 def algebraic(case: Case, method: str) -> Volume:
     """Counts as they are mostly dealt with: the Anscombe transform, and its algebraic inverse."""
     stabilised = 2 * np.sqrt(case.noisy / case.gain + 3 / 8)
@@ -97,9 +102,9 @@ def ours() -> dict[str, Contestant]:
             f"{name}, impulses left in": Contestant(one_sigma, takes=of_kind("impulses")),
             f"{name}, algebraic inverse": Contestant(partial(algebraic, method=name), takes=of_kind("poisson")),
         }
-    found["bayes, groups shared by the series"] = Contestant(
-        lambda case: denoise(case, case.sigma, "bayes", channels=3, series=None), takes=a_series
-    )
+    for name in ("classic", "bayes", "subspace"):
+        together = partial(denoise_together, method=name)
+        found[f"{name}, volumes together"] = Contestant(together, takes=a_series)
     return found
 
 
