@@ -14,8 +14,10 @@ import logging
 import os
 import platform
 import statistics
+import tempfile
 import time
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from filelock import FileLock  # torch needs it too
 from quality_figure import write_figure
 from quality_methods import Contestant, contestants
 from quality_report import write_report
@@ -36,11 +39,13 @@ Results = dict[str, Any]
 class Store:
     """The results file: a score per volume, noise, level, method and version, and seconds per method.
 
-    It is read anew before every change, so that two runs, say of ours and of the peers, can share it.
+    It is read anew before every change and locked meanwhile, so that several runs, say of ours and of the peers, can
+    share it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.lock = FileLock(Path(tempfile.gettempdir()) / f"nlmeans-quality-{zlib.crc32(bytes(path.resolve()))}.lock")
 
     def read(self) -> Results:
         if not self.path.is_file():
@@ -50,19 +55,21 @@ class Store:
 
     def write(self, results: Results) -> None:
         results["scores"] = dict(sorted(results["scores"].items()))
-        partial = self.path.with_suffix(f".{os.getpid()}")
+        partial = self.path.with_suffix(".partial")
         partial.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         partial.replace(self.path)
 
     def add(self, section: str, entries: Results) -> None:
-        results = self.read()
-        results.setdefault(section, {}).update(entries)
-        self.write(results)
+        with self.lock:
+            results = self.read()
+            results.setdefault(section, {}).update(entries)
+            self.write(results)
 
     def forget(self, keys: set[str]) -> None:
-        results = self.read()
-        results["scores"] = {key: score for key, score in results["scores"].items() if key not in keys}
-        self.write(results)
+        with self.lock:
+            results = self.read()
+            results["scores"] = {key: score for key, score in results["scores"].items() if key not in keys}
+            self.write(results)
 
 
 def key(scan: Scan, noise: Noise, name: str, contestant: Contestant) -> str:
