@@ -246,7 +246,8 @@ def markdown(results: Mapping[str, Any], contestants: Mapping[str, Contestant]) 
         "Mask PSNR, over the volumes.",
         auto_beside_best(scores),
         "## What the noise models are worth",
-        "Mask PSNR / PSNR everywhere, dB.",
+        "Mask PSNR / PSNR everywhere, dB. Where a scan has noise of its own, or few voxels, the estimate of sigma is "
+        "above what was added.",
         noise_models(scores),
         "## Volumes and peers",
         contents(results["volumes"]),
