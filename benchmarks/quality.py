@@ -1,205 +1,182 @@
 """How close to the truth: ours and every installed peer on the same noisy volumes.
 
-python benchmarks/quality.py                        # the head phantom, and what the installed packages carry
-python benchmarks/quality.py --volume scan.nii.gz   # any clean volume beside them
+python benchmarks/quality.py                        # the phantoms, and what the installed packages carry
+python benchmarks/quality.py --volume scan.nii.gz   # a clean volume beside them
+
+What was measured before is kept, so that an interrupted run goes on where it was. What is measured how is told in
+README.md beside this file.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import logging
+import os
 import platform
+import statistics
+import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import warnings
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-import nibabel as nib
 import numpy as np
 import torch
+from filelock import FileLock  # torch needs it too
+from quality_figure import write_figure
+from quality_methods import Contestant, contestants
+from quality_report import write_report
+from quality_volumes import KINDS, NOISES, Case, Noise, Scan, case, scans
 
-import nlmeans
-from nlmeans import METHODS, samples
 from nlmeans.metrics import psnr, ssim
 
-Volume = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
-Filter = Callable[[Volume, float, bool], Volume]
-"""Of the noisy volume, sigma, and whether the noise is Rician."""
-
-LEVELS = (1, 3, 5, 7, 9)
-LARGEST = 112  # voxels per axis, cut from the middle: BM4D takes a minute for a million voxels
+Results = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Score:
-    volume: str
-    noise: str
-    percent: float
-    method: str
-    mask_psnr: float
-    psnr: float
-    ssim: float
-    seconds: float
+class Store:
+    """The results file: a score per volume, noise, level, method and version, and seconds per method.
+
+    It is read anew before every change and locked meanwhile, so that several runs, say of ours and of the peers, can
+    share it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock = FileLock(Path(tempfile.gettempdir()) / f"nlmeans-quality-{zlib.crc32(bytes(path.resolve()))}.lock")
+
+    def read(self) -> Results:
+        if not self.path.is_file():
+            return {"volumes": {}, "timing": {}, "seconds": {}, "scores": {}}
+        results: Results = json.loads(self.path.read_text(encoding="utf-8"))
+        return results
+
+    def write(self, results: Results) -> None:
+        results["scores"] = dict(sorted(results["scores"].items()))
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        partial.replace(self.path)
+
+    def add(self, section: str, entries: Results) -> None:
+        with self.lock:
+            results = self.read()
+            results.setdefault(section, {}).update(entries)
+            self.write(results)
+
+    def forget(self, keys: set[str]) -> None:
+        with self.lock:
+            results = self.read()
+            results["scores"] = {key: score for key, score in results["scores"].items() if key not in keys}
+            self.write(results)
 
 
-def ours(method: str) -> Filter:
-    return lambda noisy, sigma, rician: nlmeans.denoise(
-        noisy, sigma, method=method, noise="rician" if rician else "gaussian"
+def key(scan: Scan, noise: Noise, name: str, contestant: Contestant) -> str:
+    return " | ".join([scan.name, noise.kind, f"{noise.level:g}", name, contestant.version])
+
+
+def noises(scan: Scan, kinds: list[str], levels: list[float]) -> Iterator[Noise]:
+    """What suits the scan: CT has no Rician noise, and a series of volumes is for the methods that know series."""
+    suits = {"CT slice": ("gaussian", "poisson"), "diffusion series": ("gaussian", "rician")}.get(
+        scan.name, tuple(KINDS)
+    )
+    for noise in NOISES:
+        if noise.kind in suits and noise.kind in kinds and (not levels or noise.level in levels):
+            yield noise
+
+
+class Picked(logging.Handler):
+    """Which method `auto` picked, as the engine's log says."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.method = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "picked" in record.msg and isinstance(record.args, tuple):
+            self.method = str(record.args[0])
+
+
+def run(contestant: Contestant, given: Case) -> tuple[np.ndarray, str]:
+    """The denoised volume, and what `auto` picked."""
+    picked, log = Picked(), logging.getLogger("nlmeans")
+    level = log.level
+    log.addHandler(picked)
+    log.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what peers have to say of optional packages
+            return np.asarray(contestant.run(given), np.float32), picked.method
+    finally:
+        log.removeHandler(picked)
+        log.setLevel(level)
+
+
+def score(given: Case, result: np.ndarray) -> dict[str, float]:
+    clean, mask = given.scan.clean, given.scan.mask
+    volumes = [(clean, result, mask)]
+    if clean.ndim == 4:
+        volumes = list(zip(*(np.moveaxis(values, 3, 0) for values in (clean, result, mask)), strict=True))
+    similar = [ssim(*pair, peak=1, mask=inside) for *pair, inside in volumes if inside.any()]
+    return {
+        "mask_psnr": round(psnr(clean, result, peak=1, mask=mask), 4),
+        "psnr": round(psnr(clean, result, peak=1), 4),
+        "ssim": round(statistics.fmean(similar), 5),
+    }
+
+
+def measure(
+    store: Store, found: list[Scan], chosen: dict[str, Contestant], kinds: list[str], levels: list[float]
+) -> None:
+    known = set(store.read()["scores"])
+    for scan in found:
+        store.add("volumes", {scan.name: {"voxels": "×".join(map(str, scan.clean.shape)), "about": scan.about}})
+        for noise in noises(scan, kinds, levels):
+            given = case(scan, noise)
+            for name, contestant in chosen.items():
+                cell = key(scan, noise, name, contestant)
+                if cell in known or not contestant.takes(given):
+                    continue
+                try:
+                    result, picked = run(contestant, given)
+                except Exception as error:  # a peer that cannot is left out, whatever its reason
+                    click.echo(f"{cell}: left out, {error!r}")
+                    continue
+                found_score: dict[str, Any] = score(given, result)
+                if picked and name.startswith("auto"):
+                    found_score["picked"] = picked
+                store.add("scores", {cell: found_score})
+                click.echo(f"{cell:70} {found_score}")
+
+
+def measure_seconds(store: Store, scan: Scan, chosen: dict[str, Contestant]) -> None:
+    """One case, every contestant: a first run to warm up, then the median of three; where it is slow, of that one."""
+    given = case(scan, Noise("gaussian", 3))
+    for name, contestant in chosen.items():
+        if name == "noisy" or not contestant.takes(given):
+            continue
+        times: list[float] = []
+        while len(times) < 2 or (len(times) < 4 and sum(times) < SLOW):
+            start = time.perf_counter()
+            contestant.run(given)
+            times.append(time.perf_counter() - start)
+            if times[0] > SLOW:
+                break
+        median = statistics.median(times[1:] or times)
+        store.add("seconds", {name: round(median, 4)})
+        click.echo(f"{name:40} {median:8.3f} s")
+    store.add(
+        "timing",
+        {
+            "volume": f"{scan.name}, {given.noise}, {'×'.join(map(str, scan.clean.shape))}",
+            "machine": f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+            "load": round(os.getloadavg()[0], 1),
+        },
     )
 
 
-def scikit_image(noisy: Volume, sigma: float, rician: bool) -> Volume:
-    from skimage.restoration import denoise_nl_means
-
-    return denoise_nl_means(noisy, patch_size=3, patch_distance=3, h=0.6 * sigma, sigma=sigma, fast_mode=True)
-
-
-def total_variation(noisy: Volume, sigma: float, rician: bool) -> Volume:
-    from skimage.restoration import denoise_tv_chambolle
-
-    return denoise_tv_chambolle(noisy, weight=1.2 * sigma)
-
-
-def dipy(method: str) -> Filter:
-    def run(noisy: Volume, sigma: float, rician: bool) -> Volume:
-        from dipy.denoise.nlmeans import nlmeans as nlm
-
-        return nlm(noisy, sigma, patch_radius=1, block_radius=3, rician=rician, method=method)
-
-    return run
-
-
-def bm4d(noisy: Volume, sigma: float, rician: bool) -> Volume:
-    from bm4d import bm4d as filter_volume
-
-    return filter_volume(noisy, sigma)
-
-
-def contenders(names: list[str]) -> dict[str, Filter]:
-    """Ours by name, and the peers that are installed."""
-    found: dict[str, Filter] = {name: ours(name) for name in names}
-    if importlib.util.find_spec("skimage"):
-        found |= {"scikit-image NLM": scikit_image, "total variation": total_variation}
-    if importlib.util.find_spec("dipy"):
-        found |= {"DIPY classic": dipy("classic"), "DIPY blockwise": dipy("blockwise")}
-    if importlib.util.find_spec("bm4d"):
-        found["BM4D"] = bm4d
-    return found
-
-
-def volumes(extra: list[Path]) -> dict[str, Volume]:
-    """Clean volumes scaled to 1: the phantom, scans that packages carry, and those given."""
-    paths = {"phantom": samples.path("head_clean"), "thick phantom": samples.path("thick_clean")}
-    carried = {
-        "diffusion b0": ("dipy", "data/files/S0_10slices.nii.gz"),
-        "T1 example": ("nibabel", "tests/data/example4d.nii.gz"),
-    }
-    for name, (package, file) in carried.items():
-        spec = importlib.util.find_spec(package)
-        if spec and spec.origin and (path := Path(spec.origin).parent / file).is_file():
-            paths[name] = path
-    paths |= {path.name.removesuffix(".gz").removesuffix(".nii"): path for path in extra}
-    return {name: load(path) for name, path in paths.items()}
-
-
-def load(path: Path) -> Volume:
-    data = np.asarray(nib.load(path).dataobj, np.float32)
-    data = data[..., 0] if data.ndim == 4 else data
-    middle = tuple(slice(max(0, n - LARGEST) // 2, max(0, n - LARGEST) // 2 + LARGEST) for n in data.shape)
-    return np.ascontiguousarray(data[middle] / data.max())
-
-
-def with_noise(clean: Volume, sigma: float, rician: bool) -> Volume:
-    random = np.random.default_rng(0)
-    real = clean + sigma * random.standard_normal(clean.shape)
-    noisy = np.hypot(real, sigma * random.standard_normal(clean.shape)) if rician else real
-    return noisy.astype(np.float32)
-
-
-def scores(name: str, clean: Volume, filters: dict[str, Filter], levels: list[int], rician: bool) -> list[Score]:
-    mask = clean > 10 / 255
-    found = []
-    for percent in levels:
-        sigma = percent / 100
-        noisy = with_noise(clean, sigma, rician)
-        for method, run in {"noisy": lambda noisy, *_: noisy, **filters}.items():
-            start = time.perf_counter()
-            result = np.asarray(run(noisy, sigma, rician), np.float32)
-            seconds = time.perf_counter() - start
-            found.append(
-                Score(
-                    name,
-                    "rician" if rician else "gaussian",
-                    percent,
-                    method,
-                    psnr(clean, result, peak=1, mask=mask),
-                    psnr(clean, result, peak=1),
-                    ssim(clean, result, peak=1, mask=mask),
-                    seconds,
-                )
-            )
-            click.echo(f"{name:14} {percent} % {method:18} {found[-1].mask_psnr:6.2f} {found[-1].psnr:6.2f}")
-    return found
-
-
-def table(found: list[Score], machine: str) -> str:
-    """Markdown, one table per volume and kind of noise; a cell has PSNR in the mask / everywhere and SSIM."""
-    lines = [
-        "# Quality",
-        "",
-        machine,
-        "",
-        "PSNR in the mask / everywhere (dB), SSIM in the mask; seconds at the last level.",
-        "",
-    ]
-    for volume, noise in dict.fromkeys((s.volume, s.noise) for s in found):
-        here = [s for s in found if (s.volume, s.noise) == (volume, noise)]
-        levels = list(dict.fromkeys(s.percent for s in here))
-        lines += [f"## {volume}, {noise} noise", "", "| method | " + " | ".join(f"{p} %" for p in levels) + " | s |"]
-        lines.append("|---" * (len(levels) + 2) + "|")
-        for method in dict.fromkeys(s.method for s in here):
-            row = [s for s in here if s.method == method]
-            cells = [f"{s.mask_psnr:.2f} / {s.psnr:.2f}, {s.ssim:.4f}" for s in row]
-            lines.append(f"| {method} | " + " | ".join(cells) + f" | {row[-1].seconds:.1f} |")
-        lines.append("")
-    return "\n".join(lines)
-
-
-@click.command()
-@click.option(
-    "--volume", "extra", multiple=True, type=click.Path(path_type=Path), help="A clean volume; may be repeated."
-)
-@click.option("--only", multiple=True, help="Volumes by name; all if not given.")
-@click.option("--method", "names", multiple=True, help="Our methods; all if not given.")
-@click.option("--level", "levels", multiple=True, type=int, help="Noise in per cent of the maximum.")
-@click.option("--rician", is_flag=True, help="Rician instead of Gaussian noise.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results", help="Folder for the results."
-)
-def main(
-    extra: tuple[Path, ...],
-    only: tuple[str, ...],
-    names: tuple[str, ...],
-    levels: tuple[int, ...],
-    rician: bool,
-    out: Path,
-) -> None:
-    filters = contenders(list(names or METHODS))
-    found: list[Score] = []
-    for name, clean in volumes(list(extra)).items():
-        if not only or name in only:
-            found += scores(name, clean, filters, list(levels or LEVELS), rician)
-    facts: dict[str, Any] = {
-        "machine": f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"nlmeans {nlmeans.__version__}",
-        "scores": [asdict(score) for score in found],
-    }
-    stem = "quality-rician" if rician else "quality"
-    out.mkdir(parents=True, exist_ok=True)
-    (out / f"{stem}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    (out / f"{stem}.md").write_text(table(found, facts["machine"]), encoding="utf-8")
+SLOW = 8.0
 
 
 def processor() -> str:
@@ -208,6 +185,62 @@ def processor() -> str:
     return next(
         (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
     )
+
+
+@click.command()
+@click.option("--volume", "given", multiple=True, type=click.Path(path_type=Path), help="A clean volume; repeatable.")
+@click.option("--only", multiple=True, help="Volumes by name; all if not given.")
+@click.option("--method", "names", multiple=True, help="Methods and peers by name; all if not given.")
+@click.option("--ours", "which", flag_value="ours", help="Only our methods.")
+@click.option("--peers", "which", flag_value="peers", help="Only the peers.")
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Kinds of noise; all by default.")
+@click.option("--level", "levels", multiple=True, type=float, help="Levels of noise; all if not given.")
+@click.option("--again", is_flag=True, help="Forget what was measured of the methods chosen, and measure it again.")
+@click.option("--timing", is_flag=True, help="Seconds instead of quality, on the MNI152 crop; on a machine left alone.")
+@click.option("--figure", is_flag=True, help="Only the figure of the removed noise.")
+@click.option("--report-only", is_flag=True, help="Only the tables, from what was measured before.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results", help="Folder for the results."
+)
+def main(
+    given: tuple[Path, ...],
+    only: tuple[str, ...],
+    names: tuple[str, ...],
+    which: str | None,
+    kinds: tuple[str, ...],
+    levels: tuple[float, ...],
+    again: bool,
+    timing: bool,
+    figure: bool,
+    report_only: bool,
+    out: Path,
+) -> None:
+    """Measure what is not known yet, and write the tables."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    every, found = contestants(), scans(list(given))
+    unknown = [name for name in (*names, *only) if name not in {*every, *found}]
+    if unknown:
+        raise click.BadParameter(f"{', '.join(unknown)}: neither a method nor a volume; there are {[*every, *found]}")
+    chosen = {
+        name: contestant
+        for name, contestant in every.items()
+        if (not names or name in names)
+        and (which is None or (contestant.distribution == "nlmeans") == (which == "ours"))
+    }
+    wanted = [scan for scan in found.values() if not only or scan.name in only]
+    out.mkdir(parents=True, exist_ok=True)
+    store = Store(out / "quality.json")
+    if figure:
+        write_figure(found.get("MNI152", wanted[0]), every, out / "removed-noise.png")
+        return
+    if timing:
+        measure_seconds(store, found.get("MNI152", wanted[0]), chosen)
+    elif not report_only:
+        everything = [(scan, noise) for scan in wanted for noise in noises(scan, list(kinds or KINDS), list(levels))]
+        if again:
+            store.forget({key(*pair, name, contestant) for pair in everything for name, contestant in chosen.items()})
+        measure(store, wanted, chosen, list(kinds or KINDS), list(levels))
+    write_report(store.read(), every, out / "quality.md")
 
 
 if __name__ == "__main__":

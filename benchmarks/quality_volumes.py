@@ -1,0 +1,176 @@
+"""The clean volumes of the quality benchmark, and the noise that is added to them."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from nlmeans import samples
+
+Volume = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
+LARGEST = 112
+"""Voxels per axis of a volume that is given, cut from the middle: BM4D takes a minute for a million voxels."""
+
+GIVEN = "given on the command line"
+
+DARK = 10 / 255
+"""The mask is what is brighter."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A scan that an installed package carries, and which part of it is used."""
+
+    package: str
+    file: str
+    crop: tuple[slice | int, ...] = ()
+    about: str = ""
+
+
+EVERYTHING = slice(None)
+CARRIED = {
+    "MNI152": Carried(
+        "nilearn",
+        "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
+        (slice(20, 84), slice(84, 156), slice(62, 102)),
+        "T1 template of 152 heads, 1 mm: hardly any noise of its own",
+    ),
+    "diffusion b0": Carried(
+        "dipy", "data/files/S0_10slices.nii.gz", (EVERYTHING, EVERYTHING, EVERYTHING, 0), "ten slices, with their noise"
+    ),
+    "example4d": Carried(
+        "nibabel",
+        "tests/data/example4d.nii.gz",
+        (slice(16, 112), slice(10, 90), EVERYTHING, 0),
+        "brain MR with its noise, the first of two volumes",
+    ),
+    "anatomical": Carried("nibabel", "tests/data/anatomical.nii", (), "brain MR of large voxels"),
+    "CT slice": Carried("pydicom", "data/test_files/CT_small.dcm", (), "chest, one slice: 2D"),
+    "diffusion series": Carried(
+        "dipy", "data/files/small_64D.nii", (), "65 volumes of 10×10×10 voxels, with their noise: 4D"
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A clean image, volume or, with four axes, series of volumes along the last; its maximum is 1."""
+
+    name: str
+    clean: Volume
+    about: str
+
+    @property
+    def mask(self) -> Volume:
+        return self.clean > DARK
+
+
+def scans(given: list[Path]) -> dict[str, Scan]:
+    """The phantoms, what the installed packages carry, and the files given, by name."""
+    phantom = read(Path(samples.path("head_clean")))[12:76, 14:94, 18:58]
+    thick = read(Path(samples.path("thick_clean")))[30:126, 40:152]
+    found = [
+        scan("phantom", phantom, "the head phantom of sample_data"),
+        scan("thick phantom", thick, "its 5 mm slices"),
+    ]
+    for name, carried in CARRIED.items():
+        spec = importlib.util.find_spec(carried.package)
+        path = Path(spec.origin or "").parent / carried.file if spec else None
+        if path and path.is_file():
+            found.append(scan(name, read(path)[carried.crop], f"{carried.package}: {carried.about}"))
+    for path in given:
+        values = read(path)
+        middle = tuple(slice(max(0, n - LARGEST) // 2, max(0, n - LARGEST) // 2 + LARGEST) for n in values.shape[:3])
+        found.append(scan(path.name.removesuffix(".gz").removesuffix(".nii"), values[middle], GIVEN))
+    return {one.name: one for one in found}
+
+
+def scan(name: str, values: Volume, about: str) -> Scan:
+    return Scan(name, np.ascontiguousarray(values / values.max()), about)
+
+
+def read(path: Path) -> Volume:
+    if path.suffix != ".dcm":
+        return np.asarray(nib.load(path).dataobj, np.float32)
+    import pydicom
+
+    pixels: Volume = pydicom.dcmread(path).pixel_array
+    return pixels.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A kind of noise: its level is sigma in per cent of the maximum, or the photons at the maximum ("poisson")."""
+
+    kind: str
+    level: float
+
+    def __str__(self) -> str:
+        return f"peak {self.level:g}" if self.kind == "poisson" else f"{self.level:g} %"
+
+
+KINDS = {
+    "gaussian": "Gaussian noise",
+    "rician": "Rician noise: the magnitude of a complex signal with Gaussian noise in both parts",
+    "poisson": "Poisson noise: counts, at the brightest voxel 10 or 100 on average",
+    "ramp": "Gaussian noise that rises from 2 % to 8 % along the longest axis",
+    "impulses": "Impulses: 3 % of the voxels take any value from 0 to the maximum, beside 3 % Gaussian noise",
+}
+NOISES = [
+    *(Noise(kind, level) for kind in ("gaussian", "rician") for level in (1, 3, 5, 7, 9)),
+    Noise("poisson", 10),
+    Noise("poisson", 100),
+    Noise("ramp", 5),
+    Noise("impulses", 3),
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A scan with noise, and what is known of the noise."""
+
+    scan: Scan
+    noise: Noise
+    noisy: Volume
+    sigma: float
+    """Its standard deviation; of the ramp the root mean square, of Poisson noise none (0)."""
+    sigma_map: Volume | None = None
+
+    @property
+    def gain(self) -> float:
+        """Image units per photon."""
+        return 1 / self.noise.level
+
+
+def case(scan: Scan, noise: Noise, seed: int = 0) -> Case:
+    random = np.random.default_rng(seed)
+    clean, sigma = scan.clean, noise.level / 100
+    sigma_map = None
+    if noise.kind == "poisson":
+        sigma = 0.0
+        noisy = random.poisson(np.maximum(clean, 0) * noise.level) / noise.level
+    elif noise.kind == "ramp":
+        sigma_map = ramp(clean.shape)
+        sigma = float(np.sqrt(np.mean(sigma_map**2)))
+        noisy = clean + sigma_map * random.standard_normal(clean.shape)
+    else:
+        noisy = clean + sigma * random.standard_normal(clean.shape)
+    if noise.kind == "rician":
+        noisy = np.hypot(noisy, sigma * random.standard_normal(clean.shape))
+    if noise.kind == "impulses":
+        struck = random.random(clean.shape) < 0.03
+        noisy = np.where(struck, random.random(clean.shape), noisy)
+    return Case(scan, noise, noisy.astype(np.float32), sigma, sigma_map)
+
+
+def ramp(shape: tuple[int, ...], low: float = 0.02, high: float = 0.08) -> Volume:
+    axis = int(np.argmax(shape[:3]))
+    line = np.linspace(low, high, shape[axis], dtype=np.float32)
+    values: Volume = np.broadcast_to(np.expand_dims(line, [k for k in range(len(shape)) if k != axis]), shape)
+    return np.ascontiguousarray(values)
