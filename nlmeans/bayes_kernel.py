@@ -151,14 +151,12 @@ def centre(array, matrix, pitch, width, count, mean):
 
 
 @inlined
-def sum_of_products(array, first, second, size):
-    """Of two matrices without gaps; `size` is a multiple of four vectors."""
+def sum_of_squares(array, first, size):
+    """Of a matrix; `size` is a multiple of four vectors."""
     a = b = c = d = splat(np.float32(0))
-    for i in range(0, size, 4 * LANES):
-        a = a + load(array, first + i) * load(array, second + i)
-        b = b + load(array, first + i + LANES) * load(array, second + i + LANES)
-        c = c + load(array, first + i + 2 * LANES) * load(array, second + i + 2 * LANES)
-        d = d + load(array, first + i + 3 * LANES) * load(array, second + i + 3 * LANES)
+    for i in range(first, first + size, 4 * LANES):
+        v0, v1, v2, v3 = load(array, i), load(array, i + LANES), load(array, i + 2 * LANES), load(array, i + 3 * LANES)
+        a, b, c, d = a + v0 * v0, b + v1 * v1, c + v2 * v2, d + v3 * v3
     return total((a + b) + (c + d))
 
 
@@ -180,7 +178,7 @@ def filter_mean(array, layout, variance):
 
 @inner
 def eliminate(array, layout, ridge):
-    """[A | P] to [U | V], A's upper half given, four rows at a time; ‖V‖²."""
+    """[A | P] to [U | V], A's upper half given, TILE_ROWS = 4 rows at a time; ‖V‖²."""
     pitch = layout.pitch
     squares = splat(np.float32(0))
     least = np.float32(ridge)
@@ -311,8 +309,8 @@ def filter_groups(noisy, guide, corners, variances, layout, options, array, sums
                 transpose(array, layout.noisy + k * width + x, width, layout.noisy_columns + x * height + k, height)
         mean_freedom = filter_mean(array, layout, np.float32(variance / count))
         freedom = np.float64(wiener(array, layout, options.strength * noise))
-        fq = np.float64(sum_of_products(array, layout.shares, layout.shares, height * height))
-        ff = np.float64(sum_of_products(array, layout.guide_columns, layout.guide_columns, height * width))
+        fq = np.float64(sum_of_squares(array, layout.shares, height * height))
+        ff = np.float64(sum_of_squares(array, layout.guide_columns, height * width))
         amplitude, kept = least_risk(ff, fq, np.float64(energy), noise * freedom, noise * layout.voxels)
         freedom = (amplitude * freedom + kept * layout.voxels) * (count - 1) / count + mean_freedom / count
         weight = 1 / (freedom * max(np.float64(variance), options.least_variance))

@@ -161,8 +161,8 @@ def wiener(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Rep
 def pri(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Prefiltered rotationally invariant non-local means (Manjón et al. 2012, PRI-NLM).
 
-    Voxels are compared by their value and the mean of their neighbours in a DCT-filtered pilot: with h as it is by
-    default, by their squared differences over 0.65 sigma² and 0.32 sigma².
+    Voxels are compared by their value and the mean of their neighbours in a DCT-filtered pilot: by their squared
+    differences over 0.8 h² and 0.4 h².
     """
     pilot = dct(noisy, sigma, options, progress)
     results = [
@@ -366,12 +366,14 @@ METHODS: dict[str, Method] = {
         wanted_of(wiener),
         halo=wiener_halo,
         bytes_per_voxel=group_memory,
+        h=1.15,
     ),
     "pri": Method(
         "prefiltered rotationally invariant non-local means",
         wanted_of(pri),
         halo=pri_halo,
         bytes_per_voxel=group_memory,
+        h=1.2,
     ),
     "bayes": Method(
         "two stages of non-local Bayes",

@@ -82,3 +82,10 @@ assert nlmeans.denoise(noisy).std() < noisy.std()
 def test_the_engine_works_where_monai_napari_and_qt_are_missing() -> None:
     done = subprocess.run([sys.executable, "-c", ALONE], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_engine_leaves_heavy_and_optional_packages_alone() -> None:
+    heavy = {"torch._dynamo", "triton", "matplotlib", "dask", "zarr", "pydicom"}
+    code = f"import sys, nlmeans; print(*({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

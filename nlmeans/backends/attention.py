@@ -39,6 +39,5 @@ def head_size(features: int, channels: int) -> int:
     return HEAD * math.ceil(max(features, channels) / HEAD)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def threads() -> int:
-    return torch.get_num_threads()
+    return 1 if torch.compiler.is_compiling() else torch.get_num_threads()  # of which a compiled graph knows nothing
