@@ -172,7 +172,7 @@ class Kernel:
 def seconds(run: Callable[[], None]) -> float:
     """Time of the second run; the first one compiles."""
     run()
-    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     run()
     stop.record()
@@ -211,7 +211,7 @@ def run(request: Request) -> Tensor:
         under_way: deque[tuple[torch.cuda.Event, float]] = deque()
         for number, (first, stop) in enumerate(itertools.pairwise(bounds), start=1):
             kernel.launch(tile, first, stop - first)
-            finished = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+            finished = torch.cuda.Event(blocking=True)
             finished.record()
             under_way.append((finished, number / launches))
             if len(under_way) > 1:  # the card has the next launch to work on while this one is waited for
