@@ -64,6 +64,8 @@ class Method:
     """In units of `h_of_contrast`."""
     patch_radius: int = 1
     search_radius: int = 3
+    shrinks: bool = False
+    """Whether sigma decides how much is taken off, and not only what is alike."""
     grain: int = 1
     """Tiles must start at multiples of this many voxels, so that grids of patches are those of the whole volume."""
 
@@ -360,13 +362,20 @@ METHODS: dict[str, Method] = {
         h=0.9,
         search_radius=8,
     ),
-    "dct": Method("hard threshold of the sliding DCT", wanted_of(dct), halo=dct_halo, bytes_per_voxel=group_memory),
+    "dct": Method(
+        "hard threshold of the sliding DCT",
+        wanted_of(dct),
+        halo=dct_halo,
+        bytes_per_voxel=group_memory,
+        shrinks=True,
+    ),
     "wiener": Method(
         "DCT-Wiener filter with non-local means as its pilot",
         wanted_of(wiener),
         halo=wiener_halo,
         bytes_per_voxel=group_memory,
         h=1.15,
+        shrinks=True,
     ),
     "pri": Method(
         "prefiltered rotationally invariant non-local means",
@@ -374,12 +383,14 @@ METHODS: dict[str, Method] = {
         halo=pri_halo,
         bytes_per_voxel=group_memory,
         h=1.2,
+        shrinks=True,
     ),
     "bayes": Method(
         "two stages of non-local Bayes",
         wanted_of(bayes),
         halo=bayes_halo,
         bytes_per_voxel=group_memory,
+        shrinks=True,
         grain=GRAIN,
     ),
     "best": Method(
@@ -387,6 +398,7 @@ METHODS: dict[str, Method] = {
         wanted_of(best),
         halo=best_halo,
         bytes_per_voxel=group_memory,
+        shrinks=True,
         grain=GRAIN,
     ),
     "subspace": Method(
@@ -394,6 +406,7 @@ METHODS: dict[str, Method] = {
         wanted_of(subspace),
         halo=subspace_halo,
         bytes_per_voxel=group_memory,
+        shrinks=True,
         grain=GRAIN,
     ),
 }

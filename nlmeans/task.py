@@ -16,10 +16,10 @@ from nlmeans.backends.request import Axes
 from nlmeans.estimate import estimate_sigma
 from nlmeans.layout import Layout
 from nlmeans.memory import available, readable
-from nlmeans.methods import METHODS, Method, Options, h_of_contrast
-from nlmeans.noise import without_rician_bias
+from nlmeans.methods import METHODS, Method, Options, classic, h_of_contrast
+from nlmeans.noise import rician_deviation, without_rician_bias
 from nlmeans.outliers import REACH, despeckle, without_outliers
-from nlmeans.progress import Report, part
+from nlmeans.progress import Report, part, silent
 from nlmeans.settings import Settings
 from nlmeans.tiles import Piece, Tile, shifted, tile_shape, tiles
 
@@ -176,7 +176,10 @@ class Task:
         scaled = ((values - shift) / unit).float()
         if self.settings.despeckle:
             scaled = torch.stack([without_outliers(channel, relative) for channel in scaled])
-        denoised = work.method.run(scaled, relative, tile.within, work.options, progress)
+        level = relative
+        if self.settings.noise == "rician" and work.method.shrinks:
+            level = relative * self.deviation_of_magnitudes(scaled + (shift / unit).float(), relative, work)
+        denoised = work.method.run(scaled, level, tile.within, work.options, progress)
         denoised = denoised.to(noisy.dtype) * unit + shift
         if self.settings.noise == "rician":
             scale = unit if isinstance(relative, float) else unit * relative[tile.within]
@@ -185,6 +188,14 @@ class Task:
             denoised = poisson.restore(denoised, *detector)
         result[present] = torch.where(inside, denoised, result[present])
         return result
+
+    def deviation_of_magnitudes(self, noisy: Tensor, relative: float | Tensor, work: Work) -> Tensor:
+        """Of Rician noise, in units of sigma, where it is less for what is dark: (D, H, W), the rms over the channels.
+
+        The mean that decides is that of plain non-local means.
+        """
+        mean = classic(noisy, relative, work.options, silent)
+        return rician_deviation(mean / relative).square().mean(0).sqrt()
 
     def read(self, piece: Piece, device: torch.device) -> Tensor:
         """A piece of the volume, (C, D, H, W)."""
@@ -212,8 +223,11 @@ TINY = 1e-38
 
 def halo_of(settings: Settings) -> Axes:
     """What a voxel's result depends on, around it."""
-    extra = REACH * settings.despeckle
-    d, h, w = (margin + extra for margin in METHODS[settings.method].halo(*radii(settings)))
+    method, (patch_radius, search_radius) = METHODS[settings.method], radii(settings)
+    margins = [method.halo(patch_radius, search_radius)]
+    if settings.noise == "rician" and method.shrinks:
+        margins.append(METHODS["classic"].halo(patch_radius, search_radius))
+    d, h, w = (sum(margin) + REACH * settings.despeckle for margin in zip(*margins, strict=True))
     return d, h, w
 
 
