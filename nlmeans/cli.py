@@ -17,7 +17,7 @@ import torch
 import nlmeans
 from nlmeans import io, samples
 from nlmeans.backends import BACKENDS
-from nlmeans.files import denoise_file, estimated, object_mean, read_beside
+from nlmeans.files import denoise_file, estimated, object_mean, read, read_beside
 from nlmeans.layout import Layout
 from nlmeans.memory import available, readable
 from nlmeans.methods import METHODS
@@ -78,6 +78,9 @@ def main() -> None:
 PATH = click.Path(path_type=Path)
 
 mask_option = click.option("--mask", "mask_file", type=PATH, help="Image that is not zero where to look and work.")
+dicom_option = click.option(
+    "--dicom-series", help="Number or UID of the series to read, where a folder of DICOM files holds several."
+)
 
 
 @main.command()
@@ -117,12 +120,15 @@ mask_option = click.option("--mask", "mask_file", type=PATH, help="Image that is
 @click.option("--device", help="cpu, cuda, cuda:1, …; by default cuda where there is one.")
 @click.option("--memory", help="Memory to work in, such as 2GB; half of what is free if not given.")
 @click.option("--float", "as_float", is_flag=True, help="Store float32 instead of the type of IN.")
+@dicom_option
 @click.option("--report", "picture", type=PATH, help="PNG of before, after and removed noise.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--quiet", is_flag=True, help="No progress bar, no summary.")
 @click.option("--verbose", is_flag=True, help="Say what is chosen and why.")
 def denoise(source: Path, target: Path, quiet: bool, verbose: bool, **options: Any) -> None:
     """Denoise the image IN into OUT, with a record of how in OUT's name ending in .json.
+
+    IN may be a folder with a DICOM series. OUT is then a NIfTI file, or another folder, for a derived DICOM series.
 
     \b
     Example: nlmeans denoise t1.nii.gz t1_denoised.nii.gz --noise rician
@@ -144,10 +150,11 @@ def denoise(source: Path, target: Path, quiet: bool, verbose: bool, **options: A
     help="Kind of noise; rician for MR magnitude images.",
 )
 @mask_option
-def noise_command(source: Path, noise: str, mask_file: Path | None) -> None:
+@dicom_option
+def noise_command(source: Path, noise: str, mask_file: Path | None, dicom_series: str | None) -> None:
     """Print the noise of the image IN: sigma, signal-to-noise ratio, and what was assumed."""
     with one_line_errors():
-        scan = io.read(source)
+        scan = read(source, dicom_series)
         layout = Layout.of(scan.data, None, scan.series, str(source))
         mask = read_beside(mask_file, layout)
         levels = np.atleast_1d(estimated(scan, noise, mask))
