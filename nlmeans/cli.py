@@ -6,7 +6,7 @@ import contextlib
 import logging
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import nlmeans
-from nlmeans import io, samples
+from nlmeans import batch, batch_report, bids, io, samples
 from nlmeans.backends import BACKENDS
 from nlmeans.files import denoise_file, estimated, object_mean, read, read_beside
 from nlmeans.layout import Layout
@@ -56,7 +56,7 @@ class Radius(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
 
 
 @contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors(interrupted: str = "Interrupted: nothing was written.") -> Iterator[None]:
     """Errors that a user can mend are one line on standard error; nothing was written then."""
     try:
         yield
@@ -64,7 +64,7 @@ def one_line_errors() -> Iterator[None]:
         text = " ".join(str(error).split()) or type(error).__name__
         raise click.ClickException(text) from error
     except KeyboardInterrupt as error:
-        click.echo("Interrupted: nothing was written.", err=True)
+        click.echo(interrupted, err=True)
         raise SystemExit(130) from error
 
 
@@ -83,43 +83,55 @@ dicom_option = click.option(
 )
 
 
+SIGMA_HELP = (
+    "Standard deviation of the noise, in image units; estimated if not given. map: estimated in every place, for "
+    "noise that varies, as after parallel imaging."
+)
+
+# What denoise and batch have in common.
+METHOD_OPTIONS = (
+    click.option("--method", type=click.Choice(["auto", *METHODS]), default="auto", help="How to denoise."),
+    click.option("--gain", type=float, default=1.0, help="Image units per photon, for poisson noise."),
+    click.option("--offset", type=float, default=0.0, help="Image value without any photon, for poisson noise."),
+    click.option(
+        "--h", type=float, help="Filter strength in image units; the method's own multiple of sigma if not given."
+    ),
+    click.option("--patch-radius", type=Radius(), help="3 for all axes or 3,3,1 for each; the patch is 2r+1 wide."),
+    click.option("--search-radius", type=Radius(), help="Likewise, of the window in which similar voxels are sought."),
+    click.option("--despeckle", is_flag=True, help="Replace impulses and dead voxels first."),
+    click.option("--seed", type=int, default=0, help="Of the method stochastic."),
+    click.option("--voxel-radii", is_flag=True, help="Radii count voxels along all axes, whatever the voxel size."),
+    click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", help="How to compute it."),
+    click.option("--device", help="cpu, cuda, cuda:1, …; by default cuda where there is one."),
+    click.option("--memory", help="Memory to work in, such as 2GB; half of what is free if not given."),
+    click.option("--float", "as_float", is_flag=True, help="Store float32 instead of the type of IN."),
+)
+
+
+def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(METHOD_OPTIONS):
+        command = option(command)
+    return command
+
+
 @main.command()
 @click.argument("source", metavar="IN", type=PATH)
 @click.argument("target", metavar="OUT", type=PATH)
-@click.option(
-    "--sigma",
-    type=Sigma(),
-    help="Standard deviation of the noise, in image units; estimated if not given. map: estimated in every place, for "
-    "noise that varies, as after parallel imaging.",
-)
+@click.option("--sigma", type=Sigma(), help=SIGMA_HELP)
 @click.option(
     "--sigma-map", "sigma_file", type=PATH, help="Image of the standard deviation, for noise that varies in space."
 )
-@click.option("--method", type=click.Choice(["auto", *METHODS]), default="auto", help="How to denoise.")
 @click.option(
     "--noise",
     type=click.Choice(NOISES),
     default="gaussian",
     help="Kind of noise: rician for MR magnitude images, poisson for counts (sigma is then the read noise).",
 )
-@click.option("--gain", type=float, default=1.0, help="Image units per photon, for poisson noise.")
-@click.option("--offset", type=float, default=0.0, help="Image value without any photon, for poisson noise.")
-@click.option(
-    "--h", type=float, help="Filter strength in image units; the method's own multiple of sigma if not given."
-)
-@click.option("--patch-radius", type=Radius(), help="3 for all axes or 3,3,1 for each; the patch is 2r+1 wide.")
-@click.option("--search-radius", type=Radius(), help="Likewise, of the window in which similar voxels are sought.")
+@method_options
 @mask_option
-@click.option("--despeckle", is_flag=True, help="Replace impulses and dead voxels first.")
 @click.option(
     "--share-weights", is_flag=True, help="Of a 4D image: all volumes together decide what is alike, as for diffusion."
 )
-@click.option("--seed", type=int, default=0, help="Of the method stochastic.")
-@click.option("--voxel-radii", is_flag=True, help="Radii count voxels along all axes, whatever the voxel size.")
-@click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", help="How to compute it.")
-@click.option("--device", help="cpu, cuda, cuda:1, …; by default cuda where there is one.")
-@click.option("--memory", help="Memory to work in, such as 2GB; half of what is free if not given.")
-@click.option("--float", "as_float", is_flag=True, help="Store float32 instead of the type of IN.")
 @dicom_option
 @click.option("--report", "picture", type=PATH, help="PNG of before, after and removed noise.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
@@ -139,6 +151,77 @@ def denoise(source: Path, target: Path, quiet: bool, verbose: bool, **options: A
         summary = denoise_file(source, target, progress=not quiet and sys.stderr.isatty(), **options)
     if not quiet:
         click.echo(summary)
+
+
+@main.command("batch")
+@click.argument("sources", metavar="IN...", nargs=-1, required=True)
+@click.option(
+    "--out", type=PATH, help="Folder for the results; of a BIDS dataset derivatives/nlmeans in it if not given."
+)
+@click.option("--sigma", type=Sigma(), help=SIGMA_HELP)
+@click.option(
+    "--noise",
+    type=click.Choice(["auto", *NOISES]),
+    default="auto",
+    help="Kind of noise. auto: in a BIDS dataset rician for MR magnitude images, else gaussian.",
+)
+@method_options
+@click.option(
+    "--suffix",
+    "suffixes",
+    multiple=True,
+    help=f"Which images of a BIDS dataset, such as bold; may be repeated. If not given {', '.join(bids.USUAL)}.",
+)
+@click.option("--participant", "participants", multiple=True, help="Label in a BIDS dataset; may be repeated.")
+@click.option("--session", "sessions", multiple=True, help="Label in a BIDS dataset; may be repeated.")
+@click.option("--workers", type=click.IntRange(1), default=1, help="Processes, each with a scan of its own.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of each worker; the cores divided by the workers.")
+@click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
+@click.option("--quiet", is_flag=True, help="Say nothing but what failed.")
+@click.option("--verbose", is_flag=True, help="Say what is chosen and why; with one worker.")
+def batch_command(
+    sources: tuple[str, ...],
+    workers: int,
+    threads: int | None,
+    dry_run: bool,
+    quiet: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
+    """Denoise many scans: files, quoted patterns such as 'scans/**/*.nii.gz', folders, or one BIDS dataset.
+
+    A scan that fails stops no other; at the end those are named, and the exit code is 1. A second run skips what is
+    finished, unless the scan or the settings changed. report.html shows all of them.
+
+    \b
+    Example: nlmeans batch my_bids_dataset --workers 4
+    """
+    if verbose:
+        logging.getLogger("nlmeans").setLevel(logging.INFO)
+    with one_line_errors("Interrupted: what is finished stays; run it again to go on."):
+        if options["memory"] is None and workers > 1:
+            device = torch.device(options["device"] or ("cuda" if torch.cuda.is_available() else "cpu"))
+            options["memory"] = str(available(device) // workers)
+        jobs, out, description = batch.cohort(sources, **options)
+        if dry_run:
+            for job in jobs:
+                click.echo(f"{job.name} -> {job.target}: {job.options['noise']} noise")
+            return
+        if not quiet:
+            click.echo(f"{len(jobs)} scans into {out}")
+        threads = threads or max(1, torch.get_num_threads() // workers)
+        with click.progressbar(
+            length=len(jobs), label="scans", file=sys.stderr, hidden=quiet or not sys.stderr.isatty()
+        ) as bar:
+            outcomes = batch.run_all(jobs, workers, threads, lambda _: bar.update(1))
+        written = batch_report.write(out, outcomes, description)
+    if not quiet:
+        click.echo(f"{batch_report.summary(outcomes)}; see {written}")
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    for outcome in failed:
+        click.echo(f"Failed: {outcome.job.name}: {outcome.reason}", err=True)
+    if failed:
+        raise SystemExit(1)
 
 
 @main.command("noise")

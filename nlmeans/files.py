@@ -176,11 +176,11 @@ def picture_of(scan: io.Scan, result: arrays.Array) -> Figure:
 def object_of(scan: io.Scan, index: int, mask: arrays.Array | None) -> npt.NDArray[np.bool_]:
     """Where the object is in one volume: in the mask, or above Otsu's threshold of what was measured."""
     if mask is not None:
-        return np.asarray(mask) != 0
+        return np.asarray(np.asarray(mask) != 0)
     volume = scan.volume(index)
     known = volume if scan.inside is None else volume[scan.inside]
-    bright = volume > otsu_threshold(torch.from_numpy(known.astype(np.float32)))
-    return np.asarray(bright if scan.inside is None else bright & scan.inside)
+    bright: npt.NDArray[np.bool_] = volume > otsu_threshold(torch.from_numpy(known.astype(np.float32)))
+    return bright if scan.inside is None else bright & scan.inside
 
 
 def object_mean(scan: io.Scan, index: int, mask: arrays.Array | None) -> float:
