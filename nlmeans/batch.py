@@ -109,7 +109,11 @@ def jobs_of_dataset(images: Sequence[bids.Image], out: Path, noise: str, options
         for ending in (".bval", ".bvec"):
             if image.suffix == "dwi" and image.beside(ending):
                 copies.append((image.beside(ending)[-1], target.with_name(bids.stem(target) + ending)))
-        about = {**image.metadata, "Sources": [f"bids:raw:{image.relative.as_posix()}"]}
+        about = {
+            **image.metadata,
+            "Description": "Denoised by non-local means",
+            "Sources": [f"bids:raw:{image.relative.as_posix()}"],
+        }
         if image.relative.parts[-2] == "anat":
             about.setdefault("SkullStripped", False)  # raw data are not
         settings = {**options, "noise": image.noise if noise == "auto" else noise}
@@ -284,7 +288,7 @@ def run_one(job: Job) -> Outcome:
         log.info(job.run())
     except Exception as error:
         log.info("%s failed", job.name, exc_info=True)
-        text = " ".join(str(error).split())
+        text = " ".join(str(error).split()).replace(str(job.source), job.source.name)
         kind = "" if isinstance(error, ValueError | TypeError | OSError) and text else f"{type(error).__name__}: "
         old = "; what an earlier run made of it is still there" if job.target.exists() else ""
         return Outcome(job, "failed", f"{kind}{text}{old}")

@@ -31,7 +31,7 @@ def write(out: Path, outcomes: Sequence[Outcome], description: Mapping[str, Any]
     texts = {"report.html": page(outcomes, out)}
     if description is not None:
         texts[bids.DESCRIPTION] = json.dumps(description, indent=2) + "\n"
-        texts[".bidsignore"] = "report.html\nfigures/\n"
+        texts[".bidsignore"] = "report.html\nfigures\nfigures/**\n"
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / name for name in texts]
     with io.written_together(*paths) as temporary:
