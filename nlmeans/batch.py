@@ -11,10 +11,10 @@ import os
 import queue
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,6 +24,7 @@ import torch
 
 from nlmeans import bids, io
 from nlmeans.files import denoise_file
+from nlmeans.progress import Report
 from nlmeans.settings import Settings
 
 log = logging.getLogger("nlmeans")
@@ -41,8 +42,8 @@ class Job:
     target: Path
     picture: Path
     options: Mapping[str, Any]
-    about: Mapping[str, Any] = field(default_factory=dict)
-    """For the record."""
+    image: bids.Image | None = None
+    """The same as an image of a BIDS dataset, if it is one."""
     copies: tuple[tuple[Path, Path], ...] = ()
     """Files that belong to the result as they are, such as directions and weights of diffusion: from, to."""
 
@@ -59,8 +60,9 @@ class Job:
 
     def finished(self) -> bool:
         """Whether the result is there, of this source and of these settings."""
-        outputs = [self.target, self.picture, *(copy for _, copy in self.copies)]
-        if not all(output.is_file() for output in outputs):
+        if not (self.target.is_file() and self.picture.is_file()):
+            return False
+        if not all(copy.is_file() and io.sha256(copy) == io.sha256(source) for source, copy in self.copies):
             return False
         try:
             record = bids.read_object(self.record)
@@ -79,7 +81,7 @@ class Job:
             self.target,
             picture=self.picture,
             overwrite=True,
-            about={**self.about, "request": self.request},
+            about={**(self.image.about_derivative if self.image else {}), "request": self.request},
             **self.options,
         )
 
@@ -109,26 +111,20 @@ def jobs_of_dataset(images: Sequence[bids.Image], out: Path, noise: str, options
         for ending in (".bval", ".bvec"):
             if image.suffix == "dwi" and image.beside(ending):
                 copies.append((image.beside(ending)[-1], target.with_name(bids.stem(target) + ending)))
-        about = {
-            **image.metadata,
-            "Description": "Denoised by non-local means",
-            "Sources": [f"bids:raw:{image.relative.as_posix()}"],
-        }
-        if image.relative.parts[-2] == "anat":
-            about.setdefault("SkullStripped", False)  # raw data are not
         settings = {**options, "noise": image.noise if noise == "auto" else noise}
         picture = out / "figures" / f"{bids.stem(target)}.png"
-        jobs.append(Job(image.relative.as_posix(), image.path, target, picture, settings, about, tuple(copies)))
+        jobs.append(Job(image.relative.as_posix(), image.path, target, picture, settings, image, tuple(copies)))
     return jobs
 
 
 def jobs_of_files(sources: Sequence[Path], out: Path, noise: str, options: Mapping[str, Any]) -> list[Job]:
     """A job for each file or folder of DICOM, under the folders below the one that they all share."""
-    shared = Path(os.path.commonpath([source.absolute().parent for source in sources]))
+    places = [Path(os.path.normpath(source.absolute())) for source in sources]
+    shared = Path(os.path.commonpath([place.parent for place in places]))
     settings = {**options, "noise": "gaussian" if noise == "auto" else noise}
     jobs = []
-    for source in sources:
-        below = source.absolute().relative_to(shared)
+    for source, place in zip(sources, places, strict=True):
+        below = place.relative_to(shared)
         name = below.name if source.is_dir() else below.name.removesuffix(".gz").removesuffix(".nii")
         target = out / below.with_name(f"{name}_denoised.nii.gz")
         picture = out / "figures" / below.with_name(f"{name}.png")
@@ -175,7 +171,7 @@ def checked(jobs: Sequence[Job], out: Path) -> None:
         for path in (job.target, job.record, job.picture, *(copy for _, copy in job.copies)):
             real = path.resolve()
             if root not in real.parents:
-                raise ValueError(f"{path} leads out of {out}, to {real}; nothing is written there, remove the link")
+                raise ValueError(f"{path} leads out of {out}, to {real}; choose another --out or remove the link")
             if real in sources:
                 raise ValueError(f"{path} is one of the scans; choose another --out")
             if taken.setdefault(real, job.name) != job.name:
@@ -185,11 +181,11 @@ def checked(jobs: Sequence[Job], out: Path) -> None:
 # ---------------------------------------------------------------- the work
 
 
-def run_all(jobs: Sequence[Job], workers: int, threads: int, told: Callable[[Outcome], object]) -> list[Outcome]:
+def run_all(jobs: Sequence[Job], workers: int, threads: int, progress: Report) -> list[Outcome]:
     """Run the jobs, each in one of `workers` processes with its own `threads`; with one worker in this process.
 
     Each process has a queue of its own, so that one that dies, for instance for want of memory, takes no other scan
-    with it. `told` is called with each outcome, from this thread.
+    with it. `progress` is told the share of scans that is done, from this thread.
     """
     if workers == 1:
         before = torch.get_num_threads()
@@ -198,7 +194,7 @@ def run_all(jobs: Sequence[Job], workers: int, threads: int, told: Callable[[Out
             outcomes = []
             for job in jobs:
                 outcomes.append(run_one(job))
-                told(outcomes[-1])
+                progress(len(outcomes) / len(jobs))
         finally:
             torch.set_num_threads(before)
         return outcomes
@@ -225,7 +221,7 @@ def run_all(jobs: Sequence[Job], workers: int, threads: int, told: Callable[[Out
                 with contextlib.suppress(queue.Empty):
                     outcome = done.get(timeout=0.2)
                     found[outcome.job.name] = outcome
-                    told(outcome)
+                    progress(len(found) / len(jobs))
                     continue
                 if all(future.done() for future in served) and done.empty():
                     raise_first(served)

@@ -92,6 +92,13 @@ class Image:
             facts |= read_object(file)
         return facts
 
+    @property
+    def about_derivative(self) -> dict[str, Any]:
+        """What the sidecar of the derivative says: what the scanner did holds on, and where it comes from."""
+        raw = {"SkullStripped": False} if self.path.parent.name == "anat" else {}
+        sources = [f"bids:raw:{self.relative.as_posix()}"]
+        return {**raw, **self.metadata, "Description": "Denoised by non-local means", "Sources": sources}
+
 
 def stem(path: Path) -> str:
     return path.name.partition(".")[0]

@@ -23,7 +23,7 @@ from nlmeans.memory import available, readable
 from nlmeans.methods import METHODS
 from nlmeans.metrics import psnr, ssim
 from nlmeans.noise import NOISES
-from nlmeans.progress import Cancelled
+from nlmeans.progress import Cancelled, reporting
 
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, MemoryError, torch.cuda.OutOfMemoryError, Cancelled)
 
@@ -210,10 +210,8 @@ def batch_command(
         if not quiet:
             click.echo(f"{len(jobs)} scans into {out}")
         threads = threads or max(1, torch.get_num_threads() // workers)
-        with click.progressbar(
-            length=len(jobs), label="scans", file=sys.stderr, hidden=quiet or not sys.stderr.isatty()
-        ) as bar:
-            outcomes = batch.run_all(jobs, workers, threads, lambda _: bar.update(1))
+        with reporting(not quiet and sys.stderr.isatty(), "scans") as progress:
+            outcomes = batch.run_all(jobs, workers, threads, progress)
         written = batch_report.write(out, outcomes, description)
     if not quiet:
         click.echo(f"{batch_report.summary(outcomes)}; see {written}")

@@ -120,9 +120,9 @@ def header_of(file: Path) -> Dataset | None:
             specific_tags=["Rows", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"],
         )
     except (InvalidDicomError, EOFError, OSError, ValueError, KeyError, NotImplementedError) as error:
-        if file.suffix.lower() in (".dcm", ".ima"):
-            raise ValueError(f"{file} cannot be read, it may be damaged: {' '.join(str(error).split())}") from error
-        return None
+        if isinstance(error, InvalidDicomError) and file.suffix.lower() not in (".dcm", ".ima"):
+            return None
+        raise ValueError(f"{file} cannot be read, it may be damaged: {' '.join(str(error).split())}") from error
 
 
 def check_image(file: Path, image: Dataset) -> None:
@@ -296,7 +296,7 @@ def derive(image: Dataset, series: str, now: datetime.datetime, how: str) -> Non
     image.ImageType = ["DERIVED", "SECONDARY", *(kind[2:] or ["OTHER"])]
     before = f"{image.DerivationDescription}; " if image.get("DerivationDescription") else ""
     image.DerivationDescription = (before + how)[-1024:]
-    image.DerivationCodeSequence = [*(image.get("DerivationCodeSequence") or []), coded(codes.DCM.AdaptiveFiltering)]
+    image.DerivationCodeSequence = [*(image.get("DerivationCodeSequence") or []), coded(codes.DCM.Smoothing)]
     name = str(image.get("SeriesDescription") or "")
     image.SeriesDescription = f"{name[:55]} denoised".strip()
     if image.get("SeriesNumber") is not None:

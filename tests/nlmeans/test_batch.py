@@ -225,6 +225,23 @@ def test_a_scan_that_fails_now_says_that_an_old_result_is_there(small: Path) -> 
     assert "what an earlier run made of it is still there" in run(small).stderr
 
 
+def test_directions_that_changed_are_taken_anew(small: Path) -> None:
+    image(small / "sub-01" / "dwi" / "sub-01_dwi.nii.gz", (*SHAPE, 3))
+    (small / "dwi.bval").write_text("0 1000 1000\n")
+    run(small, "--suffix", "dwi")
+    (small / "dwi.bval").write_text("0 1000 2000\n")
+    assert "1 denoised" in run(small, "--suffix", "dwi").stdout
+    copy = small / "derivatives/nlmeans/sub-01/dwi/sub-01_desc-denoised_dwi.bval"
+    assert copy.read_text() == "0 1000 2000\n"
+
+
+def test_a_damaged_sidecar_fails_its_own_scan_alone(small: Path) -> None:
+    (small / "sub-01" / "anat" / "sub-01_T1w.json").write_text("{")
+    result = run(small)
+    assert "1 denoised, 1 failed" in result.stdout
+    assert "sub-01_T1w.json cannot be read" in result.stderr
+
+
 # ---------------------------------------------------------------- files, patterns, folders
 
 
@@ -299,8 +316,10 @@ def test_sources_that_lie_above_each_other_stay_inside(tmp_path: Path, monkeypat
     image(tmp_path / "up" / "one.nii.gz")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    assert run("../up/../up/one.nii.gz", "--out", "out").exit_code == 0
-    assert {file.name for file in (tmp_path / "here").rglob("*.nii.gz")} == {"one_denoised.nii.gz"}
+    image(tmp_path / "here" / "two.nii.gz")
+    assert run("../up/../up/one.nii.gz", "two.nii.gz", "--out", "out").exit_code == 0
+    found = {file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*_denoised.nii.gz")}
+    assert found == {"here/out/up/one_denoised.nii.gz", "here/out/here/two_denoised.nii.gz"}
     assert {file.name for file in (tmp_path / "up").iterdir()} == {"one.nii.gz"}
 
 
@@ -323,11 +342,11 @@ def test_a_worker_that_dies_is_replaced_and_its_scan_named(tmp_path: Path) -> No
         options = {"noise": "gaussian", "method": "classic", "search_radius": 1.0}
         kind = Deadly if name == "deadly" else batch.Job
         jobs.append(kind(name, source, tmp_path / "out" / f"{name}.nii.gz", tmp_path / "out" / f"{name}.png", options))
-    told: list[str] = []
-    outcomes = batch.run_all(jobs, 2, 1, lambda outcome: told.append(outcome.job.name))
+    told: list[float] = []
+    outcomes = batch.run_all(jobs, 2, 1, told.append)
     assert [outcome.state for outcome in outcomes] == ["denoised", "failed", "denoised", "denoised"]
     assert "the process died" in outcomes[1].reason
-    assert sorted(told) == ["a", "b", "c", "deadly"]
+    assert told == [0.25, 0.5, 0.75, 1]
 
 
 class Deadly(batch.Job):
