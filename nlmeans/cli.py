@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import logging
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
-import nibabel as nib
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 import nlmeans
-from nlmeans import arrays, io, outliers, report, samples
+from nlmeans import batch, batch_report, bids, io, samples
 from nlmeans.backends import BACKENDS
-from nlmeans.denoise import resolve, run
-from nlmeans.estimate import estimate_sigma, otsu_threshold
+from nlmeans.files import denoise_file, estimated, object_mean, read, read_beside
 from nlmeans.layout import Layout
 from nlmeans.memory import available, readable
 from nlmeans.methods import METHODS
 from nlmeans.metrics import psnr, ssim
 from nlmeans.noise import NOISES
 from nlmeans.progress import Cancelled, reporting
-from nlmeans.settings import Settings
 
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, MemoryError, torch.cuda.OutOfMemoryError, Cancelled)
 
@@ -62,7 +56,7 @@ class Radius(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
 
 
 @contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors(interrupted: str = "Interrupted: nothing was written.") -> Iterator[None]:
     """Errors that a user can mend are one line on standard error; nothing was written then."""
     try:
         yield
@@ -70,7 +64,7 @@ def one_line_errors() -> Iterator[None]:
         text = " ".join(str(error).split()) or type(error).__name__
         raise click.ClickException(text) from error
     except KeyboardInterrupt as error:
-        click.echo("Interrupted: nothing was written.", err=True)
+        click.echo(interrupted, err=True)
         raise SystemExit(130) from error
 
 
@@ -84,51 +78,69 @@ def main() -> None:
 PATH = click.Path(path_type=Path)
 
 mask_option = click.option("--mask", "mask_file", type=PATH, help="Image that is not zero where to look and work.")
+dicom_option = click.option(
+    "--dicom-series", help="Number or UID of the series to read, where a folder of DICOM files holds several."
+)
+
+
+SIGMA_HELP = (
+    "Standard deviation of the noise, in image units; estimated if not given. map: estimated in every place, for "
+    "noise that varies, as after parallel imaging."
+)
+
+# What denoise and batch have in common.
+METHOD_OPTIONS = (
+    click.option("--method", type=click.Choice(["auto", *METHODS]), default="auto", help="How to denoise."),
+    click.option("--gain", type=float, default=1.0, help="Image units per photon, for poisson noise."),
+    click.option("--offset", type=float, default=0.0, help="Image value without any photon, for poisson noise."),
+    click.option(
+        "--h", type=float, help="Filter strength in image units; the method's own multiple of sigma if not given."
+    ),
+    click.option("--patch-radius", type=Radius(), help="3 for all axes or 3,3,1 for each; the patch is 2r+1 wide."),
+    click.option("--search-radius", type=Radius(), help="Likewise, of the window in which similar voxels are sought."),
+    click.option("--despeckle", is_flag=True, help="Replace impulses and dead voxels first."),
+    click.option("--seed", type=int, default=0, help="Of the method stochastic."),
+    click.option("--voxel-radii", is_flag=True, help="Radii count voxels along all axes, whatever the voxel size."),
+    click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", help="How to compute it."),
+    click.option("--device", help="cpu, cuda, cuda:1, …; by default cuda where there is one."),
+    click.option("--memory", help="Memory to work in, such as 2GB; half of what is free if not given."),
+    click.option("--float", "as_float", is_flag=True, help="Store float32 instead of the type of IN."),
+)
+
+
+def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(METHOD_OPTIONS):
+        command = option(command)
+    return command
 
 
 @main.command()
 @click.argument("source", metavar="IN", type=PATH)
 @click.argument("target", metavar="OUT", type=PATH)
-@click.option(
-    "--sigma",
-    type=Sigma(),
-    help="Standard deviation of the noise, in image units; estimated if not given. map: estimated in every place, for "
-    "noise that varies, as after parallel imaging.",
-)
+@click.option("--sigma", type=Sigma(), help=SIGMA_HELP)
 @click.option(
     "--sigma-map", "sigma_file", type=PATH, help="Image of the standard deviation, for noise that varies in space."
 )
-@click.option("--method", type=click.Choice(["auto", *METHODS]), default="auto", help="How to denoise.")
 @click.option(
     "--noise",
     type=click.Choice(NOISES),
     default="gaussian",
     help="Kind of noise: rician for MR magnitude images, poisson for counts (sigma is then the read noise).",
 )
-@click.option("--gain", type=float, default=1.0, help="Image units per photon, for poisson noise.")
-@click.option("--offset", type=float, default=0.0, help="Image value without any photon, for poisson noise.")
-@click.option(
-    "--h", type=float, help="Filter strength in image units; the method's own multiple of sigma if not given."
-)
-@click.option("--patch-radius", type=Radius(), help="3 for all axes or 3,3,1 for each; the patch is 2r+1 wide.")
-@click.option("--search-radius", type=Radius(), help="Likewise, of the window in which similar voxels are sought.")
+@method_options
 @mask_option
-@click.option("--despeckle", is_flag=True, help="Replace impulses and dead voxels first.")
 @click.option(
     "--share-weights", is_flag=True, help="Of a 4D image: all volumes together decide what is alike, as for diffusion."
 )
-@click.option("--seed", type=int, default=0, help="Of the method stochastic.")
-@click.option("--voxel-radii", is_flag=True, help="Radii count voxels along all axes, whatever the voxel size.")
-@click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", help="How to compute it.")
-@click.option("--device", help="cpu, cuda, cuda:1, …; by default cuda where there is one.")
-@click.option("--memory", help="Memory to work in, such as 2GB; half of what is free if not given.")
-@click.option("--float", "as_float", is_flag=True, help="Store float32 instead of the type of IN.")
+@dicom_option
 @click.option("--report", "picture", type=PATH, help="PNG of before, after and removed noise.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--quiet", is_flag=True, help="No progress bar, no summary.")
 @click.option("--verbose", is_flag=True, help="Say what is chosen and why.")
 def denoise(source: Path, target: Path, quiet: bool, verbose: bool, **options: Any) -> None:
     """Denoise the image IN into OUT, with a record of how in OUT's name ending in .json.
+
+    IN may be a folder with a DICOM series. OUT is then a NIfTI file, or another folder, for a derived DICOM series.
 
     \b
     Example: nlmeans denoise t1.nii.gz t1_denoised.nii.gz --noise rician
@@ -141,109 +153,73 @@ def denoise(source: Path, target: Path, quiet: bool, verbose: bool, **options: A
         click.echo(summary)
 
 
-def denoise_file(
-    source: Path,
-    target: Path,
-    *,
-    sigma: float | Literal["map"] | None = None,
-    sigma_file: Path | None = None,
-    mask_file: Path | None = None,
-    voxel_radii: bool = False,
-    share_weights: bool = False,
-    as_float: bool = False,
-    picture: Path | None = None,
-    overwrite: bool = False,
-    progress: bool = False,
+@main.command("batch")
+@click.argument("sources", metavar="IN...", nargs=-1, required=True)
+@click.option(
+    "--out", type=PATH, help="Folder for the results; of a BIDS dataset derivatives/nlmeans in it if not given."
+)
+@click.option("--sigma", type=Sigma(), help=SIGMA_HELP)
+@click.option(
+    "--noise",
+    type=click.Choice(["auto", *NOISES]),
+    default="auto",
+    help="Kind of noise. auto: in a BIDS dataset rician for MR magnitude images, else gaussian.",
+)
+@method_options
+@click.option(
+    "--suffix",
+    "suffixes",
+    multiple=True,
+    help=f"Which images of a BIDS dataset, such as bold; may be repeated. If not given {', '.join(bids.USUAL)}.",
+)
+@click.option("--participant", "participants", multiple=True, help="Label in a BIDS dataset; may be repeated.")
+@click.option("--session", "sessions", multiple=True, help="Label in a BIDS dataset; may be repeated.")
+@click.option("--workers", type=click.IntRange(1), default=1, help="Processes, each with a scan of its own.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of each worker; the cores divided by the workers.")
+@click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
+@click.option("--quiet", is_flag=True, help="Say nothing but what failed.")
+@click.option("--verbose", is_flag=True, help="Say what is chosen and why; with one worker.")
+def batch_command(
+    sources: tuple[str, ...],
+    workers: int,
+    threads: int | None,
+    dry_run: bool,
+    quiet: bool,
+    verbose: bool,
     **options: Any,
-) -> str:
-    """Denoise a file; returns a line that says what was done."""
-    record = target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-    outputs = [target, record] if picture is None else [target, record, picture]
-    for path, endings in zip(outputs, (io.ENDINGS, (".json",), (".png",)), strict=False):
-        io.check_output(path, overwrite, endings)
-    if target.resolve() == source.resolve():
-        raise ValueError(f"OUT={target} is IN itself; the original is never overwritten, choose another name")
+) -> None:
+    """Denoise many scans: files, quoted patterns such as 'scans/**/*.nii.gz', folders, or one BIDS dataset.
 
-    if sigma is not None and sigma_file is not None:
-        raise ValueError(f"--sigma {sigma} and --sigma-map {sigma_file} both say what the noise is; give one of them")
-    settings = Settings(sigma=sigma, **options)
-    scan = io.read(source)
-    if share_weights and scan.series is None:
-        raise ValueError(f"--share-weights is for series of volumes, but {source} has no fourth axis; leave it out")
-    channels, series = (scan.series, None) if share_weights else (None, scan.series)
-    layout = Layout.of(scan.data, channels, series, str(source))
-    mask, sigma_map = read_beside(mask_file, layout), read_beside(sigma_file, layout)
-    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    spacing = None if voxel_radii else scan.spacing
-    settings = dataclasses.replace(settings, channels=channels, series=series, spacing=spacing, device=device)
-    if as_float:
-        settings = dataclasses.replace(settings, dtype="float32")
-    if settings.sigma is None and sigma_map is None and settings.noise != "poisson":
-        settings = dataclasses.replace(settings, sigma=estimated(scan, settings.noise, mask, settings.despeckle))
-    settings = resolve(settings, layout)
-    with reporting(progress, source.name) as report_progress:
-        result = run(scan.data, settings, mask=mask, sigma_map=sigma_map, progress=report_progress)
+    A scan that fails stops no other; at the end those are named, and the exit code is 1. A second run skips what is
+    finished, unless the scan or the settings changed. report.html shows all of them.
 
-    facts = {
-        "input": source.name,
-        "input_sha256": io.sha256(source),
-        "sigma_estimated": sigma in (None, "map") and sigma_map is None and settings.noise != "poisson",
-        "settings": settings.to_dict(),
-        "mask": mask_file and mask_file.name,
-        "sigma_map": sigma_file and sigma_file.name,
-        "nlmeans": nlmeans.__version__,
-        "torch": torch.__version__,
-    }
-    with io.written_together(*outputs) as temporary:
-        io.write(io.like(scan, result, keep_type=not as_float), temporary[0])
-        temporary[1].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        if picture is not None:
-            report.save(temporary[2], picture_of(scan, result))
-    level = "" if settings.noise == "poisson" else f", sigma {sigma_text(settings.sigma)}"
-    return f"{target}: {settings.method}, {settings.noise} noise{level}"
-
-
-def read_beside(path: Path | None, layout: Layout) -> arrays.Array | None:
-    """A mask or map that must have the spatial shape of the image."""
-    if path is None:
-        return None
-    data = io.read(path).data
-    layout.spatial(data, str(path))
-    if not data.any():
-        raise ValueError(f"{path} is zero everywhere, so there is nothing to do; give an image with other values")
-    return data
-
-
-def estimated(
-    scan: io.Scan, noise: str, mask: arrays.Array | None, without_outliers: bool = False
-) -> float | tuple[float, ...]:
-    data = outliers.despeckle(scan.data, series=scan.series) if without_outliers else scan.data
-    found = np.asarray(estimate_sigma(data, noise=noise, mask=mask, series=scan.series))
-    return float(found) if found.ndim == 0 else tuple(found.tolist())
-
-
-def sigma_text(sigma: float | tuple[float, ...] | str | None) -> str:
-    if sigma is None or isinstance(sigma, str):
-        return "from a map" if sigma is None else "estimated in every place"
-    if isinstance(sigma, tuple):
-        return f"{min(sigma):.4g} to {max(sigma):.4g} over {len(sigma)} volumes"
-    return f"{sigma:.4g}"
-
-
-def picture_of(scan: io.Scan, result: arrays.Array) -> Figure:
-    """The report of a scan, turned so that its axes run right, anterior, superior; of a series the first volume."""
-    before, after = (
-        (data[..., 0] if data.ndim == 4 else data).astype(np.float32) for data in (scan.data, np.asarray(result))
-    )
-    spacing = scan.spacing or (1.0,) * before.ndim
-    with np.errstate(invalid="ignore"):  # an affine without volume gives NaN
-        turn = nib.orientations.io_orientation(scan.image.affine)[: before.ndim]
-    if not np.isnan(turn).any():
-        order = turn[:, 0].argsort()
-        turn[:, 0] = order.argsort()  # a 2D image keeps the two axes that it has
-        spacing = tuple(spacing[axis] for axis in order)
-        before, after = (nib.orientations.apply_orientation(volume, turn) for volume in (before, after))
-    return report.figure(before, after, spacing)
+    \b
+    Example: nlmeans batch my_bids_dataset --workers 4
+    """
+    if verbose:
+        logging.getLogger("nlmeans").setLevel(logging.INFO)
+    with one_line_errors("Interrupted: what is finished stays; run it again to go on."):
+        if options["memory"] is None and workers > 1:
+            device = torch.device(options["device"] or ("cuda" if torch.cuda.is_available() else "cpu"))
+            options["memory"] = str(available(device) // workers)
+        jobs, out, description = batch.cohort(sources, **options)
+        if dry_run:
+            for job in jobs:
+                click.echo(f"{job.name} -> {job.target}: {job.options['noise']} noise")
+            return
+        if not quiet:
+            click.echo(f"{len(jobs)} scans into {out}")
+        threads = threads or max(1, torch.get_num_threads() // workers)
+        with reporting(not quiet and sys.stderr.isatty(), "scans") as progress:
+            outcomes = batch.run_all(jobs, workers, threads, progress)
+        written = batch_report.write(out, outcomes, description)
+    if not quiet:
+        click.echo(f"{batch_report.summary(outcomes)}; see {written}")
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    for outcome in failed:
+        click.echo(f"Failed: {outcome.job.name}: {outcome.reason}", err=True)
+    if failed:
+        raise SystemExit(1)
 
 
 @main.command("noise")
@@ -255,10 +231,11 @@ def picture_of(scan: io.Scan, result: arrays.Array) -> Figure:
     help="Kind of noise; rician for MR magnitude images.",
 )
 @mask_option
-def noise_command(source: Path, noise: str, mask_file: Path | None) -> None:
+@dicom_option
+def noise_command(source: Path, noise: str, mask_file: Path | None, dicom_series: str | None) -> None:
     """Print the noise of the image IN: sigma, signal-to-noise ratio, and what was assumed."""
     with one_line_errors():
-        scan = io.read(source)
+        scan = read(source, dicom_series)
         layout = Layout.of(scan.data, None, scan.series, str(source))
         mask = read_beside(mask_file, layout)
         levels = np.atleast_1d(estimated(scan, noise, mask))
@@ -273,13 +250,6 @@ def noise_command(source: Path, noise: str, mask_file: Path | None) -> None:
         f"read from the flattest parts {where}. "
         "Interpolated, filtered or zero-filled scans have correlated noise, of which this sees too little."
     )
-
-
-def object_mean(scan: io.Scan, index: int, mask: arrays.Array | None) -> float:
-    volume = np.asarray(scan.data[..., index] if scan.series is not None else scan.data)
-    if mask is not None:
-        return float(volume[np.asarray(mask) != 0].mean())
-    return float(volume[volume > otsu_threshold(torch.from_numpy(volume.astype(np.float32)))].mean())
 
 
 @main.command()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gzip
 import hashlib
 import os
+import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,11 +44,18 @@ class Scan:
     data: npt.NDArray[Any]
     """(X, Y), (X, Y, Z) or (X, Y, Z, T); integers if the file holds unscaled integers, else floating point."""
     image: Any
+    inside: npt.NDArray[np.bool_] | None = dataclasses.field(default=None, kw_only=True)
+    """Where something was measured; None for everywhere."""
 
     @property
     def series(self) -> int | None:
         """The axis of time, directions or echoes, if there is one."""
         return 3 if self.data.ndim == 4 else None
+
+    def volume(self, index: int, data: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+        """One volume of the scan, or of an array like it."""
+        data = self.data if data is None else data
+        return data if self.series is None else data[..., index]
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
@@ -119,7 +128,8 @@ def like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> Any:
     slope, intercept = 1.0, 0.0
     if keep_type:
         stored = scan.image.get_data_dtype()
-        slope, intercept = float(scan.image.dataobj.slope), float(scan.image.dataobj.inter)
+        if nib.is_proxy(scan.image.dataobj):
+            slope, intercept = float(scan.image.dataobj.slope), float(scan.image.dataobj.inter)
         if (slope, intercept) != (1, 0):
             data = (data.astype(np.float64) - intercept) / slope
         if stored.kind in "ui" and data.dtype != stored:
@@ -156,11 +166,18 @@ def check_output(path: Path, overwrite: bool, endings: Sequence[str] = ENDINGS) 
 
 
 @contextlib.contextmanager
-def written_together(*paths: Path) -> Iterator[list[Path]]:
-    """Temporary names beside `paths`, to write to; renamed together at the end, or removed if anything fails."""
+def written_together(*paths: Path, folders: Collection[Path] = ()) -> Iterator[list[Path]]:
+    """Temporary names beside `paths`, to write to; renamed together at the end, or removed if anything fails.
+
+    Those of `paths` that are in `folders` are empty folders to write into.
+    """
     with contextlib.ExitStack() as cleanup:
         temporary = []
         for path in paths:
+            if path in folders:
+                temporary.append(Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)))
+                cleanup.callback(shutil.rmtree, temporary[-1], ignore_errors=True)
+                continue
             ending = next((e for e in ENDINGS if path.name.endswith(e)), path.suffix)
             handle, name = tempfile.mkstemp(
                 prefix=f".{path.name.removesuffix(ending)}.", suffix=f".partial{ending}", dir=path.parent
@@ -173,8 +190,10 @@ def written_together(*paths: Path) -> Iterator[list[Path]]:
         except OSError as error:
             raise OSError(f"{paths[0]} cannot be written: {error.strerror or error}") from error
         for source in temporary:
-            source.chmod(0o666 & ~current_umask())
+            source.chmod((0o777 if source.is_dir() else 0o666) & ~current_umask())
         for source, target in zip(temporary, paths, strict=True):
+            if source.is_dir() and target.is_dir():
+                shutil.rmtree(target)
             source.replace(target)
 
 
@@ -185,5 +204,9 @@ def current_umask() -> int:
 
 
 def sha256(path: Path) -> str:
+    """Of a file, or of the files in a folder, in the order of their names."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -40,13 +40,17 @@ def test_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(samples.path("slice"), "your_scan.nii.gz")
     found = commands()
-    assert [words[0] for words in found] == ["demo", "denoise"]
+    Path("scans/one").mkdir(parents=True)
+    shutil.copy(samples.path("slice"), "scans/one/scan.nii.gz")
+    assert [words[0] for words in found] == ["demo", "denoise", "batch"]
     for words in found:
         result = CliRunner().invoke(main, words)
         assert result.exit_code == 0, result.output
     assert Path("denoised.nii.gz").is_file()
     assert Path("denoised.json").is_file()
     assert Path("denoised.png").is_file()
+    assert Path("denoised/scan_denoised.nii.gz").is_file()
+    assert Path("denoised/report.html").is_file()
 
 
 def test_every_backend_is_in_the_table() -> None:

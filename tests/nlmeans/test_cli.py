@@ -503,7 +503,7 @@ def test_a_run_that_fails_keeps_what_was_there(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(f"nlmeans.cli.{where}", fail)
+    monkeypatch.setattr(f"nlmeans.files.{where}", fail)
     picture = target.with_name("out.png")
     assert_one_line(call("denoise", source, target, *QUICK, "--overwrite", "--report", picture), message)
 
@@ -521,7 +521,7 @@ def interruptible() -> Iterator[None]:
 def test_an_interrupt_keeps_what_was_there(
     where: str, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"nlmeans.cli.{where}", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(f"nlmeans.files.{where}", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     picture = target.with_name("out.png")
     result = call("denoise", source, target, *QUICK, "--overwrite", "--report", picture)
     assert result.exit_code == 130

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from nlmeans import io, report
-from nlmeans.cli import picture_of
+from nlmeans.files import picture_of
 from tests.nlmeans.scans import LPS, NIFTI, OBLIQUE, RAS, SAGITTAL, save, scan
 from tests.nlmeans.volumes import gaussian, piecewise
 

@@ -1,0 +1,70 @@
+"""Small DICOM series of every kind, written with pydicom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+AXIAL = (1.0, 0, 0, 0, 1, 0)
+SAGITTAL = (0.0, 1, 0, 0, 0, -1)
+OBLIQUE = (0.8, 0.6, 0, -0.36, 0.48, 0.8)
+
+STUDY, FRAME = generate_uid(), generate_uid()
+
+
+def write_series(
+    folder: Path,
+    stored: npt.NDArray[Any],
+    *,
+    orientation: Sequence[float] = AXIAL,
+    spacing: Sequence[float] = (0.7, 0.9, 2.5),
+    slopes: Sequence[float] | float | None = None,
+    intercept: float = 0,
+    without: Sequence[int] = (),
+    backwards: bool = False,
+    number: int = 3,
+    **tags: Any,
+) -> npt.NDArray[np.float64]:
+    """Write (columns, rows, slices) of stored values; returns the RAS affine that belongs to them."""
+    folder.mkdir(exist_ok=True, parents=True)
+    along, down = np.array(orientation[:3]), np.array(orientation[3:])
+    normal, origin = np.cross(along, down), np.array([-30.0, 20, 10])
+    uid, count = generate_uid(), stored.shape[2]
+    for index in range(count):
+        if index in without:
+            continue
+        one = Dataset()
+        one.file_meta = FileMetaDataset()
+        one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        one.SOPClassUID, one.SOPInstanceUID = CTImageStorage, generate_uid()
+        one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID
+        one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
+        one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = STUDY, uid, FRAME
+        one.PatientName, one.PatientID, one.Modality, one.SeriesDescription = "Phantom^A", "17", "CT", f"scan {number}"
+        one.SeriesNumber, one.InstanceNumber = number, count - index if backwards else index + 1
+        one.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        one.ImageOrientationPatient = [float(x) for x in orientation]
+        one.ImagePositionPatient = [float(x) for x in origin + index * spacing[2] * normal]
+        one.PixelSpacing, one.SliceThickness = [spacing[1], spacing[0]], spacing[2]
+        one.Columns, one.Rows = stored.shape[:2]
+        one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
+        one.BitsAllocated = 8 * stored.dtype.itemsize
+        one.BitsStored, one.HighBit = one.BitsAllocated, one.BitsAllocated - 1
+        one.PixelRepresentation = int(stored.dtype.kind == "i")
+        if slopes is not None:
+            one.RescaleSlope = slopes if isinstance(slopes, float | int) else slopes[index]
+            one.RescaleIntercept = intercept
+        one.PixelData = stored[..., index].T.tobytes()
+        for name, value in tags.items():
+            setattr(one, name, value)
+        name = f"{count - index if backwards else index + 1:03}.dcm"
+        one.save_as(folder / name, enforce_file_format=True)
+    affine = np.eye(4)
+    affine[:3] = np.stack([along * spacing[0], down * spacing[1], normal * spacing[2], origin], 1)
+    return np.diag([-1.0, -1, 1, 1]) @ affine
