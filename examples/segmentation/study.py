@@ -16,11 +16,13 @@ import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import pairs
 import phantoms
+import pictures
 import training
 from loading import DENOISE
 from matplotlib.figure import Figure
@@ -37,7 +39,7 @@ COUNT = 40
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
-SETTINGS = training.Settings(values=(0, 1, 2, 3), learning_rate=1e-2, epochs=30, patience=10)
+SETTINGS = training.Settings(values=(0, 1, 2, 3))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,15 +70,18 @@ def data(folder: Path, level: int, seed: int) -> dict[str, list[pairs.Pair]]:
     return pairs.split(found, seed)
 
 
-def measure(folder: Path, case: Case) -> NDArray[np.float64]:
-    """Dice of each test image and structure; trains the network if that has not been done."""
+def measure(folder: Path, case: Case) -> dict[str, Any]:
+    """The case, Dice of each structure, and the epochs of training; trains the network if that has not been done."""
     trained_with = case.denoise if case.trained else "none"
     settings = dataclasses.replace(SETTINGS, denoise=trained_with, seed=case.seed)
     place = folder / f"trained{case.trained}-{trained_with}-{case.seed}"
-    network = training.Run(place, settings, data(folder, case.trained, case.seed), resume=True).train()
+    run = training.Run(place, settings, data(folder, case.trained, case.seed), resume=True)
+    network = run.train()
+    pictures.learning_curves(run).savefig(place / "curves.png")
     tested = dataclasses.replace(settings, denoise=case.denoise)
     images = training.evaluation_data(tested, data(folder, case.tested, case.seed)["test"])
-    return training.test(network, tested, images)
+    dice = np.nanmean(training.test(network, tested, images), 0)
+    return {**dataclasses.asdict(case), "dice": dice.tolist(), "epochs": len(run.curves)}
 
 
 def report(folder: Path) -> None:
@@ -87,7 +92,7 @@ def report(folder: Path) -> None:
     chart(results).savefig(RESULTS / "segmentation.png", dpi=120)
 
 
-def dice(results: list[dict], trained_on_noise: bool, level: int, denoise: str) -> NDArray[np.float64]:
+def dice(results: list[dict[str, Any]], trained_on_noise: bool, level: int, denoise: str) -> NDArray[np.float64]:
     """Mean over the test images, (seeds, structures)."""
     return np.array(
         [
@@ -106,7 +111,7 @@ def spread(values: NDArray[np.float64]) -> str:
     return f"{means.mean():.3f} ± {means.std(ddof=1):.3f}" if len(means) > 1 else f"{means[0]:.3f}"
 
 
-def page(results: list[dict]) -> str:
+def page(results: list[dict[str, Any]]) -> str:
     seeds = sorted({result["seed"] for result in results})
     lines = [
         "# Segmentation with and without denoising in front",
@@ -147,7 +152,7 @@ def page(results: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def chart(results: list[dict]) -> Figure:
+def chart(results: list[dict[str, Any]]) -> Figure:
     figure = Figure((9, 3.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, noisy, title in zip(
@@ -175,9 +180,9 @@ def main(folder: Path, seeds: tuple[int, ...], report_only: bool) -> None:
     for seed in () if report_only else seeds:
         for case in cases(seed):
             if not case.file(folder).exists():
-                found = np.nanmean(measure(folder, case), 0).tolist()
-                click.echo(f"{case}: Dice {np.mean(found):.3f}")
-                case.file(folder).write_text(json.dumps({**dataclasses.asdict(case), "dice": found}), encoding="utf-8")
+                result = measure(folder, case)
+                click.echo(f"{case}: Dice {np.mean(result['dice']):.3f}")
+                case.file(folder).write_text(json.dumps(result), encoding="utf-8")
     report(folder)
 
 

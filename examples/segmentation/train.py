@@ -78,13 +78,13 @@ def phantom_data(folder: Path, count: int, noise: float, seed: int) -> Path:
 @click.option("--monitor", type=click.Choice(list(training.MONITORED)), default="val_dice", show_default=True)
 @click.option("--mode", type=click.Choice(["max", "min"]), help="Which --monitor is better.  [default: as fits it]")
 @click.option("--crop", type=click.IntRange(8), default=24, show_default=True, help="Edge in voxels, a multiple of 4.")
-@click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=0.01, show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Of split, weights, augmentation and phantoms.")
 @click.option("--phantoms", "count", type=click.IntRange(3), default=40, show_default=True, help="Their number.")
 @click.option("--level", type=click.FloatRange(0), default=20, show_default=True, help="Noise of phantoms, per cent.")
 @click.option("--device", default="cpu", show_default=True, help="Such as cuda.")
-@click.option("--quick", is_flag=True, help="A small run: 20 phantoms, 12 epochs, none and classic.")
+@click.option("--quick", is_flag=True, help="A small run: 20 phantoms, 20 epochs, none and classic.")
 def main(
     data: Path | None,
     denoise: tuple[str, ...],
@@ -100,7 +100,7 @@ def main(
 ) -> None:
     if quick:
         count, denoise = min(count, 20), denoise or ("none", "classic")
-        options["epochs"] = min(options["epochs"], 12)
+        options["epochs"] = min(options["epochs"], 20)
     try:
         place = data or phantom_data(out / "data", count, level, seed)
         found, remarks = pairs.find(place)

@@ -55,8 +55,8 @@ class Settings:
     values: tuple[int, ...] = (0, 1)
     spacing: str | None = "affine"
     crop: int = 24
-    batch_size: int = 4
-    learning_rate: float = 5e-3
+    batch_size: int = 2
+    learning_rate: float = 0.01
     monitor: str = "val_dice"
     mode: str = "max"
     patience: int = 10
