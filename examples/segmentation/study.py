@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +25,6 @@ import training
 from loading import DENOISE
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-
-import nlmeans
 
 LEVELS = (10, 20, 30)
 """Standard deviation of the noise, per cent of the brightness of the body."""
@@ -92,79 +88,93 @@ def report(folder: Path) -> None:
     chart(results).savefig(RESULTS / "segmentation.png", dpi=120)
 
 
-def dice(results: list[dict[str, Any]], trained_on_noise: bool, level: int, denoise: str) -> NDArray[np.float64]:
-    """Mean over the test images, (seeds, structures)."""
-    return np.array(
-        [
-            result["dice"]
-            for result in sorted(results, key=lambda result: result["seed"])
-            if (result["trained"] > 0) == trained_on_noise and (result["tested"], result["denoise"]) == (level, denoise)
-        ]
-    ).reshape(-1, len(phantoms.STRUCTURES))
+Dice = dict[int, NDArray[np.float64]]
+"""For each seed the Dice of each structure, mean over the test images."""
 
 
-def spread(values: NDArray[np.float64]) -> str:
+def dice(results: list[dict[str, Any]], trained_on_noise: bool, level: int, denoise: str) -> Dice:
+    return {
+        result["seed"]: np.array(result["dice"])
+        for result in results
+        if ((result["trained"] > 0), result["tested"], result["denoise"]) == (trained_on_noise, level, denoise)
+    }
+
+
+def spread(found: Dice) -> str:
     """Mean and standard deviation over the seeds, of the mean over the structures."""
-    if not len(values):
-        return "–"
-    means = values.mean(1)
-    return f"{means.mean():.3f} ± {means.std(ddof=1):.3f}" if len(means) > 1 else f"{means[0]:.3f}"
+    means = [each.mean() for each in found.values()]
+    if len(means) < 2:
+        return f"{means[0]:.3f}" if means else "–"
+    return f"{np.mean(means):.3f} ± {np.std(means, ddof=1):.3f}"
+
+
+def gain(found: Dice, none: Dice) -> str:
+    """Mean difference with the same seed, and with how many seeds there is a gain."""
+    differences = np.array([found[seed].mean() - none[seed].mean() for seed in sorted(found.keys() & none.keys())])
+    return f"{differences.mean():+.3f}, {(differences > 0).sum()} of {len(differences)}" if len(differences) else "–"
+
+
+def structures(found: Dice) -> str:
+    return ", ".join(f"{value:.2f}" for value in np.mean(list(found.values()), 0)) if found else "–"
+
+
+def rows(kinds: Sequence[str], cell: Callable[[str, int], str]) -> list[str]:
+    """A table in Markdown, with a row for each kind of denoising and a column for each level."""
+    head = ["| | " + " | ".join(f"{level} %" for level in LEVELS) + " |", "|---" * (1 + len(LEVELS)) + "|"]
+    return head + [f"| {kind} | " + " | ".join(cell(kind, level) for level in LEVELS) + " |" for kind in kinds]
+
+
+def section(title: str, results: list[dict[str, Any]], trained_on_noise: bool) -> list[str]:
+    found = {(kind, level): dice(results, trained_on_noise, level, kind) for kind in DENOISE for level in LEVELS}
+    return [
+        *("", f"## {title}", ""),
+        *rows(DENOISE, lambda kind, level: spread(found[kind, level])),
+        *("", "Against none with the same seed: mean difference, and with how many seeds it is better.", ""),
+        *rows(DENOISE[1:], lambda kind, level: gain(found[kind, level], found["none", level])),
+        *("", f"Each structure ({', '.join(phantoms.STRUCTURES)}), mean over the seeds:", ""),
+        *rows(DENOISE, lambda kind, level: structures(found[kind, level])),
+    ]
 
 
 def page(results: list[dict[str, Any]]) -> str:
-    seeds = sorted({result["seed"] for result in results})
+    seeds = {result["seed"] for result in results}
+    epochs = {
+        (result["trained"], result["trained"] and result["denoise"], result["seed"]): result["epochs"]
+        for result in results
+    }
+    whole = sum(count == SETTINGS.epochs for count in epochs.values())
     lines = [
         "# Segmentation with and without denoising in front",
         "",
-        f"Made by `python examples/segmentation/study.py` with nlmeans {nlmeans.__version__}, {len(seeds)} seeds, on "
-        f"{os.cpu_count()} cores, {platform.machine()}. Dice, mean over three structures and the "
-        f"{COUNT // 10} test phantoms of each seed, then mean ± standard deviation over the seeds. Noise: Rician, per "
-        f"cent of the brightness of the body. At most {SETTINGS.epochs} epochs; everything but the "
-        "denoising is the same.",
+        "Made by `python examples/segmentation/study.py`. Dice, mean over three structures and the test phantoms "
+        f"({COUNT // 10} of {COUNT}) of each seed, then mean ± standard deviation over {len(seeds)} seeds. Noise: Rician, "
+        "in per cent of the brightness of the body, its level estimated from each image. Everything but the denoising is "
+        f"the same. Of {len(epochs)} trainings, {whole} took all {SETTINGS.epochs} epochs; the others stopped early.",
         "",
         "![Dice over noise](segmentation.png)",
+        *section("Trained and tested on noise, denoised alike", results, True),
+        *section("Trained without noise, tested on noise; denoised for the test only", results, False),
+        "",
+        f"Trained and tested without noise: {spread(dice(results, False, 0, 'none'))}.",
     ]
-    for title, noisy in (
-        ("Trained and tested on noise, both denoised the same way", True),
-        ("Trained without noise, tested on noise; denoising before the test only", False),
-    ):
-        lines += ["", f"## {title}", "", f"| | {' | '.join(f'{level} %' for level in LEVELS)} |", "|---" * 4 + "|"]
-        for denoise in DENOISE:
-            cells = [spread(dice(results, noisy, level, denoise)) for level in LEVELS]
-            lines.append(f"| {denoise} | {' | '.join(cells)} |")
-        lines += ["", "Against none, with the same seed: mean difference, and with how many seeds it is better.", ""]
-        lines += [f"| | {' | '.join(f'{level} %' for level in LEVELS)} |", "|---" * 4 + "|"]
-        for denoise in DENOISE[1:]:
-            cells = []
-            for level in LEVELS:
-                ours, none = (dice(results, noisy, level, name).mean(1) for name in (denoise, "none"))
-                both = len(ours) == len(none) > 0
-                cells.append(f"{(ours - none).mean():+.3f}, {(ours > none).sum()} of {len(ours)}" if both else "–")
-            lines.append(f"| {denoise} | {' | '.join(cells)} |")
-        lines += ["", f"Each structure ({', '.join(phantoms.STRUCTURES)}), mean over the seeds:", ""]
-        lines += [f"| | {' | '.join(f'{level} %' for level in LEVELS)} |", "|---" * 4 + "|"]
-        for denoise in DENOISE:
-            found = [dice(results, noisy, level, denoise) for level in LEVELS]
-            cells = [", ".join(f"{value:.2f}" for value in each.mean(0)) if len(each) else "–" for each in found]
-            lines.append(f"| {denoise} | {' | '.join(cells)} |")
-    clean = dice(results, False, 0, "none")
-    lines += ["", f"Trained and tested without noise: {spread(clean)}."]
     return "\n".join(lines) + "\n"
 
 
 def chart(results: list[dict[str, Any]]) -> Figure:
+    """Dice over noise: lines through the means, a point for each seed."""
     figure = Figure((9, 3.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, noisy, title in zip(
-        panels, (True, False), ("trained on noise, denoised alike", "trained without noise"), strict=True
-    ):
-        for offset, denoise in enumerate(DENOISE):
-            found = [dice(results, noisy, level, denoise).mean(1) for level in LEVELS]
-            place = [level + 0.8 * (offset - 1.5) for level in LEVELS]
-            shown = [(x, values) for x, values in zip(place, found, strict=True) if len(values)]
-            (line,) = axes.plot([x for x, _ in shown], [values.mean() for _, values in shown], label=denoise)
-            for x, values in shown:
-                axes.plot([x] * len(values), values, ".", color=line.get_color())
+    titles = "trained on noise, denoised alike", "trained without noise"
+    for axes, trained_on_noise, title in zip(panels, (True, False), titles, strict=True):
+        for number, kind in enumerate(DENOISE):
+            points = [
+                (level + 0.8 * (number - 1.5), [each.mean() for each in found.values()])
+                for level in LEVELS
+                if (found := dice(results, trained_on_noise, level, kind))
+            ]
+            axes.plot([x for x, _ in points], [np.mean(values) for _, values in points], f"C{number}", label=kind)
+            for x, values in points:
+                axes.plot([x] * len(values), values, f"C{number}.")
         axes.set(title=title, xlabel="noise in % of the brightness", xticks=LEVELS)
     panels[0].set_ylabel("Dice on the test phantoms")
     panels[0].legend(title="denoising")
@@ -182,7 +192,9 @@ def main(folder: Path, seeds: tuple[int, ...], report_only: bool) -> None:
             if not case.file(folder).exists():
                 result = measure(folder, case)
                 click.echo(f"{case}: Dice {np.mean(result['dice']):.3f}")
-                case.file(folder).write_text(json.dumps(result), encoding="utf-8")
+                unfinished = case.file(folder).with_suffix(".part")
+                unfinished.write_text(json.dumps(result), encoding="utf-8")
+                unfinished.replace(case.file(folder))
     report(folder)
 
 

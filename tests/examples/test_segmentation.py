@@ -278,13 +278,30 @@ def test_own_pictures_with_masks_of_0_and_255(example: Any, tmp_path: Path) -> N
 # the study
 
 
-def test_the_table_of_the_study_has_mean_and_spread_over_seeds(example: Any) -> None:
+def test_the_table_of_the_study_has_mean_spread_and_gain_with_the_same_seed(example: Any) -> None:
     results = [
-        {"trained": 10, "tested": 10, "denoise": kind, "seed": seed, "dice": [value + 0.1 * seed] * 3}
-        for kind, value in (("none", 0.5), ("bayes", 0.6))
-        for seed in (0, 1, 2)
+        {"trained": 10, "tested": 10, "denoise": kind, "seed": seed, "dice": [value + 0.1 * seed] * 3, "epochs": 40}
+        for kind, value, seeds in (("none", 0.5, (0, 1, 2)), ("bayes", 0.6, (2, 1)))
+        for seed in seeds
     ]
     page = example.study.page(results)
     assert "| none | 0.600 ± 0.100 | – | – |" in page
-    assert "| bayes | +0.100, 3 of 3 | – | – |" in page
+    assert "| bayes | +0.100, 2 of 2 | – | – |" in page
+    assert "Of 5 trainings, 5 took all 40 epochs" in page
     example.study.chart(results)
+
+
+def test_the_study_goes_on_where_it_was(example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = example.study
+    monkeypatch.setattr(study, "COUNT", 4)
+    monkeypatch.setattr(study, "LEVELS", (10,))
+    monkeypatch.setattr(study, "DENOISE", ("none", "classic"))
+    monkeypatch.setattr(study, "SETTINGS", settings(example, epochs=1))
+    monkeypatch.setattr(study, "RESULTS", tmp_path)
+    words = ["--folder", str(tmp_path / "study"), "--seed", "0"]
+    first = CliRunner().invoke(study.main, words, catch_exceptions=False).output
+    assert first.count("Case(") == 5
+    made = (tmp_path / "segmentation.md").read_text(encoding="utf-8")
+    assert "Of 3 trainings, 3 took all 1 epochs" in made
+    assert "Case(" not in CliRunner().invoke(study.main, words, catch_exceptions=False).output
+    assert (tmp_path / "segmentation.md").read_text(encoding="utf-8") == made
