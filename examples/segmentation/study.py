@@ -147,9 +147,10 @@ def page(results: list[dict[str, Any]]) -> str:
         "# Segmentation with and without denoising in front",
         "",
         "Made by `python examples/segmentation/study.py`. Dice, mean over three structures and the test phantoms "
-        f"({COUNT // 10} of {COUNT}) of each seed, then mean ± standard deviation over {len(seeds)} seeds. Noise: Rician, "
-        "in per cent of the brightness of the body, its level estimated from each image. Everything but the denoising is "
-        f"the same. Of {len(epochs)} trainings, {whole} took all {SETTINGS.epochs} epochs; the others stopped early.",
+        f"({COUNT // 10} of {COUNT}) of each seed, then mean ± standard deviation over {len(seeds)} seeds. Noise is "
+        "Rician, in per cent of the brightness of the body; its level is estimated from each image. Everything but the "
+        f"denoising is the same. Of {len(epochs)} trainings, {whole} took all {SETTINGS.epochs} epochs; the others "
+        "stopped early.",
         "",
         "![Dice over noise](segmentation.png)",
         *section("Trained and tested on noise, denoised alike", results, True),
