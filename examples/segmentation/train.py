@@ -8,7 +8,7 @@ or 3D, with one whole number per class and 0 for the background. Without DATA, a
 
 For each kind of denoising one network is trained, everything else equal, and tested on images that it has not seen.
 The folder OUT/KIND then holds the best network (best.pt), its settings, learning curves and example segmentations.
---quick is a small run with none and classic; it takes two minutes on two cores.
+--quick is a small run with none and classic; it takes about a minute on two cores.
 """
 
 from __future__ import annotations

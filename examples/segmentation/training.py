@@ -120,7 +120,7 @@ class Run:
             path.write_text(json.dumps(ours, indent=1), encoding="utf-8")
             return
         if not resume:
-            raise ValueError(f"{self.folder} holds a run already; resume it, or take another folder")
+            raise ValueError(f"{self.folder} holds a run already; resume it (--resume) or take another folder (--out)")
         theirs = json.loads(path.read_text(encoding="utf-8"))
         if theirs["parts"] != names:
             raise ValueError(f"{self.folder} was trained on another split or other files; take another folder")
