@@ -150,8 +150,8 @@ def page(results: list[dict[str, Any]]) -> str:
         "Made by `python examples/segmentation/study.py`. Dice, mean over three structures and the test phantoms "
         f"({COUNT // 10} of {COUNT}) of each seed, then mean ± standard deviation over {len(seeds)} seeds. Noise is "
         "Rician, in per cent of the brightness of the body; its level is estimated from each image. Everything but the "
-        f"denoising is the same. Of {len(epochs)} trainings, {whole} took all {SETTINGS.epochs} epochs; the others "
-        "stopped early.",
+        f"denoising is the same. Of {len(epochs)} trainings, {whole} took all {SETTINGS.epochs} epochs and "
+        f"{len(epochs) - whole} stopped early.",
         "",
         "![Dice over noise](segmentation.png)",
         *section("Trained and tested on noise, denoised alike", results, True),
