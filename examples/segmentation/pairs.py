@@ -1,0 +1,67 @@
+"""From two folders to lists: which image goes with which mask, and which pairs are to train, validate and test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monai.data import partition_dataset
+
+Pair = dict[str, str]
+"""Paths of ``"image"`` and ``"label"``, and the ``"name"`` that they share."""
+
+ENDINGS = (".nii.gz", ".nii", ".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".npy", ".mha", ".nrrd")
+"""Of images that MONAI reads; some need an optional package, which MONAI names."""
+
+
+def find(folder: Path) -> tuple[list[Pair], list[str]]:
+    """Pair the files in ``folder/frames`` and ``folder/masks`` whose names are the same but for the ending.
+
+    Returns:
+        The pairs, by name; and a line for each file that has no partner or is no image.
+
+    Raises:
+        ValueError: a folder is missing, two files claim the same name, or there is no pair.
+    """
+    remarks: list[str] = []
+    frames, masks = (named(folder / part, remarks) for part in ("frames", "masks"))
+    remarks += [f"{path}: has no mask in {folder / 'masks'}" for name, path in frames.items() if name not in masks]
+    remarks += [f"{path}: has no frame in {folder / 'frames'}" for name, path in masks.items() if name not in frames]
+    pairs = [
+        {"name": name, "image": str(path), "label": str(masks[name])} for name, path in frames.items() if name in masks
+    ]
+    if not pairs:
+        raise ValueError("\n".join([f"no file in {folder / 'frames'} has a mask of the same name", *remarks]))
+    return pairs, remarks
+
+
+def named(folder: Path, remarks: list[str]) -> dict[str, Path]:
+    """The images of a folder by their names without endings, in order; remarks get a line for each other file."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; images belong into frames/ and their masks into masks/")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
+        if ending is None:
+            remarks.append(f"{path}: left out, its name does not end in any of {', '.join(ENDINGS)}")
+            continue
+        name = path.name[: -len(ending)]
+        if name in files:
+            raise ValueError(f"{files[name]} and {path.name} have the same name; keep one of them")
+        files[name] = path
+    return files
+
+
+def split(pairs: list[Pair], seed: int) -> dict[str, list[Pair]]:
+    """70 % "train", 20 % "val" and 10 % "test", one pair at least; the same for the same seed and names.
+
+    Raises:
+        ValueError: fewer than three pairs.
+    """
+    if len(pairs) < 3:
+        raise ValueError(f"{len(pairs)} pairs cannot be split into train, val and test; three are the least")
+    val, test = (max(1, round(share * len(pairs))) for share in (0.2, 0.1))
+    sizes = (len(pairs) - val - test, val, test)
+    parts = partition_dataset(pairs, ratios=sizes, shuffle=True, seed=seed)
+    return dict(zip(("train", "val", "test"), parts, strict=True))

@@ -1,0 +1,90 @@
+"""A data set of noisy phantoms with three structures, for trying the pipeline and for measuring it.
+
+Each phantom is a bright ellipsoid with a darker, bent cavity, two nuclei of weak contrast and a few small lesions; each
+has its own shape, place and brightness. The noise is Rician, as in MR magnitude images.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+SHAPE = (40, 40, 24)
+
+STRUCTURES = ("cavity", "nuclei", "lesions")
+"""Labels 1, 2 and 3 of the masks; 0 is the rest."""
+
+BODY = 600.0
+"""Brightness of the ellipsoid before its own variation; the noise is given in per cent of it."""
+
+CONTRAST = {"cavity": -300.0, "nuclei": 110.0, "lesions": 200.0}
+
+Volume = NDArray[np.float64]
+
+
+def phantom(rng: np.random.Generator) -> tuple[Volume, NDArray[np.uint8]]:
+    """A clean phantom and its labels, both of shape SHAPE; edges are one voxel soft, as partial volume makes them."""
+    middle = (np.array(SHAPE) - 1) / 2
+    place = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1) - middle
+    place = bent(place, rng)
+
+    def ellipsoid(centre: NDArray[np.float64], radii: NDArray[np.float64]) -> Volume:
+        """How far inside the surface each voxel lies, about in voxels."""
+        return (1 - np.linalg.norm((place - centre) / radii, axis=-1)) * radii.min()
+
+    body = ellipsoid(np.zeros(3), np.array([17, 16, 10.5]) * rng.uniform(0.9, 1.05, 3))
+    side = np.array([0, rng.uniform(4.5, 7), 0])
+    shift = rng.uniform(-1.5, 1.5, 3)
+    cavity = ellipsoid(shift - (2, 0, 0), np.array([7, 2.5, 4]) * rng.uniform(0.8, 1.2, 3))
+    radii = np.array([4, 3, 3.5]) * rng.uniform(0.8, 1.2, 3)
+    nuclei = np.maximum(ellipsoid(shift + side, radii), ellipsoid(shift - side, radii))
+    lesions = np.full(SHAPE, -np.inf)
+    for _ in range(rng.integers(3, 6)):
+        direction = rng.normal(size=3)
+        centre = direction / np.linalg.norm(direction) * np.array([12, 11.5, 6.5]) * rng.uniform(0.75, 1)
+        lesions = np.maximum(lesions, ellipsoid(centre, rng.uniform(1.8, 3, 3)))
+
+    image = BODY * soft(body)
+    labels = np.zeros(SHAPE, np.uint8)
+    for label, (name, inside) in enumerate(zip(STRUCTURES, (cavity, nuclei, lesions), strict=True), 1):
+        image += CONTRAST[name] * soft(inside)
+        labels[inside > 0] = label
+    shading = 1 + place @ rng.uniform(-0.006, 0.006, 3)  # as of a receive coil
+    return image * shading * rng.uniform(0.85, 1.15), labels
+
+
+def bent(place: Volume, rng: np.random.Generator) -> Volume:
+    """Coordinates moved by up to some two voxels, each axis by a slow wave along the others."""
+    waves = rng.uniform(0, 2 * np.pi, 3) + place @ rng.uniform(-0.25, 0.25, (3, 3))
+    return place + rng.uniform(0.5, 2, 3) * np.sin(waves)
+
+
+def soft(inside: Volume) -> Volume:
+    return np.clip(inside + 0.5, 0, 1)
+
+
+def rician(image: Volume, sigma: float, rng: np.random.Generator) -> Volume:
+    """The magnitude of a complex image with independent Gaussian noise in both parts."""
+    return np.hypot(image + sigma * rng.normal(size=image.shape), sigma * rng.normal(size=image.shape))
+
+
+def write(folder: Path, count: int, noise: float, seed: int) -> None:
+    """Fill ``folder/frames`` and ``folder/masks``; with the same seed, the anatomy is the same whatever the noise.
+
+    Args:
+        folder: where; made if it is not there.
+        count: number of phantoms.
+        noise: standard deviation in per cent of BODY.
+        seed: of shapes and noise.
+    """
+    for part in ("frames", "masks"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        clean, labels = phantom(np.random.default_rng([seed, number, 0]))
+        noisy = rician(clean, noise / 100 * BODY, np.random.default_rng([seed, number, 1]))
+        name = f"phantom-{number:03d}.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(np.rint(noisy).astype(np.int16), np.eye(4)), folder / "frames" / name)
+        nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), folder / "masks" / name)

@@ -1,0 +1,307 @@
+"""The segmentation pipeline pairs, splits, trains, stops, resumes and tests as it says."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+pytest.importorskip("ignite", reason="the example trains with MONAI and ignite")
+
+FOLDER = Path(__file__).parents[2] / "examples" / "segmentation"
+MODULES = ("pairs", "phantoms", "loading", "training", "pictures", "train", "study")
+
+
+@pytest.fixture(scope="module")
+def example() -> Iterator[Any]:
+    """The scripts, as when one of them is run; their short names are not left behind for other tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        yield SimpleNamespace(**{name: __import__(name) for name in MODULES})
+    for name in MODULES:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def parts(example: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("data")
+    example.phantoms.write(folder, count=6, noise=10, seed=0)
+    found, _ = example.pairs.find(folder)
+    return example.pairs.split(found, seed=0)
+
+
+def settings(example: Any, **changes: Any) -> Any:
+    return example.training.Settings(values=(0, 1, 2, 3), crop=16, **changes)
+
+
+def empty_files(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+# pairs
+
+
+def test_files_are_paired_by_name_whatever_their_ending(example: Any, tmp_path: Path) -> None:
+    empty_files(tmp_path, "frames/b.nii.gz", "frames/a.jpg", "masks/a.png", "masks/b.nii")
+    found, remarks = example.pairs.find(tmp_path)
+    assert [(pair["name"], Path(pair["image"]).name, Path(pair["label"]).name) for pair in found] == [
+        ("a", "a.jpg", "a.png"),
+        ("b", "b.nii.gz", "b.nii"),
+    ]
+    assert not remarks
+
+
+def test_a_file_without_partner_is_named_and_left_out(example: Any, tmp_path: Path) -> None:
+    empty_files(tmp_path, "frames/a.png", "frames/only.png", "frames/notes.txt", "masks/a.png", "masks/other.png")
+    found, remarks = example.pairs.find(tmp_path)
+    assert [pair["name"] for pair in found] == ["a"]
+    assert len(remarks) == 3
+    for remark, words in zip(remarks, ("notes.txt", "only.png: has no mask", "other.png: has no frame"), strict=True):
+        assert words in remark
+
+
+def test_two_files_of_one_name_are_refused(example: Any, tmp_path: Path) -> None:
+    empty_files(tmp_path, "frames/a.png", "frames/a.jpg", "masks/a.png")
+    with pytest.raises(ValueError, match=r"a\.jpg and a\.png have the same name"):
+        example.pairs.find(tmp_path)
+
+
+def test_a_folder_without_pairs_or_without_masks_is_refused(example: Any, tmp_path: Path) -> None:
+    empty_files(tmp_path, "frames/a.png")
+    with pytest.raises(ValueError, match="masks: no such folder"):
+        example.pairs.find(tmp_path)
+    empty_files(tmp_path, "masks/b.png")
+    with pytest.raises(ValueError, match=r"(?s)has a mask of the same name.*a\.png: has no mask.*b\.png: has no frame"):
+        example.pairs.find(tmp_path)
+
+
+def test_the_split_is_70_20_10_disjoint_and_complete(example: Any) -> None:
+    pairs = [{"name": str(number)} for number in range(100)]
+    split = example.pairs.split(pairs, seed=3)
+    assert {part: len(split[part]) for part in split} == {"train": 70, "val": 20, "test": 10}
+    assert {pair["name"] for part in split.values() for pair in part} == {pair["name"] for pair in pairs}
+
+
+def test_the_split_depends_on_the_seed_alone(example: Any) -> None:
+    pairs = [{"name": str(number)} for number in range(20)]
+    assert example.pairs.split(pairs, seed=1) == example.pairs.split(pairs, seed=1)
+    assert example.pairs.split(pairs, seed=1) != example.pairs.split(pairs, seed=2)
+
+
+@pytest.mark.parametrize("count", range(1, 30))
+def test_no_part_is_empty_or_the_pairs_are_refused(example: Any, count: int) -> None:
+    pairs = [{"name": str(number)} for number in range(count)]
+    if count < 3:
+        with pytest.raises(ValueError, match=f"{count} pairs cannot be split"):
+            example.pairs.split(pairs, seed=0)
+    else:
+        split = example.pairs.split(pairs, seed=0)
+        assert all(split.values())
+        assert sum(map(len, split.values())) == count
+
+
+# phantoms
+
+
+def test_the_same_seed_gives_the_same_anatomy_at_every_noise(example: Any, tmp_path: Path) -> None:
+    for noise in (0, 20):
+        example.phantoms.write(tmp_path / str(noise), count=1, noise=noise, seed=4)
+
+    def read(name: str) -> np.ndarray:
+        return np.asarray(nibabel.load(tmp_path / name / "phantom-000.nii.gz").dataobj)
+
+    np.testing.assert_array_equal(read("0/masks"), read("20/masks"))
+    assert set(np.unique(read("0/masks"))) == {0, 1, 2, 3}
+    clean, noisy = read("0/frames").astype(float), read("20/frames")
+    body = clean > 400
+    assert np.std((noisy - clean)[body]) == pytest.approx(0.2 * example.phantoms.BODY, rel=0.05)
+
+
+# loading
+
+
+def test_all_that_differs_is_the_denoising(example: Any) -> None:
+    plain, *others = (
+        [type(step) for step in settings(example, denoise=kind).preparation()] for kind in example.loading.DENOISE
+    )
+    for steps in others:
+        assert len(steps) == len(plain) + 1
+        assert steps[:3] + steps[4:] == plain
+
+
+def test_each_denoising_is_nearer_to_the_clean_image(example: Any, tmp_path: Path) -> None:
+    images = {}
+    for noise in (0, 10):
+        example.phantoms.write(tmp_path / str(noise), count=1, noise=noise, seed=0)
+    for noise, kind in ((0, "none"), *((10, kind) for kind in example.loading.DENOISE)):
+        found, _ = example.pairs.find(tmp_path / str(noise))
+        data = example.training.evaluation_data(settings(example, denoise=kind), found)
+        images[noise, kind] = data[0]["image"]
+    error = {kind: (images[10, kind] - images[0, "none"]).std() for kind in example.loading.DENOISE}
+    assert error["bayes"] < error["classic"] < error["none"]
+    assert error["gaussian"] < error["none"]
+
+
+def test_a_mask_of_another_shape_is_refused(example: Any, tmp_path: Path) -> None:
+    for part, size in (("frames", 20), ("masks", 21)):
+        (tmp_path / part).mkdir()
+        Image.fromarray(np.ones((20, size), np.uint8)).save(tmp_path / part / "a.png")
+    found, _ = example.pairs.find(tmp_path)
+    with pytest.raises(ValueError, match=r"a\.png: has channels and shape \(1, 21, 20\), its image \(1, 20, 20\)"):
+        example.loading.kind(found)
+
+
+def test_an_image_is_not_taken_for_a_mask(example: Any, tmp_path: Path) -> None:
+    image = np.arange(400, dtype=np.float32).reshape(20, 20)
+    for part in ("frames", "masks"):
+        (tmp_path / part).mkdir()
+        np.save(tmp_path / part / "a.npy", image)
+    found, _ = example.pairs.find(tmp_path)
+    with pytest.raises(ValueError, match="a mask holds one whole number per class"):
+        example.loading.kind(found)
+
+
+# training
+
+
+def test_a_resumed_run_is_the_run_that_was_never_stopped(example: Any, parts: Any, tmp_path: Path) -> None:
+    whole = example.training.Run(tmp_path / "whole", settings(example, epochs=4), parts)
+    network = whole.train()
+    example.training.Run(tmp_path / "halves", settings(example, epochs=2), parts).train()
+    resumed = example.training.Run(tmp_path / "halves", settings(example, epochs=4), parts, resume=True)
+    assert [row["epoch"] for row in resumed.curves] == [1, 2]
+    continued = resumed.train()
+    assert resumed.curves == whole.curves
+    for ours, theirs in zip(continued.state_dict().values(), network.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert resumed.stopping.state_dict() == whole.stopping.state_dict()
+    assert sorted(path.name for path in (tmp_path / "halves").iterdir()) == sorted(
+        path.name for path in (tmp_path / "whole").iterdir()
+    )
+
+
+def test_training_stops_when_nothing_improves_and_stays_stopped(example: Any, parts: Any, tmp_path: Path) -> None:
+    never = settings(example, epochs=9, patience=2, min_delta=1.0)
+    run = example.training.Run(tmp_path, never, parts)
+    run.train()
+    assert len(run.curves) == 3
+    again = example.training.Run(tmp_path, never, parts, resume=True)
+    again.train()
+    assert len(again.curves) == 3
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("val_dice", "max"), ("val_loss", "min"), ("val_loss", "max")])
+def test_the_best_network_is_kept(example: Any, parts: Any, tmp_path: Path, monitor: str, mode: str) -> None:
+    chosen = settings(example, epochs=4, monitor=monitor, mode=mode, learning_rate=0.02)
+    run = example.training.Run(tmp_path, chosen, parts)
+    network = run.train()
+    wanted = {"max": max, "min": min}[mode](row[monitor] for row in run.curves)
+    data = example.training.evaluation_data(chosen, parts["val"])
+    engine = example.training.evaluator(network, chosen, data)
+    engine.run()
+    assert float(engine.state.metrics[monitor]) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_run_is_neither_overwritten_nor_mixed_with_another(example: Any, parts: Any, tmp_path: Path) -> None:
+    example.training.Run(tmp_path, settings(example, epochs=1), parts)
+    with pytest.raises(ValueError, match="holds a run already"):
+        example.training.Run(tmp_path, settings(example), parts)
+    with pytest.raises(ValueError, match="was trained with denoise='none', now 'gaussian'"):
+        example.training.Run(tmp_path, settings(example, denoise="gaussian"), parts, resume=True)
+    swapped = {**parts, "val": parts["test"], "test": parts["val"]}
+    with pytest.raises(ValueError, match="another split"):
+        example.training.Run(tmp_path, settings(example), swapped, resume=True)
+
+
+def test_a_crop_that_the_network_cannot_halve_twice_is_refused(example: Any) -> None:
+    with pytest.raises(ValueError, match="crop is 18; it must be a multiple of 4"):
+        example.training.Settings(crop=18)
+
+
+# the command
+
+
+def run(example: Any, *words: str) -> Result:
+    return CliRunner().invoke(example.train.main, list(words))
+
+
+def test_quick_ends_with_the_table_of_two_and_a_saved_model(example: Any, tmp_path: Path) -> None:
+    small = ("--quick", "--phantoms", "6", "--epochs", "1", "--crop", "16", "--out", str(tmp_path))
+    result = run(example, *small)
+    assert result.exit_code == 0, result.output
+    rows = [line for line in result.output.splitlines() if line.startswith("|")]
+    assert [row.split()[1] for row in rows[2:]] == ["none", "classic"]
+    assert rows[0].split(" | ")[1:] == [name.ljust(13) for name in (*example.phantoms.STRUCTURES,)] + [
+        "mean          |"
+    ]
+    for kind in ("none", "classic"):
+        for name in ("best.pt", "curves.png", "test.png", "test.json"):
+            assert (tmp_path / kind / name).is_file()
+    again = run(example, *small)
+    assert again.exit_code == 1
+    assert "holds a run already" in again.output
+    assert "Dice of the 1 test images" in run(example, *small, "--resume").output
+
+
+def test_own_pictures_with_masks_of_0_and_255(example: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part in ("frames", "masks"):
+        (tmp_path / part).mkdir()
+    for number in range(7):
+        mask = np.zeros((30 + number, 40), bool)
+        mask[5:20, 10 + number : 25 + number] = True
+        noisy = rng.normal(60 + 120 * mask[..., None], 10, (*mask.shape, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(tmp_path / "frames" / f"{number}.png")
+        Image.fromarray((255 * mask).astype(np.uint8)).save(tmp_path / "masks" / f"{number}.png")
+    (tmp_path / "masks" / "5.png").unlink()
+    words = ("--denoise", "classic", "--epochs", "25", "--crop", "16", "--out", str(tmp_path / "out"))
+    result = run(example, str(tmp_path), *words)
+    assert result.exit_code == 0, result.output
+    assert "5.png: has no mask" in result.output
+    assert "6 pairs: 4 train, 1 val, 1 test" in result.output
+    assert "class 255" in result.output
+    (dice,) = (float(line.split()[3]) for line in result.output.splitlines() if line.startswith("| classic"))
+    assert dice > 0.8
+
+
+# the study
+
+
+def test_the_table_of_the_study_has_mean_spread_and_gain_with_the_same_seed(example: Any) -> None:
+    results = [
+        {"trained": 10, "tested": 10, "denoise": kind, "seed": seed, "dice": [value + 0.1 * seed] * 3, "epochs": 40}
+        for kind, value, seeds in (("none", 0.5, (0, 1, 2)), ("bayes", 0.6, (2, 1)))
+        for seed in seeds
+    ]
+    page = example.study.page(results)
+    assert "| none | 0.600 ± 0.100 | – | – |" in page
+    assert "| bayes | +0.100, 2 of 2 | – | – |" in page
+    assert "Of 5 trainings, 5 took all 40 epochs" in page
+    example.study.chart(results)
+
+
+def test_the_study_goes_on_where_it_was(example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = example.study
+    monkeypatch.setattr(study, "COUNT", 4)
+    monkeypatch.setattr(study, "LEVELS", (10,))
+    monkeypatch.setattr(study, "DENOISE", ("none", "classic"))
+    monkeypatch.setattr(study, "SETTINGS", settings(example, epochs=1))
+    monkeypatch.setattr(study, "RESULTS", tmp_path)
+    words = ["--folder", str(tmp_path / "study"), "--seed", "0"]
+    first = CliRunner().invoke(study.main, words, catch_exceptions=False).output
+    assert first.count("Case(") == 5
+    made = (tmp_path / "segmentation.md").read_text(encoding="utf-8")
+    assert "Of 3 trainings, 3 took all 1 epochs" in made
+    assert "Case(" not in CliRunner().invoke(study.main, words, catch_exceptions=False).output
+    assert (tmp_path / "segmentation.md").read_text(encoding="utf-8") == made
