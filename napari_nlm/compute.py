@@ -15,8 +15,7 @@ from napari_nlm.parameters import Parameters, is_poisson
 from napari_nlm.source import Box, Source
 from nlmeans import METHODS, Settings
 from nlmeans.denoise import resolve, run
-from nlmeans.memory import available
-from nlmeans.methods import h_of_contrast
+from nlmeans.memory import allowed
 from nlmeans.progress import Report, part
 from nlmeans.task import CONVERSION_BYTES, TINY, Task, halo_of, radii
 from nlmeans.tiles import Piece, Tile, lengths
@@ -94,14 +93,14 @@ def spatial_of(piece: Piece, spatial_shape: tuple[int, ...]) -> Box:
 def needed_memory(source: Source, settings: Settings) -> float:
     """Bytes that a run takes beside the image: what the engine works in, at most what it may, and the result."""
     layout, method = source.layout, METHODS[settings.method]
-    channels = 1 if layout.channels is None else layout.array_shape[layout.channels]
+    channels = layout.channel_count
     working = method.bytes_per_voxel(settings.backend, channels, *radii(settings)) + CONVERSION_BYTES * channels
     everything = working * math.prod(lengths(layout.everywhere))
     return min(everything, allowed_memory(settings))
 
 
 def allowed_memory(settings: Settings) -> float:
-    return available(torch.device(device_of(settings))) if settings.memory is None else settings.memory
+    return allowed(torch.device(device_of(settings)), settings.memory)
 
 
 def parts(progress: Report, count: int) -> list[Report]:
@@ -141,8 +140,7 @@ class Levels:
     def peek(self, volume: Volume, parameters: Parameters) -> Level | None:
         """What is known already, or needs no look at the data."""
         if parameters.sigma is not None and parameters.h is not None and not is_poisson(parameters):
-            channels = self.source.layout.channel_pieces(0, self.source.layout.everywhere)
-            return Level((parameters.sigma,) * len(channels), 0.0)
+            return Level((parameters.sigma,) * self.source.layout.channel_count, 0.0)
         return self.known.get(self.key(volume, parameters))
 
     def of(self, volume: Volume, parameters: Parameters) -> Level:
@@ -189,7 +187,7 @@ class Plan:
         """h in units of sigma: as given, or the engine's own."""
         if self.parameters.h is not None:
             return self.parameters.h
-        return METHODS[settings.method].h * h_of_contrast(level.contrast, radii(settings)[1])
+        return METHODS[settings.method].usual_h(level.contrast, radii(settings)[1])
 
     def denoised(self, volume: Volume, spatial: Box | None, progress: Report) -> Array:
         """A box of one volume, spatial and with all its channels."""

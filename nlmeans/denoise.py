@@ -14,7 +14,7 @@ from torch import Tensor
 from nlmeans import arrays, checks
 from nlmeans.checks import Radius
 from nlmeans.layout import Layout
-from nlmeans.memory import available
+from nlmeans.memory import allowed
 from nlmeans.methods import METHODS, pick
 from nlmeans.nonlocal_means import ArrayT
 from nlmeans.progress import Report, part, reporting
@@ -259,9 +259,8 @@ def resolve(settings: Settings, layout: Layout) -> Settings:
     """
     name = settings.method
     if name == "auto":
-        memory = available(torch.device(settings.device or "cpu")) if settings.memory is None else settings.memory
-        channels = 1 if layout.channels is None else layout.array_shape[layout.channels]
-        name, reason = pick(layout.shape, channels, settings.backend, memory)
+        memory = allowed(torch.device(settings.device or "cpu"), settings.memory)
+        name, reason = pick(layout.shape, layout.channel_count, settings.backend, memory)
         log.info("method auto picked %s: %s", name, reason)
     method, dimensions = METHODS[name], len(layout.spatial_axes)
 

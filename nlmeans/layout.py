@@ -50,6 +50,10 @@ class Layout:
         return 1 if self.series is None else self.array_shape[self.series]
 
     @property
+    def channel_count(self) -> int:
+        return 1 if self.channels is None else self.array_shape[self.channels]
+
+    @property
     def everywhere(self) -> Piece:
         d, h, w = (slice(0, n) for n in self.shape)
         return d, h, w

@@ -29,6 +29,11 @@ def available(device: torch.device) -> int:
     return int(0.5 * psutil.virtual_memory().available)
 
 
+def allowed(device: torch.device, limit: int | None) -> int:
+    """The limit of a run on a device, in bytes; where there is none, what is `available`."""
+    return available(device) if limit is None else limit
+
+
 def readable(amount: float) -> str:
     """
     >>> readable(3 * 2**30)

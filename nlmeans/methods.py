@@ -69,6 +69,10 @@ class Method:
     grain: int = 1
     """Tiles must start at multiples of this many voxels, so that grids of patches are those of the whole volume."""
 
+    def usual_h(self, contrast: float, search_radius: Axes) -> float:
+        """The filter strength in units of sigma, where none is given."""
+        return self.h * h_of_contrast(contrast, search_radius)
+
 
 def h_of_contrast(contrast: float, search_radius: Axes) -> float:
     """The filter strength in units of sigma that suits a volume whose values span `contrast` times sigma.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nlmeans import arrays, checks
 from nlmeans.backends.request import Axes
+from nlmeans.finest import MEDIAN_OF_ABSOLUTE_NORMAL
 from nlmeans.layout import Layout
 from nlmeans.nonlocal_means import ArrayT
 from nlmeans.padding import reflect
@@ -28,8 +29,6 @@ RATIO, TWO_THIRDS = 4.0, 2 / 3
 
 REACH = 2
 """Voxels that decide over one: its neighbours, and theirs."""
-
-MEDIAN_OF_ABSOLUTE_NORMAL = 0.6744897501960817
 
 
 def despeckle(

@@ -15,8 +15,8 @@ from nlmeans import arrays, checks, poisson
 from nlmeans.backends.request import Axes
 from nlmeans.estimate import estimate_sigma
 from nlmeans.layout import Layout
-from nlmeans.memory import available, readable
-from nlmeans.methods import METHODS, Method, Options, classic, h_of_contrast
+from nlmeans.memory import allowed, readable
+from nlmeans.methods import METHODS, Method, Options, classic
 from nlmeans.noise import rician_deviation, without_rician_bias
 from nlmeans.outliers import REACH, despeckle, without_outliers
 from nlmeans.progress import Report, part, silent
@@ -113,13 +113,13 @@ class Task:
         """The filter strength in units of sigma."""
         if self.settings.h is not None:
             return self.settings.h / self.mean_sigma
-        return METHODS[self.settings.method].h * h_of_contrast(self.contrast, radii(self.settings)[1])
+        return METHODS[self.settings.method].usual_h(self.contrast, radii(self.settings)[1])
 
     def plan(self, region: Piece) -> Work:
         method = METHODS[self.settings.method]
         patch_radius, search_radius = radii(self.settings)
         device = torch.device(self.settings.device or arrays.device_of(self.volume))
-        memory = available(device) if self.settings.memory is None else self.settings.memory
+        memory = allowed(device, self.settings.memory)
         working = method.bytes_per_voxel(self.settings.backend, len(self.sigma), patch_radius, search_radius)
         halo = halo_of(self.settings)
         try:
@@ -304,7 +304,7 @@ def noise_levels(
     volume: arrays.Array, index: int, layout: Layout, settings: Settings, mask: arrays.Array | None
 ) -> tuple[float, ...]:
     """Sigma of each channel of one volume, as given or estimated."""
-    channels = len(layout.channel_pieces(index, layout.everywhere))
+    channels = layout.channel_count
     if settings.sigma is None:
         one = to_estimate_from(volume, index, layout, settings)
         estimate = estimate_sigma(one, noise=settings.noise, mask=mask, channels=layout.channels, series=layout.series)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -52,10 +51,9 @@ def draw(search_radius: Axes, count: int, seed: int) -> tuple[Neighbour, ...] | 
 def probabilities(importance: np.ndarray, count: int) -> np.ndarray:
     """Proportional to importance, at most 1, with the sum `count`."""
     certain = np.zeros(len(importance), bool)
-    for _ in itertools.count():
+    while True:  # each round makes one more offset certain
         rest = importance * ~certain
         share = np.where(certain, 1.0, rest * ((count - certain.sum()) / rest.sum()))
         if (share <= 1).all():
             return share
         certain |= share >= 1
-    raise AssertionError  # never: each round makes one more offset certain
