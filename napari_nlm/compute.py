@@ -17,15 +17,12 @@ from nlmeans import METHODS, Settings
 from nlmeans.denoise import resolve, run
 from nlmeans.memory import allowed
 from nlmeans.progress import Report, part
+from nlmeans.settings import device_or_gpu
 from nlmeans.task import CONVERSION_BYTES, TINY, Task, halo_of, radii
 from nlmeans.tiles import Piece, Tile, lengths
 
 Volume = tuple[int, ...]
 Array = npt.NDArray[Any]
-
-
-def device_of(settings: Settings) -> str:
-    return settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +97,7 @@ def needed_memory(source: Source, settings: Settings) -> float:
 
 
 def allowed_memory(settings: Settings) -> float:
-    return allowed(torch.device(device_of(settings)), settings.memory)
+    return allowed(torch.device(device_or_gpu(settings.device)), settings.memory)
 
 
 def parts(progress: Report, count: int) -> list[Report]:
@@ -175,7 +172,7 @@ class Plan:
         settings = resolve(
             self.parameters.settings(self.source.spacing, self.source.layout.channels), self.source.layout
         )
-        settings = replace(settings, device=device_of(settings))
+        settings = replace(settings, device=device_or_gpu(settings.device))
         if level is None:
             return settings
         if settings.sigma is None and not is_poisson(self.parameters):

@@ -7,10 +7,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from napari_nlm.compute import Plan, Volume, device_of
+from napari_nlm.compute import Plan, Volume
 from napari_nlm.parameters import is_poisson
 from nlmeans import Settings, io
 from nlmeans.cli import denoise as command
+from nlmeans.settings import device_or_gpu
 
 KINDS = ("Python", "MONAI", "command line")
 
@@ -54,8 +55,8 @@ def python(plan: Plan, volume: Volume | None, mask_path: Path | None = None) -> 
     """For the console of napari: it takes the data from the layer."""
     source, axes = plan.source, plan.source.axes
     given = arguments(plan, volume)
-    if "device" not in given and device_of(PLAIN) != "cpu":
-        given["device"] = device_of(PLAIN)
+    if "device" not in given and device_or_gpu(PLAIN.device) != "cpu":
+        given["device"] = device_or_gpu(PLAIN.device)
     lines = ["import numpy as np", "import nlmeans", ""]
     lines.append(
         f"volume = np.asarray(viewer.layers[{source.layer.name!r}].data{'[0]' if source.layer.multiscale else ''})"

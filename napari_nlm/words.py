@@ -10,13 +10,13 @@ import numpy as np
 import psutil
 import torch
 
-from napari_nlm.compute import device_of
 from napari_nlm.parameters import Sigma, is_poisson
 from napari_nlm.preview import Picture
 from napari_nlm.results import KEY
 from napari_nlm.session import Running, Session
 from nlmeans import METHODS, Settings
 from nlmeans.memory import readable
+from nlmeans.settings import device_or_gpu
 from nlmeans.task import radii
 
 
@@ -101,7 +101,7 @@ def memory(session: Session, all_volumes: bool) -> tuple[str, bool]:
     if settings is None:
         return "", True
     working, result = session.memory(all_volumes)
-    device = torch.device(device_of(settings))
+    device = torch.device(device_or_gpu(settings.device))
     here = psutil.virtual_memory().available
     free = here if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
     on_cpu = device.type == "cpu"

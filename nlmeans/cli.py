@@ -24,6 +24,7 @@ from nlmeans.methods import METHODS
 from nlmeans.metrics import psnr, ssim
 from nlmeans.noise import NOISES
 from nlmeans.progress import Cancelled, reporting
+from nlmeans.settings import device_or_gpu
 
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, MemoryError, torch.cuda.OutOfMemoryError, Cancelled)
 
@@ -200,7 +201,7 @@ def batch_command(
         logging.getLogger("nlmeans").setLevel(logging.INFO)
     with one_line_errors("Interrupted: what is finished stays; run it again to go on."):
         if options["memory"] is None and workers > 1:
-            device = torch.device(options["device"] or ("cuda" if torch.cuda.is_available() else "cpu"))
+            device = torch.device(device_or_gpu(options["device"]))
             options["memory"] = str(available(device) // workers)
         jobs, out, description = batch.cohort(sources, **options)
         if dry_run:

@@ -21,7 +21,7 @@ from nlmeans.denoise import resolve, run
 from nlmeans.estimate import estimate_sigma, otsu_threshold
 from nlmeans.layout import Layout
 from nlmeans.progress import reporting
-from nlmeans.settings import Settings
+from nlmeans.settings import Settings, device_or_gpu
 
 
 def denoise_file(
@@ -68,7 +68,7 @@ def denoise_file(
     channels, series = (scan.series, None) if share_weights else (None, scan.series)
     layout = Layout.of(scan.data, channels, series, str(source))
     mask, sigma_map = read_beside(mask_file, layout), read_beside(sigma_file, layout)
-    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_or_gpu(settings.device)
     spacing = None if voxel_radii else scan.spacing
     settings = dataclasses.replace(settings, channels=channels, series=series, spacing=spacing, device=device)
     if as_float:

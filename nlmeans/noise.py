@@ -46,6 +46,13 @@ def inverse_mean_table() -> tuple[Tensor, float]:
     return torch.lerp(signal[after - 1], signal[after], share).float(), float(even[1])
 
 
+def look_up(table: Tensor, position: Tensor) -> Tensor:
+    """The table between its entries, which stand for positions 0, 1, …, and its ends beyond them."""
+    table, position = table.to(position), position.clamp(0, len(table) - 1)
+    before = position.long().clamp_max(len(table) - 2)
+    return torch.lerp(table[before], table[before + 1], position - before)
+
+
 def rician_deviation(mean: Tensor) -> Tensor:
     """Standard deviation of a magnitude with this mean, both in units of sigma: from 0.655 in the dark to 1.
 
@@ -69,10 +76,7 @@ def without_rician_bias(mean: Tensor, sigma: float | Tensor) -> Tensor:
         [0.0, 0.0, 2.0, 10.0]
     """
     table, spacing = inverse_mean_table()
-    table = table.to(mean.device)
     mean = mean / sigma
-    position = ((mean - RAYLEIGH_MEAN).clamp_min(0).sqrt() / spacing).clamp_max(len(table) - 1)
-    before = position.long().clamp_max(len(table) - 2)
-    signal = torch.lerp(table[before], table[before + 1], (position - before).float()).to(mean.dtype)
+    signal = look_up(table, (mean - RAYLEIGH_MEAN).clamp_min(0).sqrt() / spacing)
     strong = mean * (1 + (1 - 2 / mean.square()).clamp_min(0).sqrt()) / 2
     return torch.where(mean > STRONG, strong, signal) * sigma

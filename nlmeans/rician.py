@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nlmeans.noise import look_up
+
 STRONG = 20.0
 """In units of sigma; above it the forms for strong signals hold to five digits."""
 
@@ -69,13 +71,6 @@ def rice_density(magnitude: Tensor, signal: Tensor) -> Tensor:
 def integral(slope: Tensor) -> Tensor:
     """From 0 to each of the evenly spaced places, by trapezoids."""
     return torch.nn.functional.pad(torch.cumsum((slope[1:] + slope[:-1]) / 2 * STEP, 0), (1, 0))
-
-
-def look_up(table: Tensor, position: Tensor) -> Tensor:
-    """The table between its entries, which stand for positions 0, 1, …, and its ends beyond them."""
-    table, position = table.to(position), position.clamp(0, len(table) - 1)
-    before = position.long().clamp_max(len(table) - 2)
-    return torch.lerp(table[before], table[before + 1], position - before)
 
 
 def stabilise(image: Tensor, sigma: float | Tensor) -> Tensor:

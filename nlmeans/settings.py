@@ -127,6 +127,11 @@ def noise_level(name: str, value: NoiseLevel) -> NoiseLevel:
     return checks.not_negative(name, value)
 
 
+def device_or_gpu(device: str | None) -> str:
+    """The device asked for; if none was, the GPU where there is one. Engine calls stay where their array is instead."""
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def checked_device(device: str) -> str:
     """The device, if tensors can be made there."""
     try:

@@ -53,6 +53,16 @@ def fill_factors(precision: Floats, size: float, factors: Floats) -> None:
 
 
 @compiled
+def fill_all_factors(
+    precision: Floats, sizes: Sizes, z: int, y: int, along_z: Floats, along_y: Floats, along_x: Floats
+) -> None:
+    """The weights along each axis of a row of voxels; a spherical precision is the same for all three."""
+    fill_factors(precision[0, z, y], sizes[0], along_z)
+    fill_factors(precision[1 % len(precision), z, y], sizes[1], along_y)
+    fill_factors(precision[2 % len(precision), z, y], sizes[2], along_x)
+
+
+@compiled
 def add_moments(factors: Floats, total: Floats, second: Floats) -> None:
     """The sum of weights over both sides of an axis, and of weights times steps squared."""
     total[:] = factors[0]
@@ -112,9 +122,7 @@ def blur_separable(
     value = np.empty(width, np.float32)
     for line in range(first, last):
         z, y = line // height, line % height
-        fill_factors(precision[0, z, y], sizes[0], along_z)
-        fill_factors(precision[1 % len(precision), z, y], sizes[1], along_y)
-        fill_factors(precision[2 % len(precision), z, y], sizes[2], along_x)
+        fill_all_factors(precision, sizes, z, y, along_z, along_y, along_x)
         weights = totals[z, y]
         weights[:] = 1
         for factors in (along_z, along_y, along_x):
@@ -164,9 +172,7 @@ def separable_by_precision(
     )  # fmt: skip
     for line in range(first, last):
         z, y = line // height, line % height
-        fill_factors(precision[0, z, y], sizes[0], along_z)
-        fill_factors(precision[1 % len(precision), z, y], sizes[1], along_y)
-        fill_factors(precision[2 % len(precision), z, y], sizes[2], along_x)
+        fill_all_factors(precision, sizes, z, y, along_z, along_y, along_x)
         add_moments(along_x, total, total_second)
         set_mean(padded, radius, scaled, result, z, y, mean)
         slope[:] = 0
@@ -212,9 +218,7 @@ def separable_by_image(
     row, share, value = np.empty(width + 2 * rx, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
     for z in range(block[0], block[1]):
         for y in range(block[2], block[3]):
-            fill_factors(precision[0, z, y], sizes[0], along_z)
-            fill_factors(precision[1 % len(precision), z, y], sizes[1], along_y)
-            fill_factors(precision[2 % len(precision), z, y], sizes[2], along_x)
+            fill_all_factors(precision, sizes, z, y, along_z, along_y, along_x)
             for c in range(channels):
                 by_value = scaled[c, z, y]
                 for oz in range(rz + 1):
