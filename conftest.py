@@ -1,3 +1,6 @@
 """Settings for pytest."""
 
-collect_ignore = ["nlmeans/backends/gpu_kernel.py"]  # has no doctests, and cannot be imported without triton
+collect_ignore = [  # have no doctests, and cannot be imported without triton
+    "nlmeans/backends/gpu_kernel.py",
+    "nlmeans/group_gpu_kernel.py",
+]

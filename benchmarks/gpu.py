@@ -1,14 +1,15 @@
-"""Rate of the `gpu` backend on a CUDA card, as JSON: 256³ with a 17³ window, patch radii 0 and 1, beside `loop`.
+"""The `gpu` backend and the methods on a CUDA card: rates, share of the card's limits, seconds and memory.
 
-    python bench_gpu.py [--size 256] [--search 8] [--loop-search 2] [--tiles]
+Usage: python benchmarks/gpu.py [--size 256] [--out benchmarks/results] [--tiles]
 
-A rate is voxels × window / seconds. `loop` is measured with a smaller window, as its rate does not depend on it.
-Checked on every run: the error against `loop` in float64 on a part, and that a second run gives the same bits.
+The operator runs on random voxels with a 17³ window, at patch radii 0 to 2, beside `loop`, whose rate is measured with
+a 5³ window, as it does not depend on it. Checked in every run: the error against `loop` in float64 on a part, and that
+a second run gives the same bits. The methods run on the head phantom, with sigma given; CPU times beside them are of
+the same machine. Writes gpu.json and gpu.md.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import math
@@ -16,51 +17,57 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import click
 import torch
+from contenders import NOISE, noisy
+from speed import machine
+from speed_report import digits, table
 
+import nlmeans
 from nlmeans.backends import gpu
 from nlmeans.backends.gpu import GPU
 from nlmeans.backends.loop import LOOP
 from nlmeans.backends.request import Axes, Request, window_voxels
 
 SLOTS_PER_PAIR = {0: 7.7, 1: 23.0 * 32 / 30}
-"""Instructions per pair for a 17³ window, counted in the machine code for sm_90 (LOG.md), with the idle lanes."""
+"""Instructions per pair for a 17³ window, counted in the machine code for sm_90 (log/gpu-kernel.md), with the idle
+lanes; for patch radius 2 they were not counted."""
+
+PREVIEWED = ("classic", "wiener", "bayes")
 
 
-def request(size: int, patch: int, search: int, device: str) -> Request:
+def request(size: int, patch: int, search: int) -> Request:
     p, s = (patch,) * 3, (search,) * 3
-    padded = size + 2 * (patch + search)
     generator = torch.Generator().manual_seed(patch)
-    image = torch.randn(1, padded, padded, padded, generator=generator).to(device)
-    number = torch.tensor(0.7, device=device)
+    image = torch.randn(1, *(size + 2 * (patch + search),) * 3, generator=generator).cuda()
+    number = torch.tensor(0.7, device="cuda")
     return Request(image, image, number, torch.zeros_like(number), p, s, "one")
 
 
-def median_seconds(run: Callable[[], object], repeats: int = 7) -> tuple[float, float]:
-    """Median and spread (largest − smallest) after one run to warm up; waits for the card."""
-    times = []
+def times(run: Callable[[], object], repeats: int = 7, budget: float = 6.0) -> list[float]:
+    """Seconds of each run after one to warm up, until the card has finished."""
+    found: list[float] = []
     for number in range(repeats + 1):
         torch.cuda.synchronize()
         start = time.perf_counter()
         run()
         torch.cuda.synchronize()
         if number:
-            times.append(time.perf_counter() - start)
-    return statistics.median(times), max(times) - min(times)
+            found.append(time.perf_counter() - start)
+        if sum(found) > budget:
+            break
+    return found
 
 
-def limits() -> dict[str, object]:
+def limits() -> dict[str, float]:
+    """Of the card, in 10¹² per second: instructions of single lanes, and exp2."""
     device = torch.cuda.get_device_properties(0)
     clock = getattr(device, "clock_rate", 1.98e6) * 1e3
-    return {
-        "device": device.name,
-        "multiprocessors": device.multi_processor_count,
-        "clock_GHz": clock / 1e9,
-        "clock_assumed": not hasattr(device, "clock_rate"),
-        "slots_T_per_s": device.multi_processor_count * 128 * clock / 1e12,
-        "exp2_T_per_s": device.multi_processor_count * 16 * clock / 1e12,
-    }
+    lanes = device.multi_processor_count * clock / 1e12
+    return {"slots": 128 * lanes, "exp2": 16 * lanes}
 
 
 def error(of: Request) -> float:
@@ -74,71 +81,143 @@ def error(of: Request) -> float:
     return float((GPU.run(part).double() - expected).norm() / expected.norm())
 
 
-def measure(size: int, patch: int, search: int, loop_search: int, all_tiles: bool) -> dict[str, object]:
-    of = request(size, patch, search, "cuda")
+def measure_operator(size: int, patch: int, all_tiles: bool) -> dict[str, Any]:
+    of, of_loop = request(size, patch, 8), request(size, patch, 2)
     pairs = size**3 * window_voxels(of.search_radius)
     start = time.perf_counter()
     first = GPU.run(of)
     torch.cuda.synchronize()
     first_call = time.perf_counter() - start
-    seconds, spread = median_seconds(lambda: GPU.run(of))
-
     host = of.image.cpu().pin_memory()
 
     def with_copies() -> torch.Tensor:
         image = host.to("cuda")
         return GPU.run(dataclasses.replace(of, image=image, guide=image)).cpu()
 
-    of_loop = request(size, patch, loop_search, "cuda")
-    loop_seconds, _ = median_seconds(lambda: LOOP.run(of_loop), 3)
-    loop_pairs = size**3 * window_voxels(of_loop.search_radius)
-
-    peak = limits()
-    floor_slots = pairs * SLOTS_PER_PAIR[patch] / (float(str(peak["slots_T_per_s"])) * 1e12)
-    floor_exp = pairs * (32 / (32 - 2 * patch)) / (float(str(peak["exp2_T_per_s"])) * 1e12)
-    row: dict[str, object] = {
+    seconds, peak = times(lambda: GPU.run(of)), limits()
+    return {
         "size": size,
-        "window": 2 * search + 1,
         "patch_radius": patch,
+        "pairs": pairs,
+        "seconds": seconds,
+        "with_copies": times(with_copies),
+        "first_call": first_call,
+        "loop_rate": size**3 * window_voxels(of_loop.search_radius) / statistics.median(times(lambda: LOOP.run(of_loop), 3)),
+        "share_of_slots": pairs * SLOTS_PER_PAIR.get(patch, math.nan) / (peak["slots"] * 1e12) / statistics.median(seconds),
+        "share_of_exp2": pairs * 32 / (32 - 2 * patch) / (peak["exp2"] * 1e12) / statistics.median(seconds),
         "error": error(of),
         "repeats": bool(torch.equal(GPU.run(of), first)),
-        "first_call_s": first_call,
-        "seconds": seconds,
-        "spread_s": spread,
-        "Gpairs_per_s": pairs / seconds / 1e9,
-        "seconds_with_copies": median_seconds(with_copies, 5)[0],
-        "floor_slots_s": floor_slots,
-        "floor_exp_s": floor_exp,
-        "fraction_of_slots": floor_slots / seconds,
-        "fraction_of_exp": floor_exp / seconds,
-        "loop_Gpairs_per_s": loop_pairs / loop_seconds / 1e9,
-        "tile": str([*gpu._fastest.values()][-1:]),
-    }
-    if all_tiles:
-        row["tiles"] = {str(tile): rate(of, tile, pairs) for tile in gpu.TILES[patch]}
-    return row
+        "tiles": {str(tile): rate(of, tile, pairs) for tile in gpu.TILES[patch]} if all_tiles else {},
+    }  # fmt: skip
 
 
 def rate(of: Request, tile: gpu.Tile, pairs: int) -> float:
-    """Gpairs/s of a tile, in one launch."""
+    """Pairs per second of a tile, in one launch."""
     shape: Axes = of.shape
     kernel = gpu.Kernel(of, of.image.new_empty(1, *shape))
-    seconds, _ = median_seconds(lambda: kernel.launch(tile, 0, kernel.tiles(tile)), 3)
-    return pairs / seconds / 1e9
+    return pairs / statistics.median(times(lambda: kernel.launch(tile, 0, kernel.tiles(tile)), 3))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--search", type=int, default=8)
-    parser.add_argument("--loop-search", type=int, default=2)
-    parser.add_argument("--tiles", action="store_true", help="time every tile by itself")
-    options = parser.parse_args()
+def measure_method(size: int, method: str, on_cpu: bool) -> dict[str, Any]:
+    volume = torch.from_numpy(noisy((size,) * 3)).cuda()
+    torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated()
+    seconds = times(lambda: nlmeans.denoise(volume, NOISE, method=method), 5)
+    memory = torch.cuda.max_memory_allocated() - held
+    host = volume.cpu()
+    cpu = times(lambda: nlmeans.denoise(host, NOISE, method=method), 2) if on_cpu else []
+    return {"size": size, "method": method, "seconds": seconds, "memory": memory, "cpu_seconds": cpu}
+
+
+def measure_preview(size: int, method: str) -> dict[str, Any]:
+    volume = torch.from_numpy(noisy((size,) * 3)).cuda()
+    seconds = times(lambda: nlmeans.preview(volume, size // 2, sigma=NOISE, method=method), 20)
+    return {"size": size, "method": method, "seconds": seconds}
+
+
+def middle(seconds: list[float]) -> str:
+    return digits(statistics.median(seconds)) if seconds else ""
+
+
+def page(found: dict[str, Any]) -> str:
+    about = found["machine"]
+    versions = ", ".join(f"{name} {text}" for name, text in about["versions"].items() if name != "scikit-image")
+    operator = [
+        [
+            f"patch {2 * row['patch_radius'] + 1}³",
+            middle(row["seconds"]),
+            digits(row["pairs"] / statistics.median(row["seconds"]) / 1e9),
+            "" if math.isnan(row["share_of_slots"]) else f"{row['share_of_slots']:.0%}",
+            f"{row['share_of_exp2']:.0%}",
+            middle(row["with_copies"]),
+            digits(row["first_call"]),
+            digits(row["loop_rate"] / 1e9),
+            f"{row['error']:.1e}",
+        ]
+        for row in found["operator"]
+    ]
+    methods = [
+        [
+            f"`{row['method']}`, {row['size']}³",
+            middle(row["seconds"]),
+            middle(row["cpu_seconds"]),
+            f"{row['memory'] / 2**20:.0f}",
+        ]
+        for row in found["methods"]
+    ]
+    previews = [[f"`{row['method']}`", digits(1e3 * statistics.median(row["seconds"]))] for row in found["previews"]]
+    size = found["operator"][0]["size"]
+    head = ["", "s", "Gpairs/s", "of the instruction limit", "of the exp2 limit", "s, copies included", "first call, s",
+            "`loop`, Gpairs/s", "error"]  # fmt: skip
+    return "\n".join(
+        [
+            "# On a GPU",
+            "",
+            f"Made by `python benchmarks/gpu.py` on one {about['gpu']}, with {about['cores']} cores ({about['cpu']}) "
+            f"beside it; {about['system']}; {versions}; {about['date']}. Medians.",
+            "",
+            f"## The operator, {size}³ with a 17³ window",
+            "",
+            table(head, operator),
+            "",
+            "The error is that against `loop` in float64. Every run gave the same bits again: "
+            f"{'yes' if all(row['repeats'] for row in found['operator']) else 'no'}. The first call compiles. Copies are "
+            "those of the volume from pinned memory to the card and of the result back.",
+            "",
+            "## Methods",
+            "",
+            table(["`denoise`, sigma given", "s", f"the CPU beside it, {about['cores']} cores, s", "memory, MiB"], methods),
+            "",
+            f"## Preview of one slice of {size}³",
+            "",
+            table(["", "ms"], previews),
+            "",
+        ]
+    )  # fmt: skip
+
+
+@click.command()
+@click.option("--size", default=256, show_default=True, help="Edge of the volume in voxels.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results", show_default=True)
+@click.option("--tiles", is_flag=True, help="Time every tile of the kernel by itself.")
+def main(size: int, out: Path, tiles: bool) -> None:
+    """Measure and write gpu.json and gpu.md."""
     if not torch.cuda.is_available():
         sys.exit("no CUDA device: nothing to measure")
-    rows = [measure(options.size, p, options.search, options.loop_search, options.tiles) for p in (0, 1)]
-    assert all(math.isfinite(float(str(row["error"]))) for row in rows)
-    print(json.dumps({"limits": limits(), "runs": rows}, indent=1))
+    found: dict[str, Any] = {
+        "machine": machine(torch.get_num_threads()),
+        "limits": limits(),
+        "operator": [measure_operator(size, patch, tiles) for patch in (0, 1, 2)],
+        "methods": [],
+        "previews": [measure_preview(size, method) for method in PREVIEWED],
+    }
+    for edge in (96, size):
+        for method in nlmeans.METHODS:
+            found["methods"].append(measure_method(edge, method, edge == 96))
+            click.echo(f"{edge} {method}: {middle(found['methods'][-1]['seconds'])} s")
+    (out / "gpu.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (out / "gpu.md").write_text(page(found), encoding="utf-8")
+    click.echo(page(found))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,9 @@ the shrunk coefficients and the weight of each patch."""
 SLAB_PATCHES = 8192
 """Patches transformed at once: with their coefficients they should stay in the cache of one core."""
 
+SLAB_PATCHES_GPU = 2**18
+"""Enough to keep a GPU busy, and some hundred megabytes."""
+
 
 def hard_threshold(
     noisy: Tensor, sigma: float | Tensor = 1.0, *, patch: int = 4, stride: int = 2, threshold: float = 2.7
@@ -119,7 +122,7 @@ def filtered_channel(volumes: list[Tensor], variance: Tensor, size: Axes, step: 
     basis = dct_basis(size).to(volumes[0])
     depth, height, width = (1 + (n - p) // s for n, p, s in zip(shape, size, step, strict=True))
     total, weights = torch.zeros_like(volumes[0]), torch.zeros_like(volumes[0])
-    rows = max(1, SLAB_PATCHES // (height * width))
+    rows = max(1, (SLAB_PATCHES_GPU if total.is_cuda else SLAB_PATCHES) // (height * width))
     for first in range(0, depth, rows):
         grid = (min(rows, depth - first), height, width)
         slab = slice(first * step[0], (first + grid[0] - 1) * step[0] + size[0])

@@ -229,7 +229,9 @@ def wiener(gram: Tensor, cross: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     ridge = noise + rounding + 1e-12
     regular = gram.clone()
     regular.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(regular)[0])
+    identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    half = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(regular)[0], identity, upper=False)
+    inverse = half.mT @ half  # cholesky_inverse takes one matrix after the other on a GPU
     return cross @ inverse, gram.shape[1] - ridge * inverse.diagonal(dim1=1, dim2=2).sum(1)
 
 

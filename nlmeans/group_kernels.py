@@ -77,14 +77,9 @@ class Search(NamedTuple):
         lead = radius[2] + SHIFTS + 2 * LANES
         flat = np.zeros(guide.numel() + 2 * lead, np.float32)
         flat[lead:-lead] = guide.numpy().ravel()
-        displacements = itertools.product(*(range(-r, r + 1) for r in radius))
-        shifts = np.array([(dz * height + dy) * width + dx for dz, dy, dx in displacements])
-        order = np.arange(len(shifts)) * golden_stride(radius) % len(shifts)
-        slots = np.empty_like(order)
-        slots[order] = np.arange(len(order))
         return cls(
             flat, lead, channels, (depth, height, width), references, size, step, radius, floor.numpy(),
-            shifts[order], slots,
+            *candidates(radius, height, width),
         )  # fmt: skip
 
 
@@ -122,6 +117,15 @@ def add(total: Tensor, weights: Tensor, corners: Tensor, patches: Tensor, weight
         add_planes(target, corner_target, at, values, scale, taper, size, first, last)
 
     in_threads(work, len(target))
+
+
+def candidates(radius: Axes, height: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """From a corner to each one of a window, in the order of `groups.find`; and the place of each in that order."""
+    shifts = [(dz * height + dy) * width + dx for dz, dy, dx in itertools.product(*(range(-r, r + 1) for r in radius))]
+    order = np.arange(len(shifts)) * golden_stride(radius) % len(shifts)
+    slots = np.empty_like(order)
+    slots[order] = np.arange(len(order))
+    return np.array(shifts)[order], slots
 
 
 def golden_stride(radius: Axes) -> int:

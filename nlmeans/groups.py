@@ -16,13 +16,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nlmeans import group_kernels
+from nlmeans import group_gpu, group_kernels
 from nlmeans.backends.request import Axes
 from nlmeans.dct import covered, offsets, patch_size, window
 from nlmeans.progress import Report
 
 SLAB_VOXELS = 300_000
 """Voxels under the reference patches that are matched at once."""
+
+SLAB_VOXELS_GPU = 10_000_000
+"""Likewise by the kernel of a GPU, which keeps no distances."""
 
 BATCH_GROUPS = 128
 """Groups filtered at once: a few megabytes, so that they stay in the cache of a core."""
@@ -129,17 +132,20 @@ def find(guide: Tensor, grid: Grid, floor: Tensor) -> Iterator[tuple[Tensor, flo
     """
     depth, rows, columns = grid.references
     levels = floors(guide, grid, floor)
-    planes_at_once = max(1, round(SLAB_VOXELS / (rows * columns * math.prod(grid.step))))
     where = grid.references, grid.size, grid.step, grid.radius
     fast = guide.device.type == "cpu" and guide.dtype == torch.float32
     search = group_kernels.Search.of(guide, *where, levels) if fast else None
+    on_gpu = guide.is_cuda and group_gpu.fits(guide)
+    slab, match_lines = (SLAB_VOXELS_GPU, group_gpu.match) if on_gpu else (SLAB_VOXELS, match)
+    planes_at_once = max(1, round(slab / (rows * columns * math.prod(grid.step))))
     for start in range(0, depth, planes_at_once):
         stop = min(start + planes_at_once, depth)
         lines = range(start * rows, stop * rows)
+        here = slice(lines.start * columns, lines.stop * columns)
         if search is not None:
             corners = group_kernels.match(search, lines, grid.count)
         else:
-            corners = match(guide, lines, *where, levels[lines.start * columns : lines.stop * columns], grid.count)
+            corners = match_lines(guide, lines, *where, levels[here], grid.count)
         yield corners, stop / depth
 
 

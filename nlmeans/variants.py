@@ -83,7 +83,9 @@ def linear(noisy: Tensor, axes: list[int], average: Average) -> Tensor:
         scatter[..., a, b] = scatter[..., b, a] = mean - middle[a] * middle[b]
     scatter.diagonal(dim1=-2, dim2=-1).add_(RIDGE / half**2)
     covariance = product.view(channels, len(axes), *shape) - value[:, None] * middle
-    slope = torch.cholesky_solve(covariance.movedim((0, 1), (-1, -2)), torch.linalg.cholesky(scatter))
+    lower = torch.linalg.cholesky(scatter)  # cholesky_solve takes one voxel after the other on a GPU
+    slope = torch.linalg.solve_triangular(lower, covariance.movedim((0, 1), (-1, -2)), upper=False)
+    slope = torch.linalg.solve_triangular(lower.mT, slope, upper=True)
     rise = (slope * (place - middle).movedim(0, -1)[..., None]).sum(-2).movedim(-1, 0)
     fitted: Tensor = (value + rise) * size
     return fitted
