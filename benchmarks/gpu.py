@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import statistics
 import sys
 import time
@@ -63,10 +62,10 @@ def times(run: Callable[[], object], repeats: int = 7, budget: float = 6.0) -> l
 
 
 def limits() -> dict[str, float]:
-    """Of the card, in 10¹² per second: instructions of single lanes, and exp2."""
+    """Of the card, per second: instructions of single lanes, and exp2."""
     device = torch.cuda.get_device_properties(0)
     clock = getattr(device, "clock_rate", 1.98e6) * 1e3
-    lanes = device.multi_processor_count * clock / 1e12
+    lanes = device.multi_processor_count * clock
     return {"slots": 128 * lanes, "exp2": 16 * lanes}
 
 
@@ -94,7 +93,8 @@ def measure_operator(size: int, patch: int, all_tiles: bool) -> dict[str, Any]:
         image = host.to("cuda")
         return GPU.run(dataclasses.replace(of, image=image, guide=image)).cpu()
 
-    seconds, peak = times(lambda: GPU.run(of)), limits()
+    seconds, of_loop_seconds = times(lambda: GPU.run(of)), times(lambda: LOOP.run(of_loop), 3)
+    rate, peak = pairs / statistics.median(seconds), limits()
     return {
         "size": size,
         "patch_radius": patch,
@@ -102,16 +102,16 @@ def measure_operator(size: int, patch: int, all_tiles: bool) -> dict[str, Any]:
         "seconds": seconds,
         "with_copies": times(with_copies),
         "first_call": first_call,
-        "loop_rate": size**3 * window_voxels(of_loop.search_radius) / statistics.median(times(lambda: LOOP.run(of_loop), 3)),
-        "share_of_slots": pairs * SLOTS_PER_PAIR.get(patch, math.nan) / (peak["slots"] * 1e12) / statistics.median(seconds),
-        "share_of_exp2": pairs * 32 / (32 - 2 * patch) / (peak["exp2"] * 1e12) / statistics.median(seconds),
+        "loop_rate": size**3 * window_voxels(of_loop.search_radius) / statistics.median(of_loop_seconds),
+        "share_of_slots": rate * SLOTS_PER_PAIR[patch] / peak["slots"] if patch in SLOTS_PER_PAIR else None,
+        "share_of_exp2": rate * 32 / (32 - 2 * patch) / peak["exp2"],
         "error": error(of),
         "repeats": bool(torch.equal(GPU.run(of), first)),
-        "tiles": {str(tile): rate(of, tile, pairs) for tile in gpu.TILES[patch]} if all_tiles else {},
+        "tiles": {str(tile): rate_of(tile, of, pairs) for tile in gpu.TILES[patch]} if all_tiles else {},
     }  # fmt: skip
 
 
-def rate(of: Request, tile: gpu.Tile, pairs: int) -> float:
+def rate_of(tile: gpu.Tile, of: Request, pairs: int) -> float:
     """Pairs per second of a tile, in one launch."""
     shape: Axes = of.shape
     kernel = gpu.Kernel(of, of.image.new_empty(1, *shape))
@@ -147,7 +147,7 @@ def page(found: dict[str, Any]) -> str:
             f"patch {2 * row['patch_radius'] + 1}³",
             middle(row["seconds"]),
             digits(row["pairs"] / statistics.median(row["seconds"]) / 1e9),
-            "" if math.isnan(row["share_of_slots"]) else f"{row['share_of_slots']:.0%}",
+            "" if row["share_of_slots"] is None else f"{row['share_of_slots']:.0%}",
             f"{row['share_of_exp2']:.0%}",
             middle(row["with_copies"]),
             digits(row["first_call"]),
@@ -167,6 +167,7 @@ def page(found: dict[str, Any]) -> str:
     ]
     previews = [[f"`{row['method']}`", digits(1e3 * statistics.median(row["seconds"]))] for row in found["previews"]]
     size = found["operator"][0]["size"]
+    repeats = "the same bits" if all(row["repeats"] for row in found["operator"]) else "NOT the same bits"
     head = ["", "s", "Gpairs/s", "of the instruction limit", "of the exp2 limit", "s, copies included", "first call, s",
             "`loop`, Gpairs/s", "error"]  # fmt: skip
     return "\n".join(
@@ -180,13 +181,12 @@ def page(found: dict[str, Any]) -> str:
             "",
             table(head, operator),
             "",
-            "The error is that against `loop` in float64. Every run gave the same bits again: "
-            f"{'yes' if all(row['repeats'] for row in found['operator']) else 'no'}. The first call compiles. Copies are "
-            "those of the volume from pinned memory to the card and of the result back.",
+            f"The error is that against `loop` in float64. A second run gave {repeats}. The first call compiles. "
+            "Copies are those of the volume from pinned memory to the card and of the result back.",
             "",
             "## Methods",
             "",
-            table(["`denoise`, sigma given", "s", f"the CPU beside it, {about['cores']} cores, s", "memory, MiB"], methods),
+            table(["`denoise`, sigma given", "s", "the CPU beside it, s", "memory, MiB"], methods),
             "",
             f"## Preview of one slice of {size}³",
             "",
