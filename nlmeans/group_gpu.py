@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -27,14 +25,14 @@ def match(
 
     channels, depth, height, width = guide.shape
     rows, columns = references[1:]
-    order, slots = (torch.from_numpy(found).to(guide.device) for found in candidates(radius, height, width))
+    slots = torch.from_numpy(candidates(radius, height, width)[1]).int().to(guide.device)
+    log_block = (len(slots) - 1).bit_length()
     corners = torch.empty(len(lines) * columns, count, dtype=torch.int64, device=guide.device)
     with torch.cuda.device_of(guide):
         nearest_patches[(len(corners),)](
             guide.contiguous(),
             floor.contiguous(),
             slots,
-            order,
             corners,
             lines.start // rows,
             rows,
@@ -47,7 +45,9 @@ def match(
             *size,
             *radius,
             COUNT=count,
-            BLOCK=2 ** math.ceil(math.log2(max(len(order), count))),
+            BLOCK=2**log_block,
+            LOG_BLOCK=log_block,
             num_warps=WARPS,
+            enable_fp_fusion=False,
         )
     return corners

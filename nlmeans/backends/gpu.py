@@ -158,7 +158,7 @@ class Kernel:
             TZ=tile.z,
             TY=tile.y,
             HELD=held,
-            UNROLL=tile.unroll if held else 1,
+            UNROLL=tile.unroll if held and self.constants["GROUP"] == 1 else 1,  # of many channels it compiles for 30 s
             WARPS=WARPS,
             num_warps=WARPS,
             maxnreg=tile.registers,
