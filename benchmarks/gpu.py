@@ -4,8 +4,8 @@ Usage: python benchmarks/gpu.py [--size 256] [--out benchmarks/results] [--tiles
 
 The operator runs on random voxels with a 17³ window, at patch radii 0 to 2, beside `loop`, whose rate is measured with
 a 5³ window, as it does not depend on it. Checked in every run: the error against `loop` in float64 on a part, and that
-a second run gives the same bits. The methods run on the head phantom, with sigma given; on the large volume not those that
-take more than a second on 96³. Writes gpu.json and gpu.md.
+a second run gives the same bits. The methods run on the head phantom, with sigma given; on the large volume not those
+that take more than a second on 96³. Writes gpu.json and gpu.md.
 """
 
 from __future__ import annotations
