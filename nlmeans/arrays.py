@@ -6,6 +6,7 @@ Arrays that do not fit into memory are read by slicing, and written to likewise.
 from __future__ import annotations
 
 import mmap
+import sys
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -84,7 +85,7 @@ def readable(array: object, name: str) -> Source:
     return source
 
 
-def check_numbers(array: Source, name: str) -> None:
+def check_numbers(array: Readable, name: str) -> None:
     complex_or_coded = isinstance(array, Tensor) and (array.is_complex() or array.is_quantized)
     if complex_or_coded or not (isinstance(array, Tensor) or array.dtype.kind in "buif"):
         raise TypeError(f"{name} has dtype {array.dtype}; give real numbers, for instance its magnitude")
@@ -116,6 +117,11 @@ def release(array: object) -> None:
     if found is not None and found.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
         assert isinstance(found.base, mmap.mmap)
         found.base.madvise(mmap.MADV_DONTNEED)
+
+
+def is_dask(array: object) -> bool:
+    """Whether it is a dask array, without loading dask."""
+    return "dask.array" in sys.modules and isinstance(array, sys.modules["dask.array"].Array)
 
 
 def fetch(array: Source, piece: Slices) -> Array:

@@ -125,6 +125,15 @@ def denoise(
         memory=memory,
         dtype=dtype,
     )
+    if arrays.is_dask(volume):
+        if out is not None or progress:
+            raise ValueError(
+                "out and progress are for what is computed at once; of a dask array store the result, with its "
+                "to_zarr() or dask.array.store(), and watch dask's ProgressBar or dashboard"
+            )
+        from nlmeans.dask import denoised
+
+        return cast(VolumeT, denoised(volume, settings, mask, sigma_map))
     with reporting(progress, "denoising") as report:
         return run(volume, settings, mask=mask, sigma_map=sigma_map, out=out, progress=report)
 

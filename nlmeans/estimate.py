@@ -108,6 +108,10 @@ def estimate_sigma(
         5.0
     """
     checks.choice("noise", noise, ("gaussian", "rician"))
+    if arrays.is_dask(volume) and not map:
+        from nlmeans.dask import estimated_levels
+
+        return shaped(estimated_levels(volume, channels, series, noise, mask), channels, series)
     source = arrays.readable(volume, "volume")
     layout = Layout.of(source, channels, series)
     where = None if mask is None else arrays.readable(mask, "mask")
@@ -116,9 +120,15 @@ def estimate_sigma(
     if map:
         maps = [sigma_maps(source, index, layout, noise, where) for index in range(layout.volumes)]
         return np.concatenate(maps, axis=series or 0)
-    estimates = np.array([levels(source, index, layout, noise, where) for index in range(layout.volumes)])
+    found = [levels(source, index, layout, noise, where) for index in range(layout.volumes)]
+    return shaped(found, channels, series)
+
+
+def shaped(found: list[tuple[float, ...]], channels: int | None, series: int | None) -> float | npt.NDArray[np.float64]:
+    """Sigma of each channel of each volume, with the axes that there are."""
     if channels is None and series is None:
-        return float(estimates[0, 0])
+        return float(found[0][0])
+    estimates = np.array(found)
     return estimates.reshape(
         [n for n, axis in zip(estimates.shape, (series, channels), strict=True) if axis is not None]
     )
@@ -137,11 +147,7 @@ def levels(
 
     A volume that is not in memory is read from as many parts as `memory` allows to be looked at.
     """
-    voxels = SAMPLE
-    if not arrays.in_memory(volume):
-        size = arrays.precise_dtype(volume).itemsize / 4
-        voxels = min(SAMPLE, int(allowed(torch.device("cpu"), memory) / (SAMPLE_BYTES * size)))
-    pieces = sample(layout.shape, voxels)
+    pieces = sample(layout.shape, affordable(volume, memory))
     inside = None
     if mask is not None:
         beside = layout.spatial(mask, "mask")
@@ -154,6 +160,14 @@ def levels(
             values = without_outliers(values, deviation(values))
         found.append(sigma_of_volume(values, noise, inside))
     return tuple(found)
+
+
+def affordable(volume: arrays.Source, memory: int | None) -> int:
+    """How many voxels can be looked at."""
+    if arrays.in_memory(volume):
+        return SAMPLE
+    size = arrays.precise_dtype(volume).itemsize / 4
+    return min(SAMPLE, int(allowed(torch.device("cpu"), memory) / (SAMPLE_BYTES * size)))
 
 
 def sigma_maps(

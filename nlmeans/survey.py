@@ -64,7 +64,11 @@ def survey(volume: arrays.Source, index: int, layout: Layout, settings: Settings
 
     Raises ``ValueError`` if anything there is not finite.
     """
-    seen = look_through(volume, index, layout, settings, region)
+    return facts_of(look_through(volume, index, layout, settings, region), settings, noise)
+
+
+def facts_of(seen: list[Seen], settings: Settings, noise: Noise) -> Facts:
+    """The facts of a volume, of whose channels this was seen."""
     ranges, values = [channel.range for channel in seen], [channel.values for channel in seen]
     if settings.noise == "poisson":
         detector = settings.gain, settings.offset, noise.read_noise
@@ -92,24 +96,36 @@ class Seen(NamedTuple):
 
 def look_through(volume: arrays.Source, index: int, layout: Layout, settings: Settings, region: Piece) -> list[Seen]:
     """The range of the region, and evenly spaced values of the whole volume."""
-    ranges: list[list[float]] = [[] for _ in range(layout.channel_count)]
-    values: list[list[Tensor]] = [[] for _ in range(layout.channel_count)]
-    lengths = [n for n in layout.shape if n > 1]
-    stride = math.ceil((math.prod(lengths) / SPAN_VOXELS) ** (1 / max(len(lengths), 1)))
+    seen = []
     for box in pieces(volume, layout, settings, region if settings.h is not None else layout.everywhere):
         stored = arrays.fetch(volume, layout.index(index, box))
-        inside = shifted(common(box, region), box)
-        if all(side.start < side.stop for side in inside):
-            for limits, place in zip(ranges, layout.channel_pieces(0, inside), strict=True):
-                limits.extend(arrays.value_range(stored[place], "volume"))
-        if settings.h is None:
-            every = piece([slice(-side.start % stride, side.stop - side.start, stride) for side in box])
-            for some, place in zip(values, layout.channel_pieces(0, every), strict=True):
-                some.append(arrays.read(stored, place, torch.float64, torch.device("cpu")).flatten())
-    return [
-        Seen((min(limits), max(limits)), torch.cat(some) if some else torch.empty(0))
-        for limits, some in zip(ranges, values, strict=True)
-    ]
+        seen.append(look_at(stored, box, layout, region, settings.h is None))
+    return merged(seen)
+
+
+def look_at(stored: arrays.Array, box: Piece, layout: Layout, region: Piece, strided: bool) -> list[Seen]:
+    """What there is to see in one box of one volume, which is `stored` there."""
+    inside = shifted(common(box, region), box)
+    ranges = [(math.inf, -math.inf)] * layout.channel_count
+    if all(side.start < side.stop for side in inside):
+        ranges = [arrays.value_range(stored[place], "volume") for place in layout.channel_pieces(0, inside)]
+    if not strided:
+        return [Seen(limits, torch.empty(0)) for limits in ranges]
+    lengths = [n for n in layout.shape if n > 1]
+    stride = math.ceil((math.prod(lengths) / SPAN_VOXELS) ** (1 / max(len(lengths), 1)))
+    every = piece([slice(-side.start % stride, side.stop - side.start, stride) for side in box])
+    places = layout.channel_pieces(0, every)
+    values = [arrays.read(stored, place, torch.float64, torch.device("cpu")).flatten() for place in places]
+    return [Seen(limits, some) for limits, some in zip(ranges, values, strict=True)]
+
+
+def merged(boxes: list[list[Seen]]) -> list[Seen]:
+    """What was seen in several boxes of a volume."""
+    together = []
+    for channel in zip(*boxes, strict=True):
+        lows, highs = zip(*(seen.range for seen in channel), strict=True)
+        together.append(Seen((min(lows), max(highs)), torch.cat([seen.values for seen in channel])))
+    return together
 
 
 def pieces(volume: arrays.Source, layout: Layout, settings: Settings, region: Piece) -> Iterator[Piece]:

@@ -103,7 +103,7 @@ class Task:
         working = method.bytes_per_voxel(self.settings.backend, channels, patch_radius, search_radius)
         voxels = memory / (working + CONVERSION_BYTES * channels)
         try:
-            size = tile_shape(self.layout.shape, halo, voxels, region, chunk)
+            size = tile_shape(self.layout.shape, halo, voxels, region, chunk, method.grain)
         except ValueError as error:
             raise ValueError(
                 f"memory={readable(memory)} is too little: {error}; allow more or take a smaller search_radius"

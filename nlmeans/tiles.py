@@ -49,11 +49,18 @@ class Tile(NamedTuple):
         return [Tile.around(inner, shape, halo, grain) for inner in pieces]
 
 
-def tile_shape(shape: Axes, halo: Axes, limit: float, region: Piece | None = None, chunk: Axes = (1, 1, 1)) -> Axes:
+def tile_shape(
+    shape: Axes,
+    halo: Axes,
+    limit: float,
+    region: Piece | None = None,
+    chunk: Axes = (1, 1, 1),
+    grain: int = 1,
+) -> Axes:
     """The size of tiles that have at most `limit` voxels with their halo, and read as little twice as they can.
 
     They tile the `region` of a volume of this shape, by default all of it. They are made of whole chunks, counted from
-    the first voxel of the region, if one fits.
+    the first voxel of the region, if one fits. Their halo begins at a multiple of `grain`.
 
     Raises ``ValueError`` if not even one voxel with its halo fits.
 
@@ -62,7 +69,8 @@ def tile_shape(shape: Axes, halo: Axes, limit: float, region: Piece | None = Non
     """
 
     def outer(tile: Axes) -> int:
-        return math.prod(min(n, t + 2 * m) for n, t, m in zip(shape, tile, halo, strict=True))
+        margins = [2 * m + grain - 1 for m in halo]
+        return math.prod(min(n, t + margin) for n, t, margin in zip(shape, tile, margins, strict=True))
 
     counts = [1, 1, 1]
     wanted = tile = shape if region is None else lengths(region)
