@@ -18,7 +18,8 @@ from nlmeans.denoise import resolve, run
 from nlmeans.memory import allowed
 from nlmeans.progress import Report, part
 from nlmeans.settings import device_or_gpu
-from nlmeans.task import CONVERSION_BYTES, TINY, Task, halo_of, radii
+from nlmeans.survey import TINY
+from nlmeans.task import CONVERSION_BYTES, Task, halo_of, radii
 from nlmeans.tiles import Piece, Tile, lengths
 
 Volume = tuple[int, ...]
@@ -152,7 +153,9 @@ class Levels:
         settings = resolve(parameters.settings(self.source.spacing, layout.channels), layout)
         mask = None if self.mask is None else self.mask.read(volume)
         task = Task.of(data, 0, layout, settings, mask, None, layout.everywhere)
-        return Level(task.sigma, task.contrast, None if task.sigma_map is None else np.asarray(task.sigma_map))
+        return Level(
+            task.facts.sigma, task.facts.contrast, None if task.sigma_map is None else np.asarray(task.sigma_map)
+        )
 
 
 @dataclass(frozen=True, eq=False)

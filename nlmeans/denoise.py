@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from nlmeans.checks import Radius
 from nlmeans.layout import Layout
 from nlmeans.memory import allowed
 from nlmeans.methods import METHODS, pick
-from nlmeans.nonlocal_means import ArrayT
 from nlmeans.progress import Report, part, reporting
 from nlmeans.settings import Settings
 from nlmeans.task import Task
@@ -24,10 +23,12 @@ from nlmeans.tiles import Piece
 
 log = logging.getLogger("nlmeans")
 
+VolumeT = TypeVar("VolumeT", bound=arrays.Readable)
+
 
 def denoise(
-    volume: ArrayT,
-    sigma: float | Sequence[float] | str | arrays.Array | None = None,
+    volume: VolumeT,
+    sigma: float | Sequence[float] | str | arrays.Readable | None = None,
     *,
     method: str = "auto",
     noise: str = "gaussian",
@@ -36,7 +37,7 @@ def denoise(
     h: float | None = None,
     patch_radius: Radius | None = None,
     search_radius: Radius | None = None,
-    mask: arrays.Array | None = None,
+    mask: arrays.Readable | None = None,
     spacing: Sequence[float] | None = None,
     channels: int | None = None,
     series: int | None = None,
@@ -46,13 +47,17 @@ def denoise(
     device: str | torch.device | None = None,
     memory: int | str | None = None,
     dtype: str | None = None,
+    out: arrays.Writable | None = None,
     progress: bool | Report | None = None,
-) -> ArrayT:
+) -> VolumeT:
     """Denoise an image, a volume, or a series of volumes.
 
     Args:
         volume: (H, W) or (D, H, W), with one more axis for each of `channels` and `series`; real numpy array or torch
-            tensor, any dtype, finite. It is never written to.
+            tensor, any dtype, finite; or anything else that gives numpy arrays when sliced, such as a zarr array, an
+            h5py dataset or a NIfTI image's ``dataobj``. Those, and numpy.memmap, are read piece by piece and may be
+            larger than memory; a ``.nii.gz`` is slow that way, for each piece it is decompressed from its start.
+            It is never written to.
         sigma: standard deviation of the noise, in image units: one number; one per volume of the series (or per
             channel); or an array of the spatial shape for noise that varies in space. None estimates one number
             (`estimate_sigma`), ``"map"`` such an array.
@@ -81,11 +86,13 @@ def denoise(
         memory: bytes to work in (or text, ``"2GB"``): larger volumes are cut into overlapping tiles, which changes
             nothing in the result. None for half the free memory.
         dtype: ``"float16"``, ``"float32"`` or ``"float64"`` for a result of that type; None for the volume's own.
+        out: where to write the result, of the volume's shape: a numpy array, a memory map, a zarr array or the like, of
+            the volume's dtype, one that holds all its values, or floating point.
         progress: True for a bar, or a function called with the fraction done; returning ``False`` cancels.
 
     Returns:
-        Same type, shape, device, and dtype unless `dtype` is given; integers are rounded and clipped.
-        Computed in float32.
+        `out` if it is given. Else same type, shape, device, and dtype unless `dtype` is given; a numpy array for a
+        volume that is read by slicing. Integers are rounded and clipped. Computed in float32.
 
     Raises:
         ValueError, TypeError: an argument is out of range or does not fit the volume; the message names a remedy.
@@ -118,20 +125,29 @@ def denoise(
         memory=memory,
         dtype=dtype,
     )
+    if arrays.is_dask(volume):
+        if out is not None or progress:
+            raise ValueError(
+                "out and progress are for what is computed at once; of a dask array store the result, with its "
+                "to_zarr() or dask.array.store(), and watch dask's ProgressBar or dashboard"
+            )
+        from nlmeans.dask import denoised
+
+        return cast(VolumeT, denoised(volume, settings, mask, sigma_map))
     with reporting(progress, "denoising") as report:
-        return run(volume, settings, mask=mask, sigma_map=sigma_map, progress=report)
+        return run(volume, settings, mask=mask, sigma_map=sigma_map, out=out, progress=report)
 
 
 def preview(
-    volume: ArrayT,
+    volume: VolumeT,
     index: int,
     axis: int = 0,
-    sigma: float | Sequence[float] | str | arrays.Array | None = None,
+    sigma: float | Sequence[float] | str | arrays.Readable | None = None,
     *,
-    mask: arrays.Array | None = None,
+    mask: arrays.Readable | None = None,
     progress: bool | Report | None = None,
     **settings: Any,
-) -> ArrayT:
+) -> VolumeT:
     """Denoise one slice of a volume, as it will be in the whole result, from the slab that it depends on.
 
     Args:
@@ -158,26 +174,27 @@ def preview(
         ((20, 28), True)
     """
     gathered, sigma_map = gather(sigma, **settings)
-    layout = Layout.of(arrays.checked(volume, "volume"), gathered.channels, gathered.series)
-    axis = checks.axis("axis", axis, volume.ndim)
+    source = arrays.readable(volume, "volume")
+    layout = Layout.of(source, gathered.channels, gathered.series)
+    axis = checks.axis("axis", axis, source.ndim)
     if axis not in layout.spatial_axes or len(layout.spatial_axes) != 3:
         raise ValueError(f"axis={axis} must be one of the three spatial axes of a volume: {layout.spatial_axes}")
-    length = volume.shape[axis]
+    length = source.shape[axis]
     if not -length <= index < length:
         raise ValueError(f"index={index} is not among the {length} slices across axis {axis}")
     region = list(layout.everywhere)
     region[layout.spatial_axes.index(axis)] = slice(index % length, index % length + 1)
-    depth, height, width = region
+    d, h, w = region
     with reporting(progress, "preview") as report:
-        result = run(volume, gathered, mask=mask, sigma_map=sigma_map, progress=report, region=(depth, height, width))
-    return cast(ArrayT, result.squeeze(axis))
+        result: Any = run(source, gathered, mask=mask, sigma_map=sigma_map, progress=report, region=(d, h, w))
+    return cast(VolumeT, result.squeeze(axis))
 
 
 def usual_h(
-    volume: arrays.Array,
-    sigma: float | Sequence[float] | str | arrays.Array | None = None,
+    volume: arrays.Readable,
+    sigma: float | Sequence[float] | str | arrays.Readable | None = None,
     *,
-    mask: arrays.Array | None = None,
+    mask: arrays.Readable | None = None,
     **settings: Any,
 ) -> float:
     """The filter strength in image units that ``h=None`` stands for; of a series, that of the first volume.
@@ -201,14 +218,16 @@ def usual_h(
         [64.9, 10.0]
     """
     gathered, sigma_map = gather(sigma, **{**settings, "h": None})
-    layout = Layout.of(arrays.checked(volume, "volume"), gathered.channels, gathered.series)
-    task = Task.of(volume, 0, layout, resolve(gathered, layout), mask, sigma_map, layout.everywhere)
+    source = arrays.readable(volume, "volume")
+    layout = Layout.of(source, gathered.channels, gathered.series)
+    where, levels = readable_beside(mask, "mask", layout), readable_beside(sigma_map, "sigma", layout)
+    task = Task.of(source, 0, layout, resolve(gathered, layout), where, levels, layout.everywhere)
     return task.h * task.mean_sigma
 
 
 def gather(
-    sigma: float | Sequence[float] | str | arrays.Array | None, **arguments: Any
-) -> tuple[Settings, arrays.Array | None]:
+    sigma: float | Sequence[float] | str | arrays.Readable | None, **arguments: Any
+) -> tuple[Settings, arrays.Readable | None]:
     """Arguments of `denoise` as settings, and the map of sigma if it is one."""
     arguments = {
         name: tuple(np.atleast_1d(v).tolist()) if name == "spacing" and v is not None else v
@@ -216,40 +235,53 @@ def gather(
     }
     if arguments.get("device") is not None:
         arguments["device"] = str(arguments["device"])
-    if isinstance(sigma, np.ndarray | Tensor):
-        if sigma.ndim > 1:
-            return Settings(**arguments), sigma
+    if isinstance(sigma, np.ndarray | Tensor) and sigma.ndim <= 1:
         sigma = sigma.tolist()
+    elif isinstance(sigma, arrays.Readable) and not isinstance(sigma, np.generic):
+        return Settings(**arguments), sigma
     if isinstance(sigma, Sequence) and not isinstance(sigma, str):
         sigma = tuple(sigma)
     return Settings(sigma=cast(Any, sigma), **arguments), None
 
 
 def run(
-    volume: ArrayT,
+    volume: VolumeT,
     settings: Settings,
     *,
-    mask: arrays.Array | None = None,
-    sigma_map: arrays.Array | None = None,
+    mask: arrays.Readable | None = None,
+    sigma_map: arrays.Readable | None = None,
+    out: arrays.Writable | None = None,
     progress: Report,
     region: Piece | None = None,
-) -> ArrayT:
+) -> VolumeT:
     """Denoise with `settings`: what every door comes to.
 
     `sigma_map` takes the place of ``settings.sigma``. Only the `region` of (D, H, W) is computed and returned, by
     default all.
     """
-    layout = Layout.of(arrays.checked(volume, "volume"), settings.channels, settings.series)
-    if mask is not None:
-        layout.spatial(arrays.checked(mask, "mask"), "mask")
+    source = arrays.readable(volume, "volume")
+    layout = Layout.of(source, settings.channels, settings.series)
+    where, levels = readable_beside(mask, "mask", layout), readable_beside(sigma_map, "sigma", layout)
     settings = resolve(settings, layout)
     region = layout.everywhere if region is None else region
-    result = arrays.empty_like(volume, settings.dtype, layout.array_shape_of(region))
+    shape = layout.array_shape_of(region)
+    if out is not None:
+        arrays.check_out(out, source, shape, settings.dtype)
+    result = arrays.empty_like(source, settings.dtype, shape) if out is None else out
     for index in range(layout.volumes):
-        task = Task.of(volume, index, layout, settings, mask, sigma_map, region)
+        task = Task.of(source, index, layout, settings, where, levels, region)
         task.run(result, region, part(progress, index / layout.volumes, (index + 1) / layout.volumes))
     progress(1.0)
-    return cast(ArrayT, result)
+    return cast(VolumeT, result)
+
+
+def readable_beside(array: arrays.Readable | None, name: str, layout: Layout) -> arrays.Source | None:
+    """A mask or map, if it has the spatial shape."""
+    if array is None:
+        return None
+    source = arrays.readable(array, name)
+    layout.spatial(source, name)
+    return source
 
 
 def resolve(settings: Settings, layout: Layout) -> Settings:

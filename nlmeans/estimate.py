@@ -13,9 +13,11 @@ from torch import Tensor
 from nlmeans import arrays, checks
 from nlmeans.backends.request import Axes
 from nlmeans.estimate_map import sigma_map_of_volume
-from nlmeans.finest import finest_detail, robust_deviation
+from nlmeans.finest import finest_detail_by_slabs, robust_deviation
 from nlmeans.layout import Layout
+from nlmeans.memory import allowed
 from nlmeans.noise import rician_moments
+from nlmeans.outliers import deviation, without_outliers
 from nlmeans.tiles import Piece, piece
 
 FLATTEST = 0.04
@@ -36,39 +38,39 @@ Map = npt.NDArray[np.float32]
 
 @overload
 def estimate_sigma(
-    volume: arrays.Array,
+    volume: arrays.Readable,
     *,
     noise: str = ...,
-    mask: arrays.Array | None = ...,
+    mask: arrays.Readable | None = ...,
     map: Literal[False] = ...,
     channels: None = ...,
     series: None = ...,
 ) -> float: ...
 @overload
 def estimate_sigma(
-    volume: arrays.Array,
+    volume: arrays.Readable,
     *,
     noise: str = ...,
-    mask: arrays.Array | None = ...,
+    mask: arrays.Readable | None = ...,
     map: Literal[False] = ...,
     channels: int | None = ...,
     series: int | None = ...,
 ) -> float | npt.NDArray[np.float64]: ...
 @overload
 def estimate_sigma(
-    volume: arrays.Array,
+    volume: arrays.Readable,
     *,
     noise: str = ...,
-    mask: arrays.Array | None = ...,
+    mask: arrays.Readable | None = ...,
     map: Literal[True],
     channels: int | None = ...,
     series: int | None = ...,
 ) -> Map: ...
 def estimate_sigma(
-    volume: arrays.Array,
+    volume: arrays.Readable,
     *,
     noise: str = "gaussian",
-    mask: arrays.Array | None = None,
+    mask: arrays.Readable | None = None,
     map: bool = False,
     channels: int | None = None,
     series: int | None = None,
@@ -81,7 +83,8 @@ def estimate_sigma(
     underestimated: pass sigma yourself there.
 
     Args:
-        volume: (H, W) or (D, H, W), plus the axes that `channels` and `series` name.
+        volume: (H, W) or (D, H, W), plus the axes that `channels` and `series` name; as for `denoise`. Of more than
+            16 million voxels it is read from evenly spaced parts; if it is read by slicing, in half the free memory.
         noise: ``"gaussian"``, or ``"rician"`` for magnitude images, where the noise of dark voxels looks weaker.
         mask: where to look, of the spatial shape; replaces Otsu's threshold.
         map: True for noise that varies in space, as after parallel imaging: sigma of every voxel. It is read from
@@ -105,66 +108,131 @@ def estimate_sigma(
         5.0
     """
     checks.choice("noise", noise, ("gaussian", "rician"))
-    layout = Layout.of(arrays.checked(volume, "volume"), channels, series)
-    arrays.value_range(volume, "volume")
-    if mask is not None:
-        arrays.checked(mask, "mask")
-    pieces = [layout.everywhere] if map else sample(layout.shape)
-    inside = (
-        None
-        if mask is None
-        else read_pieces(mask, layout.spatial(mask, "mask"), 0, pieces, arrays.device_of(volume))[0] != 0
-    )
+    if arrays.is_dask(volume) and not map:
+        from nlmeans.dask import estimated_levels
+
+        return shaped(estimated_levels(volume, channels, series, noise, mask), channels, series)
+    source = arrays.readable(volume, "volume")
+    layout = Layout.of(source, channels, series)
+    where = None if mask is None else arrays.readable(mask, "mask")
+    if where is not None:
+        layout.spatial(where, "mask")
     if map:
-        return sigma_maps(volume, layout, noise, inside)
-    estimates = np.array(
-        [
-            [sigma_of_volume(channel, noise, inside) for channel in read_pieces(volume, layout, index, pieces)]
-            for index in range(layout.volumes)
-        ]
-    )
+        maps = [sigma_maps(source, index, layout, noise, where) for index in range(layout.volumes)]
+        return np.concatenate(maps, axis=series or 0)
+    found = [levels(source, index, layout, noise, where) for index in range(layout.volumes)]
+    return shaped(found, channels, series)
+
+
+def shaped(found: list[tuple[float, ...]], channels: int | None, series: int | None) -> float | npt.NDArray[np.float64]:
+    """Sigma of each channel of each volume, with the axes that there are."""
     if channels is None and series is None:
-        return float(estimates[0, 0])
+        return float(found[0][0])
+    estimates = np.array(found)
     return estimates.reshape(
         [n for n, axis in zip(estimates.shape, (series, channels), strict=True) if axis is not None]
     )
 
 
-def sigma_maps(volume: arrays.Array, layout: Layout, noise: str, inside: Tensor | None) -> Map:
-    """The map of every volume and channel, of the array's shape."""
-    result = np.empty(layout.array_shape, np.float32)
-    for index in range(layout.volumes):
-        for place in layout.channel_pieces(index, layout.everywhere):
-            values = arrays.read(volume, place, arrays.precise_dtype(volume), arrays.device_of(volume))
-            spatial = values.reshape(layout.shape)
-            result[place] = sigma_map_of_volume(spatial, noise, inside).cpu().numpy().reshape(values.shape)
-    return result
+def levels(
+    volume: arrays.Source,
+    index: int,
+    layout: Layout,
+    noise: str,
+    mask: arrays.Source | None,
+    memory: int | None = None,
+    despeckled: bool = False,
+) -> tuple[float, ...]:
+    """Sigma of each channel of one volume of a series, without its outliers if they are to be removed.
+
+    A volume that is not in memory is read from as many parts as `memory` allows to be looked at.
+    """
+    pieces = sample(layout.shape, affordable(volume, memory))
+    inside = None
+    if mask is not None:
+        beside = layout.spatial(mask, "mask")
+        inside = read_together(mask, beside, [beside.index(0, p) for p in pieces], arrays.device_of(volume)) != 0
+    found = []
+    for places in zip(*(layout.channel_pieces(index, p) for p in pieces), strict=True):
+        values = read_together(volume, layout, list(places), arrays.device_of(volume))
+        arrays.value_range(values, "volume")
+        if despeckled:
+            values = without_outliers(values, deviation(values))
+        found.append(sigma_of_volume(values, noise, inside))
+    return tuple(found)
+
+
+def affordable(volume: arrays.Source, memory: int | None) -> int:
+    """How many voxels can be looked at."""
+    if arrays.in_memory(volume):
+        return SAMPLE
+    size = arrays.precise_dtype(volume).itemsize / 4
+    return min(SAMPLE, int(allowed(torch.device("cpu"), memory) / (SAMPLE_BYTES * size)))
+
+
+def sigma_maps(
+    volume: arrays.Source, index: int, layout: Layout, noise: str, mask: arrays.Source | None, despeckled: bool = False
+) -> Map:
+    """The map of every channel of one volume of a series, whose axis has length 1."""
+    if not arrays.in_memory(volume):
+        raise ValueError(
+            "a map of sigma is estimated from all of a volume at once, but this one is read by slicing; "
+            "give it as a numpy array, or a map that was estimated in another way as sigma"
+        )
+    inside = None
+    if mask is not None:
+        beside = layout.spatial(mask, "mask")
+        inside = read_together(mask, beside, [beside.index(0, layout.everywhere)], arrays.device_of(volume)) != 0
+    maps = []
+    for place in layout.channel_pieces(index, layout.everywhere):
+        values = read_together(volume, layout, [place], arrays.device_of(volume))
+        arrays.value_range(values, "volume")
+        if despeckled:
+            values = without_outliers(values, deviation(values))
+        maps.append(sigma_map_of_volume(values, noise, inside))
+    return layout.from_engine(torch.stack(maps)).cpu().numpy()
 
 
 SAMPLE = 2**24
-"""Voxels that are enough to estimate from; of larger volumes, evenly spaced slabs are read."""
+"""Voxels that are enough to estimate from; of larger volumes, evenly spaced parts are read."""
+
+SAMPLE_BYTES = 48
+"""For each of them, in float32."""
 
 SLAB = 16
 
+FEWEST = 4
+"""Slabs across a volume. Where so many would be too large, boxes are read: at least twice as many."""
 
-def sample(shape: Axes) -> list[Piece]:
-    """The whole volume, or slabs of it across the first axis that has any length."""
+
+def sample(shape: Axes, voxels: int) -> list[Piece]:
+    """The whole volume; or slabs of it across the first axis that has any length; or boxes, about evenly spaced."""
     axis = 0 if shape[0] > 1 else 1
-    count = max(1, SAMPLE // (SLAB * math.prod(shape) // shape[axis]))
+    count = voxels // (SLAB * math.prod(shape) // shape[axis])
     whole = [slice(0, n) for n in shape]
-    if shape[axis] <= SLAB * count:
+    if shape[axis] <= SLAB * count or math.prod(shape) <= SLAB**3:
         return [piece(whole)]
-    starts = np.linspace(0, shape[axis] - SLAB, count).astype(int)
-    return [piece([*whole[:axis], slice(start, start + SLAB), *whole[axis + 1 :]]) for start in starts.tolist()]
+    if count >= FEWEST:
+        starts = np.linspace(0, shape[axis] - SLAB, count).astype(int)
+        return [piece([*whole[:axis], slice(start, start + SLAB), *whole[axis + 1 :]]) for start in starts.tolist()]
+    box = [min(n, size) for n, size in zip(shape, (SLAB, 256, 256), strict=True)]
+    while 2 * FEWEST * math.prod(box) > voxels and max(box) > SLAB:
+        box[box.index(max(box))] //= 2
+    shares = np.modf(np.arange(max(voxels // math.prod(box), FEWEST))[:, None] * EVEN_STEPS)[0]
+    shares[:, axis] = np.linspace(0, 1, len(shares))
+    starts = (shares * (np.array(shape) - box)).astype(int).tolist()
+    return [piece([slice(start, start + size) for start, size in zip(corner, box, strict=True)]) for corner in starts]
 
 
-def read_pieces(
-    array: arrays.Array, layout: Layout, volume: int, pieces: list[Piece], device: torch.device | None = None
-) -> Tensor:
-    """Slabs of one volume as one (C, D, H, W); where they meet the gradient is large, so nothing is read there."""
+EVEN_STEPS = 0.0, 0.7548776662466927, 0.5698402909980532
+"""Of an axis, modulo 1, so that points fill a plane evenly: powers of the inverse of the plastic number."""
+
+
+def read_together(array: arrays.Source, layout: Layout, places: list[arrays.Slices], device: torch.device) -> Tensor:
+    """Pieces of one channel as one (D, H, W); where they meet the gradient is large, so nothing is read there."""
     dtype = arrays.precise_dtype(array)
-    read = [arrays.read(array, layout.index(volume, p), dtype, device or arrays.device_of(array)) for p in pieces]
-    return torch.cat([layout.to_engine(values) for values in read], dim=1 if layout.shape[0] > 1 else 2)
+    read = [layout.to_engine(arrays.read(array, place, dtype, device))[0] for place in places]
+    return torch.cat(read, dim=0 if layout.shape[0] > 1 else 1)
 
 
 def sigma_of_volume(volume: Tensor, noise: str, inside: Tensor | None) -> float:
@@ -172,7 +240,7 @@ def sigma_of_volume(volume: Tensor, noise: str, inside: Tensor | None) -> float:
     peak = float(volume.abs().max())
     if peak == 0 or max(volume.shape) < 3:
         return 0.0
-    around = finest_detail(volume / peak, inside)
+    around = finest_detail_by_slabs(volume, peak, inside)
     within = around.inside
     if within is None:
         within = around.brightness > otsu_threshold(around.brightness[around.usable])

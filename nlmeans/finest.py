@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -47,6 +48,32 @@ def finest_detail(volume: Tensor, inside: Tensor | None) -> Finest:
     left_out = (middle - brightness).square_()
     detail = ring_means(left_out, OUTER) / (1 - 3.0 ** -len(axes))
     return Finest(finest, brightness, detail, usable, inside)
+
+
+SLAB_VOXELS = 2**20
+
+
+def finest_detail_by_slabs(volume: Tensor, scale: float, inside: Tensor | None) -> Finest:
+    """`finest_detail` of a volume over `scale`; of a large one slab by slab, which takes less memory."""
+    longest = max(range(3), key=lambda axis: volume.shape[axis])
+    length = volume.shape[longest] - 2
+    thickness = max(1, SLAB_VOXELS * length // volume.numel())
+    if volume.numel() <= 2 * SLAB_VOXELS or volume.device.type != "cpu":
+        return finest_detail(volume / scale, inside)
+    shape = [n - 2 if n >= 3 else n for n in volume.shape]
+    finest, brightness, detail = (volume.new_empty(shape) for _ in range(3))
+    usable = torch.empty(shape, dtype=torch.bool, device=volume.device)
+    within = None if inside is None else torch.empty_like(usable)
+    whole = Finest(finest, brightness, detail, usable, within)
+    for start in range(0, length, thickness):
+        first, stop = max(start - OUTER, 0), min(start + thickness, length)
+        rows = min(stop + 2 + OUTER, volume.shape[longest]) - first
+        slab = volume.narrow(longest, first, rows) / scale
+        part = finest_detail(slab, None if inside is None else inside.narrow(longest, first, rows))
+        for values, target in zip(part, whole, strict=True):
+            if values is not None and target is not None:
+                target.narrow(longest, start, stop - start).copy_(values.narrow(longest, start - first, stop - start))
+    return whole
 
 
 def filtered_axes(volume: Tensor) -> list[int]:

@@ -21,7 +21,7 @@ class Layout:
     series: int | None
 
     @classmethod
-    def of(cls, array: arrays.Array, channels: int | None, series: int | None, name: str = "volume") -> Layout:
+    def of(cls, array: arrays.Source, channels: int | None, series: int | None, name: str = "volume") -> Layout:
         shape = tuple(array.shape)
         channels = None if channels is None else checks.axis("channels", channels, len(shape))
         series = None if series is None else checks.axis("series", series, len(shape))
@@ -79,6 +79,15 @@ class Layout:
             slices[axis] = part
         return tuple(slices)
 
+    def chunk(self, array: object) -> Axes:
+        """How many voxels along (D, H, W) an array with these axes stores together; 1 if it is in one piece."""
+        stored = arrays.chunks(array)
+        if stored is None:
+            return 1, 1, 1
+        sizes = [stored[axis] for axis in self.spatial_axes]
+        d, h, w = [1] * (3 - len(sizes)) + sizes
+        return d, h, w
+
     def array_shape_of(self, piece: Piece) -> tuple[int, ...]:
         """The shape of an array with the same axes that holds a piece of every volume."""
         shape = list(self.array_shape)
@@ -115,7 +124,7 @@ class Layout:
             values = values.movedim(0, self.channels - after_series)
         return values if self.series is None else values.unsqueeze(self.series)
 
-    def spatial(self, array: arrays.Array, name: str) -> Layout:
+    def spatial(self, array: arrays.Source, name: str) -> Layout:
         """The layout of an array that has the spatial axes alone, such as a mask or a map of sigma."""
         if tuple(array.shape) != self.spatial_shape:
             raise ValueError(

@@ -49,10 +49,18 @@ class Tile(NamedTuple):
         return [Tile.around(inner, shape, halo, grain) for inner in pieces]
 
 
-def tile_shape(shape: Axes, halo: Axes, limit: float, region: Piece | None = None) -> Axes:
+def tile_shape(
+    shape: Axes,
+    halo: Axes,
+    limit: float,
+    region: Piece | None = None,
+    chunk: Axes = (1, 1, 1),
+    grain: int = 1,
+) -> Axes:
     """The size of tiles that have at most `limit` voxels with their halo, and read as little twice as they can.
 
-    They tile the `region` of a volume of this shape, by default all of it.
+    They tile the `region` of a volume of this shape, by default all of it. They are made of whole chunks, counted from
+    the first voxel of the region, if one fits. Their halo begins at a multiple of `grain`.
 
     Raises ``ValueError`` if not even one voxel with its halo fits.
 
@@ -61,17 +69,22 @@ def tile_shape(shape: Axes, halo: Axes, limit: float, region: Piece | None = Non
     """
 
     def outer(tile: Axes) -> int:
-        return math.prod(min(n, t + 2 * m) for n, t, m in zip(shape, tile, halo, strict=True))
+        margins = [2 * m + grain - 1 for m in halo]
+        return math.prod(min(n, t + margin) for n, t, margin in zip(shape, tile, margins, strict=True))
 
     counts = [1, 1, 1]
     wanted = tile = shape if region is None else lengths(region)
+    d, h, w = (min(n, size) for n, size in zip(chunk, wanted, strict=True))
+    least = (d, h, w) if outer((d, h, w)) <= limit else (1, 1, 1)
     while outer(tile) > limit:
-        longest = max(range(3), key=lambda axis: (tile[axis] > 1, tile[axis] / (2 * halo[axis] + 1), -axis))
+        longest = max(range(3), key=lambda axis: (tile[axis] > least[axis], tile[axis] / (2 * halo[axis] + 1), -axis))
         if tile[longest] == 1:
             surroundings = "×".join(str(2 * m + 1) for m in halo)
             raise ValueError(f"one voxel with its surroundings of {surroundings} voxels does not fit")
         counts[longest] += 1
-        d, h, w = (math.ceil(n / count) for n, count in zip(wanted, counts, strict=True))
+        d, h, w = (
+            min(n, math.ceil(n / count / step) * step) for n, count, step in zip(wanted, counts, least, strict=True)
+        )
         tile = d, h, w
     return tile
 
@@ -85,6 +98,17 @@ def tiles(shape: Axes, tile: Axes, halo: Axes, region: Piece | None = None, grai
     ]
     for inner in itertools.product(*cuts):
         yield Tile.around(piece(inner), shape, halo, grain)
+
+
+def blocks(shape: Axes, limit: float, region: Piece, chunk: Axes) -> Iterator[Piece]:
+    """Cover a region with boxes of at most `limit` voxels, of whole chunks if one fits."""
+    for tile in tiles(shape, tile_shape(shape, (0, 0, 0), max(limit, 1), region, chunk), (0, 0, 0), region):
+        yield tile.inner
+
+
+def common(box: Piece, other: Piece) -> Piece:
+    """Where two boxes overlap; slices that stop before they start if they do not."""
+    return piece([slice(max(b.start, o.start), min(b.stop, o.stop)) for b, o in zip(box, other, strict=True)])
 
 
 def lengths(box: Piece) -> Axes:
