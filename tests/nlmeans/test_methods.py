@@ -117,6 +117,23 @@ def test_runs_repeat_bit_for_bit(method: str) -> None:
     assert np.array_equal(denoise(image, SIGMA, method=method), denoise(image, SIGMA, method=method))
 
 
+@pytest.mark.parametrize("method", ["classic", "patchwise", "pri", "bayes"])
+def test_an_image_is_denoised_alike_whichever_axis_of_a_volume_has_length_one(method: str) -> None:
+    _, image = noisy(1, 24, 26)
+    expected = denoise(image, SIGMA, method=method)
+    for axis in (1, 2):
+        turned = np.moveaxis(image, 0, axis)
+        assert np.moveaxis(denoise(turned, SIGMA, method=method), axis, 0) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_thick_axis_may_be_any_axis() -> None:
+    _, image = noisy(8, 24, 26)
+    thick_first = denoise(image, SIGMA, method="bayes", spacing=(7, 1, 1))
+    thick_last = denoise(np.moveaxis(image, 0, 2), SIGMA, method="bayes", spacing=(1, 1, 7))
+    assert np.moveaxis(thick_last, 2, 0) == pytest.approx(thick_first, abs=SIGMA)
+    assert np.abs(np.moveaxis(thick_last, 2, 0) - thick_first).mean() < 0.02 * SIGMA
+
+
 def test_linear_fits_a_smooth_ramp_better_than_classic() -> None:
     z, y, x = np.meshgrid(*[np.linspace(0, 1, 24)] * 3, indexing="ij")
     ramp = 400 * (z + 0.5 * y + 0.3 * x * x)
