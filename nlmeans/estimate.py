@@ -106,15 +106,16 @@ def estimate_sigma(
     """
     checks.choice("noise", noise, ("gaussian", "rician"))
     layout = Layout.of(arrays.checked(volume, "volume"), channels, series)
-    arrays.value_range(volume, "volume")
+    low, high = arrays.value_range(volume, "volume")
+    if map and (max(-low, high) > LARGEST_OF_MAP or 0 < max(-low, high) < 1 / LARGEST_OF_MAP):
+        raise ValueError(f"volume goes from {low:.6g} to {high:.6g}, for which a map in float32 has no numbers; scale it")
     if mask is not None:
         arrays.checked(mask, "mask")
     pieces = [layout.everywhere] if map else sample(layout.shape)
-    inside = (
-        None
-        if mask is None
-        else read_pieces(mask, layout.spatial(mask, "mask"), 0, pieces, arrays.device_of(volume))[0] != 0
-    )
+    inside = None
+    if mask is not None:
+        values = read_pieces(mask, layout.spatial(mask, "mask"), 0, pieces, arrays.device_of(volume))
+        inside = arrays.finite(values, "mask")[0] != 0
     if map:
         return sigma_maps(volume, layout, noise, inside)
     estimates = np.array(
@@ -128,6 +129,10 @@ def estimate_sigma(
     return estimates.reshape(
         [n for n, axis in zip(estimates.shape, (series, channels), strict=True) if axis is not None]
     )
+
+
+LARGEST_OF_MAP = 1e32
+"""float32 ends at 3e38 and 1e-38, and noise is less than the largest value."""
 
 
 def sigma_maps(volume: arrays.Array, layout: Layout, noise: str, inside: Tensor | None) -> Map:

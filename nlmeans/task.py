@@ -69,6 +69,9 @@ class Task:
         halo = halo_of(settings)
         channels = layout.channel_pieces(index, Tile.around(region, layout.shape, halo).outer)
         ranges = [arrays.value_range(volume[piece], "volume") for piece in channels]
+        if settings.dtype is not None:
+            for low, high in ranges:
+                arrays.check_holds(settings.dtype, low, high, "volume")
         read_noise = 0.0
         if settings.noise == "poisson":
             if sigma_map is not None:
@@ -206,7 +209,7 @@ class Task:
         """The same piece of a mask or map, (D, H, W)."""
         layout = self.layout.spatial(array, name)
         values = arrays.read(array, layout.index(0, piece), arrays.precise_dtype(array), device)
-        return layout.to_engine(values)[0]
+        return layout.to_engine(arrays.finite(values, name))[0]
 
 
 CONVERSION_BYTES = 24
