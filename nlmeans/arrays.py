@@ -122,8 +122,7 @@ EXACT_INTEGERS = 2**53
 
 
 def value_range(array: Array, name: str) -> tuple[float, float]:
-    """Smallest and largest value. Raises ``ValueError`` if any is NaN or infinite, or an integer too large for float64.
-    """
+    """Smallest and largest value. Raises ``ValueError`` if any is NaN or infinite, or an integer too large for float64."""
     if isinstance(array, Tensor):
         values = array.detach()
         if values.dtype in (torch.bool, torch.uint16, torch.uint32, torch.uint64):
@@ -149,6 +148,4 @@ def finite(values: Tensor, name: str) -> Tensor:
 
 
 def not_finite(name: str) -> ValueError:
-    return ValueError(
-        f"{name} contains NaN or infinite values; replace them first, for instance with numpy.nan_to_num"
-    )
+    return ValueError(f"{name} contains NaN or infinite values; replace them first, for instance with numpy.nan_to_num")

@@ -108,7 +108,9 @@ def estimate_sigma(
     layout = Layout.of(arrays.checked(volume, "volume"), channels, series)
     low, high = arrays.value_range(volume, "volume")
     if map and (max(-low, high) > LARGEST_OF_MAP or 0 < max(-low, high) < 1 / LARGEST_OF_MAP):
-        raise ValueError(f"volume goes from {low:.6g} to {high:.6g}, for which a map in float32 has no numbers; scale it")
+        raise ValueError(
+            f"volume goes from {low:.6g} to {high:.6g}, for which a map in float32 has no numbers; scale it"
+        )
     if mask is not None:
         arrays.checked(mask, "mask")
     pieces = [layout.everywhere] if map else sample(layout.shape)

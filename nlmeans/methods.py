@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nlmeans.backends import working_memory
 from nlmeans.backends.request import Axes, window_voxels
+from nlmeans.backends.windowed import windows_step
 from nlmeans.dct import hard_threshold
 from nlmeans.dct import wiener as wiener_filter
 from nlmeans.group_filters import low_rank, nl_bayes, series_low_rank
@@ -132,7 +133,10 @@ def linear(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Rep
     result = torch.empty_like(noisy)
     axes = [axis for axis, radius in enumerate(options.search_radius) if radius]
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
-    blocks = list(tiles(shape, (LINEAR_BLOCK,) * 3, both_radii(options.patch_radius, options.search_radius)))
+    halo, grain = both_radii(options.patch_radius, options.search_radius), 1
+    if options.backend == "windowed":
+        halo, grain = both_radii(halo, options.search_radius), windows_step(options.search_radius)
+    blocks = list(tiles(shape, (LINEAR_BLOCK,) * 3, halo, grain=grain))
     for number, block in enumerate(blocks):
         values, level = noisy[:, *block.outer], sigma if isinstance(sigma, float) else sigma[block.outer]
         report = part(progress, number / len(blocks), (number + 1) / len(blocks))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nlmeans import arrays, checks, poisson
 from nlmeans.backends.request import Axes
+from nlmeans.backends.windowed import windows_step
 from nlmeans.estimate import estimate_sigma
 from nlmeans.layout import Layout
 from nlmeans.memory import allowed, readable
@@ -132,14 +133,16 @@ class Task:
                 f"memory={readable(memory)} is too little: {error}; allow more or take a smaller search_radius"
             ) from error
         options = Options(self.h, patch_radius, search_radius, self.settings.backend, memory, self.settings.seed)
-        return Work(method, options, device, halo, list(tiles(self.layout.shape, size, halo, region, method.grain)))
+        return Work(
+            method, options, device, halo, list(tiles(self.layout.shape, size, halo, region, grain_of(self.settings)))
+        )
 
     def run_tile(self, tile: Tile, work: Work, result: arrays.Array, region: Piece, progress: Report) -> None:
         """Denoise a tile; where a GPU has too little memory for it, in halves."""
         try:
             denoised = self.denoise_tile(tile, work, progress)
         except torch.OutOfMemoryError as error:
-            halves = tile.halves(self.layout.shape, work.halo, work.method.grain)
+            halves = tile.halves(self.layout.shape, work.halo, grain_of(self.settings))
             if not halves:
                 raise MemoryError(
                     f"{work.device} has too little free memory for even one voxel and its surroundings: "
@@ -230,8 +233,16 @@ def halo_of(settings: Settings) -> Axes:
     margins = [method.halo(patch_radius, search_radius)]
     if settings.noise == "rician" and method.shrinks:
         margins.append(METHODS["classic"].halo(patch_radius, search_radius))
+    if settings.backend == "windowed":  # a voxel lies at the edge of windows that reach twice as far
+        margins += [search_radius] * len(margins)
     d, h, w = (sum(margin) + REACH * settings.despeckle for margin in zip(*margins, strict=True))
     return d, h, w
+
+
+def grain_of(settings: Settings) -> int:
+    """Tiles must start at multiples of this many voxels, so that grids of patches and windows are those of the whole."""
+    windows = windows_step(radii(settings)[1]) if settings.backend == "windowed" else 1
+    return math.lcm(METHODS[settings.method].grain, windows)
 
 
 def span(volume: arrays.Array, place: arrays.Slices, settings: Settings, read_noise: float) -> float:

@@ -154,16 +154,22 @@ def test_integers_that_float64_does_not_hold_are_refused(dtype: str, sign: int, 
     if library == "torch":
         volume, last = torch.from_numpy(volume), torch.from_numpy(last)
     assert denoise(last, sigma=0)[2, 3] == sign * 2**53
-    with pytest.raises(ValueError, match=r"volume has integers from .* beyond 2\*\*53 would be rounded; take an offset"):
+    with pytest.raises(
+        ValueError, match=r"volume has integers from .* beyond 2\*\*53 would be rounded; take an offset"
+    ):
         denoise(volume, sigma=0)
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch"])
-@pytest.mark.parametrize(("dtype", "unit"), [("float16", 1e6), ("float16", 1e-9), ("float32", 1e40), ("float32", 1e-40)])
+@pytest.mark.parametrize(
+    ("dtype", "unit"), [("float16", 1e6), ("float16", 1e-9), ("float32", 1e40), ("float32", 1e-40)]
+)
 def test_a_type_that_does_not_hold_the_values_is_refused(dtype: str, unit: float, library: str) -> None:
     volume: Any = unit * gaussian(piecewise(6, 7, 8), 10) / 200
     volume = torch.from_numpy(volume) if library == "torch" else volume
-    with pytest.raises(ValueError, match=rf"dtype='{dtype}' holds numbers from .* but volume goes from .* take a wider"):
+    with pytest.raises(
+        ValueError, match=rf"dtype='{dtype}' holds numbers from .* but volume goes from .* take a wider"
+    ):
         denoise(volume, 0.05 * unit, dtype=dtype)
 
 

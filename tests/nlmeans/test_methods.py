@@ -71,6 +71,22 @@ def test_tiles_give_the_untiled_result(method: str, monkeypatch: pytest.MonkeyPa
     assert sizes == [(12, 180, 14)]
 
 
+@pytest.mark.parametrize(
+    ("method", "search_radius"), [("classic", (3, 2, 1)), ("wiener", 2), ("linear", 3), ("bayes", 2)]
+)
+def test_tiles_and_previews_of_windows_are_those_of_the_whole(
+    method: str, search_radius: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows of attention lie where they lie in the whole volume."""
+    _, image = noisy(12, 90, 14)
+    settings: dict[str, Any] = {"method": method, "search_radius": search_radius, "backend": "windowed"}
+    whole = denoise(image, SIGMA, **settings)
+    rounding = 5e-2 if method == "linear" else 5e-3
+    assert preview(image, 41, 1, SIGMA, **settings) == pytest.approx(whole[:, 41], abs=rounding)
+    monkeypatch.setattr(nlmeans.task, "tile_shape", lambda *_: (12, 23, 7))
+    assert denoise(image, SIGMA, **settings) == pytest.approx(whole, abs=rounding)
+
+
 @pytest.mark.parametrize("method", NAMES)
 def test_preview_is_a_slice_of_the_whole(method: str) -> None:
     _, image = noisy(12, 140, 14)
