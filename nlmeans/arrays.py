@@ -122,7 +122,7 @@ EXACT_INTEGERS = 2**53
 
 
 def value_range(array: Array, name: str) -> tuple[float, float]:
-    """Smallest and largest value. Raises ``ValueError`` if any is NaN or infinite, or an integer too large for float64."""
+    """Smallest and largest value; ``ValueError`` if any is NaN, infinite, or an integer that float64 does not hold."""
     if isinstance(array, Tensor):
         values = array.detach()
         if values.dtype in (torch.bool, torch.uint16, torch.uint32, torch.uint64):

@@ -240,7 +240,7 @@ def halo_of(settings: Settings) -> Axes:
 
 
 def grain_of(settings: Settings) -> int:
-    """Tiles must start at multiples of this many voxels, so that grids of patches and windows are those of the whole."""
+    """Tiles must start at multiples of so many voxels, so that grids of patches and windows are those of the whole."""
     windows = windows_step(radii(settings)[1]) if settings.backend == "windowed" else 1
     return math.lcm(METHODS[settings.method].grain, windows)
 

@@ -115,10 +115,8 @@ def evaluations(
     kind = draw(st.sampled_from(CONTENTS))
     image = np.stack([content(kind, shape, seed + c) for c in range(channels)]).astype(np.float32).astype(np.float64)
     searched = draw(radii(5, window))
-    if backend == "cpu" and not THOROUGH:
-        patch = draw(st.sampled_from(COMPILED))
-    else:
-        patch = draw(radii(3, 75))
+    few = backend == "cpu" and not THOROUGH
+    patch = draw(st.sampled_from(COMPILED) if few else radii(3, 75))
     arguments: dict[str, Any] = {
         "patch_radius": patch,
         "search_radius": searched,

@@ -16,7 +16,7 @@ if not torch.cuda.is_available():
 
 from nlmeans import nonlocal_means
 from tests.nlmeans import reference
-from tests.properties.strategies import Evaluation, evaluations, images, radii, seeds
+from tests.properties.strategies import Evaluation, evaluations
 
 EXACT = [("cpu", np.float32), ("loop", np.float32), ("full", np.float32), ("loop", np.float64), ("full", np.float64)]
 TOLERANCE: dict[Any, float] = {np.float32: 1e-5, np.float64: 1e-12}
@@ -57,5 +57,3 @@ def test_windowed_agrees_with_its_reference(dtype: Any, of: Evaluation, blend: s
     scale = sum(of.arguments.get("guide_scale", (1.0,)))
     amplified = max(1.0, scale * (spread / np.min(of.arguments["h"])) ** 2)
     assert np.abs(result - expected).max() < TOLERANCE[dtype] * amplified * (np.abs(of.image).max() or 1.0)
-
-

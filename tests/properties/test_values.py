@@ -24,7 +24,7 @@ from nlmeans.memory import UNITS, parse_bytes, readable
 from nlmeans.nn import MODES, NonLocalBlock
 from nlmeans.noise import rician_deviation, rician_moments, without_rician_bias
 from nlmeans.settings import FLOATS, MINIMUM_MEMORY
-from tests.properties.strategies import Floats, images, seeds, shapes
+from tests.properties.strategies import Floats, images, seeds
 
 # ---------------------------------------------------------------- the noise level
 
@@ -152,9 +152,11 @@ def test_the_same_gaussian_for_every_voxel_is_the_gaussian_blur(
     keywords: dict[str, Any] = {"kernel_size": size, "padding": padding}
     if spacing is not None:
         keywords["spacing"] = [spacing] * dimensions
-    one: Any = {"spherical": variance, "diagonal": np.full(dimensions, variance), "full": variance * np.eye(dimensions)}[
-        kind
-    ]
+    one: Any = {
+        "spherical": variance,
+        "diagonal": np.full(dimensions, variance),
+        "full": variance * np.eye(dimensions),
+    }[kind]
     maps = np.broadcast_to(one, (*image.shape, *np.shape(one)))
     result = local_gaussian_blur(image, maps, **keywords)
     np.testing.assert_allclose(result, gaussian_blur(image, variance, **keywords), rtol=1e-9, atol=1e-12)
@@ -260,9 +262,7 @@ def test_settings_take_a_value_or_refuse_it_by_name(name: str, value: Any) -> No
     ending=st.sampled_from(["", "b", "B"]),
     space=st.sampled_from(["", " ", "  "]),
 )
-def test_amounts_of_memory_are_read_exactly(
-    number: int, thousandths: int, unit: str, ending: str, space: str
-) -> None:
+def test_amounts_of_memory_are_read_exactly(number: int, thousandths: int, unit: str, ending: str, space: str) -> None:
     exact = (number * 1000 + thousandths) * UNITS[unit] // 1000
     assert parse_bytes(f"{number}.{thousandths:03d}{space}{unit.upper()}{ending}") == exact
     assert parse_bytes(f"{number}{unit}{ending}") == number * UNITS[unit]
