@@ -19,7 +19,7 @@ from nlmeans.memory import allowed
 from nlmeans.progress import Report, part
 from nlmeans.settings import device_or_gpu
 from nlmeans.survey import TINY
-from nlmeans.task import CONVERSION_BYTES, Task, halo_of, radii
+from nlmeans.task import CONVERSION_BYTES, Task, grain_of, halo_of, radii
 from nlmeans.tiles import Piece, Tile, lengths
 
 Volume = tuple[int, ...]
@@ -71,7 +71,7 @@ def denoised(
     """
     layout = source.layout
     wanted = layout.piece(spatial or tuple(slice(0, n) for n in layout.spatial_shape))
-    tile = Tile.around(wanted, layout.shape, halo_of(settings), METHODS[settings.method].grain)
+    tile = Tile.around(wanted, layout.shape, halo_of(settings), grain_of(settings))
     outer = spatial_of(tile.outer, layout.spatial_shape)
     inside = None if mask is None else mask.read(volume, outer)
     if sigma_map is not None:

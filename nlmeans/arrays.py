@@ -70,6 +70,8 @@ def checked(array: object, name: str) -> Array:
     if isinstance(array, Tensor):
         if array.layout != torch.strided:
             raise TypeError(f"{name} has layout {array.layout}; give a dense tensor: {name}.to_dense()")
+    elif isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; give {name}.filled(...), and where it is valid as mask=")
     elif not isinstance(array, np.ndarray):
         raise TypeError(f"{name} is a {type(array).__name__}; give a numpy array or a torch tensor")
     check_numbers(array, name)
@@ -86,8 +88,11 @@ def readable(array: object, name: str) -> Source:
 
 
 def check_numbers(array: Readable, name: str) -> None:
-    complex_or_coded = isinstance(array, Tensor) and (array.is_complex() or array.is_quantized)
-    if complex_or_coded or not (isinstance(array, Tensor) or array.dtype.kind in "buif"):
+    if isinstance(array, Tensor):
+        real = not (array.is_complex() or array.is_quantized or dtype_name(array).startswith("float8"))
+    else:
+        real = array.dtype.kind in "buif"
+    if not real:
         raise TypeError(f"{name} has dtype {array.dtype}; give real numbers, for instance its magnitude")
     if 0 in array.shape:
         raise ValueError(f"{name} has shape {tuple(array.shape)} and so no voxels")
@@ -192,8 +197,18 @@ def check_out(out: object, source: Source, shape: tuple[int, ...], dtype: str | 
         raise ValueError("out is the volume itself, which is still needed while the result is written; give another")
 
 
+def check_holds(dtype: str, low: float, high: float, name: str) -> None:
+    """Raises ``ValueError`` if values from `low` to `high` are too large or too small for a floating-point type."""
+    limits, peak = torch.finfo(getattr(torch, dtype)), max(-low, high)
+    if peak > limits.max or 0 < peak < limits.smallest_normal:
+        raise ValueError(
+            f"dtype={dtype!r} holds numbers from {limits.smallest_normal:.2g} to {limits.max:.6g}, but {name} goes "
+            f"from {low:.6g} to {high:.6g}; take a wider dtype, or None for that of {name}"
+        )
+
+
 def write(array: Writable, piece: Slices, values: Tensor) -> None:
-    """Store a piece, rounded and clipped where the array holds integers."""
+    """Store a piece, rounded where the array holds integers, and clipped to what its type holds."""
     if isinstance(array, Tensor):
         array[piece] = to_dtype(values, array.dtype).to(array.device)
         return
@@ -202,16 +217,21 @@ def write(array: Writable, piece: Slices, values: Tensor) -> None:
         numbers = numbers >= 0.5
     elif array.dtype.kind in "ui":
         numbers = clip_to_integers(np.rint(numbers.astype(np.float64)), array.dtype)
+    elif array.dtype.itemsize < numbers.dtype.itemsize:
+        limits = np.finfo(array.dtype)
+        numbers = numbers.clip(float(limits.min), float(limits.max))
     array[piece] = numbers
     release(array)
 
 
 def to_dtype(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """`values` as `dtype`, rounded and clipped for integers."""
+    """`values` as `dtype`, rounded for integers, and clipped to what it holds."""
     if dtype == torch.bool:
         return values >= 0.5
     if dtype.is_floating_point:
-        return values.to(dtype)
+        limits = torch.finfo(dtype)
+        narrower = limits.max < torch.finfo(values.dtype).max
+        return (values.clamp(limits.min, limits.max) if narrower else values).to(dtype)
     numpy_type = np.dtype(str(dtype).removeprefix("torch."))
     integers = clip_to_integers(np.rint(values.detach().cpu().double().numpy()), numpy_type)
     return torch.from_numpy(integers).to(values.device)
@@ -226,8 +246,12 @@ def clip_to_integers(numbers: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> 
     return integers
 
 
+EXACT_INTEGERS = 2**53
+"""Beyond it float64, in which all that is wide is read, skips integers."""
+
+
 def value_range(array: Array, name: str) -> tuple[float, float]:
-    """Smallest and largest value. Raises ``ValueError`` if any is NaN or infinite."""
+    """Smallest and largest value; ``ValueError`` if any is NaN, infinite, or an integer that float64 does not hold."""
     if isinstance(array, Tensor):
         values = array.detach()
         if values.dtype in (torch.bool, torch.uint16, torch.uint32, torch.uint64):
@@ -236,7 +260,21 @@ def value_range(array: Array, name: str) -> tuple[float, float]:
     else:
         low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
+        raise not_finite(name)
+    if max(-low, high) > EXACT_INTEGERS and dtype_name(array) in ("int64", "uint64"):
         raise ValueError(
-            f"{name} contains NaN or infinite values; replace them first, for instance with numpy.nan_to_num"
+            f"{name} has integers from {low:.6g} to {high:.6g}, of which those beyond 2**53 would be rounded; take an "
+            "offset off first, or give it as float64"
         )
     return low, high
+
+
+def finite(values: Tensor, name: str) -> Tensor:
+    """`values`, unless any is NaN or infinite, as often outside of what a program has computed: ``ValueError``."""
+    if not bool(values.isfinite().all()):
+        raise not_finite(name)
+    return values
+
+
+def not_finite(name: str) -> ValueError:
+    return ValueError(f"{name} contains NaN or infinite values; replace them first, for instance with numpy.nan_to_num")

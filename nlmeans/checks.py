@@ -35,9 +35,13 @@ def not_negative(name: str, value: float) -> float:
 def real(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}={value!r} must be a number")
-    if not math.isfinite(value):
-        raise ValueError(f"{name}={value!r} must be finite")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{name}={value!r} must be finite, as a 64-bit floating-point number")
+    return number
 
 
 def whole(name: str, value: object, least: int = 0) -> int:
@@ -77,13 +81,19 @@ def radii(name: str, value: Radius, dimensions: int) -> Axes:
     return z, y, x
 
 
-def axis(name: str, value: int, dimensions: int) -> int:
-    """The axis as a non-negative number."""
+def index(name: str, value: object) -> int:
+    """The number of an axis, which counts from the end if negative."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name}={value!r} must be the number of an axis")
-    if not -dimensions <= value < dimensions:
+    return int(value)
+
+
+def axis(name: str, value: int, dimensions: int) -> int:
+    """The axis as a non-negative number."""
+    number = index(name, value)
+    if not -dimensions <= number < dimensions:
         raise ValueError(f"{name}={value} is not an axis of an array with {dimensions} axes")
-    return int(value) % dimensions
+    return number % dimensions
 
 
 def spatial_dimensions(name: str, shape: Sequence[int], other_axes: str = "") -> int:

@@ -33,11 +33,10 @@ from nlmeans import arrays, checks, estimate
 from nlmeans.denoise import gather, readable_beside, resolve
 from nlmeans.layout import Layout
 from nlmeans.memory import available
-from nlmeans.methods import METHODS
 from nlmeans.progress import silent
 from nlmeans.settings import MINIMUM_MEMORY, Settings
 from nlmeans.survey import Facts, Noise, Seen, facts_of, look_at, merged, noise_of
-from nlmeans.task import Task, halo_of
+from nlmeans.task import Task, grain_of, halo_of
 from nlmeans.tiles import Piece, Tile, piece
 
 Graph = dict[Any, Any]
@@ -167,7 +166,7 @@ class Plan:
         chunks = list(self.array.chunks)
         if layout.channels is not None:
             chunks[layout.channels] = (layout.channel_count,)
-        halo, grain = halo_of(settings), METHODS[settings.method].grain
+        halo, grain = halo_of(settings), grain_of(settings)
         dtype = np.dtype(settings.dtype or self.array.dtype)
         name = self.name("denoise")
         for number, box in boxes(tuple(chunks)):

@@ -148,10 +148,7 @@ def levels(
     A volume that is not in memory is read from as many parts as `memory` allows to be looked at.
     """
     pieces = sample(layout.shape, affordable(volume, memory))
-    inside = None
-    if mask is not None:
-        beside = layout.spatial(mask, "mask")
-        inside = read_together(mask, beside, [beside.index(0, p) for p in pieces], arrays.device_of(volume)) != 0
+    inside = within(mask, layout, pieces, arrays.device_of(volume))
     found = []
     for places in zip(*(layout.channel_pieces(index, p) for p in pieces), strict=True):
         values = read_together(volume, layout, list(places), arrays.device_of(volume))
@@ -179,18 +176,32 @@ def sigma_maps(
             "a map of sigma is estimated from all of a volume at once, but this one is read by slicing; "
             "give it as a numpy array, or a map that was estimated in another way as sigma"
         )
-    inside = None
-    if mask is not None:
-        beside = layout.spatial(mask, "mask")
-        inside = read_together(mask, beside, [beside.index(0, layout.everywhere)], arrays.device_of(volume)) != 0
+    inside = within(mask, layout, [layout.everywhere], arrays.device_of(volume))
     maps = []
     for place in layout.channel_pieces(index, layout.everywhere):
         values = read_together(volume, layout, [place], arrays.device_of(volume))
-        arrays.value_range(values, "volume")
+        low, high = arrays.value_range(values, "volume")
+        if max(-low, high) > LARGEST_OF_MAP or 0 < max(-low, high) < 1 / LARGEST_OF_MAP:
+            raise ValueError(
+                f"volume goes from {low:.6g} to {high:.6g}, for which a map in float32 has no numbers; scale it"
+            )
         if despeckled:
             values = without_outliers(values, deviation(values))
         maps.append(sigma_map_of_volume(values, noise, inside))
     return layout.from_engine(torch.stack(maps)).cpu().numpy()
+
+
+LARGEST_OF_MAP = 1e32
+"""float32 ends at 3e38 and 1e-38, and noise is less than the largest value."""
+
+
+def within(mask: arrays.Source | None, layout: Layout, pieces: list[Piece], device: torch.device) -> Tensor | None:
+    """Where a mask is not zero in some pieces of its volume, together as they are read."""
+    if mask is None:
+        return None
+    beside = layout.spatial(mask, "mask")
+    values = read_together(mask, beside, [beside.index(0, place) for place in pieces], device)
+    return arrays.finite(values, "mask") != 0
 
 
 SAMPLE = 2**24

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 import psutil
 import torch
@@ -19,7 +20,7 @@ def parse_bytes(text: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text.lower())
     if match is None:
         raise ValueError(f"memory={text!r} is not an amount of memory; write for instance '2GB' or '512MiB'")
-    return int(float(match[1]) * UNITS[match[2] or ""])
+    return int(Fraction(match[1]) * UNITS[match[2] or ""])
 
 
 def available(device: torch.device) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nlmeans.backends import working_memory
 from nlmeans.backends.request import Axes, window_voxels
+from nlmeans.backends.windowed import windows_step
 from nlmeans.dct import hard_threshold
 from nlmeans.dct import wiener as wiener_filter
 from nlmeans.group_filters import low_rank, nl_bayes, series_low_rank
@@ -83,7 +84,7 @@ def h_of_contrast(contrast: float, search_radius: Axes) -> float:
     Little noise can be averaged further than much noise, which hides what differs. Fitted on seven volumes at 1 to 9 %
     (benchmarks/results/calibration.md). A window in one plane has fewer voxels to choose from.
     """
-    return min(max(0.53 + 0.012 * contrast, 0.6), 1.0) if search_radius[0] else 1.0
+    return min(max(0.53 + 0.012 * contrast, 0.6), 1.0) if all(search_radius) else 1.0
 
 
 def classic(
@@ -140,7 +141,10 @@ def linear(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Rep
     result = torch.empty_like(noisy)
     axes = [axis for axis, radius in enumerate(options.search_radius) if radius]
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
-    blocks = list(tiles(shape, (LINEAR_BLOCK,) * 3, both_radii(options.patch_radius, options.search_radius)))
+    halo, grain = both_radii(options.patch_radius, options.search_radius), 1
+    if options.backend == "windowed":
+        halo, grain = both_radii(halo, options.search_radius), windows_step(options.search_radius)
+    blocks = list(tiles(shape, (LINEAR_BLOCK,) * 3, halo, grain=grain))
     for number, block in enumerate(blocks):
         values, level = noisy[:, *block.outer], sigma if isinstance(sigma, float) else sigma[block.outer]
         report = part(progress, number / len(blocks), (number + 1) / len(blocks))
@@ -212,7 +216,7 @@ def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
     The first may step by as much as a patch, since the second averages again.
     """
     reports = [part(progress, 0.1, 0.4), part(progress, 0.4, 1.0)]
-    patch, radius = group_patch(options.search_radius), group_radius(options.search_radius, 4)
+    patch, radius = group_patch(noisy), group_radius(options.search_radius, 4)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
     guide = nl_bayes(
         noisy, guide, sigma, patch=patch, step=4, search_radius=radius, strength=1.5, alike=0.2, progress=reports[0]
@@ -223,7 +227,7 @@ def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
 def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """`bayes` with larger groups and windows, and a third stage that steps by 2 voxels."""
     reports = [part(progress, 0.05, 0.2), part(progress, 0.2, 0.4), part(progress, 0.4, 1.0)]
-    patch, radius = group_patch(options.search_radius), group_radius(options.search_radius, 5)
+    patch, radius = group_patch(noisy), group_radius(options.search_radius, 5)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.05))
     guide = nl_bayes(
         noisy, guide, sigma, patch=patch, step=4, count=64, search_radius=radius, strength=1.5, alike=0.2,
@@ -237,7 +241,7 @@ def subspace(noisy: Tensor, sigma: float | Tensor, options: Options, progress: R
     """Low-rank groups of similar patches (Gavish and Donoho 2017); of many channels, MP-PCA along them."""
     if len(noisy) >= MANY_CHANNELS:
         return series_low_rank(noisy, sigma, progress=progress)
-    patch, radius = group_patch(options.search_radius), group_radius(options.search_radius, 4)
+    patch, radius = group_patch(noisy), group_radius(options.search_radius, 4)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
     return low_rank(noisy, guide, sigma, patch=patch, search_radius=radius, progress=part(progress, 0.1, 1.0))
 
@@ -252,14 +256,17 @@ def pilot(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
     return (thresholded + classic(noisy, sigma, options, progress)) / 2
 
 
-def group_patch(search_radius: Axes) -> int:
-    """The edge of the patches that are grouped: 4³ voxels of a volume, 6² of an image."""
-    return 4 if search_radius[0] else 6
+def group_patch(noisy: Tensor) -> int:
+    """The edge of the patches that are grouped: 4³ voxels of a volume, 6² of an image, whichever its axes are."""
+    return LARGEST_GROUP_PATCH if 1 in noisy.shape[1:] else 4
+
+
+LARGEST_GROUP_PATCH = 6
 
 
 def group_radius(search_radius: Axes, radius: int) -> Axes:
     """Where groups come from: `radius` voxels along the axes that are searched; in one plane 2.5 times as far."""
-    wide = radius if search_radius[0] else radius * 5 // 2
+    wide = radius if all(search_radius) else radius * 5 // 2
     d, h, w = (wide if r else 0 for r in search_radius)
     return d, h, w
 
@@ -277,7 +284,7 @@ def pilot_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
 
 def stages_halo(stages: int, radius: int, patch_radius: Axes, search_radius: Axes) -> Axes:
     """A stage reaches from a voxel over a patch to its reference patch, from there to its group, and over a patch."""
-    patch = group_patch(search_radius)
+    patch = 4 if all(search_radius) else LARGEST_GROUP_PATCH
     stage = [2 * r + 2 * (patch - 1) for r in group_radius(search_radius, radius)]
     d, h, w = (a + stages * b for a, b in zip(pilot_halo(patch_radius, search_radius), stage, strict=True))
     return d, h, w

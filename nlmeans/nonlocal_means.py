@@ -122,8 +122,9 @@ def nonlocal_means(
         checks.radii("search_radius", search_radius, len(layout.spatial_axes)),
         torch.float64 if arrays.dtype_name(image) == "float64" else torch.float32,
     )
-    if region is not None:
-        request = cropped(request, layout.piece(region))
+    piece = None if region is None else layout.piece(region)
+    if piece is not None and backend != "windowed":  # whose windows lie where they lie in the whole
+        request = cropped(request, piece)
     rule, least_own = center_rule(center)
     request = dataclasses.replace(
         request,
@@ -140,6 +141,8 @@ def nonlocal_means(
     tracked = request.requires_grad and not chosen.differentiable
     result = (differentiable(request, chosen) if tracked else chosen.run(request)).to(exact)
     del request
+    if piece is not None and backend == "windowed":
+        result = result[:, *piece]
     result = result * unit + shift if result.requires_grad else result.mul_(unit).add_(shift)
     return restored(layout.from_engine(result), image)
 

@@ -69,6 +69,9 @@ class Settings:
             )
         if self.h is not None:
             self._set("h", checks.positive("h", self.h))
+        for name in ("channels", "series"):
+            if getattr(self, name) is not None:
+                self._set(name, checks.index(name, getattr(self, name)))
         for name in ("patch_radius", "search_radius"):
             if getattr(self, name) is not None:
                 self._set(name, checks.radius(name, getattr(self, name)))
@@ -80,7 +83,9 @@ class Settings:
             self._set("device", checked_device(self.device))
         if isinstance(self.memory, str):
             self._set("memory", parse_bytes(self.memory))
-        if self.memory is not None and checks.positive("memory", self.memory) < MINIMUM_MEMORY:
+        if self.memory is not None:
+            self._set("memory", int(checks.positive("memory", self.memory)))
+        if self.memory is not None and self.memory < MINIMUM_MEMORY:
             raise ValueError(
                 f"memory={self.memory} bytes is too little to work in; give at least {MINIMUM_MEMORY} (16 MiB)"
             )

@@ -70,6 +70,9 @@ def survey(volume: arrays.Source, index: int, layout: Layout, settings: Settings
 def facts_of(seen: list[Seen], settings: Settings, noise: Noise) -> Facts:
     """The facts of a volume, of whose channels this was seen."""
     ranges, values = [channel.range for channel in seen], [channel.values for channel in seen]
+    if settings.dtype is not None:
+        for low, high in ranges:
+            arrays.check_holds(settings.dtype, low, high, "volume")
     if settings.noise == "poisson":
         detector = settings.gain, settings.offset, noise.read_noise
         limits = [poisson.stabilise(torch.tensor(r, dtype=torch.float64), *detector).tolist() for r in ranges]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from nlmeans import arrays, checks, poisson
 from nlmeans.backends.request import Axes
+from nlmeans.backends.windowed import windows_step
 from nlmeans.layout import Layout
 from nlmeans.memory import allowed, readable
 from nlmeans.methods import METHODS, Method, Options, classic
@@ -99,24 +101,24 @@ class Task:
         patch_radius, search_radius = radii(self.settings)
         device = torch.device(self.settings.device or arrays.device_of(self.volume))
         memory = allowed(device, self.settings.memory)
-        channels, halo = self.layout.channel_count, halo_of(self.settings)
+        channels, halo, grain = self.layout.channel_count, halo_of(self.settings), grain_of(self.settings)
         working = method.bytes_per_voxel(self.settings.backend, channels, patch_radius, search_radius)
         voxels = memory / (working + CONVERSION_BYTES * channels)
         try:
-            size = tile_shape(self.layout.shape, halo, voxels, region, chunk, method.grain)
+            size = tile_shape(self.layout.shape, halo, voxels, region, chunk, grain)
         except ValueError as error:
             raise ValueError(
                 f"memory={readable(memory)} is too little: {error}; allow more or take a smaller search_radius"
             ) from error
         options = Options(self.h, patch_radius, search_radius, self.settings.backend, memory, self.settings.seed)
-        return Work(method, options, device, halo, list(tiles(self.layout.shape, size, halo, region, method.grain)))
+        return Work(method, options, device, halo, list(tiles(self.layout.shape, size, halo, region, grain)))
 
     def run_tile(self, tile: Tile, work: Work, result: arrays.Writable, region: Piece, progress: Report) -> None:
         """Denoise a tile; where a GPU has too little memory for it, in halves."""
         try:
             denoised = self.denoise_tile(tile, work, progress)
         except torch.OutOfMemoryError as error:
-            halves = tile.halves(self.layout.shape, work.halo, work.method.grain)
+            halves = tile.halves(self.layout.shape, work.halo, grain_of(self.settings))
             if not halves:
                 raise MemoryError(
                     f"{work.device} has too little free memory for even one voxel and its surroundings: "
@@ -186,7 +188,7 @@ class Task:
         """The same piece of a mask or map, (D, H, W)."""
         layout = self.layout.spatial(array, name)
         values = arrays.read(array, layout.index(0, piece), arrays.precise_dtype(array), device)
-        return layout.to_engine(values)[0]
+        return layout.to_engine(arrays.finite(values, name))[0]
 
 
 CONVERSION_BYTES = 24
@@ -202,8 +204,16 @@ def halo_of(settings: Settings) -> Axes:
     margins = [method.halo(patch_radius, search_radius)]
     if settings.noise == "rician" and method.shrinks:
         margins.append(METHODS["classic"].halo(patch_radius, search_radius))
+    if settings.backend == "windowed":  # a voxel lies at the edge of windows that reach twice as far
+        margins += [search_radius] * len(margins)
     d, h, w = (sum(margin) + REACH * settings.despeckle for margin in zip(*margins, strict=True))
     return d, h, w
+
+
+def grain_of(settings: Settings) -> int:
+    """Tiles must start at multiples of so many voxels, so that grids of patches and windows are those of the whole."""
+    windows = windows_step(radii(settings)[1]) if settings.backend == "windowed" else 1
+    return math.lcm(METHODS[settings.method].grain, windows)
 
 
 def radii(settings: Settings) -> tuple[Axes, Axes]:

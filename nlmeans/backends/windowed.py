@@ -70,6 +70,11 @@ def window_indices(request: Request) -> tuple[Tensor, Tensor]:
     return within, starts + row.step(request.patch_radius)
 
 
+def windows_step(search_radius: Axes) -> int:
+    """Voxels after which windows begin again as at the border, along every axis."""
+    return math.lcm(*(s + 1 for s in search_radius))
+
+
 def patch_indices(request: Request) -> Tensor:
     """Of the voxels of a patch from its middle one, in the padded row."""
     row = row_of(request)

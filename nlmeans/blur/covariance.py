@@ -116,14 +116,17 @@ def not_positive_definite() -> ValueError:
     )
 
 
-def floats(value: object, name: str) -> Tensor:
-    """Finite numbers as a floating-point tensor of at least float32; a tensor keeps its graph."""
+def floats(value: object, name: str, dtype: torch.dtype | None = None) -> Tensor:
+    """Finite numbers as a floating-point tensor of at least float32; a tensor keeps its graph.
+
+    What is no array becomes one of `dtype`, or of torch's default type.
+    """
     if not isinstance(value, Tensor | np.ndarray):
         try:
             value = torch.as_tensor(value, dtype=torch.float64)
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(f"{name}={value!r} must be a number, numbers, a numpy array or a torch tensor") from None
-        value = value.to(torch.get_default_dtype())
+        value = value.to(dtype or torch.get_default_dtype())
     return numbers(arrays.checked(value, name), name)
 
 

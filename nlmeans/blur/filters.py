@@ -124,7 +124,7 @@ def gaussian_blur(
         array([0.  , 0.02, 0.1 , 0.16, 0.1 , 0.02, 0.  ])
     """
     values, dimensions = image_values(image, spatial_dims)
-    matrix = floats(covariance, "covariance").to(values)
+    matrix = floats(covariance, "covariance", values.dtype).to(values)
     covariance_type = single_type(matrix)
     check_form(matrix, covariance_type, dimensions)
     sizes = voxel_sizes(spacing, dimensions)

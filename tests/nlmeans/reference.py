@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,15 +29,19 @@ def nonlocal_means(
     guide_scale: Sequence[float] | None = None,
     center: str | float = "one",
     factors: dict[Axes, float] | None = None,
+    voxels: Iterable[Axes] | None = None,
 ) -> Volume:
-    """Each voxel as the weighted mean of its search window, or of those offsets in it that have factors."""
+    """Each voxel as the weighted mean of its search window, or of those offsets in it that have factors.
+
+    Only of some `voxels`, if given; the others are NaN.
+    """
     guide = image if guide is None else guide
     scale = np.array([1 / len(guide)] * len(guide) if guide_scale is None else guide_scale)
     shape = image.shape[1:]
     h, sigma = np.broadcast_to(h, shape), np.broadcast_to(sigma, shape)
     values, features = reflected(image, search_radius), reflected(guide, add(search_radius, patch_radius))
-    result = np.empty_like(image)
-    for voxel in np.ndindex(*shape):
+    result = np.full_like(image, np.nan)
+    for voxel in np.ndindex(*shape) if voxels is None else voxels:
         middle = add(voxel, search_radius)
         own_patch = box(features, middle, patch_radius)
         weighted, total, largest = np.zeros(len(image)), 0.0, 0.0

@@ -106,6 +106,8 @@ def test_numbers_that_are_not_finite_are_refused(dtype: str, library: str, bad: 
         (np.zeros(2, dtype="M8[s]"), TypeError, "mask has dtype datetime64"),
         (torch.zeros(2, dtype=torch.complex64), TypeError, "mask has dtype torch.complex64"),
         (torch.zeros(2, 2).to_sparse(), TypeError, r"mask has layout torch.sparse_coo; .*mask.to_dense\(\)"),
+        (torch.zeros(2).to(torch.float8_e5m2), TypeError, "mask has dtype torch.float8_e5m2"),
+        (np.ma.masked_array([1.0, 2.0], [0, 1]), TypeError, r"mask is a masked array; give mask.filled\(.*as mask="),
         (np.zeros((2, 0)), ValueError, r"mask has shape \(2, 0\) and so no voxels"),
         (torch.zeros(0), ValueError, r"mask has shape \(0,\) and so no voxels"),
     ],

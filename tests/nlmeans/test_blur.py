@@ -402,3 +402,9 @@ def test_the_engine_offers_it_by_name() -> None:
     import nlmeans
 
     assert nlmeans.blur.gaussian_kernel is gaussian_kernel
+
+
+def test_a_plain_number_has_all_its_digits_for_an_image_in_float64() -> None:
+    image = np.random.default_rng(0).random((6, 7))
+    expected = gaussian_blur(image, np.array(1.0 / 3), kernel_size=5)
+    np.testing.assert_allclose(gaussian_blur(image, 1.0 / 3, kernel_size=5), expected, rtol=1e-14)

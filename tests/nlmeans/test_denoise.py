@@ -135,13 +135,51 @@ def test_a_result_of_another_type_is_not_rounded_to_integers(dtype: str, library
     np.testing.assert_allclose(np.asarray(result, dtype=np.float64), expected, atol=digits(dtype) + 1e-4)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "int64", "uint64"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "uint32"])
 def test_integers_are_rounded_and_clipped_at_their_limits(dtype: str) -> None:
     limits = np.iinfo(dtype)
     volume = np.full((6, 8), limits.min, dtype=dtype)
     volume[:, 4:] = limits.max
     result = denoise(volume, sigma=float(limits.max) / 1000)
     np.testing.assert_allclose(result.astype(float), volume.astype(float), atol=1e-6 * float(limits.max))
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize(("dtype", "sign"), [("int64", 1), ("int64", -1), ("uint64", 1)])
+def test_integers_that_float64_does_not_hold_are_refused(dtype: str, sign: int, library: str) -> None:
+    """They would not come back as they were, not even where there is no noise."""
+    volume: Any = np.full((5, 6), sign * (2**53 + 2)).astype(dtype)
+    volume[2, 3] -= sign * 9
+    last: Any = np.full((5, 6), sign * 2**53).astype(dtype)
+    if library == "torch":
+        volume, last = torch.from_numpy(volume), torch.from_numpy(last)
+    assert denoise(last, sigma=0)[2, 3] == sign * 2**53
+    with pytest.raises(
+        ValueError, match=r"volume has integers from .* beyond 2\*\*53 would be rounded; take an offset"
+    ):
+        denoise(volume, sigma=0)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize(
+    ("dtype", "unit"), [("float16", 1e6), ("float16", 1e-9), ("float32", 1e40), ("float32", 1e-40)]
+)
+def test_a_type_that_does_not_hold_the_values_is_refused(dtype: str, unit: float, library: str) -> None:
+    volume: Any = unit * gaussian(piecewise(6, 7, 8), 10) / 200
+    volume = torch.from_numpy(volume) if library == "torch" else volume
+    with pytest.raises(
+        ValueError, match=rf"dtype='{dtype}' holds numbers from .* but volume goes from .* take a wider"
+    ):
+        denoise(volume, 0.05 * unit, dtype=dtype)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_what_overshoots_the_end_of_a_floating_point_type_is_clipped(library: str) -> None:
+    largest = float(np.finfo(np.float16).max)
+    values = (largest * (gaussian(piecewise(12, 12, 12), 10) > 60)).astype(np.float16)
+    volume: Any = torch.from_numpy(values) if library == "torch" else values
+    assert denoise(values.astype(np.float64), 9000, method="dct").max() > largest + 16
+    assert float(denoise(volume, 9000, method="dct").max()) == largest
 
 
 def test_integers_are_rounded_to_the_nearest() -> None:
@@ -258,6 +296,15 @@ def test_outside_the_mask_nothing_changes(noise: str, kind: str, noisy: Floats) 
     result = denoise(noisy, **QUICK, noise=noise, mask=mask)
     np.testing.assert_array_equal(result[~inside], noisy[~inside])
     np.testing.assert_array_equal(result[inside], denoise(noisy, **QUICK, noise=noise)[inside])
+
+
+def test_a_mask_that_is_not_finite_is_refused(noisy: Floats) -> None:
+    """NaN is not zero, and outside of an organ is often NaN."""
+    mask = np.ones(SHAPE)
+    mask[0, 0, 0] = np.nan
+    for call in (lambda: denoise(noisy, **QUICK, mask=mask), lambda: estimate_sigma(noisy, mask=mask)):
+        with pytest.raises(ValueError, match="mask contains NaN or infinite values"):
+            call()
 
 
 def test_an_empty_mask_changes_nothing(noisy: Floats) -> None:

@@ -161,3 +161,8 @@ def test_refused_with_the_argument_named() -> None:
         estimate_sigma(np.zeros((4, 5, 6)), mask=np.ones((4, 4)), map=True)
     with pytest.raises(ValueError, match="volume contains NaN"):
         estimate_sigma(np.full((4, 5, 6), np.nan), map=True)
+    for unit in (1e300, 1e-300):
+        with pytest.raises(
+            ValueError, match=r"volume goes from .* for which a map in float32 has no numbers; scale it"
+        ):
+            estimate_sigma(unit * np.arange(120.0).reshape(4, 5, 6), map=True)

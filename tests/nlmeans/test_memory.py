@@ -18,6 +18,7 @@ from nlmeans.memory import available, parse_bytes, readable
         (" 512 mib ", 2**29),
         ("10k", 10**4),
         ("1TiB", 2**40),
+        ("9" * 400, int("9" * 400)),
     ],
 )
 def test_amounts_are_read_with_any_unit(text: str, amount: int) -> None:

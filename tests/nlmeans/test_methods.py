@@ -71,6 +71,22 @@ def test_tiles_give_the_untiled_result(method: str, monkeypatch: pytest.MonkeyPa
     assert sizes == [(12, 180, 14)]
 
 
+@pytest.mark.parametrize(
+    ("method", "search_radius"), [("classic", (3, 2, 1)), ("wiener", 2), ("linear", 3), ("bayes", 2)]
+)
+def test_tiles_and_previews_of_windows_are_those_of_the_whole(
+    method: str, search_radius: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows of attention lie where they lie in the whole volume."""
+    _, image = noisy(12, 90, 14)
+    settings: dict[str, Any] = {"method": method, "search_radius": search_radius, "backend": "windowed"}
+    whole = denoise(image, SIGMA, **settings)
+    rounding = 5e-2 if method == "linear" else 5e-3
+    assert preview(image, 41, 1, SIGMA, **settings) == pytest.approx(whole[:, 41], abs=rounding)
+    monkeypatch.setattr(nlmeans.task, "tile_shape", lambda *_: (12, 23, 7))
+    assert denoise(image, SIGMA, **settings) == pytest.approx(whole, abs=rounding)
+
+
 @pytest.mark.parametrize("method", NAMES)
 def test_preview_is_a_slice_of_the_whole(method: str) -> None:
     _, image = noisy(12, 140, 14)
@@ -115,6 +131,23 @@ def test_several_channels(method: str) -> None:
 def test_runs_repeat_bit_for_bit(method: str) -> None:
     _, image = noisy(14, 16, 18)
     assert np.array_equal(denoise(image, SIGMA, method=method), denoise(image, SIGMA, method=method))
+
+
+@pytest.mark.parametrize("method", ["classic", "patchwise", "pri", "bayes"])
+def test_an_image_is_denoised_alike_whichever_axis_of_a_volume_has_length_one(method: str) -> None:
+    _, image = noisy(1, 24, 26)
+    expected = denoise(image, SIGMA, method=method)
+    for axis in (1, 2):
+        turned = np.moveaxis(image, 0, axis)
+        assert np.moveaxis(denoise(turned, SIGMA, method=method), axis, 0) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_thick_axis_may_be_any_axis() -> None:
+    _, image = noisy(8, 24, 26)
+    thick_first = denoise(image, SIGMA, method="bayes", spacing=(7, 1, 1))
+    thick_last = denoise(np.moveaxis(image, 0, 2), SIGMA, method="bayes", spacing=(1, 1, 7))
+    assert np.moveaxis(thick_last, 2, 0) == pytest.approx(thick_first, abs=SIGMA)
+    assert np.abs(np.moveaxis(thick_last, 2, 0) - thick_first).mean() < 0.02 * SIGMA
 
 
 def test_linear_fits_a_smooth_ramp_better_than_classic() -> None:

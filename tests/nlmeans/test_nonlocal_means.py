@@ -489,12 +489,14 @@ def test_refused_with_the_argument_named(arguments: dict[str, Any], error: type[
 # ---------------------------------------------------------------- region
 
 
-@pytest.mark.parametrize("backend", ["auto", "cpu", "loop", "full"])
+@pytest.mark.parametrize("backend", ["auto", "cpu", "loop", "full", "windowed"])
 @pytest.mark.parametrize("region", [(slice(3, 4), slice(None), slice(2, -2)), (slice(0, 2), slice(5, 9), slice(8, 9))])
 def test_region_is_that_part_of_the_whole(region: tuple[slice, ...], backend: str) -> None:
     image = gaussian(piecewise(8, 9, 10), 5.0).astype(np.float32)
     h = np.linspace(3, 8, image.size, dtype=np.float32).reshape(image.shape)
     options: dict[str, Any] = {"sigma": h / 2, "search_radius": 2, "center": "max", "backend": backend}
+    if backend == "windowed":
+        options |= {"sigma": 0.0, "center": "one"}
     whole = nonlocal_means(image, h, **options)
     assert nonlocal_means(image, h, region=region, **options) == pytest.approx(whole[region], abs=1e-4)
 

@@ -64,6 +64,10 @@ def test_frozen() -> None:
         ({"patch_radius": [0, 1, 1]}, {"patch_radius": (0, 1, 1)}),
         ({"spacing": np.array([1, 2, 3])}, {"spacing": (1.0, 2.0, 3.0)}),
         ({"memory": "1GiB"}, {"memory": 2**30}),
+        ({"memory": 1.5e9}, {"memory": 1_500_000_000}),
+        ({"memory": np.int64(2**30)}, {"memory": 2**30}),
+        ({"channels": np.int64(-1)}, {"channels": -1}),
+        ({"series": np.uint8(3)}, {"series": 3}),
     ],
 )
 def test_values_become_plain(given: dict[str, Any], kept: dict[str, Any]) -> None:
@@ -83,6 +87,9 @@ def test_values_become_plain(given: dict[str, Any], kept: dict[str, Any]) -> Non
         ({"sigma": -1}, ValueError, "sigma=-1 must not be negative"),
         ({"sigma": (1.0, -2.0)}, ValueError, "sigma=-2.0 must not be negative"),
         ({"sigma": "20"}, TypeError, "sigma='20' must be a number"),
+        ({"sigma": 10**400}, ValueError, "sigma=10+ must be finite"),
+        ({"series": 1.0}, TypeError, "series=1.0 must be the number of an axis"),
+        ({"channels": True}, TypeError, "channels=True must be the number of an axis"),
         ({"h": 0.0}, ValueError, "h=0.0 must be greater than 0"),
         ({"h": float("inf")}, ValueError, "h=inf must be finite"),
         ({"patch_radius": "1"}, TypeError, "patch_radius='1' must be a whole number"),
