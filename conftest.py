@@ -1,6 +1,12 @@
 """Settings for pytest."""
 
-collect_ignore = [  # have no doctests, and cannot be imported without triton
-    "nlmeans/backends/gpu_kernel.py",
-    "nlmeans/group_gpu_kernel.py",
-]
+from hypothesis import HealthCheck, settings
+
+collect_ignore = ["nlmeans/backends/gpu_kernel.py"]  # has no doctests, and cannot be imported without triton
+
+# No deadlines: the first use of a kernel compiles it. Few examples, the same every time, in the ordinary suite;
+# --hypothesis-profile=thorough draws hundreds anew.
+CALM = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+settings.register_profile("suite", max_examples=12, derandomize=True, database=None, **CALM)
+settings.register_profile("thorough", max_examples=300, print_blob=True, **CALM)
+settings.load_profile("suite")

@@ -26,7 +26,12 @@ def available(device: torch.device) -> int:
     """What a run may take by default, in bytes: half the free memory of the computer, four fifths of the GPU's."""
     if device.type == "cuda":
         return int(0.8 * torch.cuda.mem_get_info(device)[0])
-    return int(0.5 * psutil.virtual_memory().available)
+    return int(0.5 * free())
+
+
+def free() -> int:
+    """Free memory of the computer, in bytes."""
+    return int(psutil.virtual_memory().available)
 
 
 def allowed(device: torch.device, limit: int | None) -> int:
