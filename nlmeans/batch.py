@@ -59,7 +59,7 @@ class Job:
         return plain | {"version": version("nlmeans")}
 
     def finished(self) -> bool:
-        """Whether the result is there, of this source and of these settings."""
+        """Whether the result is there as it was written, of this source and of these settings."""
         if not (self.target.is_file() and self.picture.is_file()):
             return False
         if not all(copy.is_file() and io.sha256(copy) == io.sha256(source) for source, copy in self.copies):
@@ -68,7 +68,11 @@ class Job:
             record = bids.read_object(self.record)
         except (ValueError, TypeError):
             return False
-        return record.get("request") == self.request and record.get("input_sha256") == io.sha256(self.source)
+        return (
+            record.get("request") == self.request
+            and record.get("input_sha256") == io.sha256(self.source)
+            and record.get("output_sha256") == io.sha256(self.target)
+        )
 
     def run(self) -> str:
         for path in (self.target, self.picture):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import platform
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,8 +59,11 @@ class Radius(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
 
 
 @contextlib.contextmanager
-def one_line_errors(interrupted: str = "Interrupted: nothing was written.") -> Iterator[None]:
-    """Errors that a user can mend are one line on standard error; nothing was written then."""
+def one_line_errors(interrupted: str = "Interrupted: nothing was left half-written.") -> Iterator[None]:
+    """Errors that a user can mend are one line on standard error; nothing was written then.
+
+    An interruption may come too late to keep the result from being written, whole.
+    """
     try:
         yield
     except EXPECTED_ERRORS as error:
@@ -74,6 +79,9 @@ def one_line_errors(interrupted: str = "Interrupted: nothing was written.") -> I
 def main() -> None:
     """Denoise medical volumes by non-local means."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as clusters end a job: like Ctrl-C
+        click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGTERM, before))
 
 
 PATH = click.Path(path_type=Path)
@@ -241,10 +249,10 @@ def noise_command(source: Path, noise: str, mask_file: Path | None, dicom_series
         mask = read_beside(mask_file, layout)
         levels = np.atleast_1d(estimated(scan, noise, mask))
         signals = [object_mean(scan, index, mask) for index in range(len(levels))]
-    for index, (sigma, signal) in enumerate(zip(levels, signals, strict=True)):
+    for index, (sigma, mean) in enumerate(zip(levels, signals, strict=True)):
         name = f"volume {index}: " if scan.series is not None else ""
-        ratio = f"{signal / sigma:.1f}" if sigma > 0 else "without noise"
-        click.echo(f"{name}sigma {sigma:.4g}, mean of the object {signal:.4g}, SNR {ratio}")
+        ratio = f"{mean / sigma:.1f}" if sigma > 0 else "without noise"
+        click.echo(f"{name}sigma {sigma:.4g}, mean of the object {mean:.4g}, SNR {ratio}")
     where = f"inside {mask_file}" if mask_file else "of the object (above Otsu's threshold)"
     click.echo(
         f"Assumed: {noise} noise, the same everywhere and independent from voxel to voxel; "
