@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import psutil
@@ -19,7 +20,10 @@ def parse_bytes(text: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text.lower())
     if match is None:
         raise ValueError(f"memory={text!r} is not an amount of memory; write for instance '2GB' or '512MiB'")
-    return int(float(match[1]) * UNITS[match[2] or ""])
+    amount = float(match[1]) * UNITS[match[2] or ""]
+    if amount == math.inf:
+        raise ValueError(f"memory is an amount of {len(text)} digits, which is too large; write for instance '2GB'")
+    return int(amount)
 
 
 def available(device: torch.device) -> int:
