@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from nlmeans import bids, io
+from nlmeans import bids, io, memory
 from nlmeans.files import denoise_file
 from nlmeans.progress import Report
 from nlmeans.settings import Settings
@@ -285,11 +285,13 @@ def run_one(job: Job) -> Outcome:
     try:
         if job.finished():
             return Outcome(job, "finished before")
-        log.info(job.run())
+        with memory.shortage():
+            log.info(job.run())
     except Exception as error:
         log.info("%s failed", job.name, exc_info=True)
         text = " ".join(str(error).split()).replace(str(job.source), job.source.name)
-        kind = "" if isinstance(error, ValueError | TypeError | OSError) and text else f"{type(error).__name__}: "
+        foreseen = isinstance(error, ValueError | TypeError | OSError | MemoryError) and text
+        kind = "" if foreseen else f"{type(error).__name__}: "
         old = "; what an earlier run made of it is still there" if job.target.exists() else ""
         return Outcome(job, "failed", f"{kind}{text}{old}")
     return Outcome(job, "denoised")

@@ -21,7 +21,7 @@ from nlmeans import batch, batch_report, bids, io, samples
 from nlmeans.backends import BACKENDS
 from nlmeans.files import denoise_file, estimated, object_mean, read, read_beside
 from nlmeans.layout import Layout
-from nlmeans.memory import available, readable
+from nlmeans.memory import available, readable, shortage
 from nlmeans.methods import METHODS
 from nlmeans.metrics import psnr, ssim
 from nlmeans.noise import NOISES
@@ -65,7 +65,8 @@ def one_line_errors(interrupted: str = "Interrupted: nothing was left half-writt
     An interruption may come too late to keep the result from being written, whole.
     """
     try:
-        yield
+        with shortage():
+            yield
     except EXPECTED_ERRORS as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise click.ClickException(text) from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+from collections.abc import Iterator
 
 import psutil
 import torch
@@ -41,6 +43,20 @@ def free() -> int:
 def allowed(device: torch.device, limit: int | None) -> int:
     """The limit of a run on a device, in bytes; where there is none, what is `available`."""
     return available(device) if limit is None else limit
+
+
+@contextlib.contextmanager
+def shortage() -> Iterator[None]:
+    """What torch and the system say when the computer's memory is used up, as ``MemoryError``."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(words in str(error) for words in ("can't allocate memory", "can't start new thread")):
+            raise
+        raise MemoryError(
+            "the computer has too little free memory, or this process may not have more: free some, or allow less "
+            "with memory="
+        ) from error
 
 
 def readable(amount: float) -> str:
