@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import queue
 import shutil
+import signal
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -254,8 +255,12 @@ class Worker:
         return ProcessPoolExecutor(1, context, initializer=prepare, initargs=(self.index, self.threads))
 
     def run(self, job: Job) -> Outcome:
+        # A process inherits this from the thread, and is not interrupted while it begins. Not done earlier, because
+        # what keeps track of the processes undoes it when it is started, together with the queues.
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            return self.process.submit(run_one, job).result()
+            return self.process.submit(run_interruptibly, job).result()
         except BrokenProcessPool:
             self.close()
             self.process = self.started()
@@ -267,6 +272,9 @@ class Worker:
 
 def prepare(index: int, threads: int) -> None:
     """In a new process: its threads, its GPU if there are several, and an end when the one that started it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     torch.set_num_threads(threads)
     if torch.cuda.device_count() > 1:
         torch.cuda.set_device(index % torch.cuda.device_count())
@@ -278,6 +286,15 @@ def prepare(index: int, threads: int) -> None:
 def end_with(parent: BaseProcess) -> None:
     parent.join()
     os._exit(1)
+
+
+def run_interruptibly(job: Job) -> Outcome:
+    """In a worker, which Ctrl-C reaches too: it ends the scan, and its traces are removed."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return run_one(job)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def run_one(job: Job) -> Outcome:
