@@ -2,7 +2,10 @@
 
 from hypothesis import HealthCheck, settings
 
-collect_ignore = ["nlmeans/backends/gpu_kernel.py"]  # has no doctests, and cannot be imported without triton
+collect_ignore = [  # have no doctests, and cannot be imported without triton
+    "nlmeans/backends/gpu_kernel.py",
+    "nlmeans/group_gpu_kernel.py",
+]
 
 # No deadlines: the first use of a kernel compiles it. Few examples, the same every time, in the ordinary suite;
 # --hypothesis-profile=thorough draws hundreds anew.

@@ -59,6 +59,12 @@ class Job:
         plain: dict[str, Any] = json.loads(json.dumps(asked))  # as the record will have it
         return plain | {"version": version("nlmeans")}
 
+    def check(self) -> None:
+        """Refuse pipes, devices and links to nowhere, of which reading would not end or not begin."""
+        for path in (self.source, *(source for source, _ in self.copies)):
+            if not path.is_file() and not (path == self.source and path.is_dir()):
+                raise ValueError(f"{path} is no regular file; remove it or put the right one there")
+
     def finished(self) -> bool:
         """Whether the result is there as it was written, of this source and of these settings."""
         if not (self.target.is_file() and self.picture.is_file()):
@@ -157,8 +163,8 @@ def expanded(sources: Sequence[str], out: Path) -> list[Path]:
                 raise ValueError(f"{path} is a BIDS dataset; give it alone")
             inside = sorted(file for ending in io.ENDINGS for file in path.rglob(f"*{ending}"))
             found += inside or [path]
-    there = out.resolve()
-    return [path for path in dict.fromkeys(found) if there not in path.resolve().parents]
+    there = io.real(out)
+    return [path for path in dict.fromkeys(found) if there not in io.real(path).parents]
 
 
 def matching(pattern: str) -> list[Path]:
@@ -169,12 +175,12 @@ def matching(pattern: str) -> list[Path]:
 
 def checked(jobs: Sequence[Job], out: Path) -> None:
     """Refuse names that lead out of the output folder, over a source, or that two scans share."""
-    root = out.resolve()
+    root = io.real(out)
     taken: dict[Path, str] = {}
-    sources = {job.source.resolve() for job in jobs}
+    sources = {io.real(job.source) for job in jobs}
     for job in jobs:
         for path in (job.target, job.record, job.picture, *(copy for _, copy in job.copies)):
-            real = path.resolve()
+            real = io.real(path)
             if root not in real.parents:
                 raise ValueError(f"{path} leads out of {out}, to {real}; choose another --out or remove the link")
             if real in sources:
@@ -300,6 +306,7 @@ def run_interruptibly(job: Job) -> Outcome:
 def run_one(job: Job) -> Outcome:
     """Whatever is wrong with a scan is told of it, and stops no other."""
     try:
+        job.check()
         if job.finished():
             return Outcome(job, "finished before")
         with memory.shortage():
@@ -309,7 +316,7 @@ def run_one(job: Job) -> Outcome:
         text = " ".join(str(error).split()).replace(str(job.source), job.source.name)
         foreseen = isinstance(error, ValueError | TypeError | OSError | MemoryError) and text
         kind = "" if foreseen else f"{type(error).__name__}: "
-        old = "; what an earlier run made of it is still there" if job.target.exists() else ""
+        old = "; what an earlier run made of it is still there" if os.path.lexists(job.target) else ""
         return Outcome(job, "failed", f"{kind}{text}{old}")
     return Outcome(job, "denoised")
 

@@ -75,6 +75,11 @@ def one_line_errors(interrupted: str = "Interrupted: nothing was left half-writt
         raise SystemExit(130) from error
 
 
+def say(text: str) -> None:
+    """On standard output, also of files whose names are no text."""
+    click.echo(click.format_filename(text))
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(nlmeans.__version__)
 def main() -> None:
@@ -160,7 +165,7 @@ def denoise(source: Path, target: Path, quiet: bool, verbose: bool, **options: A
     with one_line_errors():
         summary = denoise_file(source, target, progress=not quiet and sys.stderr.isatty(), **options)
     if not quiet:
-        click.echo(summary)
+        say(summary)
 
 
 @main.command("batch")
@@ -215,16 +220,16 @@ def batch_command(
         jobs, out, description = batch.cohort(sources, **options)
         if dry_run:
             for job in jobs:
-                click.echo(f"{job.name} -> {job.target}: {job.options['noise']} noise")
+                say(f"{job.name} -> {job.target}: {job.options['noise']} noise")
             return
         if not quiet:
-            click.echo(f"{len(jobs)} scans into {out}")
+            say(f"{len(jobs)} scans into {out}")
         threads = threads or max(1, torch.get_num_threads() // workers)
         with reporting(not quiet and sys.stderr.isatty(), "scans") as progress:
             outcomes = batch.run_all(jobs, workers, threads, progress)
         written = batch_report.write(out, outcomes, description)
     if not quiet:
-        click.echo(f"{batch_report.summary(outcomes)}; see {written}")
+        say(f"{batch_report.summary(outcomes)}; see {written}")
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for outcome in failed:
         click.echo(f"Failed: {outcome.job.name}: {outcome.reason}", err=True)

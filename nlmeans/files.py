@@ -56,7 +56,7 @@ def denoise_file(
     for path, endings in zip(outputs, (io.ENDINGS, (".json",), (".png",)), strict=False):
         if path != target or not as_dicom:
             io.check_output(path, overwrite, endings)
-    if target.resolve() == source.resolve():
+    if io.real(target) == io.real(source):
         raise ValueError(f"OUT={target} is IN itself; the original is never overwritten, choose another name")
 
     if sigma is not None and sigma_file is not None:
