@@ -269,7 +269,7 @@ def test_a_cohort_that_is_stopped_goes_on_where_it_was(kind: signal.Signals, tmp
 @pytest.fixture
 def runs(request: pytest.FixtureRequest) -> int:
     """How often; more in a thorough test."""
-    return 25 if request.config.getoption("--hypothesis-profile") == "thorough" else 2
+    return 25 if request.config.getoption("--hypothesis-profile") == "thorough" else 1
 
 
 @posix
