@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
@@ -37,6 +38,17 @@ class Control:
     applies: Callable[[Parameters], bool] = lambda parameters: True
     kept: bool = True
     """Whether the choice outlives the image that it was made for."""
+
+    def shows(self, value: Any, default: Any) -> bool:
+        """Whether it is a value that a user could have chosen."""
+        if value is None:
+            return bool(self.automatic)
+        if self.choices:
+            return value in self.choices
+        if self.high > self.low:
+            kinds = (int,) if self.whole else (int, float)
+            return isinstance(value, kinds) and not isinstance(value, bool) and self.low <= value <= self.high
+        return isinstance(value, bool if isinstance(default, bool) else str)
 
 
 def shown(default: Any, **control: Any) -> Any:
@@ -218,19 +230,16 @@ class Parameters:
     def from_json(cls, text: str) -> Parameters:
         """The choices in `text`; those that this version or this computer cannot follow are dropped."""
         try:
-            values = json.loads(text or "{}")
-        except ValueError:
+            values = checks.json_object("choices", text)
+        except (ValueError, TypeError):
             return cls()
         parameters = cls()
-        for name, value in values.items() if isinstance(values, dict) else ():
-            if name in CONTROLS and CONTROLS[name].kept:
+        for name, value in values.items():
+            if name in CONTROLS and CONTROLS[name].kept and CONTROLS[name].shows(value, getattr(cls(), name)):
                 candidate = dataclasses.replace(parameters, **{name: value})
-                try:
+                with contextlib.suppress(ValueError, TypeError):
                     candidate.settings()
-                    checks.positive(name, 1.0 if candidate.h is None else candidate.h)
-                except (ValueError, TypeError):
-                    continue
-                parameters = candidate
+                    parameters = candidate
         return parameters
 
 

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import queue
 import shutil
+import signal
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 
-from nlmeans import bids, io
+from nlmeans import bids, io, memory
 from nlmeans.files import denoise_file
 from nlmeans.progress import Report
 from nlmeans.settings import Settings
@@ -58,8 +59,14 @@ class Job:
         plain: dict[str, Any] = json.loads(json.dumps(asked))  # as the record will have it
         return plain | {"version": version("nlmeans")}
 
+    def check(self) -> None:
+        """Refuse pipes, devices and links to nowhere, of which reading would not end or not begin."""
+        for path in (self.source, *(source for source, _ in self.copies)):
+            if not path.is_file() and not (path == self.source and path.is_dir()):
+                raise ValueError(f"{path} is no regular file; remove it or put the right one there")
+
     def finished(self) -> bool:
-        """Whether the result is there, of this source and of these settings."""
+        """Whether the result is there as it was written, of this source and of these settings."""
         if not (self.target.is_file() and self.picture.is_file()):
             return False
         if not all(copy.is_file() and io.sha256(copy) == io.sha256(source) for source, copy in self.copies):
@@ -68,7 +75,11 @@ class Job:
             record = bids.read_object(self.record)
         except (ValueError, TypeError):
             return False
-        return record.get("request") == self.request and record.get("input_sha256") == io.sha256(self.source)
+        return (
+            record.get("request") == self.request
+            and record.get("input_sha256") == io.sha256(self.source)
+            and record.get("output_sha256") == io.sha256(self.target)
+        )
 
     def run(self) -> str:
         for path in (self.target, self.picture):
@@ -152,8 +163,8 @@ def expanded(sources: Sequence[str], out: Path) -> list[Path]:
                 raise ValueError(f"{path} is a BIDS dataset; give it alone")
             inside = sorted(file for ending in io.ENDINGS for file in path.rglob(f"*{ending}"))
             found += inside or [path]
-    there = out.resolve()
-    return [path for path in dict.fromkeys(found) if there not in path.resolve().parents]
+    there = io.real(out)
+    return [path for path in dict.fromkeys(found) if there not in io.real(path).parents]
 
 
 def matching(pattern: str) -> list[Path]:
@@ -164,12 +175,12 @@ def matching(pattern: str) -> list[Path]:
 
 def checked(jobs: Sequence[Job], out: Path) -> None:
     """Refuse names that lead out of the output folder, over a source, or that two scans share."""
-    root = out.resolve()
+    root = io.real(out)
     taken: dict[Path, str] = {}
-    sources = {job.source.resolve() for job in jobs}
+    sources = {io.real(job.source) for job in jobs}
     for job in jobs:
         for path in (job.target, job.record, job.picture, *(copy for _, copy in job.copies)):
-            real = path.resolve()
+            real = io.real(path)
             if root not in real.parents:
                 raise ValueError(f"{path} leads out of {out}, to {real}; choose another --out or remove the link")
             if real in sources:
@@ -250,8 +261,12 @@ class Worker:
         return ProcessPoolExecutor(1, context, initializer=prepare, initargs=(self.index, self.threads))
 
     def run(self, job: Job) -> Outcome:
+        # A process inherits this from the thread, and is not interrupted while it begins. Not done earlier, because
+        # what keeps track of the processes undoes it when it is started, together with the queues.
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            return self.process.submit(run_one, job).result()
+            return self.process.submit(run_interruptibly, job).result()
         except BrokenProcessPool:
             self.close()
             self.process = self.started()
@@ -263,6 +278,9 @@ class Worker:
 
 def prepare(index: int, threads: int) -> None:
     """In a new process: its threads, its GPU if there are several, and an end when the one that started it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     torch.set_num_threads(threads)
     if torch.cuda.device_count() > 1:
         torch.cuda.set_device(index % torch.cuda.device_count())
@@ -276,17 +294,29 @@ def end_with(parent: BaseProcess) -> None:
     os._exit(1)
 
 
+def run_interruptibly(job: Job) -> Outcome:
+    """In a worker, which Ctrl-C reaches too: it ends the scan, and its traces are removed."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return run_one(job)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def run_one(job: Job) -> Outcome:
     """Whatever is wrong with a scan is told of it, and stops no other."""
     try:
+        job.check()
         if job.finished():
             return Outcome(job, "finished before")
-        log.info(job.run())
+        with memory.shortage():
+            log.info(job.run())
     except Exception as error:
         log.info("%s failed", job.name, exc_info=True)
         text = " ".join(str(error).split()).replace(str(job.source), job.source.name)
-        kind = "" if isinstance(error, ValueError | TypeError | OSError) and text else f"{type(error).__name__}: "
-        old = "; what an earlier run made of it is still there" if job.target.exists() else ""
+        foreseen = isinstance(error, ValueError | TypeError | OSError | MemoryError) and text
+        kind = "" if foreseen else f"{type(error).__name__}: "
+        old = "; what an earlier run made of it is still there" if os.path.lexists(job.target) else ""
         return Outcome(job, "failed", f"{kind}{text}{old}")
     return Outcome(job, "denoised")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.metadata import version
@@ -36,7 +37,7 @@ def write(out: Path, outcomes: Sequence[Outcome], description: Mapping[str, Any]
     paths = [out / name for name in texts]
     with io.written_together(*paths) as temporary:
         for file, text in zip(temporary, texts.values(), strict=True):
-            file.write_text(text, encoding="utf-8")
+            file.write_text(text, encoding="utf-8", errors="replace")  # of names that are no UTF-8
     return paths[0]
 
 
@@ -82,7 +83,7 @@ def row(outcome: Outcome, out: Path) -> str:
     level = None if sigma is None or isinstance(sigma, str) else float(np.median(sigma))
     removed = middle(quality["removed"])
     ratio = None if not level or removed is None else removed / level
-    picture = quote(outcome.job.picture.relative_to(out).as_posix())
+    picture = quote(os.fsencode(outcome.job.picture.relative_to(out).as_posix()))
     method = f"{settings['method']}, {settings['noise']}"
     numbers = "".join(
         f'<td class="number">{text}</td>'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nlmeans import io
+from nlmeans import checks, io
 
 DESCRIPTION = "dataset_description.json"
 
@@ -105,13 +104,19 @@ def stem(path: Path) -> str:
 
 
 def read_object(file: Path) -> dict[str, Any]:
+    """Raises ``ValueError`` or ``TypeError`` with the name of a file that is no JSON object, or far too long."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        if not file.is_file():
+            raise ValueError("it is no regular file")
+        if file.stat().st_size > LONGEST_SIDECAR:
+            raise ValueError(f"it is longer than the {LONGEST_SIDECAR} bytes that a sidecar may have")
+        text = file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ValueError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(found, dict):
-        raise TypeError(f"{file} must hold a JSON object")
-    return found
+    return checks.json_object(str(file), text)
+
+
+LONGEST_SIDECAR = 16 * 2**20
 
 
 def is_dataset(folder: Path) -> bool:

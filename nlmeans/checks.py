@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import numbers
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from nlmeans.backends.request import Axes
 
@@ -37,10 +39,10 @@ def real(name: str, value: object) -> float:
         raise TypeError(f"{name}={value!r} must be a number")
     try:
         number = float(value)
-    except OverflowError:
-        number = math.inf
+    except OverflowError as error:
+        raise ValueError(f"{name} is a number of {len(str(value))} digits, which is too large") from error
     if not math.isfinite(number):
-        raise ValueError(f"{name}={value!r} must be finite, as a 64-bit floating-point number")
+        raise ValueError(f"{name}={value!r} must be finite")
     return number
 
 
@@ -104,3 +106,26 @@ def spatial_dimensions(name: str, shape: Sequence[int], other_axes: str = "") ->
             "and say with channels= or series= which axis is something else"
         )
     return len(shape)
+
+
+def json_object(name: str, text: str) -> dict[str, Any]:
+    """What `text` says, which must be one JSON object in which no name stands twice.
+
+    >>> json_object("settings", '{"sigma": 20}')
+    {'sigma': 20}
+    """
+    try:
+        found = json.loads(text, object_pairs_hook=without_repetition)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} cannot be read as JSON: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict):
+        raise TypeError(f"{name} must be a JSON object, not {text[:40]!r}")
+    return found
+
+
+def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands there twice")
+    return found

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import platform
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from nlmeans import batch, batch_report, bids, io, samples
 from nlmeans.backends import BACKENDS
 from nlmeans.files import denoise_file, estimated, object_mean, read, read_beside
 from nlmeans.layout import Layout
-from nlmeans.memory import available, readable
+from nlmeans.memory import available, readable, shortage
 from nlmeans.methods import METHODS
 from nlmeans.metrics import psnr, ssim
 from nlmeans.noise import NOISES
@@ -57,10 +59,14 @@ class Radius(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
 
 
 @contextlib.contextmanager
-def one_line_errors(interrupted: str = "Interrupted: nothing was written.") -> Iterator[None]:
-    """Errors that a user can mend are one line on standard error; nothing was written then."""
+def one_line_errors(interrupted: str = "Interrupted: nothing was left half-written.") -> Iterator[None]:
+    """Errors that a user can mend are one line on standard error; nothing was written then.
+
+    An interruption may come too late to keep the result from being written, whole.
+    """
     try:
-        yield
+        with shortage():
+            yield
     except EXPECTED_ERRORS as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise click.ClickException(text) from error
@@ -69,11 +75,19 @@ def one_line_errors(interrupted: str = "Interrupted: nothing was written.") -> I
         raise SystemExit(130) from error
 
 
+def say(text: str) -> None:
+    """On standard output, also of files whose names are no text."""
+    click.echo(click.format_filename(text))
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(nlmeans.__version__)
 def main() -> None:
     """Denoise medical volumes by non-local means."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as clusters end a job: like Ctrl-C
+        click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGTERM, before))
 
 
 PATH = click.Path(path_type=Path)
@@ -151,7 +165,7 @@ def denoise(source: Path, target: Path, quiet: bool, verbose: bool, **options: A
     with one_line_errors():
         summary = denoise_file(source, target, progress=not quiet and sys.stderr.isatty(), **options)
     if not quiet:
-        click.echo(summary)
+        say(summary)
 
 
 @main.command("batch")
@@ -206,16 +220,16 @@ def batch_command(
         jobs, out, description = batch.cohort(sources, **options)
         if dry_run:
             for job in jobs:
-                click.echo(f"{job.name} -> {job.target}: {job.options['noise']} noise")
+                say(f"{job.name} -> {job.target}: {job.options['noise']} noise")
             return
         if not quiet:
-            click.echo(f"{len(jobs)} scans into {out}")
+            say(f"{len(jobs)} scans into {out}")
         threads = threads or max(1, torch.get_num_threads() // workers)
         with reporting(not quiet and sys.stderr.isatty(), "scans") as progress:
             outcomes = batch.run_all(jobs, workers, threads, progress)
         written = batch_report.write(out, outcomes, description)
     if not quiet:
-        click.echo(f"{batch_report.summary(outcomes)}; see {written}")
+        say(f"{batch_report.summary(outcomes)}; see {written}")
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for outcome in failed:
         click.echo(f"Failed: {outcome.job.name}: {outcome.reason}", err=True)
@@ -241,10 +255,10 @@ def noise_command(source: Path, noise: str, mask_file: Path | None, dicom_series
         mask = read_beside(mask_file, layout)
         levels = np.atleast_1d(estimated(scan, noise, mask))
         signals = [object_mean(scan, index, mask) for index in range(len(levels))]
-    for index, (sigma, signal) in enumerate(zip(levels, signals, strict=True)):
+    for index, (sigma, mean) in enumerate(zip(levels, signals, strict=True)):
         name = f"volume {index}: " if scan.series is not None else ""
-        ratio = f"{signal / sigma:.1f}" if sigma > 0 else "without noise"
-        click.echo(f"{name}sigma {sigma:.4g}, mean of the object {signal:.4g}, SNR {ratio}")
+        ratio = f"{mean / sigma:.1f}" if sigma > 0 else "without noise"
+        click.echo(f"{name}sigma {sigma:.4g}, mean of the object {mean:.4g}, SNR {ratio}")
     where = f"inside {mask_file}" if mask_file else "of the object (above Otsu's threshold)"
     click.echo(
         f"Assumed: {noise} noise, the same everywhere and independent from voxel to voxel; "

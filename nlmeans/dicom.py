@@ -18,10 +18,12 @@ import pydicom
 from highdicom.spatial import get_series_volume_positions
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.pixels.utils import get_expected_length
 from pydicom.sr.codedict import codes
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
 
-from nlmeans import arrays, io
+from nlmeans import arrays, io, memory
 
 ORIENTATION_TOLERANCE = 1e-4
 """Of direction cosines, which scanners write with about six digits."""
@@ -52,14 +54,22 @@ def read(folder: Path, series: str | None = None) -> DicomScan:
         ValueError: there is no series, there are several and none is chosen, one cannot be read, or it is no volume
             of parallel slices at even distances.
     """
-    files, slices = [], []
-    for file in chosen(folder, series):
-        files.append(file)
-        slices.append(pydicom.dcmread(file))
-        check_image(file, slices[-1])
-    order = stacked(folder, slices)
+    files, slices = chosen(folder, series), []
+    needed, free = 0, memory.free()
+    for file in files:
+        with io.errors_naming(file):
+            slices.append(pydicom.dcmread(file))
+            needed += get_expected_length(slices[-1])
+        if needed > free:
+            raise ValueError(
+                f"{file} brings the series to {memory.readable(needed)}, and {memory.readable(free)} of memory is free"
+            )
+        with io.errors_naming(file):
+            check_image(file, slices[-1])
+    with io.errors_naming(folder):
+        order = stacked(folder, slices)
     files, slices = [files[index] for index in order], [slices[index] for index in order]
-    try:
+    with io.errors_naming(folder):
         volume = highdicom.get_volume_from_series(
             slices,
             apply_real_world_transform=False,
@@ -67,13 +77,17 @@ def read(folder: Path, series: str | None = None) -> DicomScan:
             orientation_tol=ORIENTATION_TOLERANCE,
             rtol=SPACING_TOLERANCE,
         )
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"{folder} cannot be read as a volume: {' '.join(str(error).split())}") from error
     volume = volume.flip_spatial(0)  # highdicom stacks against the normal of the slices
     affine = volume.get_affine("RAS")[:, [2, 1, 0, 3]]
     if len(slices) == 1:  # highdicom does not look at the thickness
         affine[:3, 2] *= float(slices[0].get("SliceThickness") or 1) / np.linalg.norm(affine[:3, 2])
-    data = np.ascontiguousarray(volume.array.transpose(2, 1, 0).astype(type_of_values(slices)))
+    kind, values = np.dtype(type_of_values(slices)), volume.array.transpose(2, 1, 0)
+    if kind.kind in "ui" and not np.iinfo(kind).min <= values.min() <= values.max() <= np.iinfo(kind).max:
+        raise ValueError(
+            f"{folder} holds values from {values.min():g} to {values.max():g}, which the {slices[0].BitsStored} bits "
+            "that are said to be stored cannot hold; it may be damaged"
+        )
+    data = np.ascontiguousarray(values.astype(kind))
     arrays.value_range(arrays.checked(data, str(folder)), str(folder))
     image: Any = nib.Nifti1Image(data, affine)
     image.set_qform(affine, code="scanner")
@@ -113,20 +127,23 @@ def chosen(folder: Path, series: str | None) -> list[Path]:
 
 def header_of(file: Path) -> Dataset | None:
     """All but the pixels; None of what is no DICOM file and does not say that it is one."""
-    try:
-        return pydicom.dcmread(
-            file,
-            stop_before_pixels=True,
-            specific_tags=["Rows", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"],
-        )
-    except (InvalidDicomError, EOFError, OSError, ValueError, KeyError, NotImplementedError) as error:
-        if isinstance(error, InvalidDicomError) and file.suffix.lower() not in (".dcm", ".ima"):
-            return None
-        raise ValueError(f"{file} cannot be read, it may be damaged: {' '.join(str(error).split())}") from error
+    with io.errors_naming(file):
+        try:
+            if read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+                raise ValueError("it is packed as a whole, and unpacks to any size; unpack it, as with gdcmconv --raw")
+            return pydicom.dcmread(
+                file,
+                stop_before_pixels=True,
+                specific_tags=["Rows", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"],
+            )
+        except InvalidDicomError:
+            if file.suffix.lower() not in (".dcm", ".ima"):
+                return None
+            raise
 
 
 def check_image(file: Path, image: Dataset) -> None:
-    """Refuse what is no slice of grey values, and what no installed plugin can decompress."""
+    """Refuse what is no slice of grey values, what is damaged, and what no installed plugin can decompress."""
     if int(image.get("NumberOfFrames") or 1) > 1:
         raise ValueError(
             f"{file} holds {image.NumberOfFrames} frames (an enhanced or multi-frame image); convert it to NIfTI, for "
@@ -134,6 +151,19 @@ def check_image(file: Path, image: Dataset) -> None:
         )
     if image.get("SamplesPerPixel", 1) != 1:
         raise ValueError(f"{file} holds colours ({image.get('PhotometricInterpretation')}), not intensities")
+    slope, intercept = scaling(image)
+    if slope == 0 or not np.isfinite([slope, intercept]).all():
+        raise ValueError(f"{file} says that its values are to be multiplied by {slope}, and {intercept} added")
+    if image.get("HighBit", image.BitsStored - 1) != image.BitsStored - 1:
+        raise ValueError(
+            f"{file} says that {image.BitsStored} bits are stored, and that the highest is number {image.HighBit}"
+        )
+    expected, length = get_expected_length(image), len(image.get("PixelData") or b"")
+    if not image.file_meta.TransferSyntaxUID.is_compressed and length not in (expected, expected + expected % 2):
+        raise ValueError(
+            f"{file} cannot be read, it may be damaged: it has {length} bytes of pixels, and {image.Rows} rows and "
+            f"{image.Columns} columns of {image.BitsAllocated} bits are {expected}"
+        )
     try:
         values = image.pixel_array
     except (RuntimeError, NotImplementedError) as error:
@@ -142,8 +172,6 @@ def check_image(file: Path, image: Dataset) -> None:
             f"{file} is compressed as {syntax}, for which no plugin of pydicom is installed; most kinds are read with: "
             "pip install python-gdcm, or pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
         ) from error
-    except (AttributeError, ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{file} cannot be read, it may be damaged: {' '.join(str(error).split())}") from error
     if values.ndim != 2:
         raise ValueError(f"{file} has pixels of shape {values.shape}; only single slices can be read")
 
@@ -185,7 +213,8 @@ def stacked(folder: Path, slices: Sequence[Dataset]) -> list[int]:
 
 
 def scaling(image: Dataset) -> tuple[float, float]:
-    return float(image.get("RescaleSlope") or 1), float(image.get("RescaleIntercept") or 0)
+    slope, intercept = image.get("RescaleSlope"), image.get("RescaleIntercept")
+    return float(1 if slope is None else slope), float(intercept or 0)
 
 
 def stored_range(image: Dataset) -> tuple[int, int]:
@@ -239,7 +268,7 @@ def check_output(folder: Path, source: Path, overwrite: bool) -> None:
     """Refuse, before any work, a folder that must not be replaced by a derived series."""
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"{folder.parent}: no such folder for {folder.name}; make it first")
-    here, there = folder.resolve(), source.resolve()
+    here, there = io.real(folder), io.real(source)
     if here == there or here in there.parents or there in here.parents:
         raise ValueError(f"OUT={folder} must be apart from IN, which is never written to; choose another folder")
     if folder.exists() and not folder.is_dir():

@@ -291,13 +291,16 @@ def otsu_threshold(values: Tensor) -> float:
     """The threshold that separates dark from bright with the smallest variance within both (Otsu 1979)."""
     if values.numel() == 0:
         return -math.inf
-    counts, edges = np.histogram(values.double().cpu().numpy(), bins=256)
+    numbers = values.double().cpu().numpy()
+    low = numbers.min()
+    span = (numbers.max() - low) or 1.0
+    counts, edges = np.histogram((numbers - low) / span, bins=256)  # however far from zero, and however small
     middles = (edges[:-1] + edges[1:]) / 2
     below, above = counts.cumsum(), counts[::-1].cumsum()[::-1]
     mean_below = (counts * middles).cumsum() / np.maximum(below, 1)
     mean_above = (counts * middles)[::-1].cumsum()[::-1] / np.maximum(above, 1)
     between = below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2
-    return float(edges[1 + between.argmax()])
+    return float(low + span * edges[1 + between.argmax()])
 
 
 def koay(mean: float, deviation: float) -> float:

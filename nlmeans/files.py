@@ -56,7 +56,7 @@ def denoise_file(
     for path, endings in zip(outputs, (io.ENDINGS, (".json",), (".png",)), strict=False):
         if path != target or not as_dicom:
             io.check_output(path, overwrite, endings)
-    if target.resolve() == source.resolve():
+    if io.real(target) == io.real(source):
         raise ValueError(f"OUT={target} is IN itself; the original is never overwritten, choose another name")
 
     if sigma is not None and sigma_file is not None:
@@ -96,12 +96,13 @@ def denoise_file(
         "nlmeans": version("nlmeans"),
         "torch": torch.__version__,
     }
-    with io.written_together(*outputs, folders=[target] if as_dicom else ()) as temporary:
+    with io.written_together(*outputs, folders=[target] if as_dicom else (), overwrite=overwrite) as temporary:
         if as_dicom:
             text = f"Denoised by nlmeans {version('nlmeans')}: {how}"
             dicom_module(source).write(scan, np.asarray(result), temporary[0], text)
         else:
             io.write(io.like(scan, result, keep_type=not as_float), temporary[0])
+        facts["output_sha256"] = io.sha256(temporary[0])
         temporary[1].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         if picture is not None:
             report.save(temporary[2], picture_of(scan, result))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gzip
+import errno
 import hashlib
 import os
 import shutil
 import tempfile
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,21 +18,9 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from nlmeans import arrays
+from nlmeans import arrays, lock, nifti_header
 
 ENDINGS = (".nii.gz", ".nii")
-
-UNREADABLE = (
-    nib.filebasedimages.ImageFileError,
-    nib.spatialimages.HeaderDataError,
-    nib.wrapstruct.WrapStructError,
-    OSError,
-    EOFError,
-    zlib.error,
-    ValueError,
-    OverflowError,
-    MemoryError,
-)
 
 
 @dataclass(frozen=True)
@@ -73,16 +60,21 @@ def read(path: Path | str) -> Scan:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name the file in it")
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise ValueError(f"{path} is no regular file; copy what comes out of it into one")
     with errors_naming(path):
-        check_checksum(path)
+        nifti_header.check(path)
         image: Any = nib.load(path)
     if not isinstance(image, nib.spatialimages.SpatialImage):
         raise TypeError(f"{path} is a {type(image).__name__}, which has no voxels")
     if image.get_data_dtype().names is not None:
         raise TypeError(f"{path} holds colours ({image.get_data_dtype()}), not intensities; convert it to grey first")
     with errors_naming(path):
+        if isinstance(image, nib.Nifti1Pair) and not image.header.is_single:
+            nifti_header.check(Path(str(image.file_map["header"].filename)))
+            nifti_header.check_length(Path(str(image.file_map["image"].filename)), image.header)
         data = np.asarray(image.dataobj)
     arrays.value_range(arrays.checked(data, str(path)), str(path))
     while data.ndim > 4 and data.shape[-1] == 1:
@@ -94,21 +86,15 @@ def read(path: Path | str) -> Scan:
 
 @contextlib.contextmanager
 def errors_naming(path: Path) -> Iterator[None]:
-    """What goes wrong while nibabel reads, as an error that names the file."""
+    """What goes wrong while a file is read, as an error that names it: readers of damaged files raise anything."""
     try:
         yield
-    except UNREADABLE as error:
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+            raise
         raise ValueError(
             f"{path} cannot be read, it may be damaged or no image: {' '.join(str(error).split())}"
         ) from error
-
-
-def check_checksum(path: Path) -> None:
-    """Read a compressed file to its end, where the checksum is: nibabel stops at the last voxel."""
-    if path.suffix in (".gz", ".mgz"):
-        with gzip.open(path) as file:
-            while file.read(2**20):
-                pass
 
 
 def like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> Any:
@@ -166,35 +152,123 @@ def check_output(path: Path, overwrite: bool, endings: Sequence[str] = ENDINGS) 
 
 
 @contextlib.contextmanager
-def written_together(*paths: Path, folders: Collection[Path] = ()) -> Iterator[list[Path]]:
-    """Temporary names beside `paths`, to write to; renamed together at the end, or removed if anything fails.
+def written_together(*paths: Path, folders: Collection[Path] = (), overwrite: bool = True) -> Iterator[list[Path]]:
+    """Temporary names beside `paths`, to write to; all take their place at the end, or none if anything fails.
 
-    Those of `paths` that are in `folders` are empty folders to write into.
+    Those of `paths` that are in `folders` are empty folders to write into. Runs that write the same path take turns,
+    and what a killed one has left is removed. The first of `paths`, a file, is always there whole, if it was; the
+    others, which say something of it, are never there from another run than it, also when the process is killed.
+
+    Raises:
+        FileExistsError: without `overwrite`, one of `paths` is there by now.
+        OSError: the disk is full, the folder gone, and so on; all is as it was before.
     """
-    with contextlib.ExitStack() as cleanup:
-        temporary = []
-        for path in paths:
-            if path in folders:
-                temporary.append(Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)))
-                cleanup.callback(shutil.rmtree, temporary[-1], ignore_errors=True)
-                continue
-            ending = next((e for e in ENDINGS if path.name.endswith(e)), path.suffix)
-            handle, name = tempfile.mkstemp(
-                prefix=f".{path.name.removesuffix(ending)}.", suffix=f".partial{ending}", dir=path.parent
-            )
-            os.close(handle)
-            temporary.append(Path(name))
-            cleanup.callback(temporary[-1].unlink, missing_ok=True)
-        try:
+    try:
+        with contextlib.ExitStack() as stack:
+            for path in sorted(paths):
+                if stack.enter_context(lock.held(path.with_name(f"{hidden(path)}.lock"), str(path))):
+                    remove(*path.parent.glob(f"{hidden(path)}-*"))
+            temporary = []
+            for path in paths:
+                temporary.append(made(path, path in folders))
+                stack.callback(remove, temporary[-1])
             yield temporary
-        except OSError as error:
-            raise OSError(f"{paths[0]} cannot be written: {error.strerror or error}") from error
-        for source in temporary:
-            source.chmod((0o777 if source.is_dir() else 0o666) & ~current_umask())
-        for source, target in zip(temporary, paths, strict=True):
-            if source.is_dir() and target.is_dir():
-                shutil.rmtree(target)
-            source.replace(target)
+            for source in temporary:
+                source.chmod((0o777 if source.is_dir() else 0o666) & ~current_umask())
+                for file in source.rglob("*") if source.is_dir() else [source]:
+                    flush(file)
+            if not overwrite:
+                for path in paths:
+                    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+                        raise FileExistsError(f"{path} was made by another run meanwhile; it stays as it is")
+            put_in_place(temporary, paths)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise OSError(f"{paths[0]} cannot be written: {error.strerror or error}; {remedy(error)}") from error
+
+
+def hidden(path: Path) -> str:
+    """How the names of all begin that lies beside `path` only while it is written; short, however long its own is."""
+    return f".nlmeans-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}"
+
+
+def made(path: Path, folder: bool) -> Path:
+    """An empty file or folder that can become `path`, with the ending that chooses the format."""
+    if folder:
+        return Path(tempfile.mkdtemp(prefix=f"{hidden(path)}-", suffix=".partial", dir=path.parent))
+    ending = next((e for e in ENDINGS if path.name.endswith(e)), path.suffix)
+    handle, name = tempfile.mkstemp(prefix=f"{hidden(path)}-", suffix=f".partial{ending}", dir=path.parent)
+    os.close(handle)
+    return Path(name)
+
+
+def flush(file: Path) -> None:
+    """Onto the disk, so that an error shows now, and no loss of power makes an empty file of a renamed one."""
+    if file.is_file():
+        with file.open("rb+") as stream:
+            os.fsync(stream.fileno())
+
+
+def put_in_place(temporary: Sequence[Path], paths: Sequence[Path]) -> None:
+    """Rename all or none.
+
+    The first path is replaced in one step. The others are moved away before and appear after it, so that at no moment
+    one of them lies beside a first that it does not belong to.
+    """
+    kept: list[tuple[Path, Path]] = []
+    placed: list[Path] = []
+    try:
+        for path in reversed(paths):
+            if os.path.lexists(path):
+                kept.append((path, path.with_name(f"{hidden(path)}-{os.getpid()}.old")))
+                set_aside(*kept[-1], stay=path == paths[0])
+        for source, path in zip(temporary, paths, strict=True):
+            placed.append(path)
+            source.replace(path)
+    except BaseException:
+        remove(*set(placed) - {path for path, _ in kept})
+        for path, old in kept:
+            if os.path.lexists(old):
+                if path.is_dir():
+                    remove(path)
+                old.replace(path)
+                remove(old)  # a second name of the same file is not renamed
+        raise
+    remove(*(old for _, old in kept))
+
+
+def set_aside(path: Path, old: Path, stay: bool) -> None:
+    """Give what is at `path` another name; with `stay`, of a file and where links are possible, a second one."""
+    if stay and path.is_file() and not path.is_symlink():
+        with contextlib.suppress(OSError):
+            os.link(path, old)
+            return
+    path.rename(old)
+
+
+def real(path: Path) -> Path:
+    """Where links lead; `Path.resolve` raises RuntimeError for one that leads to itself."""
+    return Path(os.path.realpath(path))
+
+
+def remove(*paths: Path) -> None:
+    """Files and folders, if they are there."""
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def remedy(error: OSError) -> str:
+    """What to do about an error of writing."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "nothing was changed: make room there, or choose another folder"
+    if error.errno == errno.ENOENT:
+        return "its folder is no longer there: make it again, or choose another"
+    return "nothing was changed: choose another folder"
 
 
 def current_umask() -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 
 import psutil
@@ -27,12 +29,31 @@ def available(device: torch.device) -> int:
     """What a run may take by default, in bytes: half the free memory of the computer, four fifths of the GPU's."""
     if device.type == "cuda":
         return int(0.8 * torch.cuda.mem_get_info(device)[0])
-    return int(0.5 * psutil.virtual_memory().available)
+    return int(0.5 * free())
+
+
+def free() -> int:
+    """Free memory of the computer, in bytes."""
+    return int(psutil.virtual_memory().available)
 
 
 def allowed(device: torch.device, limit: int | None) -> int:
     """The limit of a run on a device, in bytes; where there is none, what is `available`."""
     return available(device) if limit is None else limit
+
+
+@contextlib.contextmanager
+def shortage() -> Iterator[None]:
+    """What torch and the system say when the computer's memory is used up, as ``MemoryError``."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(words in str(error) for words in ("can't allocate memory", "can't start new thread")):
+            raise
+        raise MemoryError(
+            "the computer has too little free memory, or this process may not have more: free some, or allow less "
+            "with memory="
+        ) from error
 
 
 def readable(amount: float) -> str:

@@ -76,7 +76,7 @@ class Settings:
             if getattr(self, name) is not None:
                 self._set(name, checks.radius(name, getattr(self, name)))
         if self.spacing is not None:
-            if np.ndim(self.spacing) != 1:
+            if not isinstance(self.spacing, tuple | list | np.ndarray):
                 raise TypeError(f"spacing={self.spacing!r} must have one number per spatial axis")
             self._set("spacing", tuple(checks.positive("spacing", s) for s in self.spacing))
         if self.device is not None:
@@ -112,10 +112,8 @@ class Settings:
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
-        values = json.loads(text)
-        if not isinstance(values, dict):
-            raise TypeError(f"settings must be a JSON object, not {text[:40]!r}")
-        return cls.from_dict(values)
+        """Raises ``ValueError`` or ``TypeError`` where `text` is no JSON object, or has a setting twice or wrong."""
+        return cls.from_dict(checks.json_object("settings", text))
 
 
 FLOATS = ("float16", "float32", "float64")
@@ -141,7 +139,7 @@ def checked_device(device: str) -> str:
     """The device, if tensors can be made there."""
     try:
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         here = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
         raise ValueError(
             f"device={device!r} is not here or not known to torch; use one of {', '.join(here)}"

@@ -14,7 +14,7 @@ from nlmeans import arrays, checks, poisson
 from nlmeans.backends.request import Axes
 from nlmeans.backends.windowed import windows_step
 from nlmeans.layout import Layout
-from nlmeans.memory import allowed, readable
+from nlmeans.memory import allowed, readable, shortage
 from nlmeans.methods import METHODS, Method, Options, classic
 from nlmeans.noise import rician_deviation, without_rician_bias
 from nlmeans.outliers import REACH, without_outliers
@@ -114,10 +114,11 @@ class Task:
         return Work(method, options, device, halo, list(tiles(self.layout.shape, size, halo, region, grain)))
 
     def run_tile(self, tile: Tile, work: Work, result: arrays.Writable, region: Piece, progress: Report) -> None:
-        """Denoise a tile; where a GPU has too little memory for it, in halves."""
+        """Denoise a tile; where there is too little memory for it, in halves."""
         try:
-            denoised = self.denoise_tile(tile, work, progress)
-        except torch.OutOfMemoryError as error:
+            with shortage():
+                denoised = self.denoise_tile(tile, work, progress)
+        except (torch.OutOfMemoryError, MemoryError) as error:
             halves = tile.halves(self.layout.shape, work.halo, grain_of(self.settings))
             if not halves:
                 raise MemoryError(

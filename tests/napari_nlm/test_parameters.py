@@ -51,6 +51,16 @@ def test_what_cannot_be_followed_is_dropped(text: str) -> None:
     assert Parameters.from_json(text) == Parameters()
 
 
+@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize(
+    "value", ["true", "-1", "1e400", "NaN", "9" * 400, '"\\ud800"', "[]", "[1]", "{}", "[" * 10**5, "null"], ids=str
+)
+def test_what_no_user_could_have_chosen_is_dropped(name: str, value: str) -> None:
+    kept = Parameters.from_json(f'{{"{name}": {value}}}')
+    assert kept == Parameters() or (value == "true" and name in ("despeckle", "voxel_size"))
+    kept.settings()
+
+
 def test_every_field_says_what_it_is_and_shows_its_value(qapp: object) -> None:
     kinds = {"noise": Choice, "voxel_size": Switch, "h": Number, "sigma": Number, "device": Choice}
     for name, control in CONTROLS.items():

@@ -525,7 +525,7 @@ def test_an_interrupt_keeps_what_was_there(
     picture = target.with_name("out.png")
     result = call("denoise", source, target, *QUICK, "--overwrite", "--report", picture)
     assert result.exit_code == 130
-    assert result.stderr == "Interrupted: nothing was written.\n"
+    assert result.stderr == "Interrupted: nothing was left half-written.\n"
 
 
 @pytest.fixture

@@ -161,3 +161,10 @@ INVALID: list[tuple[dict[str, Any], type[Exception], str]] = [
 def test_refused_with_the_argument_named(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         estimate_sigma(**{"volume": np.zeros((4, 5, 6)), **arguments})
+
+
+@pytest.mark.parametrize(("offset", "step"), [(0.0, 1.0), (1e16, 4.0), (-3e38, 1e24), (0.0, 5e-324), (0.0, 1e-45)])
+def test_otsu_separates_values_that_are_close_beside_their_size(offset: float, step: float) -> None:
+    dark, bright = offset, offset + 3 * step
+    threshold = otsu_threshold(torch.tensor([dark] * 20 + [bright] * 10, dtype=torch.float64))
+    assert dark <= threshold < bright

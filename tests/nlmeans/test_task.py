@@ -1,4 +1,4 @@
-"""Out of memory on a GPU, played through with a method that allocates in vain."""
+"""Out of memory on a GPU or CPU, played through with a method that allocates in vain."""
 
 from __future__ import annotations
 
@@ -16,9 +16,16 @@ from nlmeans.methods import METHODS, Options
 from nlmeans.progress import Report
 from nlmeans.tiles import Piece
 
+ERRORS = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("can't start new thread"),
+    MemoryError("Unable to allocate 20.0 GiB for an array"),
+)
 
-@pytest.fixture
-def limited(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+
+@pytest.fixture(params=ERRORS, ids=lambda error: type(error).__name__)
+def limited(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Tiles of more than the one number in the list are too many voxels; the sizes tried are appended."""
     tried = [10**9]
     classic = METHODS["classic"]
@@ -26,7 +33,7 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def run(noisy: Tensor, sigma: float | Tensor, wanted: Piece, options: Options, progress: Report) -> Tensor:
         tried.append(math.prod(noisy.shape))
         if tried[-1] > tried[0]:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+            raise request.param
         return classic.run(noisy, sigma, wanted, options, progress)
 
     monkeypatch.setitem(METHODS, "classic", dataclasses.replace(classic, run=run))

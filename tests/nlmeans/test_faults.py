@@ -1,0 +1,410 @@
+"""Runs that are killed, interrupted, crossed by others, or short of disk or memory: whole results or none."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from nlmeans import batch, cli, io
+from tests.nlmeans.scans import RAS, contents, noisy, save, scan
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals, limits and locks are those of POSIX")
+
+QUICK = ("--method", "classic", "--search-radius", "1", "--device", "cpu")
+
+SEED = 7
+
+
+def image(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return save(scan(noisy(10, 11, 12, seed=seed), "i2", RAS), path)
+
+
+def assert_whole(target: Path) -> dict[str, Any]:
+    """The image can be read, and the record beside it is its own."""
+    io.read(target)
+    record: dict[str, Any] = json.loads(target.with_name(target.name.partition(".")[0] + ".json").read_text())
+    assert record["output_sha256"] == io.sha256(target)
+    return record
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+# ---------------------------------------------------------------- killed or interrupted while files take their places
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path, Path]:
+    return tmp_path / "scan.nii.gz", tmp_path / "scan.json", tmp_path / "scan.png"
+
+
+STEPS = ("link", "rename", "replace", "unlink")
+
+
+def write_and_fail(pair: Sequence[Path], step: int, failure: Any) -> bool:
+    """Write "new" into all three; at the given step of those that change names, fail. Whether there is such a step."""
+    count = 0
+
+    def failing(change: Any) -> Any:
+        def changed(*arguments: Any, **options: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == step:
+                failure()
+            return change(*arguments, **options)
+
+        return changed
+
+    with pytest.MonkeyPatch.context() as patch, io.written_together(*pair) as temporary:
+        for path in temporary:
+            path.write_text("new")
+        for name in STEPS:
+            patch.setattr(os, name, failing(getattr(os, name)))
+        patch.setattr(os, "fsync", lambda handle: None)  # it takes long, and this is about names
+    return count >= step
+
+
+def killed(pair: Sequence[Path], step: int) -> bool:
+    """Do it in a process that is killed at this step; whether it came to that."""
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            write_and_fail(pair, step, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def texts(pair: Sequence[Path]) -> list[str | None]:
+    return [path.read_text() if path.exists() else None for path in pair]
+
+
+@posix
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+@pytest.mark.parametrize("before", [None, "old"])
+def test_killed_at_any_step_nothing_is_mixed_and_the_next_run_clears_up(
+    before: str | None, pair: tuple[Path, ...], tmp_path: Path
+) -> None:
+    seen = set()
+    for step in range(1, 40):
+        for path in pair:
+            path.unlink(missing_ok=True)
+            if before:
+                path.write_text(before)
+        if not killed(pair, step):
+            break
+        main, *others = texts(pair)
+        assert main in (before, "new")  # whole, and never gone if it was there
+        assert set(others) <= {main, None}  # of the same run, or not there
+        seen.add(main)
+        write_and_fail(pair, 0, None)
+        assert sorted(names(tmp_path)) == sorted(path.name for path in pair)
+    assert step > 4
+    assert seen == {before, "new"}
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+@pytest.mark.parametrize("failure", [OSError(5, "Input/output error"), KeyboardInterrupt()], ids=["error", "interrupt"])
+def test_a_failure_at_any_step_leaves_all_as_it_was_or_all_new(
+    failure: BaseException, before: str | None, pair: tuple[Path, ...], tmp_path: Path
+) -> None:
+    def fail() -> None:
+        raise failure
+
+    for step in range(1, 40):
+        for path in pair:
+            path.unlink(missing_ok=True)
+            if before:
+                path.write_text(before)
+        with contextlib.suppress(OSError, KeyboardInterrupt):
+            if not write_and_fail(pair, step, fail):
+                break
+        found = texts(pair)
+        assert found in ([before] * 3, ["new"] * 3)
+        left = {name for name in names(tmp_path) if name.startswith(".nlmeans-")}
+        assert not left or found == ["new"] * 3  # an interruption of the clearing up itself; the next run does it
+    assert step > 4
+    write_and_fail(pair, 0, None)
+    assert sorted(names(tmp_path)) == sorted(path.name for path in pair)
+
+
+def test_a_folder_takes_the_place_of_another_whole(tmp_path: Path) -> None:
+    target, record = tmp_path / "series", tmp_path / "series.json"
+    for text in ("old", "new"):
+        with io.written_together(target, record, folders=[target]) as (folder, facts):
+            (folder / f"{text}.dcm").write_text(text)
+            facts.write_text(text)
+    assert [path.name for path in target.iterdir()] == ["new.dcm"]
+    assert sorted(names(tmp_path)) == ["series", "series.json"]
+
+
+@posix
+def test_two_runs_take_turns(pair: tuple[Path, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    inside, go = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with io.written_together(*pair) as temporary:
+            for path in temporary:
+                path.write_text("first")
+            inside.set()
+            go.wait(60)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert inside.wait(60)
+    threading.Timer(0.3, go.set).start()
+    with io.written_together(*pair) as temporary:
+        assert texts(pair) == ["first"] * 3
+        for path in temporary:
+            path.write_text("second")
+    thread.join()
+    assert texts(pair) == ["second"] * 3
+    assert "waiting for another run that is writing" in caplog.text
+    assert len(names(tmp_path)) == 3
+
+
+def test_what_another_run_made_meanwhile_is_not_overwritten(pair: tuple[Path, ...]) -> None:
+    with (
+        pytest.raises(FileExistsError, match=r"scan\.nii\.gz was made by another run meanwhile; it stays as it is"),
+        io.written_together(*pair, overwrite=False),
+    ):
+        pair[0].write_text("theirs")
+    assert texts(pair) == ["theirs", None, None]
+
+
+def test_names_as_long_as_can_be_are_written(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 248 + ".nii.gz")
+    with io.written_together(path) as (temporary,):
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+
+
+# ---------------------------------------------------------------- real runs, at random times
+
+
+def start(*words: object, limit: str = "pass") -> subprocess.Popen[str]:
+    """The command line in a process of its own, which says `ready` when all is imported and it begins."""
+    program = f"import resource, sys; from nlmeans import cli; {limit}; print('ready', flush=True); cli.main()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    return child
+
+
+def ended(child: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code and standard error, which never is a traceback."""
+    _, error = child.communicate(timeout=120)
+    assert "Traceback" not in error
+    return child.returncode, error
+
+
+@posix
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+def test_a_run_that_is_stopped_leaves_a_whole_result_or_none(kind: signal.Signals, tmp_path: Path, runs: int) -> None:
+    chance = random.Random(SEED)
+    source, target = image(tmp_path / "in" / "scan.nii.gz"), tmp_path / "out" / "scan.nii.gz"
+    target.parent.mkdir()
+    for _ in range(runs):
+        child = start("denoise", source, target, "--overwrite", *QUICK)
+        time.sleep(chance.uniform(0, 2.0))
+        os.kill(child.pid, kind)
+        code, error = ended(child)
+        if target.exists():
+            assert_whole(target)
+        if kind != signal.SIGKILL:
+            assert code in (0, 130), error
+            assert not any(name.startswith(".nlmeans-") for name in names(target.parent))
+    result = CliRunner().invoke(cli.main, ["denoise", str(source), str(target), "--overwrite", *QUICK])
+    assert result.exit_code == 0, result.stderr
+    assert_whole(target)
+    assert sorted(names(target.parent)) == ["scan.json", "scan.nii.gz"]
+
+
+@posix
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+def test_a_cohort_that_is_stopped_goes_on_where_it_was(kind: signal.Signals, tmp_path: Path, runs: int) -> None:
+    chance = random.Random(SEED)
+    for index in range(4):
+        image(tmp_path / "in" / f"{index}.nii.gz", seed=index)
+    words = ("batch", tmp_path / "in", "--out", tmp_path / "out", "--workers", 2, "--threads", 1, *QUICK)
+    for _ in range(runs):
+        child = start(*words)
+        time.sleep(chance.uniform(0, 8.0))
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, kind)
+        code, error = ended(child)
+        assert kind == signal.SIGKILL or code in (0, 130), error
+        for target in (tmp_path / "out").glob("[0-9]_denoised.nii.gz"):
+            if target.with_name(target.name.partition(".")[0] + ".json").exists():
+                assert_whole(target)
+    child = start(*words)
+    assert ended(child)[0] == 0
+    for index in range(4):
+        assert_whole(tmp_path / "out" / f"{index}_denoised.nii.gz")
+    assert not [name for name in contents(tmp_path / "out") if ".nlmeans-" in name]
+
+
+@pytest.fixture
+def runs(request: pytest.FixtureRequest) -> int:
+    """How often; more in a thorough test."""
+    return 25 if request.config.getoption("--hypothesis-profile") == "thorough" else 1
+
+
+@posix
+def test_two_commands_that_write_the_same_leave_the_result_of_one(tmp_path: Path) -> None:
+    target = tmp_path / "out.nii.gz"
+    sources = [image(tmp_path / f"in{index}" / f"{index}.nii.gz", seed=index) for index in range(2)]
+    children = [
+        start("denoise", source, target, "--overwrite", "--report", tmp_path / "out.png", *QUICK) for source in sources
+    ]
+    assert [ended(child)[0] for child in children] == [0, 0]
+    record = assert_whole(target)
+    source = next(source for source in sources if source.name == record["input"])
+    assert record["input_sha256"] == io.sha256(source)
+    alone = tmp_path / "alone.nii.gz"
+    assert CliRunner().invoke(cli.main, ["denoise", str(source), str(alone), *QUICK]).exit_code == 0
+    np.testing.assert_array_equal(io.read(alone).data, io.read(target).data)
+    assert {name for name in names(tmp_path) if name.startswith((".", "out"))} == {
+        "out.nii.gz",
+        "out.json",
+        "out.png",
+    }
+
+
+# ---------------------------------------------------------------- the disk
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    folder.mkdir()
+    if (
+        not shutil.which("mount")
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True
+        ).returncode
+    ):
+        pytest.skip("only root may mount a small tmpfs")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@posix
+def test_a_full_disk_is_named_and_changes_nothing(tmp_path: Path) -> None:
+    source = save(scan(noisy(40, 40, 40), "f4", RAS), tmp_path / "scan.nii.gz")
+    with small_disk(tmp_path / "disk", "128k") as disk:
+        (disk / "out.nii.gz").write_text("old")
+        (disk / "out.json").write_text("old")
+        result = CliRunner().invoke(cli.main, ["denoise", str(source), str(disk / "out.nii.gz"), "--overwrite", *QUICK])
+        assert result.exit_code == 1
+        assert result.stderr == (
+            f"Error: {disk}/out.nii.gz cannot be written: No space left on device; nothing was changed: make room "
+            "there, or choose another folder\n"
+        )
+        assert texts([disk / "out.nii.gz", disk / "out.json"]) == ["old", "old"]
+        assert len(names(disk)) == 2
+
+
+@posix
+def test_a_limit_of_the_size_of_files_is_named(tmp_path: Path) -> None:
+    source = save(scan(noisy(40, 40, 40), "f4", RAS), tmp_path / "scan.nii.gz")
+    before = contents(tmp_path)
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"
+    child = start("denoise", source, tmp_path / "out.nii.gz", *QUICK, limit=limit)
+    code, error = ended(child)
+    assert (code, error.count("\n")) == (1, 1)
+    assert "out.nii.gz cannot be written: File too large; nothing was changed: make room" in error
+    assert contents(tmp_path) == before
+
+
+@posix
+def test_a_disk_that_may_only_be_read_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = image(tmp_path / "scan.nii.gz")
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        monkeypatch.setattr("nlmeans.files.run", lambda *_, **__: pytest.fail("worked"))
+        result = CliRunner().invoke(cli.main, ["denoise", str(source), str(disk / "out.nii.gz"), *QUICK])
+    assert result.exit_code == 1
+    assert "may not be written to; choose another" in result.stderr
+
+
+@posix
+def test_a_result_on_another_disk_is_whole(tmp_path: Path) -> None:
+    source = image(tmp_path / "scan.nii.gz")
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        result = CliRunner().invoke(cli.main, ["denoise", str(source), str(disk / "out.nii.gz"), *QUICK])
+        assert result.exit_code == 0, result.stderr
+        assert_whole(disk / "out.nii.gz")
+
+
+def test_a_folder_that_goes_while_it_works_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = image(tmp_path / "scan.nii.gz"), tmp_path / "out" / "out.nii.gz"
+    target.parent.mkdir()
+    run = cli.denoise_file.__globals__["run"]
+
+    def working(*data: Any, **options: Any) -> Any:
+        shutil.rmtree(target.parent)
+        return run(*data, **options)
+
+    monkeypatch.setattr("nlmeans.files.run", working)
+    result = CliRunner().invoke(cli.main, ["denoise", str(source), str(target), *QUICK])
+    assert result.exit_code == 1
+    assert "its folder is no longer there: make it again, or choose another" in result.stderr
+    assert not target.parent.exists()
+
+
+# ---------------------------------------------------------------- memory, and workers
+
+
+@posix
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")
+def test_too_little_memory_is_said_in_one_line(tmp_path: Path) -> None:
+    source = save(scan(np.tile(noisy(40, 40, 40), (4, 4, 4)), "f4", RAS), tmp_path / "scan.nii")
+    before = contents(tmp_path)
+    limit = (
+        "import psutil; used = psutil.Process().memory_info().vms; "
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 25_000_000, used + 25_000_000))"
+    )
+    child = start("denoise", source, tmp_path / "out.nii", "--sigma", 10, "--memory", "8GB", *QUICK, limit=limit)
+    code, error = ended(child)
+    assert code == 1, error
+    assert error.startswith("Error: "), error
+    assert "memory" in error or "allocate" in error
+    assert error.count("\n") == 1
+    assert contents(tmp_path) == before
+
+
+def test_a_finished_scan_whose_result_was_damaged_is_done_again(tmp_path: Path) -> None:
+    source = image(tmp_path / "scan.nii.gz")
+    options = {"noise": "gaussian", "method": "classic", "search_radius": 1.0}
+    job = batch.Job("scan", source, tmp_path / "out" / "a.nii.gz", tmp_path / "out" / "a.png", options)
+    assert batch.run_one(job).state == "denoised"
+    assert batch.run_one(job).state == "finished before"
+    job.target.write_bytes(job.target.read_bytes()[:-10])
+    assert batch.run_one(job).state == "denoised"
+    assert_whole(job.target)

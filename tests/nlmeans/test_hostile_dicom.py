@@ -1,0 +1,155 @@
+"""Damaged and lying DICOM: refused by name, or read with as many voxels as there are."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("highdicom")
+
+import pydicom
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
+
+from nlmeans import dicom, memory
+from tests.nlmeans.hostile import bits_flipped, damaged
+from tests.nlmeans.series import write_series
+
+SHAPE = (9, 10, 4)
+"""Columns, rows, slices."""
+
+CASES = 8
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("series")
+    write_series(folder, np.random.default_rng(0).integers(0, 1000, SHAPE).astype("u2"), BitsStored=12, HighBit=11)
+    return folder
+
+
+def outcome(folder: Path) -> dicom.DicomScan | None:
+    """What was read; None where it was refused in words that name the file or the folder."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return dicom.read(folder)
+        except (ValueError, TypeError, IsADirectoryError) as error:
+            message = str(error)
+    assert message.startswith(str(folder))
+    return None
+
+
+@given(seeds, st.booleans())
+def test_a_damaged_slice_is_refused_or_has_all_its_pixels(folder: Path, seed: int, gently: bool) -> None:
+    chance = random.Random(seed)
+    file = folder / "002.dcm"
+    raw = file.read_bytes()
+    pixels = len(raw) - 2 * SHAPE[0] * SHAPE[1]
+    try:
+        for _ in range(CASES):
+            file.write_bytes(bits_flipped(raw, chance, first=128, last=pixels) if gently else damaged(raw, chance))
+            found = outcome(folder)
+            if found is not None:
+                assert found.data.shape == SHAPE
+                assert np.isfinite(found.data.astype(float)).all()
+    finally:
+        file.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "message"),
+    [
+        ("Rows", 65535, r"pixels, and 65535 rows and 9 columns of 16 bits are"),
+        ("Rows", 9, r"has 180 bytes of pixels, and 9 rows"),
+        ("Columns", 0, "cannot be read"),
+        ("Columns", None, "cannot be read"),
+        ("BitsAllocated", 8, "bytes of pixels"),
+        ("BitsAllocated", None, "cannot be read"),
+        ("BitsStored", 4, "says that 4 bits are stored, and that the highest is number 15"),
+        ("PixelRepresentation", None, "cannot be read"),
+        ("PixelData", b"12", "has 2 bytes of pixels"),
+        ("PixelData", None, "has 0 bytes of pixels"),
+        ("RescaleSlope", 0, "multiplied by 0"),
+        ("RescaleSlope", "1e400", "multiplied by inf"),
+        ("ImagePositionPatient", None, "its place is not known"),
+        ("ImagePositionPatient", ["0", "0", "1e400"], "cannot be read|at 1 places"),
+        ("ImageOrientationPatient", [0, 0, 0, 0, 0, 0], "cannot be read|no volume"),
+        ("PixelSpacing", [0, 0], "cannot be read|no volume"),
+        ("PixelSpacing", [-1, 1], "cannot be read|no volume"),
+        ("SamplesPerPixel", None, "cannot be read"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_tag_that_lies_or_lacks_is_refused(tag: str, value: Any, message: str, tmp_path: Path) -> None:
+    write_series(tmp_path / "in", np.full(SHAPE, 900, "u2"))
+    for file in (tmp_path / "in").iterdir():
+        image = pydicom.dcmread(file)
+        if value is None:
+            delattr(image, tag)
+        else:
+            setattr(image, tag, value)
+        image.save_as(file)
+    with pytest.raises(ValueError, match=message) as error:
+        dicom.read(tmp_path / "in")
+    assert str(error.value).startswith(str(tmp_path / "in"))
+
+
+def test_packed_pixels_that_would_fill_the_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(tmp_path / "in", np.full(SHAPE, 900, "u2"))
+    for file in (tmp_path / "in").iterdir():
+        image = pydicom.dcmread(file)
+        image.compress(RLELossless)
+        image.Rows = image.Columns = 65535
+        image.save_as(file)
+    monkeypatch.setattr(memory, "free", lambda: 20 * 2**30)
+    monkeypatch.setattr(dicom, "check_image", lambda *_: None)
+    with pytest.raises(ValueError, match=r"003\.dcm brings the series to 24\.00 GiB, and 20\.00 GiB of memory is free"):
+        dicom.read(tmp_path / "in")
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", np.full(SHAPE, 900, "u2"))
+    file = tmp_path / "in" / "001.dcm"
+    image = pydicom.dcmread(file)
+    image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    image.save_as(file)
+    packer = zlib.compressobj(9, wbits=-15)
+    zeros = packer.compress(struct.pack("<HH2sHI", 8, 0, b"UN", 0, 2**28) + bytes(2**28)) + packer.flush()
+    raw = file.read_bytes()
+    meta = 144 + struct.unpack("<I", raw[140:144])[0]
+    file.write_bytes(raw[:meta] + zeros)
+    with pytest.raises(ValueError, match=r"001\.dcm cannot be read, .* it is packed as a whole"):
+        dicom.read(tmp_path / "in")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and loops are those of POSIX")
+def test_pipes_devices_loops_and_odd_names_in_a_folder_are_passed_by(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", np.full(SHAPE, 900, "u2"))
+    os.mkfifo(tmp_path / "in" / "pipe.dcm")
+    (tmp_path / "in" / "zeros.dcm").symlink_to("/dev/zero")
+    (tmp_path / "in" / "itself.dcm").symlink_to(tmp_path / "in" / "itself.dcm")
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "gone.dcm").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "in" / "two\nlines").write_text("no image")
+    Path(os.fsdecode(bytes(tmp_path / "in") + b"/\xff\xfe")).write_text("no image")
+    assert dicom.read(tmp_path / "in").data.shape == SHAPE
+
+
+def test_a_file_that_is_no_image_is_named_in_one_line(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", np.full(SHAPE, 900, "u2"))
+    (tmp_path / "in" / "x.dcm").write_text("no image")
+    with pytest.raises(ValueError, match=r"x\.dcm cannot be read, it may be damaged") as error:
+        dicom.read(tmp_path / "in")
+    assert "\n" not in str(error.value)

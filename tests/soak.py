@@ -1,0 +1,57 @@
+"""Many runs in one process: what they leave behind."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+GROWTH = 1.05
+"""Of the resident memory, between the first and the last tenth of the runs."""
+
+
+class Held(NamedTuple):
+    """What a process holds."""
+
+    memory: int
+    threads: int
+    files: int
+    temporary: frozenset[str]
+
+    @classmethod
+    def now(cls) -> Held:
+        gc.collect()
+        process = psutil.Process()
+        temporary = frozenset(path.name for path in Path(tempfile.gettempdir()).glob("*nlmeans*"))
+        files = process.num_fds() if hasattr(process, "num_fds") else len(process.open_files())
+        return cls(process.memory_info().rss, process.num_threads(), files, temporary)
+
+
+def rounds(request: pytest.FixtureRequest, few: int, many: int) -> int:
+    """Few in the ordinary suite, many with --hypothesis-profile=thorough."""
+    return many if request.config.getoption("--hypothesis-profile") == "thorough" else few
+
+
+def assert_nothing_stays(run: Callable[[int], object], warm_up: int, runs: int) -> None:
+    """After `warm_up` runs, `runs` more hold no more memory, threads, open files and temporary files than the first."""
+    for index in range(warm_up):
+        run(index)
+    seen = [Held.now()]
+    for index in range(runs):
+        run(index)
+        seen.append(Held.now())
+    tenth = max(len(seen) // 10, 3)
+    first, last = (statistics.median(held.memory for held in part) for part in (seen[:tenth], seen[-tenth:]))
+    largest = max(held.memory for held in seen)
+    sizes = f"{first / 2**20:.1f} to {last / 2**20:.1f} MiB ({last / first - 1:+.1%}), largest {largest / 2**20:.1f}"
+    print(f"\n{runs} runs after {warm_up}: memory {sizes}; {seen[0][1:3]} to {seen[-1][1:3]} threads and open files")
+    assert last <= GROWTH * first
+    assert seen[-1].threads <= max(held.threads for held in seen[:tenth])
+    assert seen[-1].files <= max(held.files for held in seen[:tenth])
+    assert seen[-1].temporary <= seen[0].temporary
