@@ -13,7 +13,6 @@ from monai.transforms import (
     EnsureChannelFirstd,
     EnsureTyped,
     GaussianSmoothd,
-    LoadImage,
     LoadImaged,
     MapLabelValued,
     NormalizeIntensityd,
