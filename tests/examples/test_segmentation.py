@@ -137,7 +137,7 @@ def test_all_that_differs_is_the_denoising(example: Any) -> None:
     )
     for steps in others:
         assert len(steps) == len(plain) + 1
-        assert steps[:3] + steps[4:] == plain
+        assert steps[:4] + steps[5:] == plain
 
 
 def test_each_denoising_is_nearer_to_the_clean_image(example: Any, tmp_path: Path) -> None:
