@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from monai.data import CacheDataset, DataLoader
+from monai.data import CacheDataset, DataLoader, MetaTensor, PILReader
 from monai.transforms import (
     AsDiscreted,
     Compose,
     EnsureChannelFirstd,
     EnsureTyped,
     GaussianSmoothd,
-    LoadImage,
     LoadImaged,
     MapLabelValued,
     NormalizeIntensityd,
@@ -22,16 +21,17 @@ from monai.transforms import (
     RandFlipd,
     RandScaleIntensityd,
     SpatialPadd,
+    SqueezeDimd,
     Transform,
 )
 from pairs import Pair
+from PIL import Image
 
 from monai_transforms import NonLocalMeansd
 
 BOTH = ("image", "label")
 
 DENOISE = ("none", "gaussian", "classic", "bayes")
-
 
 MOST_CLASSES = 64
 
@@ -48,13 +48,37 @@ def denoising(method: str, noise: str, spacing: str | None) -> list[Transform]:
     return [NonLocalMeansd("image", method=method, noise=noise, spacing=spacing)]
 
 
-def preparation(method: str, noise: str, spacing: str | None, values: Sequence[int]) -> list[Transform]:
+def opaque(picture: Image.Image) -> Image.Image:
+    """Grey or RGB, without transparency and palette."""
+    if picture.mode in ("LA", "La"):
+        return picture.convert("L")
+    return picture.convert("RGB") if picture.mode in ("RGBA", "RGBa", "P", "PA", "CMYK", "YCbCr") else picture
+
+
+def labelled(picture: Image.Image) -> Image.Image:
+    """A mask as numbers: grey that was stored as RGB or RGBA is grey again; a palette's indices stay."""
+    if picture.mode not in ("RGB", "RGBA", "LA"):
+        return picture
+    red, *others = picture.convert("RGB").split()
+    return red if all(np.array_equal(red, other) for other in others) else picture
+
+
+def reading(key: str, converter: Callable[[Image.Image], Image.Image]) -> LoadImaged:
+    step = LoadImaged(key)
+    step.register(PILReader(converter=converter))
+    return step
+
+
+LOADING = (reading("image", opaque), reading("label", labelled), EnsureChannelFirstd(BOTH))
+
+
+def preparation(method: str, noise: str, spacing: str | None, flat: bool, values: Sequence[int]) -> list[Transform]:
     """What is the same every time, and for all parts. `values` are those in the masks, background first."""
     return [
-        LoadImaged(BOTH),
-        EnsureChannelFirstd(BOTH),
+        *LOADING,
         EnsureTyped("image", dtype="float32"),
         *denoising(method, noise, spacing),
+        *([SqueezeDimd(BOTH, -1)] if flat else []),
         NormalizeIntensityd("image"),
         MapLabelValued("label", values, range(len(values)), dtype="uint8"),
     ]
@@ -93,46 +117,70 @@ class Kind(NamedTuple):
     """What sort of data it is.
 
     Attributes:
-        dims: number of spatial axes.
+        dims: number of spatial axes, without one along which there is a single slice.
         channels: of the images.
         values: in the masks, background (0) first; one class each.
         spacing: ``"affine"`` if the files say how large their voxels are, None otherwise.
+        flat: whether the files are volumes of a single slice, whose last axis is left out.
     """
 
     dims: int
     channels: int
     values: tuple[int, ...]
     spacing: str | None
+    flat: bool
 
 
 def kind(pairs: list[Pair]) -> Kind:
     """Read all of them and tell what they are.
 
     Raises:
-        ValueError: images differ in axes or channels, a mask is not of the shape of its image, or it holds no labels.
+        ValueError: a file cannot be read, images differ in axes or channels, a mask does not lie where its image lies,
+            or it holds no labels.
     """
-    read = LoadImage(ensure_channel_first=True)
-    kinds: dict[tuple[int, int], str] = {}
+    read = Compose(LOADING)
+    kinds: dict[tuple[int, int, bool], str] = {}
     values = {0}
     spacing: str | None = "affine"
     for pair in pairs:
-        image, label = read(pair["image"]), read(pair["label"])
-        kinds.setdefault((image.ndim - 1, len(image)), pair["image"])
+        try:
+            loaded = read(pair)
+        except Exception as error:
+            raise ValueError(f"{pair['image']} or {pair['label']} cannot be read: {reason(error)}") from error
+        image, label = loaded["image"], loaded["label"]
+        kinds.setdefault((image.ndim - 1, len(image), image.ndim == 4 and image.shape[-1] == 1), pair["image"])
         if "original_affine" not in image.meta:
             spacing = None
-        if label.shape != (1, *image.shape[1:]):
-            raise ValueError(
-                f"{pair['label']}: has channels and shape {tuple(label.shape)}, its image {tuple(image.shape)}; "
-                "a mask has one channel and the shape of its image"
-            )
+        check_place(pair, image, label)
         found = np.unique(label)
         values.update(found.astype(int).tolist())
         if len(values) > MOST_CLASSES or (found != found.astype(int)).any():
             raise ValueError(f"{pair['label']}: a mask holds one whole number per class, {MOST_CLASSES} at most")
     if len(kinds) > 1:
-        described = ", ".join(f"{path}: {axes} axes, {count} channels" for (axes, count), path in kinds.items())
+        described = ", ".join(
+            f"{path}: {axes - flat} axes, {count} {'channel' if count == 1 else 'channels'}"
+            for (axes, count, flat), path in kinds.items()
+        )
         raise ValueError(f"images must have the same number of axes and channels ({described})")
     if len(values) == 1:
         raise ValueError("all masks are empty; there is nothing to learn")
-    ((dims, channels),) = kinds
-    return Kind(dims, channels, tuple(sorted(values, key=lambda value: (value != 0, value))), spacing)
+    ((dims, channels, flat),) = kinds
+    return Kind(dims - flat, channels, tuple(sorted(values, key=lambda value: (value != 0, value))), spacing, flat)
+
+
+def reason(error: BaseException) -> str:
+    """The first cause in one line; MONAI's own errors around it say where in the pipeline it was."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def check_place(pair: Pair, image: MetaTensor, label: MetaTensor) -> None:
+    if label.shape != (1, *image.shape[1:]):
+        raise ValueError(
+            f"{pair['label']}: has channels and shape {tuple(label.shape)}, its image {tuple(image.shape)}; "
+            "a mask has one channel (no colours) and the shape of its image"
+        )
+    placed = "original_affine" in image.meta and "original_affine" in label.meta
+    if placed and not np.allclose(image.affine, label.affine, rtol=1e-3, atol=1e-2):
+        raise ValueError(f"{pair['label']}: lies elsewhere in space than its image; resample one onto the other's grid")

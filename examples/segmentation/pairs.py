@@ -12,6 +12,9 @@ Pair = dict[str, str]
 ENDINGS = (".nii.gz", ".nii", ".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".npy", ".mha", ".nrrd")
 """Of images that MONAI reads; some need an optional package, which MONAI names."""
 
+LOSSY = (".jpg", ".jpeg")
+"""Not for masks: JPEG changes their numbers, most of all at the edges."""
+
 
 def find(folder: Path) -> tuple[list[Pair], list[str]]:
     """Pair the files in ``folder/frames`` and ``folder/masks`` whose names are the same but for the ending.
@@ -20,10 +23,13 @@ def find(folder: Path) -> tuple[list[Pair], list[str]]:
         The pairs, by name; and a line for each file that has no partner or is no image.
 
     Raises:
-        ValueError: a folder is missing, two files claim the same name, or there is no pair.
+        ValueError: a folder is missing, two files claim the same name, a mask is a JPEG, or there is no pair.
     """
     remarks: list[str] = []
     frames, masks = (named(folder / part, remarks) for part in ("frames", "masks"))
+    for path in masks.values():
+        if path.name.lower().endswith(LOSSY):
+            raise ValueError(f"{path}: JPEG changes the numbers of a mask; make it anew as PNG")
     remarks += [f"{path}: has no mask in {folder / 'masks'}" for name, path in frames.items() if name not in masks]
     remarks += [f"{path}: has no frame in {folder / 'frames'}" for name, path in masks.items() if name not in frames]
     pairs = [

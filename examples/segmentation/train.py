@@ -4,7 +4,8 @@ Usage: python examples/segmentation/train.py [DATA] [--denoise none --denoise ba
        python examples/segmentation/train.py --quick
 
 DATA holds images in frames/ and a mask of the same name for each in masks/: NIfTI, PNG or whatever else MONAI reads, 2D
-or 3D, with one whole number per class and 0 for the background. Without DATA, a set of noisy phantoms is made.
+or 3D, grey or RGB. A mask has one whole number per class and 0 for the background; it is not a JPEG, which would change
+the numbers. Files without partner are named and left out. Without DATA, a set of noisy phantoms is made.
 
 For each kind of denoising one network is trained, everything else equal, and tested on images that it has not seen.
 The folder OUT/KIND then holds the best network (best.pt), its settings, learning curves and example segmentations.
@@ -45,13 +46,22 @@ def table(results: dict[str, NDArray], structures: list[str]) -> str:
     head = ["denoising", *structures, "mean"]
     rows = [head, ["-" * len(word) for word in head]]
     for denoise, dice in results.items():
-        columns = np.column_stack([dice, np.nanmean(dice, 1)])
-        cells = zip(np.nanmean(columns, 0), np.nanstd(columns, 0), strict=True)
-        rows.append([denoise, *(f"{mean:.3f} ± {spread:.3f}" for mean, spread in cells)])
+        means = np.array([known(image).mean() for image in dice if known(image).size])
+        rows.append([denoise, *map(spread, [*dice.T, means])])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
     )
+
+
+def known(dice: NDArray) -> NDArray:
+    """Without those that are not defined, as the structure is not there."""
+    return dice[~np.isnan(dice)]
+
+
+def spread(dice: NDArray) -> str:
+    there = known(dice)
+    return f"{there.mean():.3f} ± {there.std():.3f}" if there.size else "–"
 
 
 def phantom_data(folder: Path, count: int, noise: float, seed: int) -> Path:

@@ -35,7 +35,7 @@ class Settings:
     Attributes:
         denoise: one of `loading.DENOISE`.
         noise: what non-local means takes the noise for.
-        dims, channels, values, spacing: as in `loading.Kind`.
+        dims, channels, values, spacing, flat: as in `loading.Kind`.
         crop: edge of the pieces that the network is trained on, in voxels; a multiple of 4.
         batch_size: pieces per step.
         learning_rate: of Adam.
@@ -54,6 +54,7 @@ class Settings:
     channels: int = 1
     values: tuple[int, ...] = (0, 1)
     spacing: str | None = "affine"
+    flat: bool = False
     crop: int = 24
     batch_size: int = 2
     learning_rate: float = 0.01
@@ -74,7 +75,7 @@ class Settings:
         return len(self.values)
 
     def preparation(self) -> list[Any]:
-        return preparation(self.denoise, self.noise, self.spacing, self.values)
+        return preparation(self.denoise, self.noise, self.spacing, self.flat, self.values)
 
 
 UNTIL = ("patience", "min_delta", "epochs", "device")

@@ -9,7 +9,7 @@ from nlmeans import groups
 from nlmeans.backends.request import Axes
 from nlmeans.groups import Grid
 
-pytest.importorskip("triton", reason="the kernel needs triton")
+pytest.importorskip("triton", "3.3", reason="the kernel needs triton 3.3 or newer")
 
 from nlmeans import group_gpu
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-pytest.importorskip("triton", reason="the gpu backend needs triton")
+pytest.importorskip("triton", "3.3", reason="the gpu backend needs triton 3.3 or newer")
 
 from nlmeans.backends import gpu
 from nlmeans.backends.gpu import GPU, Tile

@@ -1,0 +1,92 @@
+"""What is said in several places is the same in all: versions, lower bounds, licence; the workflow asks for little."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
+
+
+def pins(name: str) -> dict[str, str]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def bounded(*extras: str) -> dict[str, Version]:
+    """The lower bound of each package that has one, of the dependencies and of these extras."""
+    found = {}
+    for text in [*PROJECT["dependencies"], *(line for extra in extras for line in EXTRAS[extra])]:
+        requirement = Requirement(text)
+        for bound in requirement.specifier:
+            assert bound.operator == ">=", f"{text}: only lower bounds, as nobody knows what the future breaks"
+            found[requirement.name] = Version(bound.version)
+    return found
+
+
+OLDEST_BY_HAND = {"napari", "magicgui", "pytest-qt", "pytest-xvfb", "napari-nifti", "triton"}
+"""With windows or without tests there: .ci/oldest does not install them."""
+
+
+def test_the_oldest_versions_are_the_lower_bounds() -> None:
+    bounds = bounded(*(extra for extra in EXTRAS if extra != "docs"))
+    oldest = {name: Version(version) for name, version in pins("constraints-oldest.txt").items()}
+    assert oldest == {name: bound for name, bound in bounds.items() if name not in OLDEST_BY_HAND}
+
+
+def test_the_newest_versions_keep_the_lower_bounds() -> None:
+    newest = pins("constraints.txt")
+    for name, bound in bounded(*EXTRAS).items():
+        if name != "triton":  # comes with torch, if that is for CUDA
+            assert Version(newest[name]) >= bound
+
+
+def test_pre_commit_runs_the_versions_of_the_constraints() -> None:
+    config = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert set(re.findall(r"ruff==([\d.]+)", config)) == {pins("constraints.txt")["ruff"]}
+
+
+def test_citation_changelog_and_package_speak_of_the_same_version_and_licence() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == PROJECT["version"] == metadata.version("nlmeans")
+    assert citation["license"] == PROJECT["license"]
+    assert citation["authors"]
+    assert citation["title"].startswith(PROJECT["name"])
+    assert PROJECT["version"] in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def jobs() -> dict[str, Any]:
+    return yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]
+
+
+def test_the_workflow_may_only_read_and_knows_no_secret() -> None:
+    text = WORKFLOW.read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
+    assert "secrets." not in text
+    assert not any("permissions" in job for job in jobs().values())
+
+
+def test_the_workflow_takes_official_actions_of_one_major_version() -> None:
+    used = {step["uses"] for job in jobs().values() for step in job["steps"] if "uses" in step}
+    assert used
+    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", action) for action in used), used
+    assert len(used) == len({action.split("@")[0] for action in used})
+
+
+@pytest.mark.parametrize("script", [".ci/run", ".ci/oldest", ".ci/smoke.py"])
+def test_the_workflow_runs_the_scripts_of_the_repository(script: str) -> None:
+    commands = [step["run"] for job in jobs().values() for step in job["steps"] if "run" in step]
+    assert any(script in command for command in commands)
+    assert (ROOT / script).is_file()
+    assert script.endswith(".py") or (ROOT / script).stat().st_mode & 0o111
