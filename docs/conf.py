@@ -29,9 +29,8 @@ extensions = [
 
 # ---------------------------------------------------------------- pages
 
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-myst_linkify_fuzzy_links = False
 
 # ---------------------------------------------------------------- reference
 
@@ -73,5 +72,11 @@ def with_results(app: Sphinx, page: str, source: list[str]) -> None:
         app.env.note_dependency(str(file))
 
 
+def as_written(app: Sphinx, command: object, lines: list[str]) -> None:
+    """Patterns such as scans/**/*.nii.gz in the help of a command are no markup."""
+    lines[:] = [line.replace("*", r"\*") for line in lines]
+
+
 def setup(app: Sphinx) -> None:
     app.connect("source-read", with_results)
+    app.connect("sphinx-click-process-description", as_written)
