@@ -79,9 +79,8 @@ def compared(names: Sequence[str], levels: Sequence[int]) -> tuple[list[list[str
     ]
     size = read("quality.json")["timing"]["volume"].rsplit(", ", 1)[-1]
     about = (
-        "Gaussian noise of so many per cent of the maximum: PSNR in the object / everywhere (dB) and SSIM in the object, "
-        f"mean over {' and '.join(volumes) if len(volumes) < 3 else ', '.join(volumes)}; seconds for {size} voxels on "
-        "two cores."
+        "Gaussian noise, per cent of the maximum; PSNR in the object / everywhere (dB), SSIM in the object, mean over "
+        f"{' and '.join(volumes) if len(volumes) < 3 else ', '.join(volumes)}; seconds for {size} voxels on two cores."
     )
     return rows, about
 
@@ -120,7 +119,13 @@ def colin27() -> str:
 
 
 MODELS = (
-    ("counts, 10 photons at the brightest: exact inverse, not the algebraic one", "poisson", 10, "", ", algebraic inverse"),
+    (
+        "counts, 10 photons at the brightest: exact inverse, not the algebraic one",
+        "poisson",
+        10,
+        "",
+        ", algebraic inverse",
+    ),
     ("the same with 100 photons", "poisson", 100, "", ", algebraic inverse"),
     ("noise from 2 to 8 %: its map, not one sigma", "ramp", 5, "", ", one sigma"),
     ("the same with an estimated map", "ramp", 5, ", estimated map", ", one sigma"),
@@ -210,11 +215,12 @@ def fast() -> str:
     big = rows_of("biggest")[0]
     size, window = big["shape"][0], 2 * big["search_radius"] + 1
     return textwrap.fill(
-        f"The operator at patch 3³ and window 7³ of a 96³ volume: {times(volume['scikit-image fast'])} times as fast as "
-        f"scikit-image's fast mode, {times(volume['DIPY classic'])} times DIPY classic, "
-        f"{times(volume['DIPY blockwise'])} times DIPY blockwise; in 2D {times(opencv[0])} to {times(opencv[-1])} times "
-        f"OpenCV's 8-bit filter, in float32. A {size}³ volume with a {window}³ window takes {seconds_of(big):.0f} seconds "
-        f"on two cores, the preview of a 256×256 slice {1e3 * median(read('speed.json')['preview']):.0f} ms.",
+        "The operator at patch 3³ and window 7³ of a 96³ volume: "
+        f"{times(volume['scikit-image fast'])} times as fast as scikit-image's fast mode, "
+        f"{times(volume['DIPY classic'])} times DIPY classic, {times(volume['DIPY blockwise'])} times DIPY blockwise; "
+        f"in 2D {times(opencv[0])} to {times(opencv[-1])} times OpenCV's 8-bit filter, in float32. "
+        f"A {size}³ volume with a {window}³ window takes {seconds_of(big):.0f} seconds on two cores, the preview of a "
+        f"256×256 slice {1e3 * median(read('speed.json')['preview']):.0f} ms.",
         WIDTH,
     )
 

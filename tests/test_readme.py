@@ -36,8 +36,13 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-def with_code(language: str) -> list[Path]:
-    return [page for page in PAGES if blocks(page, language)]
+def commands(page: Path) -> Iterator[tuple[str, ...]]:
+    """The arguments of every call of `nlmeans` in a page."""
+    for mark, block in blocks(page, "bash"):
+        for words in (shlex.split(line, comments=True) for line in block.splitlines()):
+            if mark not in NOT_RUN:
+                assert Path(words[0]).name == "nlmeans", f"mark this block in {name_of(page)} as one of {NOT_RUN}"
+                yield tuple(words[1:])
 
 
 @pytest.fixture
@@ -55,7 +60,7 @@ def with_the_usual_methods_and_backends() -> Iterator[None]:
         registry.update(entries)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("page", with_code("python"), ids=name_of)
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
 @pytest.mark.usefixtures("in_an_empty_folder", "with_the_usual_methods_and_backends")
 def test_python_blocks_run_one_after_the_other(page: Path) -> None:
     names: dict[str, object] = {"__name__": "page"}
@@ -79,35 +84,34 @@ def put_files() -> None:
     write_series(Path("folder"), small)
 
 
-@pytest.mark.parametrize("page", with_code("bash"), ids=name_of)
-@pytest.mark.usefixtures("in_an_empty_folder")
-def test_commands_run(page: Path) -> None:
-    put_files()
-    for mark, block in blocks(page, "bash"):
-        for words in (shlex.split(line, comments=True) for line in block.splitlines()):
-            if mark not in NOT_RUN:
-                assert Path(words[0]).name == "nlmeans", f"mark this block in {name_of(page)} as one of {NOT_RUN}"
-                result = CliRunner().invoke(main, words[1:])
-                assert result.exit_code == 0, f"{words}: {result.output}"
+COMMANDS = list(dict.fromkeys(command for page in PAGES for command in commands(page)))
 
 
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 @pytest.mark.usefixtures("in_an_empty_folder")
-def test_denoising_a_scan_leaves_what_the_pages_say() -> None:
+def test_commands_run(command: tuple[str, ...]) -> None:
     put_files()
-    for line in (
-        "denoise your_scan.nii.gz denoised.nii.gz --noise rician --report denoised.png",
-        'batch "scans/**/*.nii.gz" --out many --noise rician --workers 2',
-        "batch my_dataset",
-    ):
-        assert any(line in code for page in PAGES for _, code in blocks(page, "bash"))
-        result = CliRunner().invoke(main, shlex.split(line))
-        assert result.exit_code == 0, result.output
-    assert Path("denoised.nii.gz").is_file()
-    assert Path("denoised.json").is_file()
-    assert Path("denoised.png").is_file()
-    assert Path("many/scan_denoised.nii.gz").is_file()
-    assert Path("many/report.html").is_file()
-    assert Path("my_dataset/derivatives/nlmeans/sub-01/anat/sub-01_desc-denoised_T1w.nii.gz").is_file()
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    for file in LEAVES.get(" ".join(command), ()):
+        assert Path(file).is_file(), file
+
+
+LEAVES = {
+    "denoise your_scan.nii.gz denoised.nii.gz --noise rician --report denoised.png": (
+        "denoised.nii.gz",
+        "denoised.json",
+        "denoised.png",
+    ),
+    "denoise folder derived": ("derived.json",),
+    "batch scans/**/*.nii.gz --out many --noise rician --workers 2": ("many/scan_denoised.nii.gz", "many/report.html"),
+    "batch my_dataset": ("my_dataset/derivatives/nlmeans/sub-01/anat/sub-01_desc-denoised_T1w.nii.gz",),
+}
+"""What the pages say of the files that a command makes."""
+
+
+def test_what_commands_leave_is_said_of_commands_that_are_there() -> None:
+    assert set(LEAVES) <= {" ".join(command) for command in COMMANDS}
 
 
 def test_every_method_and_backend_has_a_row() -> None:
