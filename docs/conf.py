@@ -45,6 +45,7 @@ python_maximum_signature_line_length = 80
 
 # ---------------------------------------------------------------- looks
 
+smartquotes = False  # two hyphens are an option, no dash
 html_theme = "furo"
 html_title = "nlmeans"
 html_static_path = ["static"]
