@@ -259,6 +259,8 @@ def filled(kind: str, what: str, page: str) -> str:
         text = found[1].strip()
     else:
         text = re.sub(r"\A# .*\n", "", text)
+        if "/" not in page:  # below a heading of the page's own
+            text = re.sub("^##", "###", text, flags=re.MULTILINE)
     return linked(text, path.resolve().parent, up)
 
 
