@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import runpy
 import shlex
@@ -52,9 +53,11 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def with_the_usual_methods_and_backends() -> Iterator[None]:
-    """Afterwards, whatever a page adds to them."""
-    kept = [(registry, dict(registry)) for registry in (METHODS, BACKENDS)]
+    """Afterwards, whatever a page adds to them; and the usual log."""
+    log = logging.getLogger("nlmeans")
+    kept, level = [(registry, dict(registry)) for registry in (METHODS, BACKENDS)], log.level
     yield
+    log.setLevel(level)
     for registry, entries in kept:
         registry.clear()
         registry.update(entries)  # type: ignore[arg-type]
