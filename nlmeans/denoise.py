@@ -161,7 +161,7 @@ def preview(
         settings: the other arguments of `denoise`, by name.
 
     Returns:
-        The slice, without `axis`: equal to ``denoise(volume, ...).take(index, axis)`` up to rounding.
+        The slice, without `axis`, equal to ``denoise(volume, ...).take(index, axis)`` up to rounding.
 
     Raises:
         ValueError, TypeError, Cancelled: as for `denoise`, and if there is no such slice.

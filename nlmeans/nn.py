@@ -55,7 +55,7 @@ class NonLocalBlock(nn.Module):
             better not.
 
     Shape:
-        (B, in_channels, *spatial) to the same, any floating dtype. Under autocast, and for half precision, the
+        ``(B, in_channels, *spatial)`` to the same, any floating dtype. Under autocast, and for half precision, the
         Gaussian forms compute in half precision, the others sum in float32. For float64 on a GPU, PyTorch has no
         kernel that does without the matrix of the Gaussian forms.
 

@@ -67,7 +67,7 @@ def nonlocal_means(
             noise and taken off. A number or an array of the spatial shape.
         patch_radius: voxels, one for all axes or one per axis; the patch is 2r + 1 voxels wide.
         search_radius: voxels, likewise; the search window is 2r + 1 voxels wide.
-        guide: image(s) that decide the weights, of the spatial shape, or (F, *spatial shape) for F features;
+        guide: image(s) that decide the weights, of the spatial shape, or ``(F, *spatial shape)`` for F features;
             None for the image itself, all channels together.
         guide_scale: the a_f, one per feature; None for 1/F each.
         center: weight of the voxel itself: ``"one"``, ``"max"`` (the largest other weight), ``"zero"``, or a number

@@ -166,10 +166,10 @@ def local_gaussian_blur(
     Args:
         image: (W,), (H, W) or (D, H, W), real numpy array or torch tensor; computed in float32, or in float64 where
             its type has more digits. With `spatial_dims`, any axes before.
-        covariance: of each voxel: (*spatial shape) variances, or (*spatial shape, D) variances along the axes, or
-            (*spatial shape, D, D) matrices; in mm² with `spacing`, else in voxels². Where the image has axes before the
-            spatial ones, so has the covariance, of the same length or of length 1: (N, 1, H, W) for one covariance per
-            pixel of each of N images, common to its channels.
+        covariance: of each voxel: ``(*spatial shape)`` variances, or ``(*spatial shape, D)`` variances along the axes,
+            or ``(*spatial shape, D, D)`` matrices; in mm² with `spacing`, else in voxels². Where the image has axes
+            before the spatial ones, so has the covariance, of the same length or of length 1: (N, 1, H, W) for one
+            covariance per pixel of each of N images, common to its channels.
         spatial_dims: how many of the last axes of the image are spatial; None for all.
         std_devs: standard deviations of the widest Gaussian that the kernel covers on either side, along each axis.
         kernel_size: odd number of voxels, for all axes or one per axis, instead of `std_devs`. When covariances are

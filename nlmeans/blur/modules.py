@@ -78,7 +78,7 @@ class GaussianBlur(_Blur):
         std_devs, kernel_size, spacing, padding: as for `gaussian_blur`.
 
     Shape:
-        Input and output: (..., *spatial shape), such as (N, C, H, W).
+        Input and output: ``(..., *spatial shape)``, such as (N, C, H, W).
 
     Raises:
         ValueError, TypeError: the covariance is not positive definite or not of the type.
@@ -121,7 +121,7 @@ class LocalGaussianBlur(_Blur):
         std_devs, kernel_size, spacing, padding: as for `local_gaussian_blur`.
 
     Shape:
-        Input and output: (..., *spatial shape), such as (N, C, H, W).
+        Input and output: ``(..., *spatial shape)``, such as (N, C, H, W).
 
     Raises:
         ValueError, TypeError: a covariance is not positive definite or not of the type.

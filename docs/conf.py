@@ -1,0 +1,83 @@
+"""The documentation site: `python -m sphinx -W --keep-going -b html docs build/docs`. Nothing of it needs a network."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.metadata import version as installed
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+DOCS = Path(__file__).parent
+sys.path[:0] = [str(DOCS.parent), str(DOCS)]
+
+import results  # noqa: E402  (lies beside this file)
+
+project = "nlmeans"
+author = "the nlmeans authors"
+copyright = "the nlmeans authors, Apache-2.0"
+version = release = installed("nlmeans")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+    "sphinx_copybutton",
+]
+
+# ---------------------------------------------------------------- pages
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+# ---------------------------------------------------------------- reference
+
+default_role = "py:obj"  # `name` in a docstring: a link where there is such a thing, else only code
+add_module_names = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # every docstring says what its arguments are, with shapes and units
+autodoc_class_signature = "mixed"
+napoleon_numpy_docstring = False
+napoleon_custom_sections = ["Shape"]
+python_maximum_signature_line_length = 80
+
+# ---------------------------------------------------------------- looks
+
+smartquotes = False  # two hyphens are an option, no dash
+html_theme = "furo"
+html_title = "nlmeans"
+html_static_path = ["static"]
+html_css_files = ["wide.css"]
+html_copy_source = False
+html_show_sphinx = False
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#0b5a8a", "color-brand-content": "#0b5a8a"},
+    "dark_css_variables": {"color-brand-primary": "#6cb8e6", "color-brand-content": "#6cb8e6"},
+}
+pygments_style = "friendly"
+pygments_dark_style = "github-dark"
+copybutton_prompt_text = ">>> |\\.\\.\\. |\\$ "
+copybutton_prompt_is_regexp = True
+
+MARKER = re.compile(r"^<!-- (results|table|readme): (.+?) -->$", re.MULTILINE)
+
+
+def with_results(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put what was measured, and what the README says already, where a comment in a page asks for it."""
+    if not MARKER.search(source[0]):
+        return
+    source[0] = MARKER.sub(lambda marker: results.filled(marker[1], marker[2], page), source[0])
+    for file in (results.README, *results.RESULTS.iterdir()):
+        app.env.note_dependency(str(file))
+
+
+def as_written(app: Sphinx, command: object, lines: list[str]) -> None:
+    """Patterns such as scans/**/*.nii.gz in the help of a command are no markup."""
+    lines[:] = [line.replace("*", r"\*") for line in lines]
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", with_results)
+    app.connect("sphinx-click-process-description", as_written)
