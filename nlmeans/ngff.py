@@ -154,23 +154,21 @@ def read(path: Path | str, multiscale: int | str = 0) -> Image:
 
 
 def opened(path: Path) -> zarr.Array[Any] | zarr.Group:
-    kinds = ((".zgroup", zarr.open_group, 2), (".zarray", zarr.open_array, 2), ("zarr.json", None, 3))
-    name, _, version = next(found for found in kinds if (path / found[0]).is_file())
     try:
-        if version == 3:
-            document = json.loads((path / name).read_text(encoding="utf-8"))
-            is_array = document["node_type"] == "array"
-        else:
-            is_array = name == ".zarray"
-        if is_array:
-            return zarr.open_array(path, mode="r", zarr_format=version)
-        return zarr.open_group(path, mode="r", zarr_format=version, use_consolidated=False)
+        if (path / ".zgroup").is_file():
+            return zarr.open_group(path, mode="r", zarr_format=2, use_consolidated=False)
+        if (path / ".zarray").is_file():
+            return zarr.open_array(path, mode="r", zarr_format=2)
+        document = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+        if document["node_type"] == "array":
+            return zarr.open_array(path, mode="r", zarr_format=3)
+        return zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
     except Exception as error:  # whatever zarr meets in a damaged document
         raise ValueError(f"{path} cannot be read as zarr, it may be damaged: {one_line(error)}") from error
 
 
 def of_array(path: Path, array: zarr.Array[Any]) -> Image:
-    names = getattr(array.metadata, "dimension_names", None)
+    names: Any = getattr(array.metadata, "dimension_names", None)
     names = names or array.attrs.get("_ARRAY_DIMENSIONS")  # as xarray calls them in zarr format 2
     if not names or not all(isinstance(name, str) and name.lower() in KINDS for name in names):
         if array.ndim not in (2, 3):
@@ -270,9 +268,9 @@ def is_image(path: Path) -> bool:
     return True
 
 
-def checked(value: Any, wanted: type, name: str) -> Any:
+def checked(value: Any, wanted: type[dict[str, Any] | list[Any] | str], name: str) -> Any:
     if not isinstance(value, wanted):
-        words = {dict: "an object", list: "a list", str: "a text"}
+        words: dict[Any, str] = {dict: "an object", list: "a list", str: "a text"}
         shown = "missing" if value is None else repr(value)[:60]
         raise TypeError(f"{name} is {shown}, but must be {words[wanted]}; the metadata are damaged")
     return value

@@ -353,6 +353,7 @@ class Run:
             "mask": self.request.mask and self.request.mask.path.name,
             "sigma_map": self.request.sigma_map and self.request.sigma_map.path.name,
             "settings": settings.to_dict(),
+            "block": self.blocks[0],
             "volumes": [facts.to_dict() for facts in self.facts],
         }
 
@@ -368,4 +369,4 @@ def weight(number: int) -> float:
 
 
 def within(position: int, side: slice) -> bool:
-    return side.start <= position < side.stop
+    return position in range(side.start, side.stop)

@@ -361,12 +361,11 @@ def times(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-@pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_what_was_killed_goes_on_and_ends_the_same(
-    version: str, tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zarr_run, "BLOCK_SHARE", FEW)
-    source = save(tmp_path / "in.zarr", noisy(2, 24, 40, 40), "czyx", version)
+    source = save(tmp_path / "in.zarr", noisy(2, 24, 40, 40), "czyx")
     killed(source, target, 3)
     assert not target.exists()
     written = times(partial(target))
@@ -468,7 +467,7 @@ def test_an_input_that_was_moved_is_known_again(large: Path, target: Path) -> No
 
 
 def test_too_little_memory_to_go_on_with(tmp_path: Path, target: Path) -> None:
-    source = save(tmp_path / "in.zarr", noisy(24, 480, 480), "zyx", chunk=48)
+    source = save(tmp_path / "in.zarr", noisy(2, 24, 304, 304), "czyx", chunk=152)
     stopped(source, target, sigma=10, memory=4 * SMALLEST)
     with pytest.raises(ValueError, match=r"blocks of the interrupted run have .*; allow .*--overwrite"):
         ome_zarr.denoise(source, target, sigma=10, memory=SMALLEST, **SAME)
