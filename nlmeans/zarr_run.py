@@ -148,11 +148,10 @@ def block_shape(image: Image, level: Level, dtype: np.dtype[Any], memory: int) -
 
     As near to cubes as can be, which need the least around them, and all of about the same size.
     """
-    per_voxel = 2 ** len(level.halved) * (dtype.itemsize + MEAN_BYTES) if level.halved else dtype.itemsize
-    limit = memory * BLOCK_SHARE / per_voxel
+    limit = memory * BLOCK_SHARE / dtype.itemsize
     unit = [min(u, n) for u, n in zip(image.unit, level.shape, strict=True)]
     if math.prod(unit) > limit:
-        pieces, wanted = "×".join(map(str, image.unit)), math.prod(unit) * per_voxel / BLOCK_SHARE
+        pieces, wanted = "×".join(map(str, image.unit)), math.prod(unit) * dtype.itemsize / BLOCK_SHARE
         raise ValueError(
             f"{image.path} is stored in pieces of {pieces}, which are written as a whole; for them "
             f"memory={readable(memory)} is too little: allow {readable(wanted)}"
@@ -167,10 +166,6 @@ def block_shape(image: Image, level: Level, dtype: np.dtype[Any], memory: int) -
             growing.remove(axis)
     even = (math.ceil(n / math.ceil(n / count)) for n, count in zip(units, counts, strict=True))
     return tuple(u * count for u, count in zip(unit, even, strict=True))
-
-
-MEAN_BYTES = 12
-"""Per voxel whose mean is taken, beside what is read."""
 
 
 def boxes(shape: Sequence[int], block: Sequence[int]) -> Iterator[Box]:
@@ -234,11 +229,12 @@ class Run:
             with zarr.config.set({"async.concurrency": self.at_once}):
                 self.prepare()
                 tasks = self.survey()
-                for number, box, share in self.left():
+                for number, index, box, share in self.left():
                     if number == 0:
                         self.denoise_block(box, tasks, part(report, *share))
                     else:
                         self.halve_block(number, box)
+                    self.finish(number, index, box)
                     report(share[1])
             describe(self.folder, self.request.image, self.levels, self.record())
         except Exception:
@@ -284,8 +280,8 @@ class Run:
             tasks.append(task)
         return tasks
 
-    def left(self) -> Iterator[tuple[int, Box, tuple[float, float]]]:
-        """The level and box of every block that is not finished, with the share of the whole work that it is."""
+    def left(self) -> Iterator[tuple[int, int, Box, tuple[float, float]]]:
+        """The level, number and box of every unfinished block, with where in the whole work it begins and ends."""
         finished = {tuple(place) for place in self.journal.all("block")}
         whole = sum(math.prod(level.shape) * weight(number) for number, level in enumerate(self.levels))
         done = 0.0
@@ -293,8 +289,7 @@ class Run:
             for index, box in enumerate(boxes(level.shape, block)):
                 share = math.prod(side.stop - side.start for side in box) * weight(number) / whole
                 if (number, index) not in finished:
-                    yield number, box, (done, done + share)
-                    self.finish(number, index, box)
+                    yield number, index, box, (done, done + share)
                 done += share
 
     def finish(self, number: int, index: int, box: Box) -> None:
@@ -332,15 +327,20 @@ class Run:
         self.array(0)[box] = result
 
     def halve_block(self, number: int, box: Box) -> None:
-        """A block of a coarser level, as the mean of what it covers in the one before."""
-        level, finer = self.levels[number], self.levels[number - 1]
-        covered = tuple(
-            slice(2 * side.start, min(2 * side.stop, n)) if axis in level.halved else side
-            for axis, (side, n) in enumerate(zip(box, finer.shape, strict=True))
-        )
-        values = self.array(number - 1)[covered]
-        target = self.array(number)
-        arrays.write(target, box, torch.from_numpy(halved(np.asarray(values), level.halved)))
+        """A block of a coarser level, as the mean of what it covers in the one before, one piece of that at a time."""
+        level, finer, source = self.levels[number], self.levels[number - 1], self.array(number - 1)
+        result = np.empty([side.stop - side.start for side in box], self.dtype)
+        unit = self.request.image.unit
+        step = [max(1, u // 2) if axis in level.halved else u for axis, u in enumerate(unit)]
+        for part_of_block in boxes(result.shape, step):
+            covered = []
+            for axis, (side, inside, n) in enumerate(zip(box, part_of_block, finer.shape, strict=True)):
+                factor = 2 if axis in level.halved else 1
+                start, stop = (factor * (side.start + end) for end in (inside.start, inside.stop))
+                covered.append(slice(start, min(stop, n)))
+            means = halved(np.asarray(source[tuple(covered)]), level.halved)
+            arrays.write(result, part_of_block, torch.from_numpy(means))
+        self.array(number)[box] = result
 
     def record(self) -> dict[str, Any]:
         """How the image was made, for its metadata."""
