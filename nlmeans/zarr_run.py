@@ -135,9 +135,8 @@ def differences(one: Any, other: Mapping[str, Any]) -> str:
         return "everything"
     names = [name for name in other if name != "settings" and one.get(name) != other[name]]
     before, now = one.get("settings", {}), other["settings"]
-    return ", ".join(
-        [*names, *(f"{name} ({before.get(name)}, now {now[name]})" for name in now if before.get(name) != now[name])]
-    )
+    names += [f"{name} ({before.get(name)}, now {now[name]})" for name in now if before.get(name) != now[name]]
+    return ", ".join(names)
 
 
 # ---------------------------------------------------------------- blocks
@@ -268,7 +267,7 @@ class Run:
         for number, place in enumerate(image.volumes()):
             volume = arrays.readable(image.volume(place), str(image.path))
             sigma = self.request.settings.sigma
-            level = sigma[number % len(sigma)] if isinstance(sigma, tuple) else sigma
+            level = sigma[number] if isinstance(sigma, tuple) else sigma
             settings = dataclasses.replace(self.settings, sigma=level)
             facts = known[number] if number < len(known) else None
             try:
@@ -294,10 +293,9 @@ class Run:
 
     def finish(self, number: int, index: int, box: Box) -> None:
         """Note that a block is finished, once it is on the disk."""
-        files = [
-            file for file in self.stored(number, box) if file.is_file()
-        ]  # chunks of nothing but zero are not stored
-        sync(files, *{folder for file in files for folder in (file.parent, file.parent.parent)})
+        # A chunk of nothing but the fill value has no file.
+        files = [file for file in self.stored(number, box) if file.is_file()]
+        sync(files, *{folder for file in files for folder in file.parents if self.folder in folder.parents})
         self.journal.add({"block": [number, index]})
 
     def stored(self, number: int, box: Box) -> Iterator[Path]:
