@@ -24,6 +24,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
         self.entries: list[dict[str, Any]] = []
+        """The first is as it was given to `begin`."""
 
     @classmethod
     def begin(cls, folder: Path, about: Mapping[str, Any]) -> Journal:
@@ -50,11 +51,6 @@ class Journal:
         if whole < len(content):
             os.truncate(journal.path, whole)
         return journal
-
-    @property
-    def about(self) -> dict[str, Any] | None:
-        """The first entry, as it was given to `begin`."""
-        return self.entries[0] if self.entries else None
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """Returns once it is on the disk."""

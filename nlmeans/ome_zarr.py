@@ -106,9 +106,10 @@ def denoise(
     if isinstance(given, list) and len(given) != len(places):
         raise ValueError(f"sigma has {len(given)} numbers; give one, or one for each of the {len(places)} volumes")
     size: Any = image.spacing if isinstance(spacing, str) else spacing
-    chosen = Settings(**settings, sigma=given, spacing=size and tuple(np.atleast_1d(size).tolist()))
+    chosen = Settings(**settings, sigma=given, spacing=None if size is None else tuple(np.atleast_1d(size).tolist()))
     request = Request(image, target, chosen, beside(mask, image), beside(sigma_map, image))
     with reporting(progress, source.name) as report, locked(target):
+        check_output(target, source, overwrite)  # another run may have finished it since
         run = started(request, overwrite)
         there = run.finished
         if there:
