@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
 
 import nlmeans
 from nlmeans import batch, batch_report, bids, io, samples
 from nlmeans.backends import BACKENDS
-from nlmeans.files import denoise_file, estimated, object_mean, read, read_beside
-from nlmeans.layout import Layout
+from nlmeans.files import denoise_file, interruption, noise_levels
 from nlmeans.memory import available, readable, shortage
 from nlmeans.methods import METHODS
 from nlmeans.metrics import psnr, ssim
@@ -157,12 +155,15 @@ def denoise(source: Path, target: Path, quiet: bool, verbose: bool, **options: A
 
     IN may be a folder with a DICOM series. OUT is then a NIfTI file, or another folder, for a derived DICOM series.
 
+    IN may be an OME-Zarr image, or a zarr array. OUT is then an OME-Zarr image, with the record in its metadata. What
+    was interrupted goes on with the same command.
+
     \b
     Example: nlmeans denoise t1.nii.gz t1_denoised.nii.gz --noise rician
     """
     if verbose:
         logging.getLogger("nlmeans").setLevel(logging.INFO)
-    with one_line_errors():
+    with one_line_errors(interruption(target)):
         summary = denoise_file(source, target, progress=not quiet and sys.stderr.isatty(), **options)
     if not quiet:
         say(summary)
@@ -250,15 +251,10 @@ def batch_command(
 def noise_command(source: Path, noise: str, mask_file: Path | None, dicom_series: str | None) -> None:
     """Print the noise of the image IN: sigma, signal-to-noise ratio, and what was assumed."""
     with one_line_errors():
-        scan = read(source, dicom_series)
-        layout = Layout.of(scan.data, None, scan.series, str(source))
-        mask = read_beside(mask_file, layout)
-        levels = np.atleast_1d(estimated(scan, noise, mask))
-        signals = [object_mean(scan, index, mask) for index in range(len(levels))]
-    for index, (sigma, mean) in enumerate(zip(levels, signals, strict=True)):
-        name = f"volume {index}: " if scan.series is not None else ""
+        found = noise_levels(source, noise, mask_file, dicom_series)
+    for name, sigma, mean in found:
         ratio = f"{mean / sigma:.1f}" if sigma > 0 else "without noise"
-        click.echo(f"{name}sigma {sigma:.4g}, mean of the object {mean:.4g}, SNR {ratio}")
+        click.echo(f"{name and name + ': '}sigma {sigma:.4g}, mean of the object {mean:.4g}, SNR {ratio}")
     where = f"inside {mask_file}" if mask_file else "of the object (above Otsu's threshold)"
     click.echo(
         f"Assumed: {noise} noise, the same everywhere and independent from voxel to voxel; "

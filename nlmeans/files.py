@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -44,8 +45,15 @@ def denoise_file(
     """Denoise a file, or the DICOM series in a folder; returns a line that says what was done.
 
     `target` is a NIfTI file, or for a folder also another folder, for a derived DICOM series. `about` goes into the
-    record first.
+    record first. A zarr image becomes a zarr image by `denoise_zarr`.
     """
+    if is_zarr(source, target):
+        if share_weights or dicom_series is not None:
+            name = "--share-weights" if share_weights else "--dicom-series"
+            raise ValueError(f"{name} is not for zarr images, whose volumes are denoised one by one; leave it out")
+        options |= {"sigma": sigma, "sigma_map": sigma_file, "mask": mask_file, "overwrite": overwrite}
+        options |= {"spacing": None if voxel_radii else "image", "dtype": "float32" if as_float else None}
+        return denoise_zarr(source, target, picture, progress=progress, **options)
     as_dicom = source.is_dir() and not target.name.endswith(io.ENDINGS)
     record = target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     outputs = [target, record] if picture is None else [target, record, picture]
@@ -109,6 +117,33 @@ def denoise_file(
     return f"{target}: {how}"
 
 
+def is_zarr(source: Path, target: Path) -> bool:
+    """Whether a zarr image is to be read and written; for what is one alone there is no way to the other."""
+    if target.name.endswith(".zarr") and source.exists() and not io.is_zarr(source):
+        raise ValueError(f"OUT={target} would be a zarr image, but {source} is none; write a .nii.gz")
+    return io.is_zarr(source) or target.name.endswith(".zarr")
+
+
+def denoise_zarr(source: Path, target: Path, picture: Path | None, **options: Any) -> str:
+    """Denoise a zarr image, chunk by chunk, and show the middle of it."""
+    module = optional("ome_zarr", "zarr", f"{source} is a zarr image; for those")
+    if picture is not None:
+        io.check_output(picture, options["overwrite"], (".png",))
+    summary: str = module.denoise(source, target, **options)
+    if picture is not None:
+        (before, after), spacing = module.middle_planes(source, target)
+        with io.written_together(picture) as (temporary,):
+            report.save(temporary, report.figure(before, after, spacing))
+    return summary
+
+
+def interruption(target: Path) -> str:
+    """What an interrupted run leaves."""
+    if target.name.endswith(".zarr"):
+        return f"Interrupted: the same command goes on with {target}, which is not there before it is whole."
+    return "Interrupted: nothing was written."
+
+
 def read(source: Path, dicom_series: str | None = None) -> io.Scan:
     """An image file, or the DICOM series in a folder."""
     if source.is_dir():
@@ -120,13 +155,15 @@ def read(source: Path, dicom_series: str | None = None) -> io.Scan:
 
 
 def dicom_module(folder: Path) -> ModuleType:
+    return optional("dicom", "dicom", f"{folder} is a folder; for the DICOM series in it")
+
+
+def optional(name: str, extra: str, why: str) -> ModuleType:
+    """A module of ours that needs packages which not everyone has."""
     try:
-        from nlmeans import dicom
+        return importlib.import_module(f"nlmeans.{name}")
     except ModuleNotFoundError as error:
-        raise ValueError(
-            f'{folder} is a folder; for the DICOM series in it install: pip install "nlmeans[dicom]"'
-        ) from error
-    return dicom
+        raise ValueError(f'{why} install: pip install "nlmeans[{extra}]"') from error
 
 
 def read_beside(path: Path | None, layout: Layout) -> arrays.Array | None:
@@ -148,6 +185,22 @@ def estimated(
         mask = object_of(scan, 0, None)
     found = np.asarray(estimate_sigma(data, noise=noise, mask=mask, series=scan.series))
     return float(found) if found.ndim == 0 else tuple(found.tolist())
+
+
+def noise_levels(
+    source: Path, noise: str, mask_file: Path | None, dicom_series: str | None
+) -> list[tuple[str, float, float]]:
+    """Of each volume what it is called, if there are several, sigma, and the mean of the object."""
+    if io.is_zarr(source):
+        module = optional("ome_zarr", "zarr", f"{source} is a zarr image; for those")
+        levels: list[tuple[str, float, float]] = module.noise_levels(source, noise, mask_file)
+        return levels
+    scan = read(source, dicom_series)
+    mask = read_beside(mask_file, Layout.of(scan.data, None, scan.series, str(source)))
+    return [
+        (f"volume {index}" if scan.series is not None else "", float(sigma), object_mean(scan, index, mask))
+        for index, sigma in enumerate(np.atleast_1d(estimated(scan, noise, mask)))
+    ]
 
 
 def sigma_text(sigma: float | tuple[float, ...] | str | None) -> str:

@@ -84,6 +84,11 @@ def read(path: Path | str) -> Scan:
     return Scan(path, data, image)
 
 
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a zarr group or array."""
+    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
 @contextlib.contextmanager
 def errors_naming(path: Path) -> Iterator[None]:
     """What goes wrong while a file is read, as an error that names it: readers of damaged files raise anything."""
