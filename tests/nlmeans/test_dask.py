@@ -41,7 +41,7 @@ def assert_same(result: da.Array, expected: Any) -> None:
     assert result.dtype == expected.dtype
     values = result.compute()
     assert values.dtype == expected.dtype
-    atol = 1.0 if expected.dtype.kind in "iu" else 1e-6 * np.ptp(expected)
+    atol = 1.0 if expected.dtype.kind in "iu" else 1.5e-6 * np.ptp(expected)
     np.testing.assert_allclose(values, expected, rtol=0, atol=atol)
     assert np.mean(values != expected) < 0.02 or expected.dtype.kind == "f"
 
