@@ -124,7 +124,7 @@ def release(array: object) -> None:
         found.base.madvise(mmap.MADV_DONTNEED)
 
 
-def is_dask(array: object) -> bool:
+def is_dask(array: object) -> TypeGuard[Any]:
     """Whether it is a dask array, without loading dask."""
     return "dask.array" in sys.modules and isinstance(array, sys.modules["dask.array"].Array)
 

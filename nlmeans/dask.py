@@ -17,12 +17,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import torch
-from dask.base import tokenize
+from dask.base import compute, tokenize
 from dask.delayed import Delayed
 from dask.graph_manipulation import clone
 from dask.highlevelgraph import HighLevelGraph
@@ -115,7 +114,7 @@ def estimated_levels(
     plan.mask = plan.beside(mask, "mask")
     keys = [plan.levels(array, index) for index in range(layout.volumes)]
     graph = plan.with_dependencies("levels")
-    return list(dask.compute(*(Delayed(key, graph, layer=plan.name("levels")) for key in keys)))
+    return list(compute(*(Delayed(key, graph, layer=plan.name("levels")) for key in keys)))
 
 
 def layout_of(array: da.Array, channels: int | None, series: int | None) -> Layout:
@@ -137,7 +136,7 @@ class Plan:
         self.mask: da.Array | None = None
         self.sigma_map: da.Array | None = None
         self.graph: Graph = {}
-        self.dependencies = [array]
+        self.dependencies: list[Any] = [array]
 
     def name(self, what: str) -> str:
         return f"{self.token}-{what}"
@@ -149,14 +148,15 @@ class Plan:
         """A mask or map as a dask array with the chunks of the volume."""
         if array is None:
             return None
-        if not isinstance(array, da.Array):
+        chunked = array if isinstance(array, da.Array) else None
+        if chunked is None:
             readable_beside(array, name, self.layout)
             chunks = tuple(self.array.chunks[axis] for axis in self.layout.spatial_axes)
             numbers = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
-            array = da.from_array(numbers, chunks=chunks)
-        self.layout.spatial(array, name)
-        self.dependencies.append(array)
-        return array
+            chunked = da.from_array(numbers, chunks=chunks)
+        self.layout.spatial(chunked, name)
+        self.dependencies.append(chunked)
+        return chunked
 
     def denoised(self) -> da.Array:
         layout, settings = self.layout, self.settings
@@ -183,8 +183,9 @@ class Plan:
             ]
             block = Block(box, tile, len(volumes), layout, settings, dtype)
             self.graph[(name, *number)] = (denoise_block, *inputs, [facts[index] for index in volumes], block)
-        result = da.Array(self.with_dependencies("denoise"), name, tuple(chunks), dtype=dtype)
-        return result.rechunk(self.array.chunks)
+        result: da.Array = da.Array(self.with_dependencies("denoise"), name, tuple(chunks), dtype=dtype)
+        same_chunks: da.Array = result.rechunk(self.array.chunks)
+        return same_chunks
 
     def facts(self, array: da.Array, index: int) -> Key:
         """The key of what is known of one volume."""

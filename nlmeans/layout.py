@@ -21,7 +21,7 @@ class Layout:
     series: int | None
 
     @classmethod
-    def of(cls, array: arrays.Source, channels: int | None, series: int | None, name: str = "volume") -> Layout:
+    def of(cls, array: arrays.Readable, channels: int | None, series: int | None, name: str = "volume") -> Layout:
         shape = tuple(array.shape)
         channels = None if channels is None else checks.axis("channels", channels, len(shape))
         series = None if series is None else checks.axis("series", series, len(shape))
@@ -124,7 +124,7 @@ class Layout:
             values = values.movedim(0, self.channels - after_series)
         return values if self.series is None else values.unsqueeze(self.series)
 
-    def spatial(self, array: arrays.Source, name: str) -> Layout:
+    def spatial(self, array: arrays.Readable, name: str) -> Layout:
         """The layout of an array that has the spatial axes alone, such as a mask or a map of sigma."""
         if tuple(array.shape) != self.spatial_shape:
             raise ValueError(

@@ -43,11 +43,8 @@ Stage = Callable[[Tensor, float | Tensor, Options, Report], Tensor]
 Run = Callable[[Tensor, float | Tensor, Piece, Options, Report], Tensor]
 """Likewise, with which part of the tile is wanted and returned."""
 
-ROWS = 4
-"""The CPU kernel adds up the patches of four rows at a time, which decides how they are rounded."""
-
 GRAIN = 12
-"""The grids of patches step by 2, 3 and 4 voxels: where tiles start at multiples, grids are those of the volume."""
+"""The grids of patches step by 2, 3 and 4 voxels."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,8 @@ class Method:
     search_radius: int = 3
     shrinks: bool = False
     """Whether sigma decides how much is taken off, and not only what is alike."""
-    grain: int = ROWS
-    """Tiles start at multiples of this many voxels, so that they are computed as within the whole volume."""
+    grain: int = 1
+    """Tiles must start at multiples of this many voxels, so that grids of patches are those of the whole volume."""
 
     def usual_h(self, contrast: float, search_radius: Axes) -> float:
         """The filter strength in units of sigma, where none is given."""
@@ -95,7 +92,7 @@ def classic(
     A voxel counts as much as its best neighbour, but at least a tenth, so that what is unlike all else is kept.
     Attention within windows knows neither of the two: there all weights are plain, and its own is 1.
     """
-    return average(noisy, noisy, sigma, options, progress, wanted=wanted)
+    return average(noisy, noisy, sigma, options, progress, region=wanted)
 
 
 def average(
@@ -105,14 +102,11 @@ def average(
     options: Options,
     progress: Report,
     center: str | float = 0.1,
-    wanted: Piece | None = None,
     **arguments: Any,
 ) -> Tensor:
-    """Average `values` over voxels that look alike in `noisy`, as the options say; all of them or those wanted."""
+    """Average `values` over voxels that look alike in `noisy`, as the options say."""
     attention = options.backend == "windowed"
-    skipped = 0 if wanted is None else wanted[1].start % ROWS
-    region = None if wanted is None else (wanted[0], slice(wanted[1].start - skipped, wanted[1].stop), wanted[2])
-    averaged = nonlocal_means(
+    return nonlocal_means(
         values,
         options.h * sigma,
         sigma=0.0 if attention else sigma,
@@ -124,10 +118,8 @@ def average(
         backend=options.backend,
         memory=options.memory,
         progress=progress,
-        region=region,
         **arguments,
     )
-    return averaged[:, :, skipped:]
 
 
 def patchwise(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
@@ -163,7 +155,7 @@ def stochastic(
 ) -> Tensor:
     """Monte Carlo non-local means (Chan, Zickler and Lu 2014): a random fifth of a very large window."""
     samples = max(2, window_voxels(options.search_radius) // 5)
-    return average(noisy, noisy, sigma, options, progress, wanted=wanted, samples=samples, seed=options.seed)
+    return average(noisy, noisy, sigma, options, progress, region=wanted, samples=samples, seed=options.seed)
 
 
 def dct(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
