@@ -171,7 +171,7 @@ def written_together(*paths: Path, folders: Collection[Path] = (), overwrite: bo
     try:
         with contextlib.ExitStack() as stack:
             for path in sorted(paths):
-                if stack.enter_context(lock.held(path.with_name(f"{hidden(path)}.lock"), str(path))):
+                if stack.enter_context(lock.held(path.with_name(f"{hidden(path)}.lock"), path)):
                     remove(*path.parent.glob(f"{hidden(path)}-*"))
             temporary = []
             for path in paths:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-import filelock
 
 NAME = "journal.jsonl"
 
@@ -86,37 +83,6 @@ def sync(files: Iterable[Path], *folders: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-@contextlib.contextmanager
-def locked(target: Path) -> Iterator[None]:
-    """Keep other runs from writing the same target.
-
-    The lock is a file beside it with process and computer. One whose process is no more does not count; on another
-    computer that cannot be seen.
-
-    Raises:
-        BlockingIOError: another run holds it.
-    """
-    lock = filelock.SoftFileLock(target.with_name(f".{target.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise BlockingIOError(
-            f"{target} is being written by another run{holder(Path(lock.lock_file))}; wait for it, or if there is none "
-            f"on that computer remove {lock.lock_file}"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def holder(lock: Path) -> str:
-    with contextlib.suppress(OSError, IndexError):
-        process, computer = lock.read_text(encoding="utf-8").splitlines()[:2]
-        return f" (process {process} on {computer})"
-    return ""
 
 
 def replace(source: Path, target: Path) -> None:

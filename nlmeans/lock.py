@@ -17,21 +17,24 @@ log = logging.getLogger("nlmeans")
 
 
 @contextlib.contextmanager
-def held(path: Path, what: str) -> Iterator[bool]:
+def held(path: Path, what: Path, wait: bool = True) -> Iterator[bool]:
     """Hold the lock file `path`, waiting while another process or thread holds it; it is removed in the end.
 
-    `what` says in the log what is waited for. Yields whether there is a lock: some file systems know none, and neither
-    does this on Windows.
+    `what` is written under it, and named to who has to wait. Yields whether there is a lock: some file systems know
+    none, and neither does this on Windows.
+
+    Raises:
+        BlockingIOError: another holds it, without `wait`.
 
     >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder, held(Path(folder) / "lock", "an example") as locked:
+    >>> with tempfile.TemporaryDirectory() as folder, held(Path(folder) / "lock", Path("example")) as locked:
     ...     print(locked)
     True
     """
     if fcntl is None:
         yield False
         return
-    handle = acquired(path, what)
+    handle = acquired(path, what, wait)
     try:
         yield handle is not None
     finally:
@@ -44,7 +47,7 @@ def held(path: Path, what: str) -> Iterator[bool]:
                 os.close(handle)
 
 
-def acquired(path: Path, what: str) -> int | None:
+def acquired(path: Path, what: Path, wait: bool) -> int | None:
     """An open and locked file, which is still the one at `path`; None where the file system knows no locks."""
     while True:
         try:
@@ -52,11 +55,12 @@ def acquired(path: Path, what: str) -> int | None:
         except PermissionError:  # left or held by another user
             handle = os.open(path, os.O_RDONLY)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.warning("waiting for another run that is writing %s", what)
-                fcntl.flock(handle, fcntl.LOCK_EX)
+            lock(handle, what, wait)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise BlockingIOError(
+                f"{what} is being written by another run; wait for it, or choose another OUT"
+            ) from error
         except OSError:
             os.close(handle)
             path.unlink(missing_ok=True)
@@ -68,3 +72,13 @@ def acquired(path: Path, what: str) -> int | None:
             if os.path.samestat(os.fstat(handle), path.stat()):
                 return handle
         os.close(handle)
+
+
+def lock(handle: int, what: Path, wait: bool) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not wait:
+            raise
+        log.warning("waiting for another run that is writing %s", what)
+        fcntl.flock(handle, fcntl.LOCK_EX)

@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nlmeans import arrays, io, ngff
+from nlmeans import arrays, io, lock, ngff
 from nlmeans.estimate import estimate_sigma, otsu_threshold, read_together, sample
-from nlmeans.journal import locked
 from nlmeans.layout import Layout
 from nlmeans.ngff import Image
 from nlmeans.progress import Report, reporting
@@ -108,7 +107,10 @@ def denoise(
     size: Any = image.spacing if isinstance(spacing, str) else spacing
     chosen = Settings(**settings, sigma=given, spacing=None if size is None else tuple(np.atleast_1d(size).tolist()))
     request = Request(image, target, chosen, beside(mask, image), beside(sigma_map, image))
-    with reporting(progress, source.name) as report, locked(target):
+    with (
+        reporting(progress, source.name) as report,
+        lock.held(target.with_name(f".{target.name}.lock"), target, wait=False),
+    ):
         check_output(target, source, overwrite)  # another run may have finished it since
         run = started(request, overwrite)
         there = run.finished

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
@@ -20,8 +21,10 @@ WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
 
 
 def pins(name: str) -> dict[str, str]:
+    """Package names as pip compares them, and their versions."""
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
-    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    pinned = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pinned}
 
 
 def bounded(*extras: str) -> dict[str, Version]:
@@ -31,7 +34,7 @@ def bounded(*extras: str) -> dict[str, Version]:
         requirement = Requirement(text)
         for bound in requirement.specifier:
             assert bound.operator == ">=", f"{text}: only lower bounds, as nobody knows what the future breaks"
-            found[requirement.name] = Version(bound.version)
+            found[canonicalize_name(requirement.name)] = Version(bound.version)
     return found
 
 

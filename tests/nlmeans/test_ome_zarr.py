@@ -21,9 +21,8 @@ from matplotlib.image import imread
 from zarr.codecs import BloscCodec
 
 import nlmeans
-from nlmeans import Cancelled, cli, ngff, ome_zarr, samples, zarr_run
+from nlmeans import Cancelled, cli, lock, ngff, ome_zarr, samples, zarr_run
 from nlmeans.journal import NAME as JOURNAL
-from nlmeans.journal import locked
 from nlmeans.pyramid import halved
 from nlmeans.zarr_run import partial
 from tests.nlmeans.scans import contents
@@ -329,7 +328,7 @@ FEW = 1 / 512
 
 SLOW = f"""
 import sys, time
-from nlmeans import ome_zarr, zarr_run
+from nlmeans import lock, ome_zarr, zarr_run
 
 finish = zarr_run.Run.finish
 def slow(self, *arguments):
@@ -474,18 +473,21 @@ def test_too_little_memory_to_go_on_with(tmp_path: Path, target: Path) -> None:
 
 
 def test_two_runs_do_not_write_the_same(source: Path, target: Path) -> None:
-    with locked(target), pytest.raises(BlockingIOError, match=f"another run .process {os.getpid()} on"):
+    file = target.with_name(f".{target.name}.lock")
+    with lock.held(file, target), pytest.raises(BlockingIOError, match=r"is being written by another run; wait"):
         ome_zarr.denoise(source, target, **SAME)
     ome_zarr.denoise(source, target, **SAME)
+    assert not file.exists()
 
 
 def test_the_lock_of_a_dead_process_does_not_count(source: Path, target: Path) -> None:
-    hold = "import os, pathlib, sys; from nlmeans.journal import locked; lock = locked(pathlib.Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", f"{hold}; lock.__enter__(); os._exit(9)", target], check=False)
-    lock = target.with_name(f".{target.name}.lock")
-    assert lock.exists()
+    file = target.with_name(f".{target.name}.lock")
+    imports = "import os, pathlib, sys; from nlmeans import lock; file = pathlib.Path(sys.argv[1])"
+    die = "lock.held(file, file).__enter__(); os._exit(9)"
+    subprocess.run([sys.executable, "-c", f"{imports}; {die}", file], check=False)
+    assert file.exists()
     ome_zarr.denoise(source, target, **SAME)
-    assert not lock.exists()
+    assert not file.exists()
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, target: Path) -> None:
