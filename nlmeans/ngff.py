@@ -203,6 +203,7 @@ def of_group(path: Path, group: zarr.Group, choice: int | str) -> Image:
     axes = checked(chosen.get("axes"), list, f"{where}.axes")
     for index, axis in enumerate(axes):
         checked(checked(axis, dict, f"{where}.axes[{index}]").get("name"), str, f"{where}.axes[{index}].name")
+        checked(axis.get("unit", ""), str, f"{where}.axes[{index}].unit")
     if len({axis["name"] for axis in axes}) < len(axes):
         raise ValueError(f"{where}.axes has the names {[axis['name'] for axis in axes]}; each needs its own")
     datasets = checked(chosen.get("datasets"), list, f"{where}.datasets")

@@ -572,6 +572,7 @@ def scaled(*scale: Any) -> Callable[[dict[str, Any]], None]:
         (multiscale(axes=[{"name": n} for n in "zyy"]), "each needs its own"),
         (multiscale(axes=[{"name": n} for n in "tcx"]), "1 spatial axes"),
         (multiscale(axes=["z", "y", "x"]), "'z', but must be an object"),
+        (multiscale(axes=[{"name": n, "unit": ["mm"]} for n in "zyx"]), r"axes\[0\].unit is \['mm'\], but must be"),
         (multiscale(datasets=[]), "is empty"),
         (multiscale(coordinateTransformations=[{"type": "scale", "path": "x"}]), "the scale None"),
         (dataset(path=None), "path is missing"),
