@@ -36,6 +36,7 @@ from nlmeans.progress import silent
 from nlmeans.settings import MINIMUM_MEMORY, Settings
 from nlmeans.survey import Facts, Noise, Seen, facts_of, look_at, merged, noise_of
 from nlmeans.task import Task, grain_of, halo_of
+from nlmeans.threads import shared_among
 from nlmeans.tiles import Piece, Tile, piece
 
 Graph = dict[Any, Any]
@@ -323,12 +324,12 @@ def put_together(parts: list[Numbers], plan: Opaque) -> Numbers:
 
 
 def look(values: Numbers, glance: Glance) -> list[Seen]:
-    with naming(glance.place):
+    with naming(glance.place), own_threads():
         return look_at(values, glance.place, glance.layout, glance.layout.everywhere, glance.strided)
 
 
 def map_range(values: Numbers, place: Piece) -> tuple[float, float]:
-    with naming(place):
+    with naming(place), own_threads():
         return arrays.value_range(values, "sigma")
 
 
@@ -392,15 +393,9 @@ def naming(place: Piece) -> Iterator[None]:
         raise kind(f"{error} (in the block of voxels [{voxels}])") from error
 
 
-@contextlib.contextmanager
-def own_threads() -> Iterator[None]:
+def own_threads() -> contextlib.AbstractContextManager[None]:
     """As many threads for this task as there are cores for each of those that run beside it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, before // tasks_here()))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return shared_among(tasks_here())
 
 
 def tasks_here() -> int:

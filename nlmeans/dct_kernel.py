@@ -70,7 +70,7 @@ def filtered(volumes: list[Tensor], variance: Tensor, size: Axes, strength: floa
         levels = variance.expand(LANES)
     slide = Slide(positions, size, (depth, height, width + extra), pitch, min(variance.ndim, 1), strength)
     total = np.zeros(noisy.size, np.float32)
-    weights = torch.zeros(*positions[:2], pitch)
+    weights = torch.zeros(*positions[:2], pitch, dtype=torch.float32)
     flat_levels, flat_weights = levels.contiguous().view(-1).numpy(), weights.view(-1).numpy()
     axis = 0 if positions[0] > 1 else 1
     chunks = [range(first, min(first + CHUNK, positions[axis])) for first in range(0, positions[axis], CHUNK)]

@@ -22,8 +22,10 @@ from nlmeans import bayes_cpu
 from nlmeans.backends.request import Axes
 from nlmeans.bayes_kernel import SINGULAR, TINY
 from nlmeans.dct import dct_basis
+from nlmeans.group_kernels import in_threads
 from nlmeans.groups import BATCH_GROUPS, BATCH_GROUPS_GPU, Average, Filtered, Grid, filter_volume, patch_means, read
 from nlmeans.progress import Report, silent
+from nlmeans.threads import shared_among
 
 LEAST_VARIANCE = 0.01
 """Of the noise, as far as the weight of a group goes: below a tenth of sigma it has no noise to speak of."""
@@ -251,11 +253,27 @@ def shrink_singular_values(noisy: Tensor, variance: Tensor) -> Filtered:
     mean = noisy.mean(1, keepdim=True)
     detail = noisy - mean
     gram = detail @ detail.mT if count <= voxels else detail.mT @ detail
-    # On a GPU, eigh takes one matrix after the other, which is slower than to send them to the CPU.
-    energies, vectors = (found.to(gram.device) for found in torch.linalg.eigh(gram.cpu()))
+    energies, vectors = eigenvectors(gram)
     energies = energies / (long * variance[:, None])
     gain = ((energies - ratio - 1).square() - 4 * ratio).clamp_min(0).sqrt() / energies.clamp_min(ratio)
     gain = torch.where(energies > (1 + math.sqrt(ratio)) ** 2, gain, 0)
     projection = (vectors * gain[:, None, :]) @ vectors.mT
     shrunk = projection @ detail if count <= voxels else detail @ projection
     return Filtered(shrunk.add_(mean), 1 / ((1 + gain.count_nonzero(1)) * variance.clamp_min(LEAST_VARIANCE)))
+
+
+def eigenvectors(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """As `torch.linalg.eigh` of symmetric matrices, (groups, K, K), with each matrix left to one thread.
+
+    Several threads at one small matrix wait for each other most of the time: a hundred times as long where other
+    processes keep the cores busy. On a GPU one matrix comes after the other, which is slower than the CPU.
+    """
+    source, threads = matrices.cpu(), torch.get_num_threads()
+    values, vectors = torch.empty_like(source[..., 0]), torch.empty_like(source)
+
+    def work(first: int, last: int) -> None:
+        with shared_among(threads):
+            values[first:last], vectors[first:last] = torch.linalg.eigh(source[first:last])
+
+    in_threads(work, len(source))
+    return values.to(matrices.device), vectors.to(matrices.device)

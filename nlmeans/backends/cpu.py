@@ -143,7 +143,7 @@ def run(request: Request) -> Tensor:
         tensor.detach().contiguous().numpy()
         for tensor in (request.guide, request.image, request.falloff.reshape(-1), request.offset.reshape(-1))
     )
-    out = torch.empty((image.shape[0], *request.shape))
+    out = torch.empty((image.shape[0], *request.shape), dtype=torch.float32)
     tiles = math.prod(ceil_div(n, tile) for n, tile in zip(request.shape, layout.tile, strict=True))
     threads = min(torch.get_num_threads(), tiles)
     done, stop = np.zeros(threads, np.int64), np.zeros(1, np.bool_)

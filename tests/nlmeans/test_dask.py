@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -203,6 +205,28 @@ def test_threads_share_the_cores() -> None:
     with dask.config.set(scheduler="threads"):
         assert_same(result, denoise(noisy, **QUICK))
     assert torch.get_num_threads() == before
+
+
+def test_tasks_at_the_same_time_leave_threads_as_they_found_them() -> None:
+    """Also those that start later, and those of a pool that has run such tasks."""
+    before, seen, together = torch.get_num_threads(), [], threading.Barrier(4)
+
+    def number(_: int) -> int:
+        together.wait(TIMEOUT)
+        return torch.get_num_threads()
+
+    array = da.from_array(volume(12, 16, 20), chunks=(6, 8, 10))
+    torch.set_num_threads(3)
+    try:
+        for _ in range(3):
+            with ThreadPoolExecutor(4) as pool:
+                denoise(array, SIGMA, **QUICK).compute(scheduler="threads", pool=pool)
+                seen += pool.map(number, range(4))
+            with ThreadPoolExecutor(4) as later:
+                seen += [torch.get_num_threads(), *later.map(number, range(4))]
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [3] * 27
 
 
 @pytest.mark.parametrize(
