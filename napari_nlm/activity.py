@@ -10,10 +10,13 @@ STEPS = 1000
 class Activity:
     def __init__(self) -> None:
         self.bar: cancelable_progress | None = None
+        self.closed = False
 
     def open(self, title: str) -> None:
-        """Napari handles events meanwhile, so that this may be called again before it returns."""
+        """Napari handles events meanwhile, so that the run may be over, and this closed, before the bar is there."""
         self.bar = cancelable_progress(total=STEPS, desc=title)
+        if self.closed:
+            self.bar.close()
 
     def show(self, fraction: float) -> bool:
         """Move the bar; says whether its cancel button was pressed."""
@@ -25,5 +28,6 @@ class Activity:
         return bool(self.bar.is_canceled)
 
     def close(self) -> None:
+        self.closed = True
         if self.bar is not None:
             self.bar.close()

@@ -104,10 +104,15 @@ class DenoiseWidget(QWidget):
         scroll.setMinimumWidth(inside.minimumSizeHint().width() + (bar.sizeHint().width() if bar else 0))
 
     def event(self, event: QEvent | None) -> bool:
-        """Taken out of its dock, which is what napari does when the dock is closed, it ends all work."""
+        """Taken out of its dock, which is what napari does when the dock is closed, it ends all work and goes.
+
+        It is deleted then, at once and here: the garbage collector may come late, and from any thread.
+        """
         if event is not None and event.type() == QEvent.Type.ParentChange:
             if self.docked and self.parent() is None:
                 self.session.close()
+                self.show_run(None)
+                self.deleteLater()
             self.docked = self.parent() is not None
         return bool(super().event(event))
 
@@ -157,6 +162,14 @@ class DenoiseWidget(QWidget):
 
         self.viewer.bind_key(HOLD_KEY, hold, overwrite=True)
         self.viewer.bind_key(RUN_KEY, run, overwrite=True)
+        keymap = plain(self.viewer).keymap
+
+        def unbind() -> None:
+            """The viewer outlives the widget, and must not hold it. Keys that another widget has taken stay."""
+            for key in [key for key, function in keymap.items() if function in (hold, run)]:
+                del keymap[key]
+
+        self.destroyed.connect(unbind)
 
     # what the session says
 

@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("napari")
 
 from napari.components import ViewerModel
+from qtpy.QtCore import QEvent
 
 from napari_nlm.session import Session
 from napari_nlm.widget import DenoiseWidget
@@ -143,6 +144,7 @@ class Dock:
         while not ready() or time.monotonic() < start + seconds:
             assert time.monotonic() < start + PATIENCE, "nothing happened"
             self.application.processEvents()
+            self.application.sendPostedEvents(None, QEvent.Type.DeferredDelete)  # a running event loop does that itself
             time.sleep(0.002)
 
     def settle(self) -> None:

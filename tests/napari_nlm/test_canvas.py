@@ -147,6 +147,7 @@ def test_closing_the_dock_ends_all_work_and_takes_the_preview_along(dock: Dock) 
     dock.close()
     dock.wait(seconds=0.3)
     assert [layer.name for layer in dock.viewer.layers] == ["scan"]
+    assert dock.widget.activity is None
     dock.viewer.dims.set_current_step(0, 3)
     dock.wait(seconds=0.1)
 
@@ -259,6 +260,17 @@ def test_holding_the_key_shows_the_original(dock: Dock) -> None:
     assert not dock.viewer.layers[-1].visible
     next(held, None)
     assert dock.viewer.layers[-1].visible
+
+
+def test_a_closed_dock_leaves_its_keys_to_another_or_to_nobody(dock: Dock) -> None:
+    keymap, own = dock.viewer.__wrapped__.keymap, dict(dock.viewer.__wrapped__.keymap)
+    second = Dock(dock.viewer, dock.application)
+    taken = dict(keymap)
+    assert taken.keys() == own.keys()
+    dock.close()
+    assert keymap == taken != own
+    second.close()
+    assert keymap == {}
 
 
 def test_every_kind_of_layer_can_come_and_go(dock: Dock) -> None:
