@@ -86,7 +86,7 @@ def test_the_bias_of_magnitudes_is_undone_and_brighter_stays_brighter(sigma: flo
     mean = rician_moments(signal)[0]
     found = without_rician_bias(mean * sigma, sigma) / sigma
     torch.testing.assert_close(found, signal, rtol=2e-3, atol=2e-3)
-    assert (found.diff() >= 0).all()
+    assert (found.diff() >= -1e-7).all()  # the table is float32
     deviation = rician_deviation(mean.float())
     assert (deviation > 0.65).all()
     assert (deviation <= 1.001).all()
