@@ -56,7 +56,7 @@ def test_every_backend_is_the_engines(backend: str) -> None:
 def test_parameters_are_named_as_the_engines() -> None:
     engine = set(inspect.signature(nlmeans.denoise).parameters)
     ours = set(inspect.signature(NonLocalMeans).parameters)
-    assert engine - ours == {"volume", "mask", "channels", "series", "progress"}
+    assert engine - ours == {"volume", "mask", "channels", "series", "out", "progress"}
     assert ours - engine == {"channel_wise"}
     twin = set(inspect.signature(NonLocalMeansd).parameters)
     assert twin - ours == {"keys", "mask_key", "sigma_key", "allow_missing_keys"}
