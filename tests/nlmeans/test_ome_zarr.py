@@ -483,7 +483,7 @@ def test_two_runs_do_not_write_the_same(source: Path, target: Path) -> None:
 def test_the_lock_of_a_dead_process_does_not_count(source: Path, target: Path) -> None:
     file = target.with_name(f".{target.name}.lock")
     imports = "import os, pathlib, sys; from nlmeans import lock; file = pathlib.Path(sys.argv[1])"
-    die = "lock.held(file, file).__enter__(); os._exit(9)"
+    die = "held = lock.held(file, file); held.__enter__(); os._exit(9)"
     subprocess.run([sys.executable, "-c", f"{imports}; {die}", file], check=False)
     assert file.exists()
     ome_zarr.denoise(source, target, **SAME)
