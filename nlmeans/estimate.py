@@ -191,7 +191,7 @@ def sigma_maps(
     return layout.from_engine(torch.stack(maps)).cpu().numpy()
 
 
-LARGEST_OF_MAP = 1e32
+LARGEST_OF_MAP = 1e35
 """float32 ends at 3e38 and 1e-38, and noise is less than the largest value."""
 
 

@@ -141,7 +141,7 @@ def interruption(target: Path) -> str:
     """What an interrupted run leaves."""
     if target.name.endswith(".zarr"):
         return f"Interrupted: the same command goes on with {target}, which is not there before it is whole."
-    return "Interrupted: nothing was written."
+    return "Interrupted: nothing was left half-written."
 
 
 def read(source: Path, dicom_series: str | None = None) -> io.Scan:
