@@ -17,7 +17,7 @@ from napari.utils.notifications import show_warning
 
 from napari_nlm.geometry import linear
 from napari_nlm.results import KEY
-from nlmeans import io
+from nlmeans import atomic, io
 
 NIFTI: Any = nib  # nibabel's calls carry no types
 Array = npt.NDArray[Any]
@@ -61,11 +61,11 @@ def write_nifti(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
             "that the layer has in napari, whose axes need not be those of a patient"
         )
     if not record:
-        with io.written_together(target) as (temporary,):
+        with atomic.written_together(target) as (temporary,):
             io.write(image, temporary)
         return [str(target)]
     beside = target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-    with io.written_together(target, beside) as (temporary, facts):
+    with atomic.written_together(target, beside) as (temporary, facts):
         io.write(image, temporary)
         facts.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
     return [str(target), str(beside)]

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from nlmeans import bids, io, memory
+from nlmeans import atomic, bids, io, memory
 from nlmeans.files import denoise_file
 from nlmeans.progress import Report
 from nlmeans.settings import Settings
@@ -85,7 +85,7 @@ class Job:
         for path in (self.target, self.picture):
             path.parent.mkdir(parents=True, exist_ok=True)
         for source, copy in self.copies:
-            with io.written_together(copy) as (temporary,):
+            with atomic.written_together(copy) as (temporary,):
                 shutil.copyfile(source, temporary)
         return denoise_file(
             self.source,

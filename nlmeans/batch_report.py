@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from nlmeans import bids, io
+from nlmeans import atomic, bids
 from nlmeans.batch import Outcome
 
 STYLE = """
@@ -35,7 +35,7 @@ def write(out: Path, outcomes: Sequence[Outcome], description: Mapping[str, Any]
         texts[".bidsignore"] = "report.html\nfigures\nfigures/**\n"
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / name for name in texts]
-    with io.written_together(*paths) as temporary:
+    with atomic.written_together(*paths) as temporary:
         for file, text in zip(temporary, texts.values(), strict=True):
             file.write_text(text, encoding="utf-8", errors="replace")  # of names that are no UTF-8
     return paths[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import platform
 import signal
@@ -69,8 +70,21 @@ def one_line_errors(interrupted: str = "Interrupted: nothing was left half-writt
         text = " ".join(str(error).split()) or type(error).__name__
         raise click.ClickException(text) from error
     except KeyboardInterrupt as error:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of reads by zarr that nobody waits for now
         click.echo(interrupted, err=True)
         raise SystemExit(130) from error
+
+
+def set_verbose(context: click.Context, _: click.Parameter, verbose: bool) -> None:
+    """For this command alone: several may run in a process."""
+    log = logging.getLogger("nlmeans")
+    if verbose:
+        context.call_on_close(functools.partial(log.setLevel, log.level))
+        log.setLevel(logging.INFO)
+
+
+def verbose_option(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option("--verbose", is_flag=True, expose_value=False, callback=set_verbose, help=text)
 
 
 def say(text: str) -> None:
@@ -149,8 +163,8 @@ def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--report", "picture", type=PATH, help="PNG of before, after and removed noise.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--quiet", is_flag=True, help="No progress bar, no summary.")
-@click.option("--verbose", is_flag=True, help="Say what is chosen and why.")
-def denoise(source: Path, target: Path, quiet: bool, verbose: bool, **options: Any) -> None:
+@verbose_option("Say what is chosen and why.")
+def denoise(source: Path, target: Path, quiet: bool, **options: Any) -> None:
     """Denoise the image IN into OUT, with a record of how in OUT's name ending in .json.
 
     IN may be a folder with a DICOM series. OUT is then a NIfTI file, or another folder, for a derived DICOM series.
@@ -161,8 +175,6 @@ def denoise(source: Path, target: Path, quiet: bool, verbose: bool, **options: A
     \b
     Example: nlmeans denoise t1.nii.gz t1_denoised.nii.gz --noise rician
     """
-    if verbose:
-        logging.getLogger("nlmeans").setLevel(logging.INFO)
     with one_line_errors(interruption(target)):
         summary = denoise_file(source, target, progress=not quiet and sys.stderr.isatty(), **options)
     if not quiet:
@@ -194,14 +206,13 @@ def denoise(source: Path, target: Path, quiet: bool, verbose: bool, **options: A
 @click.option("--threads", type=click.IntRange(1), help="Threads of each worker; the cores divided by the workers.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 @click.option("--quiet", is_flag=True, help="Say nothing but what failed.")
-@click.option("--verbose", is_flag=True, help="Say what is chosen and why; with one worker.")
+@verbose_option("Say what is chosen and why; with one worker.")
 def batch_command(
     sources: tuple[str, ...],
     workers: int,
     threads: int | None,
     dry_run: bool,
     quiet: bool,
-    verbose: bool,
     **options: Any,
 ) -> None:
     """Denoise many scans: files, quoted patterns such as 'scans/**/*.nii.gz', folders, or one BIDS dataset.
@@ -212,8 +223,6 @@ def batch_command(
     \b
     Example: nlmeans batch my_bids_dataset --workers 4
     """
-    if verbose:
-        logging.getLogger("nlmeans").setLevel(logging.INFO)
     with one_line_errors("Interrupted: what is finished stays; run it again to go on."):
         if options["memory"] is None and workers > 1:
             device = torch.device(device_or_gpu(options["device"]))

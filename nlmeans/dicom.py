@@ -23,7 +23,7 @@ from pydicom.pixels.utils import get_expected_length
 from pydicom.sr.codedict import codes
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
 
-from nlmeans import arrays, io, memory
+from nlmeans import arrays, atomic, io, memory
 
 ORIENTATION_TOLERANCE = 1e-4
 """Of direction cosines, which scanners write with about six digits."""
@@ -266,8 +266,7 @@ STALE = (
 
 def check_output(folder: Path, source: Path, overwrite: bool) -> None:
     """Refuse, before any work, a folder that must not be replaced by a derived series."""
-    if not folder.parent.is_dir():
-        raise FileNotFoundError(f"{folder.parent}: no such folder for {folder.name}; make it first")
+    atomic.check_folder(folder)
     here, there = io.real(folder), io.real(source)
     if here == there or here in there.parents or there in here.parents:
         raise ValueError(f"OUT={folder} must be apart from IN, which is never written to; choose another folder")

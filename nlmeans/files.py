@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 
-from nlmeans import arrays, io, outliers, report
+from nlmeans import arrays, atomic, io, outliers, report
 from nlmeans.denoise import resolve, run
 from nlmeans.estimate import estimate_sigma, otsu_threshold
 from nlmeans.layout import Layout
@@ -104,7 +104,7 @@ def denoise_file(
         "nlmeans": version("nlmeans"),
         "torch": torch.__version__,
     }
-    with io.written_together(*outputs, folders=[target] if as_dicom else (), overwrite=overwrite) as temporary:
+    with atomic.written_together(*outputs, folders=[target] if as_dicom else (), overwrite=overwrite) as temporary:
         if as_dicom:
             text = f"Denoised by nlmeans {version('nlmeans')}: {how}"
             dicom_module(source).write(scan, np.asarray(result), temporary[0], text)
@@ -132,7 +132,7 @@ def denoise_zarr(source: Path, target: Path, picture: Path | None, **options: An
     summary: str = module.denoise(source, target, **options)
     if picture is not None:
         (before, after), spacing = module.middle_planes(source, target)
-        with io.written_together(picture) as (temporary,):
+        with atomic.written_together(picture) as (temporary,):
             report.save(temporary, report.figure(before, after, spacing))
     return summary
 

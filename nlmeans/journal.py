@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from nlmeans.atomic import sync
 
 NAME = "journal.jsonl"
 
@@ -30,7 +31,7 @@ class Journal:
         journal = cls(folder)
         journal.path.touch()
         journal.add(about)
-        sync([journal.path], folder.parent)
+        sync(journal.path, folder.parent)
         return journal
 
     @classmethod
@@ -68,29 +69,3 @@ def parsed(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return entry if isinstance(entry, dict) else None
-
-
-def sync(files: Iterable[Path], *folders: Path) -> None:
-    """Return once files, and what the folders say of names in them, are on the disk.
-
-    Windows cannot be told so; there it holds for the end of a process, not of the power.
-    """
-    if os.name == "nt":
-        return
-    for path in (*files, *folders):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def replace(source: Path, target: Path) -> None:
-    """Rename a folder to a name that another may have, which is then removed."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    source.rename(target)
-    sync([], target.parent)
-    shutil.rmtree(old, ignore_errors=True)

@@ -6,7 +6,6 @@ Needs ``pip install "nlmeans[zarr]"``.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from nlmeans import arrays, io, lock, ngff
+from nlmeans.atomic import check_folder
 from nlmeans.estimate import estimate_sigma, otsu_threshold, read_together, sample
 from nlmeans.layout import Layout
 from nlmeans.ngff import Image
@@ -136,11 +136,8 @@ def check_output(target: Path, source: Path, overwrite: bool) -> None:
     """Refuse, before any work, what could not be written after it."""
     if not target.name.endswith(".zarr"):
         raise ValueError(f"{target} must end in .zarr, such as denoised.ome.zarr, as {source} is a zarr image")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target.parent}: no such folder for {target.name}; make it first")
-    if not os.access(target.parent, os.W_OK):
-        raise PermissionError(f"{target.parent}: this folder may not be written to; choose another for {target.name}")
-    here, there = target.resolve(), source.resolve()
+    check_folder(target)
+    here, there = io.real(target), io.real(source)
     if here == there or here in there.parents or there in here.parents:
         raise ValueError(f"{target} must be apart from {source}, which is never written to; choose another name")
     if target.exists() and not (target.is_dir() and io.is_zarr(target)):

@@ -19,9 +19,10 @@ import torch
 import zarr
 
 from nlmeans import arrays, ngff
+from nlmeans.atomic import clear, put_in_place, sync
 from nlmeans.denoise import resolve
 from nlmeans.journal import NAME as JOURNAL
-from nlmeans.journal import Journal, replace, sync
+from nlmeans.journal import Journal
 from nlmeans.layout import Layout
 from nlmeans.memory import allowed, readable
 from nlmeans.ngff import Image
@@ -240,7 +241,8 @@ class Run:
             if not self.finished:
                 shutil.rmtree(self.folder, ignore_errors=True)
             raise
-        replace(self.folder, self.request.target)
+        clear(self.request.target)
+        put_in_place([self.folder], [self.request.target])
         (self.request.target / JOURNAL).unlink()
         report(1.0)
 
@@ -295,7 +297,7 @@ class Run:
         """Note that a block is finished, once it is on the disk."""
         # A chunk of nothing but the fill value has no file.
         files = [file for file in self.stored(number, box) if file.is_file()]
-        sync(files, *{folder for file in files for folder in file.parents if self.folder in folder.parents})
+        sync(*files, *{folder for file in files for folder in file.parents if self.folder in folder.parents})
         self.journal.add({"block": [number, index]})
 
     def stored(self, number: int, box: Box) -> Iterator[Path]:

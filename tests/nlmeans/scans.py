@@ -92,6 +92,10 @@ def header_on_disk(path: Path) -> dict[str, Any]:
     }
 
 
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 def contents(folder: Path) -> dict[str, str]:
     """Every file below a folder, hidden ones too, with a hash of what is in it."""
     return {str(file.relative_to(folder)): sha256(file) for file in folder.rglob("*") if file.is_file()}

@@ -326,15 +326,9 @@ def test_verbose_says_what_was_chosen(source: Path, target: Path, caplog: pytest
     denoised(source, target, "--method", "auto", "--verbose")
     assert "method auto picked" in caplog.text
     assert "on cpu in 1 tiles" in re.sub(r", sigma \S+", "", caplog.text)
-
-
-@pytest.fixture(autouse=True)
-def _log_level() -> Iterator[None]:
-    """--verbose sets it for the process."""
-    logger = cli.logging.getLogger("nlmeans")
-    level = logger.level
-    yield
-    logger.setLevel(level)
+    caplog.clear()
+    denoised(source, target, "--method", "auto", "--overwrite")
+    assert not caplog.text  # it was for that command alone
 
 
 # ---------------------------------------------------------------- what is wrong, in one line

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from nibabel.testing import data_path
 
 from nlmeans import io
-from tests.nlmeans.scans import LPS, NIFTI, RAS, contents, header_on_disk, noisy, save, scan, values
+from tests.nlmeans.scans import LPS, NIFTI, RAS, header_on_disk, noisy, save, scan, values
 
 SHAPE = (6, 7, 8)
 
@@ -249,84 +248,6 @@ def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
             io.check_output(tmp_path / "scan.nii", overwrite=False)
     finally:
         tmp_path.chmod(0o755)
-
-
-# ---------------------------------------------------------------- written together or not at all
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> tuple[Path, Path]:
-    return tmp_path / "scan.nii.gz", tmp_path / "scan.json"
-
-
-def test_nothing_has_its_name_before_all_is_written(pair: tuple[Path, Path]) -> None:
-    with io.written_together(*pair) as temporary:
-        for path in temporary:
-            path.write_text(f"for {path.suffix}")
-            assert not any(target.exists() for target in pair)
-            assert path.parent == pair[0].parent  # renaming never crosses file systems
-    assert [path.read_text() for path in pair] == ["for .gz", "for .json"]
-    assert len(contents(pair[0].parent)) == 2
-
-
-def test_temporary_names_keep_the_endings_that_choose_the_format(pair: tuple[Path, Path]) -> None:
-    with io.written_together(*pair) as (image, record):
-        assert image.name.endswith(".nii.gz")
-        assert record.name.endswith(".json")
-
-
-@pytest.mark.parametrize("there_before", [False, True], ids=["new", "replacing"])
-@pytest.mark.parametrize(
-    ("failure", "raised"),
-    [
-        (ValueError("bad"), ValueError),
-        (KeyboardInterrupt(), KeyboardInterrupt),
-        (OSError(errno.ENOSPC, "No space left on device"), OSError),
-    ],
-    ids=["error", "interrupt", "disk full"],
-)
-def test_a_failure_between_leaves_all_as_it_was(
-    failure: BaseException, raised: type[BaseException], there_before: bool, pair: tuple[Path, Path]
-) -> None:
-    if there_before:
-        for path in pair:
-            path.write_text("old")
-    before = contents(pair[0].parent)
-
-    def write_one_and_fail() -> None:
-        with io.written_together(*pair) as (image, _):
-            image.write_text("new")
-            raise failure
-
-    with pytest.raises(raised):
-        write_one_and_fail()
-    assert contents(pair[0].parent) == before
-
-
-def test_a_disk_error_names_the_file(pair: tuple[Path, Path]) -> None:
-    with (
-        pytest.raises(OSError, match=r"scan\.nii\.gz cannot be written: No space left on device"),
-        io.written_together(*pair),
-    ):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-
-@pytest.fixture
-def umask() -> Iterator[Callable[[int], int]]:
-    before = os.umask(0o022)
-    yield os.umask
-    os.umask(before)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
-@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
-def test_files_get_the_mode_that_umask_allows(mask: int, umask: Callable[[int], int], pair: tuple[Path, Path]) -> None:
-    umask(mask)
-    with io.written_together(*pair):
-        pass
-    for path in pair:
-        assert path.stat().st_mode & 0o777 == 0o666 & ~mask
-    assert io.current_umask() == mask
 
 
 def test_sha256_is_that_of_the_file(tmp_path: Path) -> None:
