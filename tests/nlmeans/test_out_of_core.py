@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 import torch
 import zarr
@@ -152,6 +155,31 @@ def test_arrays_in_files(kind: str, tmp_path: Path) -> None:
     assert result.dtype == noisy.dtype
     np.testing.assert_array_equal(result, denoise(noisy, method="classic", search_radius=1))
     np.testing.assert_array_equal(stored, noisy)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a process tells its own memory from that of maps")
+def test_a_memory_map_is_denoised_into_another_within_the_memory_allowed(tmp_path: Path) -> None:
+    """64 MB into 64 MB with 20 MB; what all of a process may take beside, such as compiled code, is warmed up."""
+    quick: dict[str, Any] = {"sigma": SIGMA, "method": "classic", "h": 8.0, "search_radius": 1, "memory": "20MB"}
+    noisy, out = (np.memmap(tmp_path / name, np.float32, "w+", shape=(100, 400, 400)) for name in ("in", "out"))
+    noisy[...] = volume(1, 400, 400)
+    denoise(noisy[:20], **quick, out=out[:20])
+    process, peak, done = psutil.Process(), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.005):
+            memory = process.memory_info()
+            peak = max(peak, memory.rss - memory.shared)
+
+    before = process.memory_info()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    denoise(noisy, **quick, out=out)
+    done.set()
+    watcher.join()
+    assert 0 < peak - (before.rss - before.shared) < 40e6
+    np.testing.assert_allclose(out[50], denoise(noisy[40:61], **quick)[10], rtol=0, atol=1e-6 * np.ptp(noisy))
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])
