@@ -42,16 +42,18 @@ def assert_nothing_stays(run: Callable[[int], object], warm_up: int, runs: int) 
     """After `warm_up` runs, `runs` more hold no more memory, threads, open files and temporary files than the first."""
     for index in range(warm_up):
         run(index)
-    seen = [Held.now()]
+    tenth = max(runs // 10, 3)  # looked at in the beginning and in the end: to look takes longer than a small run
+    early, late = [Held.now()], []
     for index in range(runs):
         run(index)
-        seen.append(Held.now())
-    tenth = max(len(seen) // 10, 3)
-    first, last = (statistics.median(held.memory for held in part) for part in (seen[:tenth], seen[-tenth:]))
-    largest = max(held.memory for held in seen)
-    sizes = f"{first / 2**20:.1f} to {last / 2**20:.1f} MiB ({last / first - 1:+.1%}), largest {largest / 2**20:.1f}"
-    print(f"\n{runs} runs after {warm_up}: memory {sizes}; {seen[0][1:3]} to {seen[-1][1:3]} threads and open files")
+        if index < tenth:
+            early.append(Held.now())
+        if index >= runs - tenth:
+            late.append(Held.now())
+    first, last = (statistics.median(held.memory for held in part) for part in (early, late))
+    sizes = f"{first / 2**20:.1f} to {last / 2**20:.1f} MiB ({last / first - 1:+.1%})"
+    print(f"\n{runs} runs after {warm_up}: memory {sizes}; {early[0][1:3]} to {late[-1][1:3]} threads and open files")
     assert last <= GROWTH * first
-    assert seen[-1].threads <= max(held.threads for held in seen[:tenth])
-    assert seen[-1].files <= max(held.files for held in seen[:tenth])
-    assert seen[-1].temporary <= seen[0].temporary
+    assert late[-1].threads <= max(held.threads for held in early)
+    assert late[-1].files <= max(held.files for held in early)
+    assert late[-1].temporary <= early[0].temporary

@@ -81,7 +81,7 @@ def small_job() -> torch.Tensor:
         ((1, 40, 50), (0, 1, 1), (0, 4, 5)),  # an image
         ((1, 37, 150), (0, 3, 3), (0, 2, 17)),
         ((1, 20, 30), (1, 1, 1), (3, 3, 3)),  # one plane of a slab
-        ((3, 4, 5), (1, 1, 1), (20, 6, 30)),  # a window far larger than the volume
+        ((3, 4, 5), (1, 1, 1), (7, 6, 9)),  # a window far larger than the volume
         ((1, 1, 1), (1, 1, 1), (1, 1, 1)),
         ((2, 3, 4), (1, 1, 1), (0, 0, 0)),  # no neighbours
     ],
