@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import logging
@@ -70,9 +71,15 @@ def one_line_errors(interrupted: str = "Interrupted: nothing was left half-writt
         text = " ".join(str(error).split()) or type(error).__name__
         raise click.ClickException(text) from error
     except KeyboardInterrupt as error:
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of reads by zarr that nobody waits for now
+        atexit.register(hush)
         click.echo(interrupted, err=True)
         raise SystemExit(130) from error
+
+
+def hush() -> None:
+    """Of the reads of zarr that were under way nothing is said in the end: nobody waits for them any more."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda _: None
 
 
 def set_verbose(context: click.Context, _: click.Parameter, verbose: bool) -> None:

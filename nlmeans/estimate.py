@@ -294,7 +294,8 @@ def otsu_threshold(values: Tensor) -> float:
     numbers = values.double().cpu().numpy()
     low = numbers.min()
     span = (numbers.max() - low) or 1.0
-    counts, edges = np.histogram((numbers - low) / span, bins=256)  # however far from zero, and however small
+    with np.errstate(over="ignore"):  # which NumPy 1 says, in vain, of the least spans
+        counts, edges = np.histogram((numbers - low) / span, bins=256)  # however far from zero, and however small
     middles = (edges[:-1] + edges[1:]) / 2
     below, above = counts.cumsum(), counts[::-1].cumsum()[::-1]
     mean_below = (counts * middles).cumsum() / np.maximum(below, 1)

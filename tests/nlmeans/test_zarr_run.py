@@ -200,7 +200,7 @@ def test_the_lock_of_a_dead_process_does_not_count(source: Path, target: Path) -
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, target: Path) -> None:
     source = save(tmp_path / "in.zarr", noisy(32, 200, 200), "zyx", chunk=32)
-    options = ("--memory", "16MiB", "--method", "classic", "--search-radius", "6", "--sigma", "10", "--device", "cpu")
+    options = ("--memory", "16MiB", "--method", "classic", "--search-radius", "8", "--sigma", "10", "--device", "cpu")
     command = [sys.executable, "-m", "nlmeans.cli", "denoise", source, target, *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         journal, until = partial(target) / JOURNAL, time.monotonic() + 300
@@ -211,6 +211,6 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, target: Path) -> None:
         _, said = process.communicate(timeout=300)
     assert process.returncode == 130, said
     assert "the same command goes on" in said
-    assert len(said.splitlines()) == 1
+    assert len(said.splitlines()) == 1, said
     assert partial(target).is_dir()
     assert not target.exists()
