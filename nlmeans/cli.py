@@ -10,6 +10,7 @@ import platform
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ def hush() -> None:
     """Of the reads of zarr that were under way nothing is said in the end: nobody waits for them any more."""
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = lambda _: None
+    warnings.simplefilter("ignore")
 
 
 def set_verbose(context: click.Context, _: click.Parameter, verbose: bool) -> None:
