@@ -1,6 +1,10 @@
 """Settings for pytest."""
 
+import os
+
 from hypothesis import HealthCheck, settings
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the core to the test beside them
 
 collect_ignore = [  # have no doctests, and cannot be imported without triton
     "nlmeans/backends/gpu_kernel.py",
