@@ -267,8 +267,7 @@ STALE = (
 def check_output(folder: Path, source: Path, overwrite: bool) -> None:
     """Refuse, before any work, a folder that must not be replaced by a derived series."""
     atomic.check_folder(folder)
-    here, there = io.real(folder), io.real(source)
-    if here == there or here in there.parents or there in here.parents:
+    if not io.apart(folder, source):
         raise ValueError(f"OUT={folder} must be apart from IN, which is never written to; choose another folder")
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; choose another name, for a folder of DICOM files or a .nii.gz")

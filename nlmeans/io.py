@@ -155,6 +155,12 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def apart(one: Path, other: Path) -> bool:
+    """Whether neither is the other, or lies in it."""
+    here, there = real(one), real(other)
+    return here != there and here not in there.parents and there not in here.parents
+
+
 def sha256(path: Path) -> str:
     """Of a file, or of the files in a folder, in the order of their names."""
     if path.is_dir():

@@ -137,8 +137,7 @@ def check_output(target: Path, source: Path, overwrite: bool) -> None:
     if not target.name.endswith(".zarr"):
         raise ValueError(f"{target} must end in .zarr, such as denoised.ome.zarr, as {source} is a zarr image")
     check_folder(target)
-    here, there = io.real(target), io.real(source)
-    if here == there or here in there.parents or there in here.parents:
+    if not io.apart(target, source):
         raise ValueError(f"{target} must be apart from {source}, which is never written to; choose another name")
     if target.exists() and not (target.is_dir() and io.is_zarr(target)):
         raise FileExistsError(f"{target} is something else than a zarr group; choose another name")

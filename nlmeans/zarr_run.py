@@ -243,6 +243,7 @@ class Run:
             raise
         clear(self.request.target)
         put_in_place([self.folder], [self.request.target])
+        sync(self.request.target.parent)  # before there is no journal any more
         (self.request.target / JOURNAL).unlink()
         report(1.0)
 
