@@ -11,8 +11,8 @@ collect_ignore = [  # have no doctests, and cannot be imported without triton
     "nlmeans/group_gpu_kernel.py",
 ]
 
-# No deadlines: the first use of a kernel compiles it. Few examples, the same every time, in the ordinary suite;
-# --hypothesis-profile=thorough draws hundreds anew.
+# No deadlines: the first use of a kernel compiles it. Few examples in the ordinary suite, which change only with the
+# constants in the modules that are loaded; --hypothesis-profile=thorough draws hundreds anew.
 CALM = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("suite", max_examples=10, derandomize=True, database=None, **CALM)
 settings.register_profile("thorough", max_examples=300, print_blob=True, **CALM)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,14 @@ def read(folder: Path, series: str | None = None) -> DicomScan:
         ValueError: there is no series, there are several and none is chosen, one cannot be read, or it is no volume
             of parallel slices at even distances.
     """
-    files, slices = chosen(folder, series), []
+    files = chosen(folder, series)
+    with io.errors_naming(folder):  # pydicom decodes an element when it is asked for
+        return volume_of(folder, files)
+
+
+def volume_of(folder: Path, files: Sequence[Path]) -> DicomScan:
+    """The images of a series as one volume."""
+    slices: list[Dataset] = []
     needed, free = 0, memory.free()
     for file in files:
         with io.errors_naming(file):
@@ -66,17 +74,15 @@ def read(folder: Path, series: str | None = None) -> DicomScan:
             )
         with io.errors_naming(file):
             check_image(file, slices[-1])
-    with io.errors_naming(folder):
-        order = stacked(folder, slices)
+    order = stacked(folder, slices)
     files, slices = [files[index] for index in order], [slices[index] for index in order]
-    with io.errors_naming(folder):
-        volume = highdicom.get_volume_from_series(
-            slices,
-            apply_real_world_transform=False,
-            apply_presentation_lut=False,
-            orientation_tol=ORIENTATION_TOLERANCE,
-            rtol=SPACING_TOLERANCE,
-        )
+    volume = highdicom.get_volume_from_series(
+        slices,
+        apply_real_world_transform=False,
+        apply_presentation_lut=False,
+        orientation_tol=ORIENTATION_TOLERANCE,
+        rtol=SPACING_TOLERANCE,
+    )
     volume = volume.flip_spatial(0)  # highdicom stacks against the normal of the slices
     affine = volume.get_affine("RAS")[:, [2, 1, 0, 3]]
     if len(slices) == 1:  # highdicom does not look at the thickness
@@ -104,11 +110,13 @@ def chosen(folder: Path, series: str | None) -> list[Path]:
     found: dict[str, list[Path]] = defaultdict(list)
     names: dict[str, tuple[str, str]] = {}
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        header = header_of(file)
-        if header is not None and "Rows" in header:
-            uid = str(header.get("SeriesInstanceUID", ""))
-            found[uid].append(file)
-            names[uid] = (str(header.get("SeriesNumber", "")), str(header.get("SeriesDescription", "without a name")))
+        with io.errors_naming(file):
+            header = header_of(file)
+            if header is not None and "Rows" in header:
+                uid = str(header.get("SeriesInstanceUID", ""))
+                number, name = header.get("SeriesNumber", ""), header.get("SeriesDescription", "without a name")
+                found[uid].append(file)
+                names[uid] = (str(number), str(name))
     if not found:
         raise IsADirectoryError(f"{folder} is a folder without DICOM images; name a file, or the folder of a series")
     listed = "; ".join(
@@ -127,19 +135,18 @@ def chosen(folder: Path, series: str | None) -> list[Path]:
 
 def header_of(file: Path) -> Dataset | None:
     """All but the pixels; None of what is no DICOM file and does not say that it is one."""
-    with io.errors_naming(file):
-        try:
-            if read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-                raise ValueError("it is packed as a whole, and unpacks to any size; unpack it, as with gdcmconv --raw")
-            return pydicom.dcmread(
-                file,
-                stop_before_pixels=True,
-                specific_tags=["Rows", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"],
-            )
-        except InvalidDicomError:
-            if file.suffix.lower() not in (".dcm", ".ima"):
-                return None
-            raise
+    try:
+        if read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            raise ValueError("it is packed as a whole, and unpacks to any size; unpack it, as with gdcmconv --raw")
+        return pydicom.dcmread(
+            file,
+            stop_before_pixels=True,
+            specific_tags=["Rows", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"],
+        )
+    except InvalidDicomError:
+        if file.suffix.lower() not in (".dcm", ".ima"):
+            return None
+        raise
 
 
 def check_image(file: Path, image: Dataset) -> None:
@@ -291,19 +298,22 @@ def write(scan: DicomScan, data: npt.NDArray[Any], folder: Path, how: str) -> No
         how: what was done, for DerivationDescription.
 
     Raises:
-        ValueError: the series has a lookup table instead of slope and intercept.
+        ValueError: the series has a lookup table instead of slope and intercept, or what cannot be read is in a header.
     """
     uid, now = generate_uid(), datetime.datetime.now(datetime.UTC).astimezone()
     for index, file in enumerate(scan.files):
-        image = pydicom.dcmread(file, stop_before_pixels=True)
-        if "ModalityLUTSequence" in image:
-            raise ValueError(f"{file} has a modality lookup table, which has no inverse; write a .nii.gz instead")
-        slope, intercept = scaling(image)
-        stored = np.rint((data[..., index].T.astype(np.float64) - intercept) / slope).clip(*stored_range(image))
-        derive(image, uid, now, how)
-        kind = f"{'i' if image.PixelRepresentation else 'u'}{image.BitsAllocated // 8}"
-        image.add_new("PixelData", "OB" if image.BitsAllocated == 8 else "OW", padded(stored.astype(f"<{kind}")))
-        image.save_as(folder / f"{index + 1:04}.dcm", enforce_file_format=True)
+        with io.errors_naming(file):
+            image = pydicom.dcmread(file, stop_before_pixels=True)
+            if "ModalityLUTSequence" in image:
+                raise ValueError(f"{file} has a modality lookup table, which has no inverse; write a .nii.gz instead")
+            slope, intercept = scaling(image)
+            stored = np.rint((data[..., index].T.astype(np.float64) - intercept) / slope).clip(*stored_range(image))
+            derive(image, uid, now, how)
+            kind = f"{'i' if image.PixelRepresentation else 'u'}{image.BitsAllocated // 8}"
+            image.add_new("PixelData", "OB" if image.BitsAllocated == 8 else "OW", padded(stored.astype(f"<{kind}")))
+            written = BytesIO()
+            image.save_as(written, enforce_file_format=True)
+        (folder / f"{index + 1:04}.dcm").write_bytes(written.getvalue())
 
 
 def padded(values: npt.NDArray[Any]) -> bytes:
