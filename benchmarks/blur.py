@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import datetime
 import math
-import multiprocessing
 import os
 import platform
 import runpy
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import click
@@ -27,6 +25,7 @@ import numpy as np
 import psutil
 import torch
 import torch.nn.functional as F
+from fresh_process import measured_alone
 from torch import Tensor
 
 from nlmeans.blur import gaussian_blur, gaussian_kernel, local_gaussian_blur
@@ -88,35 +87,18 @@ def race(shape: tuple[int, ...], covariance_type: str, rounds: int) -> dict[str,
     return {name: seconds[1:] for name, seconds in runs.items()}
 
 
-def run_and_tell(side: int, covariance_type: str, threads: int, pipe: Connection) -> None:
+def prepared(side: int, covariance_type: str, threads: int) -> Callable[[], tuple[float, float]]:
+    """A run that gives its seconds and processor seconds."""
     torch.set_num_threads(threads)
     there_and_back(ours, *inputs((16, 16, 16), covariance_type))
     image, covariance = inputs((side,) * 3, covariance_type)
-    pipe.send(None)
-    pipe.recv()
-    start, processor = time.perf_counter(), time.process_time()
-    there_and_back(ours, image, covariance)
-    pipe.send((time.perf_counter() - start, time.process_time() - processor))
-    pipe.recv()
 
+    def run() -> tuple[float, float]:
+        start, processor = time.perf_counter(), time.process_time()
+        there_and_back(ours, image, covariance)
+        return time.perf_counter() - start, time.process_time() - processor
 
-def alone(side: int, covariance_type: str, threads: int) -> tuple[float, float, int]:
-    """Seconds, processor seconds, and bytes of one run in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    pipe, its_pipe = context.Pipe()
-    process = context.Process(target=run_and_tell, args=(side, covariance_type, threads, its_pipe))
-    process.start()
-    its_pipe.close()
-    pipe.recv()
-    memory = psutil.Process(process.pid).memory_info
-    before = peak = memory().rss
-    pipe.send(None)
-    while not pipe.poll(0.001):
-        peak = max(peak, memory().rss)
-    seconds, processor = pipe.recv()
-    pipe.send(None)
-    process.join()
-    return seconds, processor, peak - before
+    return run
 
 
 def milliseconds(seconds: list[float]) -> str:
@@ -154,7 +136,7 @@ def report(quick: bool, threads: int) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for covariance_type, own in (("spherical", 1), ("diagonal", 3), ("full", 9)):
-        seconds, processor, memory = alone(side, covariance_type, threads)
+        (seconds, processor), memory = measured_alone(prepared, side, covariance_type, threads)
         lines.append(f"| {covariance_type} | {own} | {memory / volume:.1f} | {seconds:.2f} | {processor:.2f} |")
     image = torch.rand(side, side, side)
     gaussian_blur(image, 9.0)

@@ -8,16 +8,17 @@ What is measured how is told in README.md beside this file.
 from __future__ import annotations
 
 import datetime
-import multiprocessing
+import functools
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import click
 import psutil
 import torch
+from fresh_process import measured_alone
 from torch import Tensor, nn
 
 from nlmeans.memory import readable
@@ -69,34 +70,12 @@ def forward_and_backward(block: NonLocalBlock, size: int) -> float:
     return time.perf_counter() - start
 
 
-def run_and_tell(case: Case, pipe: Connection) -> None:
-    """In a process of its own: warm up, say so, run once when told, say how long it took."""
+def prepared(case: Case) -> Callable[[], float]:
+    """A run that gives its seconds."""
     torch.set_num_threads(case.threads)
     block = case.block()
     forward_and_backward(block, 8)
-    pipe.send(None)
-    pipe.recv()
-    pipe.send(forward_and_backward(block, case.size))
-    pipe.recv()
-
-
-def alone(case: Case) -> tuple[int, float]:
-    """Bytes beside what a fresh process held before, read from outside every two milliseconds, and seconds."""
-    context = multiprocessing.get_context("spawn")
-    pipe, its_pipe = context.Pipe()
-    process = context.Process(target=run_and_tell, args=(case, its_pipe))
-    process.start()
-    its_pipe.close()
-    pipe.recv()
-    memory = psutil.Process(process.pid).memory_info
-    before = peak = memory().rss
-    pipe.send(None)
-    while not pipe.poll(0.002):
-        peak = max(peak, memory().rss)
-    seconds: float = pipe.recv()
-    pipe.send(None)
-    process.join()
-    return peak - before, seconds
+    return functools.partial(forward_and_backward, block, case.size)
 
 
 def row(case: Case) -> str:
@@ -105,7 +84,7 @@ def row(case: Case) -> str:
     if case.name == PLAIN and needed > psutil.virtual_memory().available:
         cells += [f"not run: would need about {readable(needed)}", "", ""]
     else:
-        extra, seconds = alone(case)
+        seconds, extra = measured_alone(prepared, case)
         cells += [readable(extra), f"{extra / case.volume:.1f}", f"{seconds:.2f}"]
     line = f"| {' | '.join([*cells, readable(case.matrix)])} |"
     click.echo(line)

@@ -12,14 +12,13 @@ import importlib.util
 import itertools
 import json
 import math
-import multiprocessing
 import os
 import platform
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ import numpy as np
 import psutil
 import torch
 from contenders import CONTENDERS, NOISE, OURS_3D, PEERS_3D, Case, input_of, noisy
+from fresh_process import measured_alone
 from speed_report import write_report
 from torch import Tensor
 
@@ -152,70 +152,49 @@ def race(topic: str, entrants: list[tuple[str, int]], case: Case, budget: float)
     return measured
 
 
-def run_and_tell(name: str, case: Case, threads: int, pipe: Connection) -> None:
-    """In a process of its own: warm up, say so, run once when told, say how long it took and what the GPU held."""
+def prepared(name: str, case: Case, threads: int) -> Callable[[], tuple[float, int | None]]:
+    """A run that gives its seconds and the bytes that it took of the GPU."""
     values = CONTENDERS[name].prepare(input_of(case))
     warm_up(name, values, case, threads)
     on_card = CONTENDERS[name].device == "cuda"
     if on_card:
         torch.cuda.reset_peak_memory_stats()
     held = torch.cuda.memory_allocated() if on_card else 0
-    pipe.send(None)
-    pipe.recv()
-    seconds, _ = timed(name, values, case, threads)
-    pipe.send((seconds, torch.cuda.max_memory_allocated() - held if on_card else None))
-    pipe.recv()
+
+    def run() -> tuple[float, int | None]:
+        seconds, _ = timed(name, values, case, threads)
+        return seconds, torch.cuda.max_memory_allocated() - held if on_card else None
+
+    return run
 
 
 def alone(topic: str, name: str, case: Case, threads: int) -> Measurement:
-    """One run in a fresh process, whose memory is read from outside every two milliseconds."""
-    context = multiprocessing.get_context("spawn")
-    pipe, its_pipe = context.Pipe()
-    process = context.Process(target=run_and_tell, args=(name, case, threads, its_pipe))
-    process.start()
-    its_pipe.close()
-    pipe.recv()
-    memory = psutil.Process(process.pid).memory_info
-    before = peak = memory().rss
-    pipe.send(None)
-    while not pipe.poll(0.002):
-        peak = max(peak, memory().rss)
-    seconds, on_card = pipe.recv()
-    peak = max(peak, memory().rss)
-    pipe.send(None)
-    process.join()
+    """One run in a fresh process, with its memory."""
+    (seconds, on_card), memory = measured_alone(prepared, name, case, threads)
     measurement = describe(topic, name, threads, case, [seconds])
-    measurement.memory = peak - before if on_card is None else on_card
+    measurement.memory = memory if on_card is None else on_card
     tell(measurement)
     return measurement
 
 
-def first_calls(pipe: Connection) -> None:
+def first_calls() -> Callable[[], list[float]]:
     values = noisy((24, 24, 24))
-    pipe.send([timed("nlmeans cpu", values, Case(values.shape, patch, 3), 1)[0] for patch in (0, 1, 2)])
+    return lambda: [timed("nlmeans cpu", values, Case(values.shape, patch, 3), 1)[0] for patch in (0, 1, 2)]
 
 
 def first_use() -> list[dict[str, float]]:
     """Seconds of the first call in a process, per patch radius: without and with compiled code on the disk."""
-    found, context, before = [], multiprocessing.get_context("spawn"), os.environ.get("NUMBA_CACHE_DIR")
+    before = os.environ.get("NUMBA_CACHE_DIR")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NUMBA_CACHE_DIR"] = folder
-        for _ in range(2):
-            pipe, its_pipe = context.Pipe()
-            process = context.Process(target=first_calls, args=(its_pipe,))
-            process.start()
-            its_pipe.close()
-            found.append(pipe.recv())
-            process.join()
+        found = [measured_alone(first_calls)[0] for _ in range(2)]
     del os.environ["NUMBA_CACHE_DIR"]
     os.environ.update({} if before is None else {"NUMBA_CACHE_DIR": before})
     return [{"patch_radius": patch, "empty": found[0][patch], "on_disk": found[1][patch]} for patch in (0, 1, 2)]
 
 
-def preview(threads: int) -> list[float] | None:
-    """Seconds of one slice of a 256³ volume; None if there is no preview yet."""
-    if not hasattr(nlmeans, "preview"):
-        return None
+def preview(threads: int) -> list[float]:
+    """Seconds of one slice of a 256³ volume."""
     torch.set_num_threads(threads)
     volume, seconds = noisy((256, 256, 256)), []
     for _ in range(22):

@@ -159,8 +159,6 @@ def first_use(results: Row) -> str:
 
 
 def preview(results: Row) -> str:
-    if not results["preview"]:
-        return "`nlmeans.preview` was not there yet."
     milliseconds = [1e3 * s for s in results["preview"]]
     return f"{spread(milliseconds)} ms for a 256×256 slice of a 256³ volume, patch 3³, window 7³."
 
