@@ -14,6 +14,7 @@ import torch
 from napari_nlm.parameters import Parameters, is_poisson
 from napari_nlm.source import Box, Source
 from nlmeans import METHODS, Settings
+from nlmeans.arrays import deviation
 from nlmeans.denoise import resolve, run
 from nlmeans.memory import allowed
 from nlmeans.progress import Report, part
@@ -255,4 +256,4 @@ def removed_deviation(before: Array, after: Array, noise: str) -> float:
     removed = before.astype(np.float64) - after.astype(np.float64)
     if noise == "rician":
         removed = removed[before > before.mean()] if before.min() < before.max() else removed
-    return float(removed.std())
+    return deviation(removed)

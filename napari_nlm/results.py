@@ -17,6 +17,7 @@ from napari_nlm.compute import Array, Plan, Volume, parts
 from napari_nlm.geometry import appearance
 from napari_nlm.preview import REACH
 from napari_nlm.source import Box
+from nlmeans.arrays import deviation
 from nlmeans.progress import Report
 
 KEY = "nlmeans"
@@ -104,7 +105,7 @@ class Results:
         self.outcomes[id(source)] = outcome
         layer = self.put(outcome, "denoised", outcome.data, {})
         if outcome.removed is not None and not source.rgb:
-            reach = REACH * float(outcome.removed.std()) or 1.0
+            reach = REACH * deviation(outcome.removed) or 1.0
             look = {"contrast_limits": (-reach, reach), "colormap": "gray", "gamma": 1.0}
             self.put(outcome, "removed", outcome.removed, look).visible = False
         return layer

@@ -269,6 +269,12 @@ def value_range(array: Array, name: str) -> tuple[float, float]:
     return low, high
 
 
+def deviation(values: npt.NDArray[Any]) -> float:
+    """Standard deviation, also where squares leave the type; 0 of no values."""
+    largest = float(np.abs(values).max(initial=0.0))
+    return largest * float((values / largest).std(dtype=np.float64)) if largest > 0 else 0.0
+
+
 def finite(values: Tensor, name: str) -> Tensor:
     """`values`, unless any is NaN or infinite, as often outside of what a program has computed: ``ValueError``."""
     if not bool(values.isfinite().all()):

@@ -214,7 +214,8 @@ def sigma_text(sigma: float | tuple[float, ...] | str | None) -> str:
 def picture_of(scan: io.Scan, result: arrays.Array) -> Figure:
     """The report of a scan, turned so that its axes run right, anterior, superior; of a series the first volume."""
     before, after = (
-        (data[..., 0] if data.ndim == 4 else data).astype(np.float32) for data in (scan.data, np.asarray(result))
+        (data[..., 0] if data.ndim == 4 else data).astype(np.result_type(data.dtype, np.float32))
+        for data in (scan.data, np.asarray(result))
     )
     spacing = scan.spacing or (1.0,) * before.ndim
     with np.errstate(invalid="ignore"):  # an affine without volume gives NaN
@@ -233,7 +234,7 @@ def object_of(scan: io.Scan, index: int, mask: arrays.Array | None) -> npt.NDArr
         return np.asarray(np.asarray(mask) != 0)
     volume = scan.volume(index)
     known = volume if scan.inside is None else volume[scan.inside]
-    bright: npt.NDArray[np.bool_] = volume > otsu_threshold(torch.from_numpy(known.astype(np.float32)))
+    bright: npt.NDArray[np.bool_] = volume > otsu_threshold(torch.from_numpy(known.astype(np.float64)))
     return bright if scan.inside is None else bright & scan.inside
 
 
@@ -257,5 +258,5 @@ def quality(
         level = 0.0 if levels is None else float(levels[min(index, len(levels) - 1)])
         found["signal"].append(float(values.mean()) if where.any() else 0.0)
         found["snr"].append((found["signal"][-1] or 0.0) / level if level > 0 else None)
-        found["removed"].append(float((values - after[where]).std()) if where.any() else 0.0)
+        found["removed"].append(arrays.deviation(values - after[where]))
     return found if scan.series is not None else {name: numbers[0] for name, numbers in found.items()}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-Volume = npt.NDArray[np.float32]
+from nlmeans import arrays
+
+Volume = npt.NDArray[np.floating[Any]]
 
 PLANES = ("sagittal", "coronal", "axial")
 
@@ -42,7 +45,7 @@ def figure(before: Volume, after: Volume, spacing: Sequence[float]) -> Figure:
     """
     removed = before - after
     low, high = (float(v) for v in np.percentile(before, (0.5, 99.5)))
-    reach = 4 * float(removed.std()) or 1.0
+    reach = 4 * arrays.deviation(removed) or 1.0
     columns = (
         ("before", before, (low, high)),
         ("after", after, (low, high)),

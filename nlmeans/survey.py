@@ -210,7 +210,16 @@ def read_noise_of(index: int, layout: Layout, settings: Settings) -> float:
     found = given(settings.sigma, index, layout)
     if len(set(found)) > 1:
         raise ValueError(f"sigma={found} is the read noise where noise='poisson'; give one number for all channels")
+    if found[0] > MOST_READ_NOISE * settings.gain:
+        raise ValueError(
+            f"sigma={found[0]:g}, the read noise where noise='poisson', is more than {MOST_READ_NOISE:g} times "
+            f"gain={settings.gain:g}: beside it counts make no difference; use noise='gaussian', or mend one of them"
+        )
     return found[0]
+
+
+MOST_READ_NOISE = 1e4
+"""Of a detector, in gains; stabilised with more, counts are lost in float32's rounding."""
 
 
 def estimated_map(

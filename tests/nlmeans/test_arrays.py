@@ -117,6 +117,18 @@ def test_what_is_no_array_of_real_numbers_is_refused(array: Any, error: type[Exc
         arrays.checked(array, "mask")
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i2", ">i4", "f2", "f4", ">f8"])
+def test_the_deviation_of_any_type_is_found(dtype: str) -> None:
+    assert arrays.deviation(np.array([90, 110], dtype)) == pytest.approx(10, rel=1e-3)
+    assert arrays.deviation(np.array([[7, 7]], dtype)) == 0
+    assert arrays.deviation(np.zeros(0, dtype)) == 0
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("f4", 1e37), ("f4", 1e-37), ("f8", 1e300), ("f8", 1e-300)])
+def test_so_is_that_of_numbers_whose_squares_leave_it(dtype: str, scale: float) -> None:
+    assert arrays.deviation(scale * np.array([3, 5], dtype)) == pytest.approx(scale, rel=1e-6)
+
+
 def test_a_graph_survives_a_change_of_type() -> None:
     values = torch.zeros(3, requires_grad=True)
     converted: Tensor = arrays.to_dtype(values, torch.float16)

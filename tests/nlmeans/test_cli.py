@@ -177,6 +177,22 @@ def test_scaled_integers_keep_their_meaning(scaling: tuple[float, float], tmp_pa
     assert np.ptp(expected) > 20 * slope
 
 
+@pytest.mark.parametrize("power", [-1000, -150, 0, 70, 150, 1000])
+def test_numbers_beyond_float32_are_reported_like_others(power: int, target: Path, tmp_path: Path) -> None:
+    """Powers of two leave all digits alone."""
+    scale, source = 2.0**power, tmp_path / "in.nii.gz"
+    save(scan(scale * noisy(*SHAPE), "f8"), source)
+    denoised(source, target, "--report", str(tmp_path / "picture.png"))
+    found = json.loads((tmp_path / "out.json").read_text())["quality"]
+    save(scan(noisy(*SHAPE), "f8"), source)
+    denoised(source, target, "--overwrite")
+    expected = json.loads((tmp_path / "out.json").read_text())["quality"]
+    assert found["snr"] == pytest.approx(expected["snr"], rel=1e-6)
+    assert found["signal"] / scale == pytest.approx(expected["signal"], rel=1e-6)
+    assert found["removed"] / scale == pytest.approx(expected["removed"], rel=1e-6)
+    assert imread(tmp_path / "picture.png").std() > 0.1
+
+
 def test_float_stores_float32_that_is_not_rounded(source: Path, target: Path) -> None:
     denoised(source, target, "--float")
     found = values(target)

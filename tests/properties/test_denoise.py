@@ -70,6 +70,8 @@ def test_powers_of_two_come_through_every_method_bit_for_bit(
     method=METHOD,
 )
 def test_constants_come_back_bit_for_bit(value: float, shape: Any, dtype: str, sigma: Any, method: str) -> None:
+    if sigma == "map" and abs(value) < 1e-30:  # of less there is no map, which is in float32
+        value = 0.0
     largest = 2**53 if dtype == "i8" else np.iinfo(dtype).max if np.dtype(dtype).kind == "i" else 1e38
     volume = np.full(shape, np.clip(value, -largest, largest)).astype(dtype)
     np.testing.assert_array_equal(denoise(volume, sigma, method=method), volume)
@@ -98,8 +100,8 @@ def test_the_ends_of_a_type_are_as_good_as_its_middle(volume: Floats, dtype: str
         shift = -1024.0 if kind.kind == "f" else 0.0
     result = denoise((whole + shift).astype(kind), 20.0, **QUICK)
     expected = denoise(whole, 20.0, **QUICK)
-    # half a unit of rounding; float32 has fewer digits than float64 far from zero
-    tolerance = 0.5 + 1e-4 if kind.kind in "iu" else 2e-3
+    # half a unit of rounding, and of float32: sigma is 20; it has fewer digits than float64 far from zero
+    tolerance = 0.5 + 1e-3 if kind.kind in "iu" else 2e-3
     np.testing.assert_allclose(result.astype(np.float64) - shift, expected, atol=tolerance)
     assert result.dtype == kind
 
@@ -124,6 +126,10 @@ def test_any_sigma_gives_finite_values_within_what_there_was(
     volume: Floats, method: str, sigma: float, noise: str
 ) -> None:
     volume = np.abs(volume)
+    if noise == "poisson" and sigma > 1e4:
+        with pytest.raises(ValueError, match="use noise='gaussian'"):
+            denoise(volume, sigma, method=method, noise=noise)
+        return
     result = denoise(volume, sigma, method=method, noise=noise)
     assert np.isfinite(result).all()
     spread = np.ptp(volume) + (0.5 if noise == "poisson" else 0)
@@ -212,7 +218,7 @@ def test_arrays_of_any_type_and_store(volume: Floats, dtype: str, store: str, me
     assert not np.may_share_memory(result, array)
     assert (array.tobytes(), (array.strides, array.flags.writeable)) == (before, flags)
     expected = denoise(array.astype(np.float64), 10.0, method=method, search_radius=1)
-    np.testing.assert_allclose(result.astype(np.float64), expected, **near(dtype))
+    assert_near(result.astype(np.float64), expected, dtype)
 
 
 @given(
@@ -231,17 +237,20 @@ def test_tensors_of_any_type_and_store(volume: Floats, dtype: torch.dtype, store
     assert not result.requires_grad
     assert torch.equal(tensor.detach(), before)
     expected = denoise(before.double().numpy(), 10.0, method=method, search_radius=1)
-    np.testing.assert_allclose(result.double().numpy(), expected, **near(str(dtype).removeprefix("torch.")))
+    assert_near(result.double().numpy(), expected, str(dtype).removeprefix("torch."))
 
 
-def near(dtype: str) -> dict[str, float]:
-    """How near to the result in float64 one of this type is: rounded, and float32 on the way."""
+def assert_near(result: Floats, expected: Floats, dtype: str) -> None:
+    """A result of a type, beside that in float64: rounded, clipped to what the type holds, and float32 on the way."""
     if dtype == "bfloat16":
-        return {"rtol": torch.finfo(torch.bfloat16).eps, "atol": 1e-3}
-    kind = np.dtype(dtype)
-    if kind.kind in "biu":
-        return {"rtol": 0, "atol": 0.5 + 1e-3}
-    return {"rtol": float(np.finfo(kind).eps), "atol": 1e-3}
+        relative, absolute = torch.finfo(torch.bfloat16).eps, 1e-3
+    elif np.dtype(dtype).kind in "biu":
+        relative, absolute = 0.0, 0.5 + 1e-3
+        limits = (0, 1) if np.dtype(dtype).kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        expected = expected.clip(*limits)
+    else:
+        relative, absolute = float(np.finfo(dtype).eps), 1e-3
+    np.testing.assert_allclose(result, expected, rtol=relative, atol=absolute)
 
 
 @given(volume=images(voxels=300, longest=12), method=METHOD)
