@@ -213,10 +213,7 @@ def sigma_text(sigma: float | tuple[float, ...] | str | None) -> str:
 
 def picture_of(scan: io.Scan, result: arrays.Array) -> Figure:
     """The report of a scan, turned so that its axes run right, anterior, superior; of a series the first volume."""
-    before, after = (
-        (data[..., 0] if data.ndim == 4 else data).astype(np.result_type(data.dtype, np.float32))
-        for data in (scan.data, np.asarray(result))
-    )
+    before, after = (data[..., 0] if data.ndim == 4 else data for data in (scan.data, np.asarray(result)))
     spacing = scan.spacing or (1.0,) * before.ndim
     with np.errstate(invalid="ignore"):  # an affine without volume gives NaN
         turn = nib.orientations.io_orientation(scan.image.affine)[: before.ndim]

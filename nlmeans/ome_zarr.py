@@ -165,7 +165,7 @@ OBJECT_SAMPLE = 2**22
 """Voxels to know the brightness of a volume by."""
 
 
-def middle_planes(source: Path, target: Path) -> tuple[list[npt.NDArray[np.float32]], tuple[float, float]]:
+def middle_planes(source: Path, target: Path) -> tuple[list[npt.NDArray[Any]], tuple[float, float]]:
     """The middle of the middle plane of the first volume, before and after, and the size of its pixels.
 
     Their axes run right and up, as `report.figure` has them; those of the image run down and right.
@@ -175,7 +175,7 @@ def middle_planes(source: Path, target: Path) -> tuple[list[npt.NDArray[np.float
     sizes = (1,) * (len(shape) - 2) + (PICTURE, PICTURE)
     starts = [max(0, (n - size) // 2) for n, size in zip(shape, sizes, strict=True)]
     place = tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
-    planes = [image.volume(image.volumes()[0])[place].astype(np.float32) for image in images]
+    planes = [image.volume(image.volumes()[0])[place] for image in images]
     height, width = images[0].spacing[-2:]
     return [plane.reshape(plane.shape[-2:])[::-1].T for plane in planes], (width, height)
 

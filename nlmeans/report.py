@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from nlmeans import arrays
 
-Volume = npt.NDArray[np.floating[Any]]
+Volume = npt.NDArray[Any]
+
 
 PLANES = ("sagittal", "coronal", "axial")
 
@@ -43,6 +44,7 @@ def figure(before: Volume, after: Volume, spacing: Sequence[float]) -> Figure:
     Before and after share one grey scale, from the 0.5th to the 99.5th percentile of the image before. The removed
     noise has zero in the middle of its own, and reaches four of its standard deviations to either side.
     """
+    before, after = (volume.astype(np.result_type(volume.dtype, np.float32)) for volume in (before, after))
     removed = before - after
     low, high = (float(v) for v in np.percentile(before, (0.5, 99.5)))
     reach = 4 * arrays.deviation(removed) or 1.0
