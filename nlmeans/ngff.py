@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ import numpy.typing as npt
 import zarr
 
 from nlmeans import io
+
+log = logging.getLogger("nlmeans")
 
 LENGTHS = {
     "angstrom": 1e-10,
@@ -154,15 +157,18 @@ def read(path: Path | str, multiscale: int | str = 0) -> Image:
 
 
 def opened(path: Path) -> zarr.Array[Any] | zarr.Group:
+    node: zarr.Array[Any] | zarr.Group
     try:
         if (path / ".zgroup").is_file():
-            return zarr.open_group(path, mode="r", zarr_format=2, use_consolidated=False)
-        if (path / ".zarray").is_file():
-            return zarr.open_array(path, mode="r", zarr_format=2)
-        document = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
-        if document["node_type"] == "array":
-            return zarr.open_array(path, mode="r", zarr_format=3)
-        return zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
+            node = zarr.open_group(path, mode="r", zarr_format=2, use_consolidated=False)
+        elif (path / ".zarray").is_file():
+            node = zarr.open_array(path, mode="r", zarr_format=2)
+        elif json.loads((path / "zarr.json").read_text(encoding="utf-8"))["node_type"] == "array":
+            node = zarr.open_array(path, mode="r", zarr_format=3)
+        else:
+            node = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
+        node.attrs.asdict()  # which fails where they are no object
+        return node
     except Exception as error:  # whatever zarr meets in a damaged document
         raise ValueError(f"{path} cannot be read as zarr, it may be damaged: {one_line(error)}") from error
 
@@ -329,10 +335,7 @@ def fingerprint(image: Image) -> str:
     noticed, which only happens to chunks stored without compression.
     """
     root = array_folder(image)
-    files = sorted(
-        (Path(folder, name).relative_to(root).as_posix() for folder, _, names in os.walk(root) for name in names),
-    )
-    sizes = [(name, (root / name).stat().st_size) for name in files]
+    sizes = [(name, (root / name).stat().st_size) for name in sorted(files_of(image))]
     described = [image.array.metadata.to_dict(), list(image.axes), image.scale, dict(image.multiscale), sizes]
     found = hashlib.sha256(json.dumps(described, default=str, sort_keys=True).encode())
     for name, size in sizes[:: max(1, math.ceil(len(sizes) / SAMPLED_FILES))]:
@@ -341,6 +344,34 @@ def fingerprint(image: Image) -> str:
             file.seek(max(SAMPLED_BYTES, size - SAMPLED_BYTES))
             found.update(file.read(SAMPLED_BYTES))
     return found.hexdigest()
+
+
+def check_stored(image: Image) -> None:
+    """Refuse an image of which next to nothing is stored, as where its metadata is damaged or a copy was cut off.
+
+    What is not stored counts as the fill value: zarr leaves out the chunks that hold nothing else.
+    """
+    expected = math.prod(math.ceil(n / unit) for n, unit in zip(image.array.shape, image.unit, strict=True))
+    stored = sum(Path(name).name not in METADATA for name in files_of(image))
+    if stored < LEAST_STORED * expected or not stored:
+        raise ValueError(
+            f"{image.path} has {stored} of {expected} chunks, and the others would count as {image.array.fill_value}; "
+            "it may be damaged, or a copy that was cut off"
+        )
+    if stored < expected:
+        log.info("%s: %d of %d chunks are stored", image.path, stored, expected)
+
+
+LEAST_STORED = 1e-3
+"""Of the chunks of an image."""
+
+METADATA = ("zarr.json", ".zarray", ".zattrs")
+
+
+def files_of(image: Image) -> list[str]:
+    """What the finest level is stored in, below its folder."""
+    root = array_folder(image)
+    return [Path(folder, name).relative_to(root).as_posix() for folder, _, names in os.walk(root) for name in names]
 
 
 def array_folder(image: Image) -> Path:

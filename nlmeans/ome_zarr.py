@@ -100,6 +100,7 @@ def denoise(
     if sigma is not None and sigma_map is not None:
         raise ValueError(f"sigma={sigma} and sigma_map={sigma_map} both say what the noise is; give one of them")
     image = ngff.read(source, multiscale)
+    ngff.check_stored(image)
     places = image.volumes()
     given: Any = sigma if sigma is None or isinstance(sigma, str) else np.asarray(sigma).tolist()
     if isinstance(given, list) and len(given) != len(places):
@@ -148,6 +149,7 @@ def check_output(target: Path, source: Path, overwrite: bool) -> None:
 def noise_levels(source: Path, noise: str, mask: Path | None = None) -> list[tuple[str, float, float]]:
     """Of each volume what it is called, sigma, and the mean of the object, from evenly spaced parts of it."""
     image = ngff.read(source)
+    ngff.check_stored(image)
     layout, cpu = Layout(image.spatial_shape, None, None), torch.device("cpu")
     places = [layout.index(0, box) for box in sample(layout.shape, OBJECT_SAMPLE)]
     inside = volume_of(beside(mask, image))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -25,7 +26,7 @@ from nlmeans.journal import NAME as JOURNAL
 from nlmeans.journal import Journal
 from nlmeans.layout import Layout
 from nlmeans.memory import allowed, readable
-from nlmeans.ngff import Image
+from nlmeans.ngff import Image, one_line
 from nlmeans.progress import Report, part
 from nlmeans.pyramid import Level, create, describe, halved, levels_of
 from nlmeans.settings import MINIMUM_MEMORY, Settings, device_or_gpu
@@ -259,7 +260,8 @@ class Run:
             for leaving in self.folder.rglob("*.partial"):
                 leaving.unlink()
             return
-        create(self.folder, self.request.image, self.levels, self.dtype)
+        with storing_like(self.request.image):
+            create(self.folder, self.request.image, self.levels, self.dtype)
         self.journal.add({"created": True})
 
     def survey(self) -> list[Task]:
@@ -325,7 +327,8 @@ class Run:
             place = iter(p - side.start for p, side in zip(image.volumes()[number], others, strict=True))
             index = tuple(slice(None) if axis in image.spatial_axes else next(place) for axis in range(result.ndim))
             tasks[number].run(result[index], region, part(report, count / len(inside), (count + 1) / len(inside)))
-        self.array(0)[box] = result
+        with storing_like(image):
+            self.array(0)[box] = result
 
     def halve_block(self, number: int, box: Box) -> None:
         """A block of a coarser level, as the mean of what it covers in the one before, one piece of that at a time."""
@@ -341,7 +344,8 @@ class Run:
                 covered.append(slice(start, min(stop, n)))
             means = halved(np.asarray(source[tuple(covered)]), level.halved)
             arrays.write(result, part_of_block, torch.from_numpy(means))
-        self.array(number)[box] = result
+        with storing_like(self.request.image):
+            self.array(number)[box] = result
 
     def record(self) -> dict[str, Any]:
         """How the image was made, for its metadata."""
@@ -357,6 +361,18 @@ class Run:
             "block": self.blocks[0],
             "volumes": [facts.to_dict() for facts in self.facts],
         }
+
+
+@contextlib.contextmanager
+def storing_like(image: Image) -> Iterator[None]:
+    """Codecs are made of the image's metadata, which may be enough to read it and too little to write."""
+    try:
+        yield
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{image.path} is stored in a way in which the result cannot be, its metadata may be damaged: "
+            f"{one_line(error)}"
+        ) from error
 
 
 def volume_of(image: Image | None) -> arrays.Source | None:

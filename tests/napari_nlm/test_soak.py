@@ -48,7 +48,7 @@ def test_open_denoise_close(viewer: Any, qapp: Any, request: pytest.FixtureReque
         used.extend(use(viewer, qapp, index))
         widgets.append(len(QApplication.allWidgets()))
 
-    assert_nothing_stays(run, rounds(request, 1, 10), rounds(request, 2, 40))
+    assert_nothing_stays(run, rounds(request, 1, 10), rounds(request, 2, 200))
     print(f"widgets {widgets[0]} to {widgets[-1]}")
     assert widgets[-1] <= widgets[1]
     gc.collect()

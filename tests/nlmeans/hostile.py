@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import random
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,17 @@ def sound(folder: Path, ending: str, *, seed: int = 0, dtype: str = "i2") -> Pat
     """A file with an extension, and with all that a header holds."""
     scaling = (0.5, -3.0) if seed % 3 == 2 else None
     return save(scan(noisy(*SHAPE, seed=seed), dtype, RAS, scaling=scaling), folder / f"scan{ending}")
+
+
+def refusal(step: Callable[[], object]) -> str:
+    """What is said where a step is refused by an error that users are told; nothing where it is not refused."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of libraries, of what is odd
+        try:
+            step()
+        except (ValueError, TypeError, OSError) as error:
+            return str(error)
+    return ""
 
 
 def bits_flipped(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,29 @@ def test_damaged_files_are_named(source: Path, target: Path) -> None:
     (source / "full" / "zarr.json").write_text("{")
     with pytest.raises(ValueError, match="cannot be read as zarr"):
         ome_zarr.denoise(source, target, **SAME)
+
+
+def test_chunks_that_are_not_there_count_as_the_fill_value_and_are_told(
+    source: Path, target: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chunk = next(file for file in (source / "full" / "c").rglob("*") if file.is_file())
+    chunk.unlink()
+    with caplog.at_level("INFO", "nlmeans"):
+        ome_zarr.denoise(source, target, **SAME)
+    assert f"{source}: 35 of 36 chunks are stored" in caplog.messages
+
+
+def test_an_image_of_which_next_to_nothing_is_stored_is_refused(source: Path, target: Path) -> None:
+    document = source / "full" / "zarr.json"
+    metadata = json.loads(document.read_text())
+    document.write_text(json.dumps({**metadata, "shape": [2**40, 24, 28]}))
+    with pytest.raises(ValueError, match=r"has 36 of 1649267441664 chunks, and the others would count as 0"):
+        ome_zarr.denoise(source, target, **SAME)
+    document.write_text(json.dumps(metadata))
+    shutil.rmtree(source / "full" / "c")
+    with pytest.raises(ValueError, match="has 0 of 36 chunks"):
+        ome_zarr.noise_levels(source, "gaussian")
+    assert not partial(target).exists()
 
 
 def test_collections_name_an_image_in_them(source: Path, tmp_path: Path) -> None:
