@@ -91,6 +91,8 @@ def errors_naming(path: Path) -> Iterator[None]:
     """What goes wrong while a file is read, as an error that names it: readers of damaged files raise anything."""
     try:
         yield
+    except MemoryError as error:
+        raise MemoryError(f"{path} does not fit into the memory that is free: {error}") from error
     except Exception as error:
         if isinstance(error, ValueError) and str(error).startswith(str(path)):
             raise

@@ -150,6 +150,16 @@ def test_files_without_voxels_are_refused(tmp_path: Path) -> None:
         io.read(save(surface, tmp_path / "surface.gii"))
 
 
+def test_a_scan_larger_than_the_memory_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise MemoryError("Unable to allocate 20.0 GiB")
+
+    path = save(scan(noisy(8, 9, 10)), tmp_path / "scan.nii.gz")
+    monkeypatch.setattr("nlmeans.io.np.asarray", full)
+    with pytest.raises(MemoryError, match=r"scan.nii.gz does not fit into the memory that is free: Unable to allocate"):
+        io.read(path)
+
+
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
         io.read(tmp_path / "none.nii")
