@@ -151,6 +151,8 @@ def read(path: Path | str, multiscale: int | str = 0) -> Image:
         raise TypeError(f"{path} has dtype {image.array.dtype}; only real numbers can be denoised")
     if 0 in image.array.shape:
         raise ValueError(f"{path} has shape {image.array.shape} and so no voxels")
+    if min(image.unit, default=1) < 1:
+        raise ValueError(f"{path} cannot be read as zarr, it may be damaged: its chunks have the shape {image.unit}")
     if len(image.spatial_axes) not in (2, 3):
         raise ValueError(f"{path} has {len(image.spatial_axes)} spatial axes; two or three can be denoised")
     return image

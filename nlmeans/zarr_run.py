@@ -368,7 +368,9 @@ def storing_like(image: Image) -> Iterator[None]:
     """Codecs are made of the image's metadata, which may be enough to read it and too little to write."""
     try:
         yield
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever codecs meet
         raise ValueError(
             f"{image.path} is stored in a way in which the result cannot be, its metadata may be damaged: "
             f"{one_line(error)}"

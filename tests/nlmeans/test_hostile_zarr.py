@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import shutil
@@ -53,7 +54,7 @@ def lying(raw: bytes, chance: random.Random) -> bytes:
             if chance.random() < 0.25:
                 del holder[key]
             else:
-                holder[key] = chance.choice(VALUES)
+                holder[key] = copy.deepcopy(chance.choice(VALUES))
     return json.dumps(document).encode()
 
 
