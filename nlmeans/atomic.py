@@ -81,8 +81,8 @@ def made(path: Path, folder: bool) -> Path:
 def sync(*paths: Path) -> None:
     """Return once files, and what folders say of the names in them, are on the disk.
 
-    So that an error shows now, and no loss of power makes an empty file of a renamed one. Windows cannot be told so of
-    folders.
+    So that an error shows now, and no loss of power makes an empty file of a renamed one. Windows and some network file
+    systems cannot be told so of folders.
     """
     for path in paths:
         if os.name == "nt" and path.is_dir():
@@ -90,6 +90,9 @@ def sync(*paths: Path) -> None:
         descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+                raise
         finally:
             os.close(descriptor)
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import signal
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -194,6 +195,23 @@ def test_a_folder_takes_the_place_of_another_whole(tmp_path: Path) -> None:
             facts.write_text(text)
     assert [path.name for path in target.iterdir()] == ["new.dcm"]
     assert sorted(names(tmp_path)) == ["series", "series.json"]
+
+
+@posix
+def test_a_file_system_that_does_not_sync_folders_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def files_alone(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_alone)
+    with atomic.written_together(tmp_path / "series", folders=[tmp_path / "series"]) as [folder]:
+        (folder / "new").write_text("whole")
+    assert (tmp_path / "series" / "new").read_text() == "whole"
 
 
 @posix
