@@ -220,8 +220,8 @@ def fast() -> str:
         f"{times(volume['DIPY classic'])} times DIPY classic, {times(volume['DIPY blockwise'])} times DIPY blockwise; "
         f"in 2D {times(opencv[0])} to {times(opencv[-1])} times OpenCV's 8-bit filter, in float32. "
         f"A {size}³ volume with a {window}³ window takes {seconds_of(big):.0f} seconds on two cores, "
-        f"{seconds_of(rows_of('biggest', 'avx512/speed.json')[0]):.0f} on two newer ones with AVX-512; the preview of a 256×256 slice "
-        f"{1e3 * median(read('speed.json')['preview']):.0f} ms.",
+        f"{seconds_of(rows_of('biggest', 'avx512/speed.json')[0]):.0f} on two newer ones with AVX-512; the preview of "
+        f"a 256×256 slice {1e3 * median(read('speed.json')['preview']):.0f} ms.",
         WIDTH,
     )
 
