@@ -1,9 +1,8 @@
 """Products of small float32 matrices that lie in one flat array, in tiles that stay in registers.
 
 All matrices are stored row by row, with rows padded to whole vectors (cpu_vector.py). A tile has TILE_ROWS rows of up
-to four vectors. Each step of a product multiplies one number per row, which may lie anywhere, by one
-row of the right factor; nothing is summed across lanes.  numba's disk cache does not see this file: after a change
-here, touch the kernels that use it.
+to TILE_VECTORS vectors. Each step of a product multiplies one number per row, which may lie anywhere, by one
+row of the right factor; nothing is summed across lanes.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from nlmeans.backends.cpu_vector import (
     store,
 )
 
-TILE_ROWS = 4
+TILE_ROWS, TILE_VECTORS = 4, 4 if LANES == 16 else 3  # of 32 registers; of 16, beside three of the right factor
 
 
 @intrinsic
@@ -124,14 +123,18 @@ def multiply(array, out, out_pitch, left, left_step, left_pitch, right, right_pi
 def multiply_rows(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth, vectors, subtract):
     zero = splat(np.float32(0))
     while vectors:
-        if vectors >= 4 and vectors != 6:
+        if vectors >= 4 and vectors != 6 and TILE_VECTORS == 4:
             tile_product(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth,
                          repeat(repeat(zero, 4), TILE_ROWS), subtract)  # fmt: skip
             done = 4
-        elif vectors >= 3:
+        elif vectors >= 3 and vectors != 4:
             tile_product(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth,
                          repeat(repeat(zero, 3), TILE_ROWS), subtract)  # fmt: skip
             done = 3
+        elif vectors >= 2:
+            tile_product(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth,
+                         repeat(repeat(zero, 2), TILE_ROWS), subtract)  # fmt: skip
+            done = 2
         else:
             tile_product(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth,
                          repeat(repeat(zero, 1), TILE_ROWS), subtract)  # fmt: skip

@@ -1,22 +1,33 @@
-"""A vector of 16 floats as a numba type, with the arithmetic that the CPU kernels need.
+"""A vector of 16 or 8 floats as a numba type, with the arithmetic that the CPU kernels need.
 
-LLVM maps it to one AVX-512, two AVX or four NEON registers.  With vectors spelled out, speed depends neither on
-LLVM's loop vectoriser nor on its preference for 256 bits, and there are no index checks.  numba's disk cache does not
-see this file: after a change here, touch the kernels that use it.
+LLVM maps it to one AVX-512, one AVX or four NEON registers.  With vectors spelled out, speed depends neither on
+LLVM's loop vectoriser nor on its preference for 256 bits, and there are no index checks.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import njit, types
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-LANES = 16
+from nlmeans.backends import cpu_cache
+
+
+def lanes_for(features: Mapping[str, bool]) -> int:
+    """As many as a register has on x86; vectors of two AVX registers would find too few of them.
+
+    >>> lanes_for({"avx": True, "avx512f": True}), lanes_for({"avx": True, "avx512f": False}), lanes_for({"neon": True})
+    (16, 8, 16)
+    """
+    return 8 if features.get("avx") and not features.get("avx512f") else 16
+
+
+LANES = lanes_for(binding.get_host_cpu_features())
 FLOATS = ir.VectorType(ir.FloatType(), LANES)
 INTEGERS = ir.VectorType(ir.IntType(32), LANES)
 # `contract` lets a * b + c become one instruction; reassociation would break rounding by adding a large number.
@@ -29,10 +40,7 @@ inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **NUMBA_OPTIONS)  #
 
 
 def compiled(function: Callable) -> Any:
-    try:
-        return njit(cache=True, **NUMBA_OPTIONS)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache folder is writable
-        return njit(**NUMBA_OPTIONS)(function)
+    return cpu_cache.compiled(function, **NUMBA_OPTIONS)
 
 
 class Vector(types.Type):

@@ -1,7 +1,4 @@
-"""What the CPU kernels of the local blur share.
-
-numba's disk cache does not see this file from the others: after a change here, touch cpu_separable.py and cpu_full.py.
-"""
+"""What the CPU kernels of the local blur share."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from nlmeans.backends import cpu_cache
 from nlmeans.backends.request import Axes
 
 Floats = npt.NDArray[np.float32]
@@ -24,10 +21,7 @@ Block = tuple[int, int, int, int]
 def compiled(kernel: Kernel) -> Kernel:
     """Compiled when first called. Without reassociation, which would undo `exponential`."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "nnan", "ninf"}}
-    try:
-        decorated: Kernel = njit(cache=True, **options)(kernel)
-    except RuntimeError:  # neither the package's folder nor the user's cache folder is writable
-        decorated = njit(**options)(kernel)
+    decorated: Kernel = cpu_cache.compiled(kernel, **options)
     return decorated
 
 
