@@ -61,6 +61,7 @@ def locked(folder: Path) -> Iterator[None]:
                 handle = os.open(folder / "kernels.lock", os.O_RDWR | os.O_CREAT, 0o666)
                 stack.callback(os.close, handle)
                 fcntl.flock(handle, fcntl.LOCK_EX)
+                stack.callback(fcntl.flock, handle, fcntl.LOCK_UN)  # also of a child that was forked meanwhile
         yield
 
 
