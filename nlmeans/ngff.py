@@ -5,6 +5,7 @@ Version 0.4 on zarr format 2 and 0.5 on format 3 (https://ngff.openmicroscopy.or
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -72,6 +73,14 @@ class Image:
     def unit(self) -> tuple[int, ...]:
         """The shape of the pieces that are written as a whole: shards if there are any, else chunks."""
         return self.array.shards or self.array.chunks
+
+    @functools.cached_property
+    def files(self) -> list[str]:
+        """What the finest level is stored in, below its folder. There may be millions, so they are listed once."""
+        root = array_folder(self)
+        return sorted(
+            Path(folder, name).relative_to(root).as_posix() for folder, _, names in os.walk(root) for name in names
+        )
 
     @property
     def spacing(self) -> tuple[float, ...]:
@@ -337,7 +346,7 @@ def fingerprint(image: Image) -> str:
     noticed, which only happens to chunks stored without compression.
     """
     root = array_folder(image)
-    sizes = [(name, (root / name).stat().st_size) for name in sorted(files_of(image))]
+    sizes = [(name, (root / name).stat().st_size) for name in image.files]
     described = [image.array.metadata.to_dict(), list(image.axes), image.scale, dict(image.multiscale), sizes]
     found = hashlib.sha256(json.dumps(described, default=str, sort_keys=True).encode())
     for name, size in sizes[:: max(1, math.ceil(len(sizes) / SAMPLED_FILES))]:
@@ -354,7 +363,7 @@ def check_stored(image: Image) -> None:
     What is not stored counts as the fill value: zarr leaves out the chunks that hold nothing else.
     """
     expected = math.prod(math.ceil(n / unit) for n, unit in zip(image.array.shape, image.unit, strict=True))
-    stored = sum(Path(name).name not in METADATA for name in files_of(image))
+    stored = sum(Path(name).name not in METADATA for name in image.files)
     if stored < LEAST_STORED * expected or not stored:
         raise ValueError(
             f"{image.path} has {stored} of {expected} chunks, and the others would count as {image.array.fill_value}; "
@@ -368,12 +377,6 @@ LEAST_STORED = 1e-3
 """Of the chunks of an image."""
 
 METADATA = ("zarr.json", ".zarray", ".zattrs")
-
-
-def files_of(image: Image) -> list[str]:
-    """What the finest level is stored in, below its folder."""
-    root = array_folder(image)
-    return [Path(folder, name).relative_to(root).as_posix() for folder, _, names in os.walk(root) for name in names]
 
 
 def array_folder(image: Image) -> Path:

@@ -15,7 +15,6 @@ from nlmeans import arrays
 
 Volume = npt.NDArray[Any]
 
-
 PLANES = ("sagittal", "coronal", "axial")
 
 LOWEST, HIGHEST = 0.2, 3.0
