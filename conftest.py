@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the core to the test beside them
 
 collect_ignore = [  # have no doctests, and cannot be imported without triton
-    "nlmeans/backends/gpu_kernel.py",
-    "nlmeans/group_gpu_kernel.py",
+    "nlmeans/operator/gpu_kernel.py",
+    "nlmeans/patches/groups_gpu_kernel.py",
 ]
 
 # No deadlines: the first use of a kernel compiles it. Few examples in the ordinary suite, which change only with the

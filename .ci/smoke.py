@@ -11,7 +11,7 @@ import nibabel
 import numpy as np
 
 import nlmeans
-from nlmeans import samples
+from nlmeans.files import samples
 
 OPTIONAL = ("monai", "pytorch-ignite", "napari", "magicgui", "qtpy", "pyqt6", "pydicom", "highdicom", "dask", "zarr")
 

@@ -1,4 +1,4 @@
-"""What two worker processes give beside one, over the same scans, with one thread in each.
+"""Compare the throughput of two worker processes with that of one, over the same scans, with one thread in each.
 
 Usage: python benchmarks/batch.py [--scans 16] [--size 64] [--rounds 3] [--out benchmarks/results]
 """
@@ -24,13 +24,13 @@ from speed import processor
 from speed_report import table
 
 import nlmeans
-from nlmeans import batch
+from nlmeans.files import batch
 
 OPTIONS: dict[str, Any] = {"device": "cpu", "memory": "1GB"}
 
 
 def write_scans(folder: Path, count: int, size: int) -> list[Path]:
-    """The head phantom with noise as float32; the same voxels in each, so that each takes the same time."""
+    """Write copies of the noisy head phantom as float32; all have the same voxels and so take the same time."""
     image: Any = nib.Nifti1Image(noisy((size,) * 3), np.diag([2.0, 2, 2, 1]))
     paths = [folder / f"scan{number:03}.nii.gz" for number in range(count)]
     for path in paths:
@@ -39,7 +39,7 @@ def write_scans(folder: Path, count: int, size: int) -> list[Path]:
 
 
 def run(scans: Sequence[Path], workers: int, out: Path) -> tuple[float, float]:
-    """Scans per minute: over the whole run, with the start of the processes; and once each worker has done one."""
+    """Measure scans per minute: over the whole run including process start, and after each worker's first scan."""
     jobs = batch.jobs_of_files(scans, out, "auto", OPTIONS)
     ends: list[float] = []
     start = time.perf_counter()
@@ -50,7 +50,7 @@ def run(scans: Sequence[Path], workers: int, out: Path) -> tuple[float, float]:
 
 
 def measure(count: int, size: int, rounds: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Scans per minute, (rounds, one and two workers, whole and steady), in turn."""
+    """Measure scans per minute, (rounds, one and two workers, whole run and steady state), taking turns."""
     found = np.empty((rounds, 2, 2))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -65,7 +65,7 @@ def measure(count: int, size: int, rounds: int) -> np.ndarray[Any, np.dtype[np.f
 
 def report(found: np.ndarray[Any, np.dtype[np.float64]], count: int, size: int, load: float) -> str:
     rows = []
-    for name, column in (("whole run, with the start of the processes", 0), ("once all have started", 1)):
+    for name, column in (("whole run, including process start", 0), ("after each worker's first scan", 1)):
         one, two = found[:, 0, column], found[:, 1, column]
         ratios = two / one
         rows.append(
@@ -79,8 +79,8 @@ def report(found: np.ndarray[Any, np.dtype[np.float64]], count: int, size: int, 
     head = [f"{count} scans of {size}³", "one worker, scans / min", "two workers, scans / min", "ratio"]
     return (
         "# Throughput of nlmeans batch\n\nMade by `python benchmarks/batch.py`: "
-        f"{len(found)} rounds in which one worker and two have their turn, one thread in each; method auto, read from "
-        "and written to .nii.gz, with record and picture. Median (min–max).\n\n"
+        f"{len(found)} rounds, each with one worker and with two, one thread per worker. Method auto; scans are read "
+        "from and written to .nii.gz, with record and picture. Median (min–max).\n\n"
         f"{processor()}, {psutil.cpu_count()} cores; {platform.system()} {platform.machine()}, Python "
         f"{platform.python_version()}; nlmeans {nlmeans.__version__}, torch {torch.__version__}; "
         f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, load {load:.1f} before.\n\n{table(head, rows)}\n"
@@ -88,12 +88,12 @@ def report(found: np.ndarray[Any, np.dtype[np.float64]], count: int, size: int, 
 
 
 @click.command()
-@click.option("--scans", default=16, show_default=True)
+@click.option("--scans", default=16, show_default=True, help="Number of scans.")
 @click.option("--size", default=64, show_default=True, help="Edge of each scan in voxels.")
-@click.option("--rounds", default=3, show_default=True)
+@click.option("--rounds", default=3, show_default=True, help="Runs with each number of workers.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results", show_default=True)
 def main(scans: int, size: int, rounds: int, out: Path) -> None:
-    """Time one worker beside two and write batch.md."""
+    """Time one worker and two and write batch.md."""
     load = psutil.getloadavg()[0]
     text = report(measure(scans, size, rounds), scans, size, load)
     (out / "batch.md").write_text(text, encoding="utf-8")

@@ -1,12 +1,13 @@
-"""Time and memory of the local blur beside the columns-times-kernels version, and what the recovery example reaches.
+"""Compare time and memory of the local blur with the im2col version, and report the error of the recovery example.
 
 Usage: python benchmarks/blur.py [--quick] [--out benchmarks/results/blur.md] [--threads 2]
 
-- Times: one process, forward and backward to image and covariance, in turns; the first round compiles and does not
-  count.
-  The peer is `im2col`: the kernels of all pixels stacked, times the columns that `unfold` makes, float32, autograd.
-- Memory: a fresh process after a warm-up on a small volume; largest resident memory, read from outside every
-  millisecond, less what was there before, image and covariance included. So it holds the result and both derivatives.
+- Times: forward and backward to image and covariance, in one process; both versions take turns, and the first round,
+  which compiles, is not counted. The peer is `im2col`: the stacked kernels of all pixels times the columns that
+  `unfold` makes, in float32, with autograd.
+- Memory: one run in a fresh process, after a warm-up on a small volume. It is the largest resident memory, sampled from
+  outside every millisecond, minus the memory in use before, which includes image and covariance. So it counts the
+  result and both derivatives.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ KERNEL_SIZE = 13
 
 
 def covariances(shape: tuple[int, ...], covariance_type: str) -> Tensor:
-    """Standard deviations from 1 to 3 voxels, at random."""
+    """Draw covariances with standard deviations from 1 to 3 voxels."""
     dimensions = len(shape)
     deviations = 1 + 2 * torch.rand(*shape, dimensions, generator=torch.Generator().manual_seed(1))
     if covariance_type == "spherical":
@@ -47,7 +48,7 @@ def covariances(shape: tuple[int, ...], covariance_type: str) -> Tensor:
 
 
 def im2col(image: Tensor, covariance: Tensor) -> Tensor:
-    """What is compared with: 2D, zero padding, as in research code."""
+    """Blur as research code does it: in 2D, with zero padding. This is the peer."""
     covariance_type = {0: "spherical", 1: "diagonal", 2: "full"}[covariance.ndim - 2]
     form = covariance.shape[2:]
     kernels = gaussian_kernel(
@@ -73,7 +74,7 @@ def inputs(shape: tuple[int, ...], covariance_type: str) -> tuple[Tensor, Tensor
 
 
 def race(shape: tuple[int, ...], covariance_type: str, rounds: int) -> dict[str, list[float]]:
-    """Seconds of both, in turns."""
+    """Time both versions in turns, in seconds."""
     runs: dict[str, list[float]] = {"im2col": [], "nlmeans": []}
     for _ in range(rounds + 1):
         for name, blur in (("im2col", im2col), ("nlmeans", ours)):
@@ -88,7 +89,7 @@ def race(shape: tuple[int, ...], covariance_type: str, rounds: int) -> dict[str,
 
 
 def prepared(side: int, covariance_type: str, threads: int) -> Callable[[], tuple[float, float]]:
-    """A run that gives its seconds and processor seconds."""
+    """Prepare a run that returns its seconds and processor seconds."""
     torch.set_num_threads(threads)
     there_and_back(ours, *inputs((16, 16, 16), covariance_type))
     image, covariance = inputs((side,) * 3, covariance_type)
@@ -112,7 +113,7 @@ def report(quick: bool, threads: int) -> list[str]:
         "",
         f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, {threads} threads on {os.cpu_count()} cores "
         f"({platform.machine()}), load {psutil.getloadavg()[0]:.1f}, torch {torch.__version__}, float32.",
-        "Written by `python benchmarks/blur.py`, which says how it is measured.",
+        "Made by `python benchmarks/blur.py`, which describes how it is measured.",
         "",
         f"## {size}×{size}, kernel 13×13 at every pixel, forward and backward, ms (median, smallest to largest)",
         "",
@@ -130,9 +131,9 @@ def report(quick: bool, threads: int) -> list[str]:
         "",
         f"## {side}³, kernel 13³ at every voxel, forward and backward",
         "",
-        f"A volume is {volume / 2**20:.0f} MiB. im2col needs {2 * KERNEL_SIZE**3:,} for columns and kernels.",
+        f"A volume is {volume / 2**20:.0f} MiB. im2col needs {2 * KERNEL_SIZE**3:,} volumes for columns and kernels.",
         "",
-        "| covariances | volumes that they take | memory beside the inputs, volumes | seconds | processor seconds |",
+        "| covariances | their size, volumes | memory without the inputs, volumes | seconds | processor seconds |",
         "|---|---|---|---|---|",
     ]
     for covariance_type, own in (("spherical", 1), ("diagonal", 3), ("full", 9)):
@@ -144,7 +145,7 @@ def report(quick: bool, threads: int) -> list[str]:
     gaussian_blur(image, 9.0)
     lines += [
         "",
-        f"One spherical covariance for all of it (`gaussian_blur`, 13³, forward): {time.perf_counter() - start:.2f} s.",
+        f"A single spherical covariance (`gaussian_blur`, 13³, forward): {time.perf_counter() - start:.2f} s.",
         "",
         "## Recovery: 32×32, one spherical covariance per pixel, 100 steps of Adamax at 0.1, seed 0",
         "",
@@ -155,17 +156,17 @@ def report(quick: bool, threads: int) -> list[str]:
     scales = ", ".join(f"{learned:.2f} ({true:.2f})" for true, learned in example["median_scales"](found))
     lines += [
         f"Mean squared error from {found.losses[0]:.2e} to {found.losses[-1]:.2e}, "
-        f"{found.losses[0] / found.losses[-1]:.0f} times less.",
-        f"Median learned scale (true scale) of the quadrants, voxels: {scales}.",
+        f"{found.losses[0] / found.losses[-1]:.0f} times smaller.",
+        f"Median learned scale (true scale) of each quadrant, voxels: {scales}.",
     ]
     assert math.isfinite(found.losses[-1])
     return lines
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Small cases, to see that everything runs.")
+@click.option("--quick", is_flag=True, help="Run small cases to check that everything works.")
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "benchmarks" / "results" / "blur.md")
-@click.option("--threads", type=click.IntRange(1), default=2)
+@click.option("--threads", type=click.IntRange(1), default=2, help="Threads of PyTorch.")
 def main(quick: bool, out: Path, threads: int) -> None:
     torch.set_num_threads(threads)
     text = "\n".join(report(quick, threads)) + "\n"

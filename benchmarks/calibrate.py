@@ -1,13 +1,13 @@
-"""Fit the constants of the methods, and show what they lose on volumes that they were not fitted on.
+"""Fit the constants of the methods, and report their loss on volumes that they were not fitted on.
 
-python benchmarks/calibrate.py                      # the phantoms and what the installed packages carry; an hour
+python benchmarks/calibrate.py                      # the phantoms and volumes of installed packages; an hour
 python benchmarks/calibrate.py --constant "classic: h" --volume scan.nii.gz
 python benchmarks/calibrate.py --report-only
 
-Every constant is in units of sigma. Two rules are fitted: one value for all, and a line in the contrast, which is the
-range of the noisy volume (from the 0.5 to the 99.5 percentile) over sigma: known when a volume is to be denoised, and
-the same in whatever units it comes. For each volume they are fitted on the others (leave one out); its loss is what it
-would gain with the best value of its own at each level.
+Every constant is in units of sigma. Two rules are fitted: one value for all volumes, and a line in the contrast. The
+contrast is the range of the noisy volume (from the 0.5 to the 99.5 percentile) over sigma; it is known before denoising
+and does not depend on the units. For each volume, both rules are fitted on the other volumes (leave one out). The loss
+is the difference from the volume's own best value at each level.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from quality_volumes import Noise, Scan, case, scans
 from torch import Tensor
 
 import nlmeans
-from nlmeans.dct import hard_threshold, wiener
-from nlmeans.group_filters import nl_bayes
-from nlmeans.metrics import psnr
+from nlmeans.core.metrics import psnr
+from nlmeans.patches.bayes import nl_bayes
+from nlmeans.patches.dct import hard_threshold, wiener_filter
 
 LEVELS = (1.0, 3.0, 5.0, 7.0, 9.0)
 
 
 class Noisy:
-    """A scan with Gaussian noise of sigma 1, and the first estimates that the later stages start from."""
+    """Scan with Gaussian noise of sigma 1, and the first estimates for the later stages."""
 
     def __init__(self, scan: Scan, percent: float) -> None:
         given = case(scan, Noise("gaussian", percent))
@@ -73,7 +73,7 @@ class Noisy:
 
     @cached_property
     def guide(self) -> Tensor:
-        """What the first stage of `bayes` gives."""
+        """Result of the first stage of `bayes`."""
         return self.first_stage(self.pilot(3.0))
 
 
@@ -81,7 +81,7 @@ class Noisy:
 class Constant:
     values: tuple[float, ...]
     used: float | None
-    """The one of the values that nlmeans/methods.py has; None for h, which the engine chooses by itself."""
+    """Value in use in nlmeans; None for h, which nlmeans chooses itself."""
     estimate: Callable[[Noisy, Any], Tensor]
 
 
@@ -97,12 +97,12 @@ CONSTANTS = {
     "wiener: h of its pilot": Constant(
         H,
         None,
-        lambda noisy, value: wiener(noisy.noisy, noisy.nonlocal_means(value), patch=4, stride=1),
+        lambda noisy, value: wiener_filter(noisy.noisy, noisy.nonlocal_means(value), patch=4, stride=1),
     ),
     "wiener: power": Constant(
         (0.6, 0.8, 1.0, 1.25, 1.5),
         1.0,
-        lambda noisy, value: wiener(noisy.noisy, noisy.first, patch=4, stride=1, power=value),
+        lambda noisy, value: wiener_filter(noisy.noisy, noisy.first, patch=4, stride=1, power=value),
     ),
     "bayes: threshold of its pilot": Constant(
         (2.4, 2.7, 3.0, 3.3), 3.0, lambda noisy, value: noisy.second_stage(noisy.first_stage(noisy.pilot(value)))
@@ -135,7 +135,7 @@ CONSTANTS = {
 
 @dataclass(frozen=True)
 class Curve:
-    """Mask PSNR by value, of one volume at one level."""
+    """Mask PSNR of one volume at one level, as a function of the value of a constant."""
 
     volume: str
     percent: float
@@ -143,14 +143,14 @@ class Curve:
     values: tuple[float, ...]
     figures: tuple[float, ...]
     used: float
-    """With the value in use."""
+    """Mask PSNR with the value in use."""
 
     @property
     def best(self) -> float:
         return self.values[int(np.argmax(self.figures))]
 
     def loss(self, value: Any) -> Any:
-        """Of a value, or of several, against the best; between those measured it follows a straight line."""
+        """Loss of one or several values relative to the best, interpolated linearly between measured values."""
         return max(self.figures) - np.interp(value, self.values, self.figures)
 
 
@@ -164,13 +164,13 @@ def on_line(line: Line, contrast: float) -> float:
 
 
 def one_value(curves: Sequence[Curve]) -> float:
-    """The value that loses least on average."""
+    """Find the value with the least average loss."""
     candidates = np.linspace(curves[0].values[0], curves[0].values[-1], 161)
     return float(candidates[np.argmin(np.mean([curve.loss(candidates) for curve in curves], axis=0))])
 
 
 def best_line(curves: Sequence[Curve]) -> Line:
-    """Likewise, of lines between the values at a contrast of 10 and of 40."""
+    """Find the line with the least average loss, given by its values at a contrast of 10 and of 40."""
     low, high = curves[0].values[0], curves[0].values[-1]
     ends = np.linspace(low, high, 33)
     at_10, at_40 = (grid.ravel() for grid in np.meshgrid(ends, ends))
@@ -186,7 +186,7 @@ def best_line(curves: Sequence[Curve]) -> Line:
 
 
 def report(name: str, constant: Constant, curves: Sequence[Curve]) -> str:
-    """Every volume: its best values, and what the values fitted on the others lose."""
+    """Table of the best values of every volume, and of the loss of values fitted on the other volumes."""
     volumes = list(dict.fromkeys(curve.volume for curve in curves))
     levels = sorted({curve.percent for curve in curves})
     rows, losses = [], []
@@ -209,7 +209,7 @@ def report(name: str, constant: Constant, curves: Sequence[Curve]) -> str:
         )
     means = [np.concatenate(column) for column in zip(*losses, strict=True)]
     rows.append(["**all**", *[""] * len(levels), *(f"**{loss.mean():.3f}** ({loss.max():.2f})" for loss in means)])
-    header = ["volume", *(f"{p:g} %" for p in levels), "loss as it is", "one value", "line"]
+    header = ["volume", *(f"{p:g} %" for p in levels), "loss in use", "one value", "line"]
     a, b, low, high = best_line(curves)
     line = f"{a:.3g} {'+' if b >= 0 else '−'} {abs(b):.2g} · contrast, from {low:.3g} to {high:.3g}"
     fitted = f"Fitted on all: one value {one_value(curves):.3g}; line {line}. " + recommendation(
@@ -219,7 +219,7 @@ def report(name: str, constant: Constant, curves: Sequence[Curve]) -> str:
 
 
 WORTH = 0.03
-"""dB on average, on volumes left out, that a change must bring."""
+"""Average gain in dB on volumes left out that a change must bring."""
 
 
 def recommendation(constant: Constant, curves: Sequence[Curve], used: float, value: float, line: float) -> str:
@@ -227,17 +227,18 @@ def recommendation(constant: Constant, curves: Sequence[Curve], used: float, val
         return "**Recommended: the line.**"
     if value < used - WORTH:
         return f"**Recommended: {one_value(curves):.2g}.**"
-    return "**Recommended: as it is.**"
+    return "**Recommended: no change.**"
 
 
 def markdown(stored: Mapping[str, Any]) -> str:
     parts = [
         "# Calibration",
-        "Made by `python benchmarks/calibrate.py`. Gaussian noise of known sigma. A volume's row has its best value at "
-        "each level (and its contrast: the range of the noisy volume, 0.5 to 99.5 percentile, over sigma), and the "
-        "loss of mask PSNR in dB, mean (and largest) over the levels, against those best values: of the value or "
-        "rule in nlmeans/methods.py, and of one value and of a line in the contrast fitted on the other volumes. "
-        f"A change is recommended where it gains {WORTH} dB on average on volumes left out.",
+        "Made by `python benchmarks/calibrate.py`. Gaussian noise of known sigma. Each row gives a volume's best value "
+        "at each level, with the contrast in parentheses (range of the noisy volume, 0.5 to 99.5 percentile, over "
+        "sigma). The last three columns give the loss of mask PSNR relative to these best values in dB, mean (largest) "
+        "over the levels: with the value or rule in use, with one value, and with a line in the contrast. The last two "
+        "are fitted on the other volumes. "
+        f"A change is recommended if it gains {WORTH} dB on average on volumes left out.",
     ]
     for name, constant in CONSTANTS.items():
         curves = [
@@ -258,14 +259,18 @@ def markdown(stored: Mapping[str, Any]) -> str:
 
 
 @click.command()
-@click.option("--volume", "given", multiple=True, type=click.Path(path_type=Path), help="A clean volume; repeatable.")
-@click.option("--only", multiple=True, help="Volumes by name; all of three dimensions if not given.")
-@click.option("--constant", "names", multiple=True, type=click.Choice(list(CONSTANTS)), help="All if not given.")
 @click.option(
-    "--level", "levels", multiple=True, type=float, help="Per cent of the maximum; 1, 3, 5, 7 and 9 if not given."
+    "--volume", "given", multiple=True, type=click.Path(path_type=Path), help="Add a clean volume; repeatable."
 )
-@click.option("--again", is_flag=True, help="Measure again what is known.")
-@click.option("--report-only", is_flag=True, help="Only the tables, from what was measured before.")
+@click.option("--only", multiple=True, help="Volume to use, by name; repeatable.  [default: all in 3D]")
+@click.option(
+    "--constant", "names", multiple=True, type=click.Choice(list(CONSTANTS)), help="Repeatable; default: all."
+)
+@click.option(
+    "--level", "levels", multiple=True, type=float, help="Per cent of the maximum; repeatable; default: 1, 3, 5, 7, 9."
+)
+@click.option("--again", is_flag=True, help="Measure existing results again.")
+@click.option("--report-only", is_flag=True, help="Only write the tables from existing results.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results", help="Folder for the results."
 )

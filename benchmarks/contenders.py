@@ -1,4 +1,4 @@
-"""The filters that the benchmarks compare, and the arrays that they get."""
+"""Filters that the benchmarks compare, and their input arrays."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import nlmeans
-from nlmeans import samples
+from nlmeans.files import samples
 
 NOISE = 15.0  # standard deviation, in grey values from 0 to 255
 H = 0.8 * NOISE
-FULL_BYTES = 4e9  # `full` runs where its tensors stay below
+FULL_BYTES = 4e9  # `full` runs if its tensors are smaller
 
 
 @dataclass(frozen=True)
 class Case:
-    """A volume, or a picture where the shape has two axes, and the radii; None where each method has its own."""
+    """Shape of a volume (or of an image, if it has two axes) and the radii; None if each method has its own."""
 
     shape: tuple[int, ...]
     patch_radius: int | None = None
@@ -39,18 +39,18 @@ class Case:
 
     @property
     def steps(self) -> int:
-        """Of a filter that walks through the patch for every pair."""
+        """Steps of a filter that visits every voxel of the patch for every pair."""
         return self.pairs * (2 * (self.patch_radius or 0) + 1) ** len(self.shape)
 
     @property
     def sigma(self) -> float:
-        """What is taken off the distances; the formulas of OpenCV and of the pixelwise filter do not do so."""
+        """Sigma whose expected distance is subtracted; OpenCV and the pixelwise filter subtract nothing."""
         return 0.0 if self.patch_radius == 0 or len(self.shape) == 2 else NOISE
 
 
 @functools.lru_cache(maxsize=4)
 def noisy(shape: tuple[int, ...]) -> np.ndarray:
-    """The head phantom mirrored to any size, with Gaussian noise: float32, a picture in whole grey values."""
+    """Mirror the head phantom to any size and add Gaussian noise: float32; an image has whole grey values."""
     clean = np.asarray(nib.load(samples.path("slice_clean" if len(shape) == 2 else "head_clean")).dataobj, np.float32)
     before = [max(0, n - have) // 2 for n, have in zip(shape, clean.shape, strict=True)]
     after = [max(0, n - have) - b for n, have, b in zip(shape, clean.shape, before, strict=True)]
@@ -61,7 +61,7 @@ def noisy(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def input_of(case: Case) -> np.ndarray:
-    """What all contenders get; smoothed beforehand for the pixelwise filter, as torch_nlm does."""
+    """Make the input of all contenders; it is smoothed first for the pixelwise filter, as in torch_nlm."""
     values = noisy(case.shape)
     if case.patch_radius != 0:
         return values
@@ -71,7 +71,7 @@ def input_of(case: Case) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Contender:
-    """A filter; `run` takes the prepared array, the case and the number of threads."""
+    """Filter to compare; `run` takes the prepared array, the case and the number of threads."""
 
     run: Callable[[Any, Case, int], Any]
     package: str = "nlmeans"
@@ -121,7 +121,7 @@ def dipy(method: str) -> Callable[[Any, Case, int], Any]:
     def run(values: np.ndarray, case: Case, threads: int) -> np.ndarray:
         from dipy.denoise.nlmeans import nlmeans
 
-        # the patches of the classic method stay inside its block, so its window is smaller than the block by a patch
+        # the classic method keeps its patches inside the block, so its window is smaller by the patch radius
         radius = case.search_radius + (case.patch_radius if method == "classic" else 0)
         options: dict[str, Any] = {"patch_radius": case.patch_radius, "block_radius": radius, "rician": False}
         return nlmeans(values, NOISE, method=method, num_threads=threads, **options)
@@ -152,7 +152,7 @@ def ants(values: np.ndarray, case: Case, threads: int) -> np.ndarray:
 
 
 def torch_loop(values: np.ndarray | Tensor, case: Case, threads: int) -> Tensor:
-    """Pixelwise non-local means from its definition, one offset after another, with whole-volume operations."""
+    """Compute pixelwise non-local means by its definition, one offset at a time, with whole-volume operations."""
     volume, radius = torch.as_tensor(values), case.search_radius or 0
     padded = F.pad(volume[None, None], (radius,) * 6, mode="reflect")[0, 0]
     weighted, total = torch.zeros_like(volume), torch.zeros_like(volume)

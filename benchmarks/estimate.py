@@ -1,7 +1,7 @@
-"""How close the estimates of sigma come to the truth, as one number and as a map.
+"""Measure the error of the estimates of sigma, as one number and as a map.
 
-python benchmarks/estimate.py                        # the samples, and what the installed packages carry
-python benchmarks/estimate.py --volume scan.nii.gz   # any clean volume beside them
+python benchmarks/estimate.py                        # the samples and the volumes of installed packages
+python benchmarks/estimate.py --volume scan.nii.gz   # these and any clean volume
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy.typing as npt
 from quality import Volume, volumes
 
 import nlmeans
-from nlmeans import samples
-from nlmeans.metrics import psnr
+from nlmeans.core.metrics import psnr
+from nlmeans.files import samples
 
 PERCENT = (1, 3, 5, 9)
 NOISES = ("gaussian", "rician")
@@ -37,7 +37,7 @@ def ramp(shape: tuple[int, ...], axis: int) -> Map:
 
 
 def true_maps(shape: tuple[int, ...]) -> Iterator[tuple[str, Map]]:
-    """Constant noise, ramps along the axes, and twice the noise in the middle as parallel imaging has it."""
+    """Yield constant noise, ramps along the axes, and noise that doubles in the middle, as in parallel imaging."""
     yield "5 %", np.full(shape, 0.05)
     yield from ((f"2–8 %, axis {axis}", ramp(shape, axis)) for axis in range(len(shape)))
     from_middle = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
@@ -48,7 +48,7 @@ MAPS = [name for name, _ in true_maps((3, 3, 3))]
 
 
 def numbers(clean: Volume, noise: str, seeds: int) -> Iterator[str]:
-    """Median and worst error of the one number, at each level."""
+    """Yield the median and worst error of the one number at each level."""
     for percent in PERCENT:
         sigma = percent / 100
         errors = [
@@ -59,7 +59,7 @@ def numbers(clean: Volume, noise: str, seeds: int) -> Iterator[str]:
 
 
 def maps(clean: Volume, noise: str) -> Iterator[str]:
-    """Mean size of the map's error over the object, and its mean, for each map."""
+    """Yield the mean absolute error and the mean error over the object, for each map."""
     sigmas = dict(true_maps(clean.shape))
     for name in MAPS:
         if name not in sigmas:
@@ -72,7 +72,7 @@ def maps(clean: Volume, noise: str) -> Iterator[str]:
 
 
 def denoised(clean: Volume, method: str) -> Iterator[str]:
-    """PSNR over the object with each sigma, on the ramp along the first axis."""
+    """Yield the PSNR over the object with each sigma, on the ramp along the first axis."""
     sigma = ramp(clean.shape, 0)
     noisy = with_noise(clean, sigma, "gaussian", 0)
     estimated = nlmeans.estimate_sigma(noisy, map=True)
@@ -88,9 +88,11 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 @click.command()
-@click.option("--volume", "extra", multiple=True, type=click.Path(path_type=Path), help="A clean volume; repeatable.")
-@click.option("--seeds", default=5, show_default=True, help="Of the noise, for the one number.")
-@click.option("--method", "methods", multiple=True, help="Also denoise the ramp, with each kind of sigma.")
+@click.option(
+    "--volume", "extra", multiple=True, type=click.Path(path_type=Path), help="Add a clean volume; repeatable."
+)
+@click.option("--seeds", default=5, show_default=True, help="Noise realisations for the one number.")
+@click.option("--method", "methods", multiple=True, help="Also denoise the ramp by this method; repeatable.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results" / "estimate.md")
 def main(extra: tuple[Path, ...], seeds: int, methods: tuple[str, ...], out: Path) -> None:
     found = volumes([samples.path("slice_clean"), *extra])
@@ -99,7 +101,7 @@ def main(extra: tuple[Path, ...], seeds: int, methods: tuple[str, ...], out: Pat
         lines += [f"## One number, {noise} noise: error in % of the truth, median / worst of {seeds} seeds", ""]
         rows = [[name, *numbers(clean, noise, seeds)] for name, clean in found.items()]
         lines += table(["volume", *(f"{p} %" for p in PERCENT)], rows)
-        lines += [f"## Map, {noise} noise: mean size of the error over the object in % of the truth (mean error)", ""]
+        lines += [f"## Map, {noise} noise: mean absolute error over the object in % of the truth (mean error)", ""]
         rows = [[name, *maps(clean, noise)] for name, clean in found.items()]
         lines += table(["volume", *MAPS], rows)
     for method in methods:

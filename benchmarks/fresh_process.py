@@ -1,4 +1,4 @@
-"""One run in a process of its own, and the memory that it takes."""
+"""Run a function in a fresh process and measure its peak memory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import psutil
 Result = TypeVar("Result")
 
 INTERVAL = 0.001
-"""Seconds between two looks at the memory."""
+"""Seconds between two samples of the memory."""
 
 
 def measured_alone(prepare: Callable[..., Callable[[], Result]], *arguments: Any) -> tuple[Result, int]:
-    """What `prepare(*arguments)()` gives in a fresh process, and its peak of memory in bytes.
+    """Run `prepare(*arguments)()` in a fresh process; return its result and its peak memory in bytes.
 
-    The peak is the largest resident memory, read from outside, less what was there when `prepare` had returned: inputs
-    and a warm-up belong there.
+    The peak is the largest resident memory, sampled from outside, minus the memory in use when `prepare` has returned.
+    `prepare` makes the inputs and warms up.
     """
     context = multiprocessing.get_context("spawn")
     pipe, its_pipe = context.Pipe()
@@ -40,7 +40,7 @@ def measured_alone(prepare: Callable[..., Callable[[], Result]], *arguments: Any
 
 
 def run_when_told(pipe: Connection, prepare: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> None:
-    """Prepare, say so, run once when told, tell the result, and wait until the memory has been read."""
+    """Prepare, report this, run once on request, send the result, and wait until the memory has been read."""
     run = prepare(*arguments)
     pipe.send(None)
     pipe.recv()

@@ -1,11 +1,11 @@
-"""The `gpu` backend and the methods on a CUDA card: rates, share of the card's limits, seconds and memory.
+"""Measure the `gpu` backend and the methods on a CUDA GPU: rates, share of the GPU's limits, seconds and memory.
 
 Usage: python benchmarks/gpu.py [--size 256] [--out benchmarks/results] [--tiles]
 
-The operator runs on random voxels with a 17³ window, at patch radii 0 to 2, beside `loop`, whose rate is measured with
-a 5³ window, as it does not depend on it. Checked in every run: the error against `loop` in float64 on a part, and that
-a second run gives the same bits. The methods run on the head phantom, with sigma given; on the large volume not those
-that take more than a second on 96³. Writes gpu.json and gpu.md.
+The operator runs on random voxels with a 17³ window and patch radii 0 to 2. `loop` is measured with a 5³ window, as its
+rate does not depend on the window. Every run checks the error relative to `loop` in float64 on a part of the result,
+and that a second run gives the same bits. The methods run on the head phantom with sigma given; those that take more
+than a second on 96³ are skipped on the large volume. Writes gpu.json and gpu.md.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from speed import machine
 from speed_report import digits, table
 
 import nlmeans
-from nlmeans.backends import gpu
-from nlmeans.backends.gpu import GPU
-from nlmeans.backends.loop import LOOP
-from nlmeans.backends.request import Axes, Request, window_voxels
+from nlmeans.core.axes import Axes, window_voxels
+from nlmeans.operator import gpu
+from nlmeans.operator.gpu import GPU
+from nlmeans.operator.loop import LOOP
+from nlmeans.operator.request import Request
 
 SLOTS_PER_PAIR = {0: 7.7, 1: 23.0 * 32 / 30}
-"""Instructions per pair for a 17³ window, counted in the machine code for sm_90 (log/gpu-kernel.md), with the idle
-lanes; for patch radius 2 they were not counted."""
+"""Instructions per pair for a 17³ window, counted in the machine code for sm_90 (log/gpu-kernel.md) and including
+idle lanes. There is no count for patch radius 2."""
 
 PREVIEWED = ("classic", "wiener", "bayes")
 
@@ -47,7 +48,7 @@ def request(size: int, patch: int, search: int) -> Request:
 
 
 def times(run: Callable[[], object], repeats: int = 7, budget: float = 6.0) -> list[float]:
-    """Seconds of each run after one to warm up, until the card has finished."""
+    """Time each run until the GPU has finished, after one run to warm up."""
     found: list[float] = []
     for number in range(repeats + 1):
         torch.cuda.synchronize()
@@ -62,7 +63,7 @@ def times(run: Callable[[], object], repeats: int = 7, budget: float = 6.0) -> l
 
 
 def limits() -> dict[str, float]:
-    """Of the card, per second: instructions of single lanes, and exp2."""
+    """Limits of the GPU per second: instructions of single lanes, and exp2."""
     device = torch.cuda.get_device_properties(0)
     clock = getattr(device, "clock_rate", 1.98e6) * 1e3
     lanes = device.multi_processor_count * clock
@@ -70,7 +71,7 @@ def limits() -> dict[str, float]:
 
 
 def error(of: Request) -> float:
-    """Against `loop` in float64 on the first planes of the result."""
+    """Relative error with respect to `loop` in float64, on the first planes of the result."""
     planes = 8 + 2 * of.margin[0]
     image = of.image[:, :planes, : 32 + 2 * of.margin[1], : 32 + 2 * of.margin[2]].contiguous()
     part = dataclasses.replace(of, image=image, guide=image)
@@ -112,7 +113,7 @@ def measure_operator(size: int, patch: int, all_tiles: bool) -> dict[str, Any]:
 
 
 def rate_of(tile: gpu.Tile, of: Request, pairs: int) -> float:
-    """Pairs per second of a tile, in one launch."""
+    """Pairs per second with one tile, in one launch."""
     shape: Axes = of.shape
     kernel = gpu.Kernel(of, of.image.new_empty(1, *shape))
     return pairs / statistics.median(times(lambda: kernel.launch(tile, 0, kernel.tiles(tile)), 3))
@@ -164,22 +165,22 @@ def page(found: dict[str, Any]) -> str:
     ]
     previews = [[f"`{row['method']}`", digits(1e3 * statistics.median(row["seconds"]))] for row in found["previews"]]
     size = found["operator"][0]["size"]
-    repeats = "the same bits" if all(row["repeats"] for row in found["operator"]) else "NOT the same bits"
+    repeats = "the same bits" if all(row["repeats"] for row in found["operator"]) else "DIFFERENT bits"
     head = ["", "s", "Gpairs/s", "of the instruction limit", "of the exp2 limit", "s, copies included", "first call, s",
             "`loop`, Gpairs/s", "error"]  # fmt: skip
     return "\n".join(
         [
             "# On a GPU",
             "",
-            f"Made by `python benchmarks/gpu.py` on one {about['gpu']}, with {about['cores']} cores ({about['cpu']}) "
-            f"beside it; {about['system']}; {versions}; {about['date']}. Medians.",
+            f"Made by `python benchmarks/gpu.py` on one {about['gpu']} with {about['cores']} CPU cores "
+            f"({about['cpu']}); {about['system']}; {versions}; {about['date']}. Medians.",
             "",
             f"## The operator, {size}³ with a 17³ window",
             "",
             table(head, operator),
             "",
-            f"The error is that against `loop` in float64. A second run gave {repeats}. The first call compiles. "
-            "Copies are those of the volume from pinned memory to the card and of the result back.",
+            f"The error is relative to `loop` in float64. A second run gives {repeats}. The first call compiles. "
+            "The copies move the volume from pinned memory to the GPU and the result back.",
             "",
             "## Methods",
             "",
@@ -196,11 +197,11 @@ def page(found: dict[str, Any]) -> str:
 @click.command()
 @click.option("--size", default=256, show_default=True, help="Edge of the volume in voxels.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results", show_default=True)
-@click.option("--tiles", is_flag=True, help="Time every tile of the kernel by itself.")
+@click.option("--tiles", is_flag=True, help="Also time every tile of the kernel separately.")
 def main(size: int, out: Path, tiles: bool) -> None:
     """Measure and write gpu.json and gpu.md."""
     if not torch.cuda.is_available():
-        sys.exit("no CUDA device: nothing to measure")
+        sys.exit("no CUDA device: run this benchmark on a machine with an NVIDIA GPU")
     found: dict[str, Any] = {
         "machine": machine(torch.get_num_threads()),
         "limits": limits(),

@@ -1,4 +1,4 @@
-"""What a MONAI transform costs beside the bare engine call that it makes.
+"""Measure how much time a MONAI transform adds to the engine call that it makes.
 
 Usage: python benchmarks/monai_overhead.py [--size 96] [--rounds 40] [--out benchmarks/results]
 """
@@ -36,7 +36,7 @@ WAYS = (
 
 
 def calls(volume: torch.Tensor) -> list[Callable[[], Any]]:
-    """The ways in the order of `WAYS`, with the cheapest method: the more a method does, the less the rest weighs."""
+    """Calls in the order of `WAYS`, with the cheapest method: it shows the overhead most clearly."""
     image = MetaTensor(volume[None].clone(), affine=torch.diag(torch.tensor([SPACING, SPACING, SPACING, 1.0])))
     plain = NonLocalMeans(sigma=NOISE, method="classic")
     twin = NonLocalMeansd("image", sigma=NOISE, method="classic", spacing="affine")
@@ -49,7 +49,7 @@ def calls(volume: torch.Tensor) -> list[Callable[[], Any]]:
 
 
 def measure(size: int, rounds: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Seconds, (rounds, ways). In every round each way has its turn, starting with another one."""
+    """Measure seconds, (rounds, ways). Every round runs each way once and starts with a different one."""
     ways = calls(torch.from_numpy(noisy((size,) * 3)))
     for call in ways:
         call()
@@ -78,8 +78,8 @@ def report(seconds: np.ndarray[Any, np.dtype[np.float64]], size: int, load: floa
     versions = ", ".join(f"{name} {version(name)}" for name in ("nlmeans", "monai", "torch", "numba"))
     return (
         "# Overhead of the MONAI transforms\n\nMade by `python benchmarks/monai_overhead.py`: "
-        f"{len(seconds)} rounds in which each call has its turn, sigma given; what is more is the median of the "
-        f"differences within a round, and of the ratios.\n\n{processor()}, {torch.get_num_threads()} threads; "
+        f"{len(seconds)} rounds that run each call once, sigma given. 'ms more' is the median of the differences "
+        f"within a round, 'overhead' that of the ratios.\n\n{processor()}, {torch.get_num_threads()} threads; "
         f"{platform.system()} {platform.machine()}, Python {platform.python_version()}; {versions}; "
         f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, load {load:.1f} before, "
         f"{psutil.getloadavg()[0]:.1f} after.\n\n{table(head, rows)}\n"
@@ -88,10 +88,10 @@ def report(seconds: np.ndarray[Any, np.dtype[np.float64]], size: int, load: floa
 
 @click.command()
 @click.option("--size", default=96, show_default=True, help="Edge of the volume in voxels.")
-@click.option("--rounds", default=40, show_default=True)
+@click.option("--rounds", default=40, show_default=True, help="Times that each call runs.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results", show_default=True)
 def main(size: int, rounds: int, out: Path) -> None:
-    """Time the transforms beside the engine and write monai.md."""
+    """Compare the time of the transforms with that of the engine and write monai.md."""
     load = psutil.getloadavg()[0]
     text = report(measure(size, rounds), size, load)
     (out / "monai.md").write_text(text, encoding="utf-8")

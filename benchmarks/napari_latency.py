@@ -1,4 +1,4 @@
-"""How live the napari widget is: preview, event loop during a run, and cancel, measured in the real window.
+"""Measure the responsiveness of the napari widget in a real window: preview, event loop during a run, and cancel.
 
 xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/napari_latency.py
 """
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp()) / "settings.yaml")  # a person's own choices stay as they are
+os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp()) / "settings.yaml")  # keeps the user's own settings unchanged
 
 import napari
 import numpy as np
@@ -30,14 +30,14 @@ RESULTS = Path(__file__).parent / "results" / "napari.md"
 
 PATIENCE = 600
 LOOP_STEP = 0.002
-"""Seconds between two beats of the event loop that are asked for."""
+"""Requested seconds between two timer events."""
 
 
 def wait(ready: Callable[[], bool] = lambda: True, seconds: float = 0.0) -> None:
     start = time.perf_counter()
     while not ready() or time.perf_counter() < start + seconds:
         if time.perf_counter() > start + PATIENCE:
-            raise TimeoutError("nothing happened")
+            raise TimeoutError(f"the widget was not ready after {PATIENCE} s")
         QApplication.processEvents()
         time.sleep(0.0005)
 
@@ -65,7 +65,7 @@ class Window:
         wait(seconds=0.2)
 
     def move_slider(self, h: float) -> tuple[float, float]:
-        """Seconds until the canvas shows the first picture for this h, and until it shows the exact one."""
+        """Measure seconds until the canvas shows the first picture for this h, and until it shows the exact one."""
         shown: list[bool] = []
 
         def on_picture(picture: Picture) -> None:
@@ -75,7 +75,7 @@ class Window:
         start = time.perf_counter()
         self.widget.parameters[1].fields["h"].editor.setValue(h)
         wait(lambda: bool(shown))
-        self.viewer.screenshot(canvas_only=True, flash=False)  # paints, and reads the pixels back
+        self.viewer.screenshot(canvas_only=True, flash=False)  # paints and reads the pixels back
         first = exact = time.perf_counter() - start
         if shown[0]:
             wait(lambda: not shown[-1])
@@ -94,7 +94,7 @@ class Window:
 
 
 def preview_times(method: str, repeats: int) -> tuple[list[float], list[float]]:
-    """Seconds from a move of the slider of h to the repainted canvas: of the first picture, and of the exact one."""
+    """Seconds from moving the slider of h to the repainted canvas: for the first picture, and for the exact one."""
     window = Window(phantom(64, 256, 256))
     window.session.set(method=method)
     window.idle()
@@ -104,7 +104,7 @@ def preview_times(method: str, repeats: int) -> tuple[list[float], list[float]]:
 
 
 def run_and_beats(edge: int, method: str) -> tuple[float, list[float]]:
-    """Seconds of a full run, and between one beat of the event loop and the next while it goes on."""
+    """Seconds of a full run, and the seconds between timer events while it runs."""
     window = Window(phantom(edge, edge, edge))
     window.session.set(method=method)
     window.idle()
@@ -122,7 +122,7 @@ def run_and_beats(edge: int, method: str) -> tuple[float, list[float]]:
 
 
 def cancel_times(edge: int, method: str) -> tuple[float, float]:
-    """Seconds from the click on Cancel until the button says Denoise, and until the work itself has ended."""
+    """Seconds from the click on Cancel until the button says Denoise, and until the computation has ended."""
     window = Window(phantom(edge, edge, edge))
     window.session.set_live(False)
     window.session.set(method=method, search_radius=6)
@@ -149,22 +149,23 @@ def milliseconds(seconds: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--slow-repeats", type=int, default=3, help="of methods that take seconds")
-    parser.add_argument("--edge", type=int, default=256, help="of the volume that is run and cancelled")
+    parser.add_argument("--repeats", type=int, default=20, help="slider moves for fast methods")
+    parser.add_argument("--slow-repeats", type=int, default=3, help="slider moves for methods that take seconds")
+    parser.add_argument("--edge", type=int, default=256, help="edge in voxels of the volume for the run and the cancel")
     arguments = parser.parse_args()
     run_and_beats(32, "classic")  # compiles
     lines = [
-        "# napari: how live the widget is",
+        "# napari: responsiveness of the widget",
         "",
         f"{platform.system()}, {torch.get_num_threads()} threads, CPU only, software OpenGL under Xvfb; napari "
-        f"{napari.__version__}, torch {torch.__version__}, nlmeans {nlmeans.__version__}. Measured through the real "
-        "widget in a real window by `benchmarks/napari_latency.py`; what is compiled is compiled before.",
+        f"{napari.__version__}, torch {torch.__version__}, nlmeans {nlmeans.__version__}. Made by "
+        "`python benchmarks/napari_latency.py`, which uses the real widget in a real window. All code is compiled "
+        "before.",
         "",
-        "From a move of the slider of h to the repainted canvas, read back; a 256 × 256 slice of 64 × 256 × 256 "
-        "voxels, milliseconds:",
+        "Milliseconds from moving the slider of h until the repainted canvas is read back, for a 256 × 256 slice of "
+        "64 × 256 × 256 voxels:",
         "",
-        "| method | picture | median | smallest | largest | of |",
+        "| method | picture | median | smallest | largest | moves |",
         "|---|---|---|---|---|---|",
     ]
     for method, repeats in (("classic", arguments.repeats), ("bayes", arguments.slow_repeats)):
@@ -176,8 +177,8 @@ def main() -> None:
             lines.append(f"| {method} | {name} | {' | '.join(numbers)} | {len(times)} |")
     lines += [
         "",
-        f"A run on {arguments.edge}³ voxels, and the time between two beats of the event loop during it "
-        f"({milliseconds(LOOP_STEP)} ms are asked for):",
+        f"Duration of a run on {arguments.edge}³ voxels, and the gaps between timer events during it "
+        f"({milliseconds(LOOP_STEP)} ms requested):",
         "",
         "| method | run (s) | median gap (ms) | 99 % (ms) | largest (ms) |",
         "|---|---|---|---|---|",
@@ -187,9 +188,9 @@ def main() -> None:
     lines.append(f"| classic | {seconds:.1f} | {' | '.join(map(milliseconds, shares))} |")
     lines += [
         "",
-        f"From the click on Cancel at {arguments.edge}³, milliseconds (no layer appears):",
+        f"Milliseconds from the click on Cancel at {arguments.edge}³ (no layer appears):",
         "",
-        "| method | until the button is back | until the work has ended |",
+        "| method | until the button says Denoise | until the computation has ended |",
         "|---|---|---|",
     ]
     for method in ("classic", "bayes"):

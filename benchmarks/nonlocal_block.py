@@ -1,8 +1,8 @@
-"""Memory and time of the non-local block, forward and backward, beside the plain version with its N × N matrix.
+"""Compare memory and time of the non-local block with the plain version and its N × N matrix, forward and backward.
 
 Usage: python benchmarks/nonlocal_block.py [--size 16 --size 32] [--channels 32] [--threads 2]
 
-What is measured how is told in README.md beside this file.
+README.md in this folder describes how it is measured.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ import torch
 from fresh_process import measured_alone
 from torch import Tensor, nn
 
-from nlmeans.memory import readable
+from nlmeans.core.memory import readable
 from nlmeans.nn import MODES, NonLocalBlock
 
 PLAIN = "embedded_gaussian, plain"
 MATRICES = 3.5
-"""That the plain version needs at once, and some: the weights, their derivative, and that of the products."""
+"""Matrices that the plain version holds at once, with a margin: weights, their derivative, that of the products."""
 
 
 class Plain(NonLocalBlock):
-    """The embedded Gaussian form as it is usually written."""
+    """Embedded Gaussian block as it is usually written."""
 
     def related(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         return torch.softmax(theta @ phi.mT, -1) @ g
@@ -62,7 +62,7 @@ class Case:
 
 
 def forward_and_backward(block: NonLocalBlock, size: int) -> float:
-    """Seconds."""
+    """Run one forward and backward pass and return its seconds."""
     x = torch.randn(1, block.in_channels, size, size, size, generator=torch.Generator().manual_seed(1))
     x.requires_grad_()
     start = time.perf_counter()
@@ -71,7 +71,7 @@ def forward_and_backward(block: NonLocalBlock, size: int) -> float:
 
 
 def prepared(case: Case) -> Callable[[], float]:
-    """A run that gives its seconds."""
+    """Prepare a run that returns its seconds."""
     torch.set_num_threads(case.threads)
     block = case.block()
     forward_and_backward(block, 8)
@@ -93,8 +93,8 @@ def row(case: Case) -> str:
 
 @click.command(help=__doc__)
 @click.option("--size", "sizes", multiple=True, default=(16, 32), show_default=True, help="Voxels along each axis.")
-@click.option("--channels", default=32, show_default=True)
-@click.option("--threads", default=2, show_default=True)
+@click.option("--channels", default=32, show_default=True, help="Channels of the input.")
+@click.option("--threads", default=2, show_default=True, help="Threads of PyTorch.")
 @click.option("--out", type=Path, default=Path(__file__).parent / "results" / "nonlocal_block.md", show_default=True)
 def main(sizes: tuple[int, ...], channels: int, threads: int, out: Path) -> None:
     lines = [row(Case(name, size, channels, threads)) for size in sizes for name in (*MODES, PLAIN)]
@@ -102,9 +102,9 @@ def main(sizes: tuple[int, ...], channels: int, threads: int, out: Path) -> None
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     out.write_text(
         "# Non-local block, forward and backward\n\n"
-        "Made by `python benchmarks/nonlocal_block.py`; what is measured how: [README](../README.md).\n\n"
+        "Made by `python benchmarks/nonlocal_block.py`. How it is measured: [README](../README.md).\n\n"
         f"{machine}; {date}, load {psutil.getloadavg()[0]:.1f} at the end.\n\n"
-        "| voxels × channels | mode | memory | in inputs | seconds | one matrix of all pairs |\n"
+        "| voxels × channels | mode | memory | memory / input | seconds | one matrix of all pairs |\n"
         "| --- | --- | ---: | ---: | ---: | ---: |\n" + "\n".join(lines) + "\n",
         encoding="utf-8",
     )

@@ -1,9 +1,9 @@
-"""A zarr volume that is larger than the memory allowed: peak memory, the result, and what a killed run leaves.
+"""Denoise a zarr volume larger than the allowed memory: check peak memory, the result, and resuming a killed run.
 
 Usage: python benchmarks/out_of_core.py [--size 8GB] [--memory 1GB] [--folder FOLDER] [--out benchmarks/results]
 
-Needs about three times the size on the disk. Runs `nlmeans denoise` in processes of its own, whose memory is sampled
-from outside; all of it counts, Python and torch included.
+Needs disk space of about three times the size. Runs `nlmeans denoise` in separate processes and samples their memory
+from outside; it includes Python and torch.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from speed import processor
 from speed_report import table
 
 import nlmeans
-from nlmeans import ngff
-from nlmeans.journal import NAME as JOURNAL
-from nlmeans.layout import Layout
-from nlmeans.memory import parse_bytes, readable
-from nlmeans.methods import METHODS
-from nlmeans.progress import silent
-from nlmeans.settings import Settings
-from nlmeans.survey import Facts
-from nlmeans.task import Task, halo_of
-from nlmeans.tiles import Tile, piece, shifted
-from nlmeans.zarr_run import partial
+from nlmeans.core.layout import Layout
+from nlmeans.core.memory import parse_bytes, readable
+from nlmeans.core.tiles import Tile, piece, shifted
+from nlmeans.engine.choices import Choices
+from nlmeans.engine.plan import Plan
+from nlmeans.engine.settings import Settings
+from nlmeans.engine.survey import Facts
+from nlmeans.files.zarr import ngff
+from nlmeans.files.zarr.journal import NAME as JOURNAL
+from nlmeans.files.zarr.run import partial
+from nlmeans.methods.registry import METHODS
 
 CHUNK, SIGMA, CROP, GRAIN = 128, 8.0, 96, 16
 
 
 def generate(path: Path, size: int) -> tuple[int, ...]:
-    """Write balls of about 20 to 200 with Gaussian noise as OME-Zarr, float32, one row of chunks after another."""
+    """Write balls with values of about 20 to 200 and Gaussian noise as float32 OME-Zarr, chunk by chunk."""
     edge = round((size / 4) ** (1 / 3))
     shape = (math.ceil(size / 4 / edge**2), edge, edge)
     group = zarr.open_group(path, mode="w")
@@ -69,7 +69,7 @@ def generate(path: Path, size: int) -> tuple[int, ...]:
 
 @dataclass
 class Outcome:
-    """Of one process."""
+    """Duration, peak memory and output of one process."""
 
     seconds: float
     peak: int
@@ -78,7 +78,7 @@ class Outcome:
 
 
 def run(source: Path, target: Path, *options: str, until: int | None = None) -> Outcome:
-    """Run the command; kill it once so many blocks are finished, if any number is given."""
+    """Run the command; kill it when `until` blocks are finished, if given."""
     command = [sys.executable, "-m", "nlmeans.cli", "denoise", str(source), str(target), *options]
     start, peak = time.perf_counter(), 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -97,7 +97,7 @@ def run(source: Path, target: Path, *options: str, until: int | None = None) -> 
 
 
 def blocks(target: Path) -> list[str]:
-    """What the journal of an unfinished run has as finished of the finest level."""
+    """Blocks of the finest level that the journal of an unfinished run lists as finished."""
     with contextlib.suppress(FileNotFoundError):
         return [line for line in (partial(target) / JOURNAL).read_text().splitlines() if '"block": [0, ' in line]
     return []
@@ -109,7 +109,7 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def same(one: Path, other: Path) -> bool:
-    """Whether every file of two images has the same bytes."""
+    """Check whether every file of two images has the same bytes."""
 
     def names(folder: Path) -> set[str]:
         return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
@@ -120,11 +120,12 @@ def same(one: Path, other: Path) -> bool:
 
 
 def crops(source: Path, target: Path) -> Iterator[tuple[tuple[int, ...], float, float]]:
-    """Corner, largest difference to the result in memory, and the range of values, of three random crops.
+    """Yield corner, largest difference from denoising in memory, and range of values, for three random crops.
 
-    A crop is denoised with what it depends on around it as an array in memory, with the settings and facts of the run.
+    Each crop is denoised as an array in memory, with the voxels around it that it depends on and with the settings and
+    facts of the run.
     """
-    image, result = ngff.read(source), ngff.read(target)
+    image, result = ngff.read_image(source), ngff.read_image(target)
     made: Any = result.attributes["nlmeans"]
     settings = Settings.from_dict({**made["settings"], "memory": None})
     facts = Facts.from_dict(made["volumes"][0])
@@ -133,11 +134,12 @@ def crops(source: Path, target: Path) -> Iterator[tuple[tuple[int, ...], float, 
     for _ in range(3):
         corner = [int(rng.integers(0, max(n - CROP, 1))) for n in image.array.shape]
         inner = piece([slice(c, min(c + CROP, n)) for c, n in zip(corner, image.array.shape, strict=True)])
-        tile = Tile.around(inner, image.array.shape, halo_of(settings), grain)
+        choices = Choices.of(settings, Layout(image.spatial_shape, None, None))
+        tile = Tile.around(inner, image.array.shape, choices.halo, grain)
         noisy: npt.NDArray[np.float32] = np.asarray(image.array[tile.outer])
-        task = Task(noisy, 0, Layout.of(noisy, None, None), settings, facts, None, None)
+        plan = Plan(noisy, 0, Layout.of(noisy, None, None), choices, facts, None, None)
         expected = np.empty([side.stop - side.start for side in inner], np.float32)
-        task.run(expected, shifted(inner, tile.outer), silent)
+        plan.run(shifted(inner, tile.outer), into=expected)
         found = np.asarray(result.array[inner])
         yield tuple(corner), float(np.abs(found - expected).max()), float(np.ptp(noisy))
 
@@ -147,7 +149,7 @@ def measure(folder: Path, size: int, memory: str, method: str) -> str:
     shape = generate(source, size)
     options = ("--memory", memory, "--method", method, "--device", "cpu")
     straight = run(source, whole, *options)
-    made: Any = ngff.read(whole).attributes["nlmeans"]
+    made: Any = ngff.read_image(whole).attributes["nlmeans"]
     total = math.prod(math.ceil(n / b) for n, b in zip(shape, made["block"], strict=True))
     killed = run(source, again, *options, until=max(1, total // 2))
     finished, before = len(blocks(again)), stamps(partial(again))
@@ -172,15 +174,14 @@ def measure(folder: Path, size: int, memory: str, method: str) -> str:
     )
     return (
         "# Larger than memory\n\nMade by `python benchmarks/out_of_core.py`: "
-        f"`nlmeans denoise in.ome.zarr out.ome.zarr --memory {memory} --method {method}` of a float32 volume of "
+        f"`nlmeans denoise in.ome.zarr out.ome.zarr --memory {memory} --method {method}` on a float32 volume of "
         f"{'×'.join(map(str, shape))} voxels, {readable(4 * math.prod(shape))}, in chunks of {CHUNK}³. Peak memory is "
         "the resident memory of the whole process, sampled from outside every 20 ms.\n\n"
         f"{table(['run', 'time', 'peak memory', ''], rows)}\n\n"
         f"- Peak memory: {allowed}.\n"
-        f"- Killed with SIGKILL and started again, beside the uninterrupted result: {equal}. Of {len(before)} files "
-        f"that were there when it was killed, {kept} were left as they were; only those of an unfinished block are "
-        "written again.\n"
-        f"- Largest difference to the same denoised in memory, three random crops of {CROP}³: {differences}.\n\n"
+        f"- Result after SIGKILL and a second start, compared with the uninterrupted result: {equal}. {kept} of the "
+        f"{len(before)} files present at the kill are unchanged; only files of an unfinished block are written again.\n"
+        f"- Largest difference from denoising in memory, in three random crops of {CROP}³: {differences}.\n\n"
         f"{processor()}, {psutil.cpu_count()} cores, {readable(psutil.virtual_memory().total)}; {platform.system()} "
         f"{platform.machine()}, Python {platform.python_version()}; nlmeans {nlmeans.__version__}, torch "
         f"{torch.__version__}, zarr {zarr.__version__}; {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC.\n"
@@ -188,13 +189,13 @@ def measure(folder: Path, size: int, memory: str, method: str) -> str:
 
 
 @click.command()
-@click.option("--size", default="8GB", show_default=True, help="Of the volume.")
-@click.option("--memory", default="1GB", show_default=True, help="As for nlmeans denoise.")
-@click.option("--method", default="auto", show_default=True)
-@click.option("--folder", type=click.Path(path_type=Path), help="Where to work; a temporary one if not given.")
+@click.option("--size", default="8GB", show_default=True, help="Size of the volume.")
+@click.option("--memory", default="1GB", show_default=True, help="Memory limit given to nlmeans denoise.")
+@click.option("--method", default="auto", show_default=True, help="Method given to nlmeans denoise.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Folder for temporary files; default: the system's.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results", show_default=True)
 def main(size: str, memory: str, method: str, folder: Path | None, out: Path) -> None:
-    """Denoise a large volume in little memory, kill it and go on, and write out-of-core.md."""
+    """Denoise a large volume in little memory, kill and resume a second run, and write out-of-core.md."""
     with contextlib.ExitStack() as cleanup:
         name = cleanup.enter_context(tempfile.TemporaryDirectory(dir=folder))
         text = measure(Path(name), parse_bytes(size), memory, method)

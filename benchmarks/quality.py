@@ -1,10 +1,10 @@
-"""How close to the truth: ours and every installed peer on the same noisy volumes.
+"""Score our methods and every installed peer against the truth, on the same noisy volumes.
 
-python benchmarks/quality.py                        # the phantoms, and what the installed packages carry
-python benchmarks/quality.py --volume scan.nii.gz   # a clean volume beside them
+python benchmarks/quality.py                        # the phantoms and the volumes of installed packages
+python benchmarks/quality.py --volume scan.nii.gz   # these and a clean volume
 
-What was measured before is kept, so that an interrupted run goes on where it was. What is measured how is told in
-README.md beside this file.
+Existing scores are kept, so that an interrupted run continues where it stopped. README.md in this folder describes how
+it is measured.
 """
 
 from __future__ import annotations
@@ -25,22 +25,21 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from filelock import FileLock  # torch needs it too
+from filelock import FileLock  # a dependency of torch
 from quality_figure import write_figure
 from quality_methods import Contestant, contestants
 from quality_report import write_report
 from quality_volumes import KINDS, NOISES, Case, Noise, Scan, case, scans
 
-from nlmeans.metrics import psnr, ssim
+from nlmeans.core.metrics import psnr, ssim
 
 Results = dict[str, Any]
 
 
 class Store:
-    """The results file: a score per volume, noise, level, method and version, and seconds per method.
+    """Results file: a score per volume, noise, level, method and version, and seconds per method.
 
-    It is read anew before every change and locked meanwhile, so that several runs, say of ours and of the peers, can
-    share it.
+    Every change locks the file and reads it again, so that several runs can share it, say one of ours and one of peers.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,7 +76,7 @@ def key(scan: Scan, noise: Noise, name: str, contestant: Contestant) -> str:
 
 
 def noises(scan: Scan, kinds: list[str], levels: list[float]) -> Iterator[Noise]:
-    """What suits the scan: CT has no Rician noise, and a series of volumes is for the methods that know series."""
+    """Yield noise that suits the scan: CT has no Rician noise, and a series is only for methods that take series."""
     suits = {"CT slice": ("gaussian", "poisson"), "diffusion series": ("gaussian", "rician")}.get(
         scan.name, tuple(KINDS)
     )
@@ -87,7 +86,7 @@ def noises(scan: Scan, kinds: list[str], levels: list[float]) -> Iterator[Noise]
 
 
 class Picked(logging.Handler):
-    """Which method `auto` picked, as the engine's log says."""
+    """Log handler that remembers which method `auto` picked."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -99,14 +98,14 @@ class Picked(logging.Handler):
 
 
 def run(contestant: Contestant, given: Case) -> tuple[np.ndarray, str]:
-    """The denoised volume, and what `auto` picked."""
+    """Denoise; return the result and the method that `auto` picked."""
     picked, log = Picked(), logging.getLogger("nlmeans")
     level = log.level
     log.addHandler(picked)
     log.setLevel(logging.INFO)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what peers have to say of optional packages
+            warnings.simplefilter("ignore")  # peers warn about missing optional packages
             return np.asarray(contestant.run(given), np.float32), picked.method
     finally:
         log.removeHandler(picked)
@@ -140,7 +139,7 @@ def measure(
                     continue
                 try:
                     result, picked = run(contestant, given)
-                except Exception as error:  # a peer that cannot is left out, whatever its reason
+                except Exception as error:  # a peer that fails is left out, whatever the reason
                     click.echo(f"{cell}: left out, {error!r}")
                     continue
                 found_score: dict[str, Any] = score(given, result)
@@ -151,7 +150,7 @@ def measure(
 
 
 def measure_seconds(store: Store, scan: Scan, chosen: dict[str, Contestant]) -> None:
-    """One case, every contestant: a first run to warm up, then the median of three; where it is slow, of that one."""
+    """Time every contestant on one case: the median of three runs after a warm-up, or the first run if it is slow."""
     given = case(scan, Noise("gaussian", 3))
     for name, contestant in chosen.items():
         if name == "noisy" or not contestant.takes(given):
@@ -188,17 +187,21 @@ def processor() -> str:
 
 
 @click.command()
-@click.option("--volume", "given", multiple=True, type=click.Path(path_type=Path), help="A clean volume; repeatable.")
-@click.option("--only", multiple=True, help="Volumes by name; all if not given.")
-@click.option("--method", "names", multiple=True, help="Methods and peers by name; all if not given.")
-@click.option("--ours", "which", flag_value="ours", help="Only our methods.")
-@click.option("--peers", "which", flag_value="peers", help="Only the peers.")
-@click.option("--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Kinds of noise; all by default.")
-@click.option("--level", "levels", multiple=True, type=float, help="Levels of noise; all if not given.")
-@click.option("--again", is_flag=True, help="Forget what was measured of the methods chosen, and measure it again.")
-@click.option("--timing", is_flag=True, help="Seconds instead of quality, on the MNI152 crop; on a machine left alone.")
-@click.option("--figure", is_flag=True, help="Only the figure of the removed noise.")
-@click.option("--report-only", is_flag=True, help="Only the tables, from what was measured before.")
+@click.option(
+    "--volume", "given", multiple=True, type=click.Path(path_type=Path), help="Add a clean volume; repeatable."
+)
+@click.option("--only", multiple=True, help="Volume to use, by name; repeatable.  [default: all]")
+@click.option("--method", "names", multiple=True, help="Method or peer, by name; repeatable.  [default: all]")
+@click.option("--ours", "which", flag_value="ours", help="Measure only our methods.")
+@click.option("--peers", "which", flag_value="peers", help="Measure only the peers.")
+@click.option(
+    "--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Kind of noise; repeatable; default: all."
+)
+@click.option("--level", "levels", multiple=True, type=float, help="Level of noise; repeatable.  [default: all]")
+@click.option("--again", is_flag=True, help="Measure the chosen methods again, replacing their scores.")
+@click.option("--timing", is_flag=True, help="Measure seconds instead, on the MNI152 crop; needs an idle machine.")
+@click.option("--figure", is_flag=True, help="Only draw the figure of the removed noise.")
+@click.option("--report-only", is_flag=True, help="Only write the tables from existing results.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results", help="Folder for the results."
 )
@@ -215,12 +218,12 @@ def main(
     report_only: bool,
     out: Path,
 ) -> None:
-    """Measure what is not known yet, and write the tables."""
+    """Measure the missing scores and write the tables."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     every, found = contestants(), scans(list(given))
     unknown = [name for name in (*names, *only) if name not in {*every, *found}]
     if unknown:
-        raise click.BadParameter(f"{', '.join(unknown)}: neither a method nor a volume; there are {[*every, *found]}")
+        raise click.BadParameter(f"{', '.join(unknown)}: neither a method nor a volume; choose from {[*every, *found]}")
     chosen = {
         name: contestant
         for name, contestant in every.items()

@@ -1,4 +1,4 @@
-"""The figure of quality.py: what each method took away, which should be noise and nothing else."""
+"""Draw the figure of quality.py: what each method removed, which should be nothing but noise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from quality_methods import Contestant
 from quality_volumes import Case, Noise, Scan, Volume, case
 from scipy.ndimage import uniform_filter
 
-from nlmeans.metrics import psnr
+from nlmeans.core.metrics import psnr
 
 SHOWN = (
     "classic",
@@ -34,9 +34,9 @@ SHOWN = (
 )
 COLUMNS = 6
 LIMIT = 2.5
-"""Black and white of the removed noise, in standard deviations of the noise that was added."""
+"""Removed noise shown as black (negative) and white (positive), in standard deviations of the added noise."""
 WIDTH = 3
-"""Voxels along each axis of the means, in which noise cancels and anatomy does not."""
+"""Voxels along each axis of the local means, in which noise cancels and anatomy does not."""
 GREYS = 40
 
 
@@ -48,7 +48,7 @@ def write_figure(scan: Scan, contestants: Mapping[str, Contestant], path: Path, 
 
 
 def draw(given: Case, results: Mapping[str, Volume], path: Path) -> None:
-    """For each result a slice, what was removed, noisy less denoised (Buades, Coll and Morel 2005), and its means."""
+    """Draw a slice of each result, the method noise (Buades, Coll and Morel 2005: noisy − denoised) and its means."""
     rows = -(-len(results) // COLUMNS)
     figure, grid = plt.subplots(
         3 * rows, COLUMNS, figsize=(1.75 * COLUMNS, 5.1 * rows + 0.6), layout="constrained", squeeze=False
@@ -61,8 +61,8 @@ def draw(given: Case, results: Mapping[str, Volume], path: Path) -> None:
     what = f"{given.scan.name}, {given.noise} Gaussian noise"
     figure.suptitle(
         f"{what}: denoised; what was removed (black −{LIMIT} σ, white +{LIMIT} σ); "
-        f"its means of {WIDTH}³ voxels,\nwhere noise cancels and lost anatomy shows (black, white at ∓{LIMIT} σ/√27; "
-        "their std in units of σ/√27: 1 for noise alone)",
+        f"its means over {WIDTH}³ voxels,\nin which noise cancels and lost anatomy shows (black and white at "
+        f"∓{LIMIT} σ/√27; std in units of σ/√27: 1 for noise alone)",
         fontsize="small",
     )
     buffer = io.BytesIO()

@@ -1,8 +1,7 @@
-"""What the quality benchmark compares: ours and the installed peers, each with the settings that suit it.
+"""Methods that the quality benchmark compares: ours and the installed peers, each with suitable settings.
 
-Ours and the peers that take a standard deviation of the noise get the true one. Peers that know Gaussian noise only
-get counts (Poisson) after the generalised Anscombe transform, and its exact unbiased inverse is applied to what they
-return.
+Ours and the peers that take a standard deviation of the noise get the true one. Peers that assume Gaussian noise get
+counts (Poisson) after the generalised Anscombe transform, and their results go through its exact unbiased inverse.
 """
 
 from __future__ import annotations
@@ -18,16 +17,17 @@ import torch
 from quality_volumes import Case, Volume
 
 import nlmeans
-from nlmeans import METHODS, poisson
-from nlmeans.noise import without_rician_bias
+from nlmeans import METHODS
+from nlmeans.noise import poisson
+from nlmeans.noise.rician import without_rician_bias
 
 Filter = Callable[[Volume, Any, bool], Volume]
-"""Of the noisy volume, sigma (a number or a map), and whether the noise is Rician."""
+"""Takes the noisy volume, sigma (a number or a map) and whether the noise is Rician; returns the result."""
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A filter, the distribution that has it, which cases it can take, and its settings in words."""
+    """Filter with the distribution that provides it, the cases that it can take and a description of its settings."""
 
     run: Callable[[Case], Volume]
     distribution: str = "nlmeans"
@@ -40,7 +40,7 @@ class Contestant:
 
 
 def contestants() -> dict[str, Contestant]:
-    """All that are installed, by name."""
+    """Return all installed contestants by name."""
     return {
         "noisy": Contestant(lambda case: case.noisy),
         **ours(),
@@ -62,7 +62,7 @@ def denoise(case: Case, sigma: Any, method: str, **options: Any) -> Volume:
 
 
 def true_sigma(case: Case) -> Any:
-    """As `nlmeans.denoise` takes it: the read noise of the counts is none."""
+    """Sigma as `nlmeans.denoise` takes it; None for counts, which have no read noise."""
     return None if case.noise.kind == "poisson" else case.sigma if case.sigma_map is None else case.sigma_map
 
 
@@ -79,12 +79,12 @@ def with_one_sigma(case: Case, method: str) -> Volume:
 
 
 def denoise_together(case: Case, method: str) -> Volume:
-    """A series with the volumes as channels: weights and groups are shared, `subspace` is MP-PCA."""
+    """Denoise a series with its volumes as channels, which share weights and groups; `subspace` is then MP-PCA."""
     return denoise(case, case.sigma, method, channels=3, series=None)
 
 
 def algebraic(case: Case, method: str) -> Volume:
-    """Counts as they are mostly dealt with: the Anscombe transform, and its algebraic inverse."""
+    """Denoise counts in the common way: by the Anscombe transform and its algebraic inverse."""
     stabilised = 2 * np.sqrt(case.noisy / case.gain + 3 / 8)
     return ((nlmeans.denoise(stabilised, 1.0, method=method) / 2) ** 2 - 3 / 8) * case.gain
 
@@ -116,17 +116,17 @@ def of_kind(*kinds: str) -> Callable[[Case], bool]:
 
 
 def gaussian_filter(function: Filter, maps: bool = False) -> Callable[[Case], Volume]:
-    """A filter of one volume, for any case; `maps` says whether it takes a map of sigma."""
+    """Adapt a filter of one volume to any case; `maps` tells whether it takes a map of sigma."""
 
     def run(case: Case) -> Volume:
         rician = case.noise.kind == "rician"
         sigma = case.sigma_map if maps and case.sigma_map is not None else case.sigma
         if case.noise.kind == "poisson":
             counts = torch.from_numpy(case.noisy.astype(np.float64))
-            stabilised = poisson.stabilise(counts, case.gain, 0.0, 0.0).numpy()
+            stabilised = poisson.stabilise_counts(counts, case.gain, 0.0, 0.0).numpy()
             scale = stabilised.max()
             result = function((stabilised / scale).astype(np.float32), 1 / scale, False) * scale
-            return poisson.restore(torch.from_numpy(result.astype(np.float64)), case.gain, 0.0, 0.0).numpy()
+            return poisson.restore_counts(torch.from_numpy(result.astype(np.float64)), case.gain, 0.0, 0.0).numpy()
         if case.noisy.ndim == 4:
             return np.stack([function(one, sigma, rician) for one in np.moveaxis(case.noisy, 3, 0)], axis=3)
         return function(case.noisy, sigma, rician)
@@ -196,7 +196,7 @@ def ants(noisy: Volume, sigma: float, rician: bool) -> Volume:
 
 
 def simple_itk(function: Callable[[Any, Any, float], Any]) -> Filter:
-    """`function` is given the package, the image and sigma."""
+    """Adapt a SimpleITK filter; `function` takes the package, the image and sigma."""
 
     def run(noisy: Volume, sigma: float, rician: bool) -> Volume:
         import SimpleITK
@@ -215,7 +215,7 @@ def curvature_flow(itk: Any, image: Any, sigma: float) -> Any:
 
 
 def steps(image: Any, sigma: float) -> dict[str, Any]:
-    """The longest step that is stable, and the iterations that did best on the phantom: 2 at 3 %, 5 at 9 %."""
+    """Return the longest stable time step and the best number of iterations on the phantom: 2 at 3 %, 5 at 9 %."""
     return {"timeStep": 0.5 ** (1 + image.GetDimension()), "numberOfIterations": max(1, round(60 * sigma))}
 
 
@@ -231,7 +231,7 @@ def bm4d(noisy: Volume, sigma: float, rician: bool) -> Volume:
 
 @lru_cache(maxsize=1)
 def bm4d_case(case: Case) -> Volume:
-    """The last result is kept, for the one with the bias removed."""
+    """Run BM4D and keep its last result, which `bm4d_unbiased` uses too."""
     return gaussian_filter(bm4d)(case)
 
 
@@ -248,7 +248,7 @@ def a_series(case: Case) -> bool:
 
 
 def one_volume(case: Case) -> bool:
-    """A series would take BM4D seconds for each of its tiny volumes."""
+    """Check for a single volume: for a series, BM4D would take seconds for each of its tiny volumes."""
     return case.noisy.ndim == 3
 
 
@@ -262,7 +262,7 @@ PEERS = {
         gaussian_filter(nonlocal_means), "scikit-image", settings="patch 5, distance 5, h = 0.6 σ"
     ),
     "scikit-image TV": Contestant(
-        gaussian_filter(total_variation), "scikit-image", settings="Chambolle, weight 0.5 σ, of an image 0.8 σ"
+        gaussian_filter(total_variation), "scikit-image", settings="Chambolle, weight 0.5 σ (2D: 0.8 σ)"
     ),
     "scikit-image wavelet": Contestant(
         gaussian_filter(wavelet), "scikit-image", settings="db2, BayesShrink, averaged over 2 shifts along each axis"
@@ -271,7 +271,7 @@ PEERS = {
         gaussian_filter(dipy_nlmeans("classic", 3), maps=True),
         "dipy",
         three_axes,
-        "patch radius 1, block radius 3; a map of sigma where there is one",
+        "patch radius 1, block radius 3; takes the map of sigma if there is one",
     ),
     "DIPY blockwise": Contestant(
         gaussian_filter(dipy_nlmeans("blockwise", 3)), "dipy", three_axes, "patch radius 1, block radius 3"
@@ -281,21 +281,21 @@ PEERS = {
     ),
     "DIPY MP-PCA": Contestant(mppca, "dipy", a_series, "patch radius 2; estimates the noise itself"),
     "ANTs": Contestant(
-        gaussian_filter(ants), "antspyx", three_axes, "DenoiseImage, p 1, r 2; estimates the noise where it is"
+        gaussian_filter(ants), "antspyx", three_axes, "DenoiseImage, p 1, r 2; estimates the noise locally"
     ),
     "SimpleITK diffusion": Contestant(
         gaussian_filter(simple_itk(diffusion)),
         "SimpleITK",
-        settings="GradientAnisotropicDiffusion, conductance 1, 60 σ iterations (of a range of 1)",
+        settings="GradientAnisotropicDiffusion, conductance 1, 60 σ iterations (for a range of 1)",
     ),
     "SimpleITK curvature flow": Contestant(
-        gaussian_filter(simple_itk(curvature_flow)), "SimpleITK", settings="60 σ iterations (of a range of 1)"
+        gaussian_filter(simple_itk(curvature_flow)), "SimpleITK", settings="60 σ iterations (for a range of 1)"
     ),
     "SimpleITK bilateral": Contestant(
         gaussian_filter(simple_itk(bilateral)), "SimpleITK", settings="domain 1 voxel, range 2 σ"
     ),
-    "BM4D": Contestant(bm4d_case, "bm4d", one_volume, "as it is; non-commercial licence"),
-    "BM4D, bias removed": Contestant(bm4d_unbiased, "bm4d", unbiased, "our inverse of the first moment on its result"),
+    "BM4D": Contestant(bm4d_case, "bm4d", one_volume, "default settings; non-commercial licence"),
+    "BM4D, bias removed": Contestant(bm4d_unbiased, "bm4d", unbiased, "corrected by our inverse of the first moment"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The tables of quality.py, from what it measured."""
+"""Write the tables of quality.py from its results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import nlmeans
 
 MEASURES = ("mask_psnr", "psnr", "ssim")
 OTHER_DIMENSIONS = ("CT slice", "diffusion series")
-"""Not 3D: not every method takes them, so that they stay out of the means over volumes."""
+"""Not 3D: not every method takes them, so the means over volumes leave them out."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Cell:
 
 
 class Scores:
-    """What was measured, to be looked up."""
+    """Lookup of the stored scores."""
 
     def __init__(self, stored: Mapping[str, dict[str, Any]], order: Sequence[str]) -> None:
         self.cells: dict[tuple[str, Noise, str], Cell] = {}
@@ -54,7 +54,7 @@ class Scores:
         return [noise for noise in NOISES if noise in found]
 
     def mean(self, volumes: Sequence[str], noise: Noise, method: str) -> tuple[float, ...] | None:
-        """Of each measure over the volumes, if the method has them all."""
+        """Mean of each measure over the volumes, if the method was measured on all of them."""
         found = [cell for volume in volumes if (cell := self.get(volume, noise, method))]
         if not found or len(found) < len(volumes):
             return None
@@ -67,7 +67,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def shown(values: Sequence[float] | None, best: Sequence[float] = ()) -> str:
-    """Mask PSNR / all PSNR, SSIM; the best of a column in bold."""
+    """Format mask PSNR / PSNR everywhere, SSIM; the best of a column is bold."""
     if values is None:
         return "–"
     texts = [f"{values[0]:.2f}", f"{values[1]:.2f}", f"{values[2]:.4f}"]
@@ -85,7 +85,7 @@ def difference(values: Sequence[float]) -> str:
 def methods_table(
     scores: Scores, kind: str, seconds: Mapping[str, float], values: Callable[[Noise, str], Sequence[float] | None]
 ) -> str:
-    """Methods down, levels across."""
+    """Table with a row per method and a column per level."""
     levels = scores.levels(kind)
     rows = {method: [values(noise, method) for noise in levels] for method in scores.methods}
     rows = {method: row for method, row in rows.items() if any(cell is not None for cell in row)}
@@ -109,7 +109,7 @@ def section(scores: Scores, kind: str, seconds: Mapping[str, float], about: Mapp
     volumes = [volume for volume in scores.volumes(kind) if volume in shared]
     parts = [
         f"## {KINDS[kind]}",
-        f"Mean over {', '.join(volumes)}; a dash where one of them is missing.",
+        f"Mean over {', '.join(volumes)}. A dash means that not all of them were measured.",
         methods_table(scores, kind, seconds, lambda noise, method: scores.mean(volumes, noise, method)),
     ]
     for volume in scores.volumes(kind):
@@ -124,7 +124,7 @@ def section(scores: Scores, kind: str, seconds: Mapping[str, float], about: Mapp
 
 
 def beside_bm4d(scores: Scores, method: str, kind: str) -> str:
-    """Differences by volume and level, their mean and the least of each measure."""
+    """Table of differences by volume and level, with their mean and the least of each measure."""
     rival = "BM4D, bias removed" if kind == "rician" else "BM4D"
     levels, body = scores.levels(kind), []
     columns: list[list[tuple[float, ...]]] = [[] for _ in levels]
@@ -142,7 +142,7 @@ def beside_bm4d(scores: Scores, method: str, kind: str) -> str:
         return "BM4D was not measured."
     for name, function in (("**mean**", fmean), ("**least**", min)):
         body.append([name, *(difference(each(function, column)) if column else "–" for column in columns)])
-    total = f"All {len(every)}: mean {difference(each(fmean, every))}, least {difference(each(min, every))}."
+    total = f"All {len(every)} cases: mean {difference(each(fmean, every))}, least {difference(each(min, every))}."
     return table([f"`{method}`", *map(str, levels)], body) + "\n\n" + total
 
 
@@ -151,7 +151,7 @@ def each(function: Callable[[list[float]], float], rows: list[tuple[float, ...]]
 
 
 def auto_beside_best(scores: Scores) -> str:
-    """`auto` less the best single method of each row, by mask PSNR, and what it picked."""
+    """Table of `auto` minus the best single method by mask PSNR, and of the methods that it picked."""
     body = []
     for noise in (noise for kind in KINDS for noise in scores.levels(kind)):
         gaps: dict[str, float] = {}
@@ -178,13 +178,13 @@ def auto_beside_best(scores: Scores) -> str:
 
 
 COMPARISONS = {
-    "Poisson peak 10, exact less algebraic inverse": (Noise("poisson", 10), "", ", algebraic inverse"),
-    "Poisson peak 100, exact less algebraic inverse": (Noise("poisson", 100), "", ", algebraic inverse"),
-    "ramp, map of sigma less one sigma": (Noise("ramp", 5), "", ", one sigma"),
-    "ramp, estimated map less one sigma": (Noise("ramp", 5), ", estimated map", ", one sigma"),
-    "impulses, despeckled less left in": (Noise("impulses", 3), "", ", impulses left in"),
+    "Poisson peak 10, exact minus algebraic inverse": (Noise("poisson", 10), "", ", algebraic inverse"),
+    "Poisson peak 100, exact minus algebraic inverse": (Noise("poisson", 100), "", ", algebraic inverse"),
+    "ramp, map of sigma minus one sigma": (Noise("ramp", 5), "", ", one sigma"),
+    "ramp, estimated map minus one sigma": (Noise("ramp", 5), ", estimated map", ", one sigma"),
+    "impulses, despeckled minus left in": (Noise("impulses", 3), "", ", impulses left in"),
     **{
-        f"{kind} {level} %, estimated sigma less true": (Noise(kind, level), ", estimated sigma", "")
+        f"{kind} {level} %, estimated sigma minus true": (Noise(kind, level), ", estimated sigma", "")
         for kind in ("gaussian", "rician")
         for level in (1, 3, 9)
     },
@@ -192,7 +192,7 @@ COMPARISONS = {
 
 
 def noise_models(scores: Scores) -> str:
-    """What each part of a noise model is worth: mask / all PSNR by volume."""
+    """Table of the gain by each part of a noise model: mask PSNR / PSNR everywhere, by volume."""
     volumes = list(dict.fromkeys(volume for kind in KINDS for volume in scores.volumes(kind)))
     body = []
     for title, (noise, with_it, without) in COMPARISONS.items():
@@ -232,22 +232,22 @@ def markdown(results: Mapping[str, Any], contestants: Mapping[str, Contestant]) 
     timed = f"Seconds: {timing['volume']}, {timing['machine']}, load {timing['load']}." if timing else ""
     parts = [
         "# Quality",
-        "Made by `python benchmarks/quality.py`; what is measured how: [README](../README.md). A cell has PSNR in the "
-        f"mask / everywhere (dB), and SSIM in the mask; the best of a column is bold. nlmeans {nlmeans.__version__}. "
+        "Made by `python benchmarks/quality.py`. How it is measured: [README](../README.md). A cell gives PSNR in the "
+        f"mask / everywhere (dB) and SSIM in the mask; the best of a column is bold. nlmeans {nlmeans.__version__}. "
         + timed,
         "![What each method removed](removed-noise.png)",
-        "## Ours less BM4D, Gaussian noise",
+        "## Difference from BM4D, Gaussian noise",
         *(beside_bm4d(scores, method, "gaussian") for method in ("bayes", "best")),
-        "## Ours less BM4D, Rician noise",
-        "BM4D knows Gaussian noise only: here its result had the bias of magnitudes removed by our inverse. As it "
-        "is, it leaves the background bright (see below).",
+        "## Difference from BM4D, Rician noise",
+        "BM4D assumes Gaussian noise, so our inverse removes the bias of magnitudes from its results here. Without "
+        "this correction it leaves the background bright (see below).",
         *(beside_bm4d(scores, method, "rician") for method in ("bayes", "best")),
         "## `auto` less the best single method",
-        "Mask PSNR, over the volumes.",
+        "Differences in mask PSNR, over the volumes.",
         auto_beside_best(scores),
         "## What the noise models are worth",
-        "Mask PSNR / PSNR everywhere, dB. Where a scan has noise of its own, or few voxels, the estimate of sigma is "
-        "above what was added.",
+        "Differences in mask PSNR / PSNR everywhere, dB. If a scan has noise of its own or few voxels, the estimate of "
+        "sigma is higher than the added noise.",
         noise_models(scores),
         "## Volumes and peers",
         contents(results["volumes"]),

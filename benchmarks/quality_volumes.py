@@ -1,4 +1,4 @@
-"""The clean volumes of the quality benchmark, and the noise that is added to them."""
+"""Clean volumes of the quality benchmark, and the noise added to them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from nlmeans import samples
+from nlmeans.files import samples
 
 Volume = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 LARGEST = 112
-"""Voxels per axis of a volume that is given, cut from the middle: BM4D takes a minute for a million voxels."""
+"""Voxels per axis, cut from the middle of a volume on the command line: BM4D takes a minute per million voxels."""
 
 GIVEN = "given on the command line"
 
 DARK = 10 / 255
-"""The mask is what is brighter."""
+"""Voxels brighter than this are in the mask."""
 
 
 @dataclass(frozen=True)
 class Carried:
-    """A scan that an installed package carries, and which part of it is used."""
+    """Scan that an installed package contains, and the part of it that is used."""
 
     package: str
     file: str
@@ -60,7 +60,7 @@ CARRIED = {
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A clean image, volume or, with four axes, series of volumes along the last; its maximum is 1."""
+    """Clean image, volume or (with four axes) series of volumes along the last axis; its maximum is 1."""
 
     name: str
     clean: Volume
@@ -72,7 +72,7 @@ class Scan:
 
 
 def scans(given: list[Path]) -> dict[str, Scan]:
-    """The phantoms, what the installed packages carry, and the files given, by name."""
+    """Collect the phantoms, the scans in installed packages and the given files, by name."""
     phantom = read(Path(samples.path("head_clean")))[12:76, 14:94, 18:58]
     thick = read(Path(samples.path("thick_clean")))[30:126, 40:152]
     found = [
@@ -106,7 +106,7 @@ def read(path: Path) -> Volume:
 
 @dataclass(frozen=True)
 class Noise:
-    """A kind of noise: its level is sigma in per cent of the maximum, or the photons at the maximum ("poisson")."""
+    """Kind and level of noise: sigma in per cent of the maximum, or the photons at the maximum ("poisson")."""
 
     kind: str
     level: float
@@ -118,9 +118,9 @@ class Noise:
 KINDS = {
     "gaussian": "Gaussian noise",
     "rician": "Rician noise: the magnitude of a complex signal with Gaussian noise in both parts",
-    "poisson": "Poisson noise: counts, at the brightest voxel 10 or 100 on average",
+    "poisson": "Poisson noise: a mean count of 10 or 100 at the brightest voxel",
     "ramp": "Gaussian noise that rises from 2 % to 8 % along the longest axis",
-    "impulses": "Impulses: 3 % of the voxels take any value from 0 to the maximum, beside 3 % Gaussian noise",
+    "impulses": "Impulses: 3 % of the voxels take any value from 0 to the maximum, in addition to 3 % Gaussian noise",
 }
 NOISES = [
     *(Noise(kind, level) for kind in ("gaussian", "rician") for level in (1, 3, 5, 7, 9)),
@@ -133,13 +133,13 @@ NOISES = [
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A scan with noise, and what is known of the noise."""
+    """Scan with noise, and what is known about the noise."""
 
     scan: Scan
     noise: Noise
     noisy: Volume
     sigma: float
-    """Its standard deviation; of the ramp the root mean square, of Poisson noise none (0)."""
+    """Standard deviation of the noise; root mean square for the ramp, 0 for Poisson noise."""
     sigma_map: Volume | None = None
 
     @property

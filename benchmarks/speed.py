@@ -1,8 +1,8 @@
-"""Speed and memory of nlmeans beside its peers, on the same arrays, in one process, with the same number of threads.
+"""Compare speed and memory of nlmeans and its peers on the same arrays, with the same number of threads.
 
 Usage: python benchmarks/speed.py [--quick] [--out benchmarks/results] [--threads 2]
 
-What is measured how is told in README.md beside this file.
+README.md in this folder describes how it is measured.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import nlmeans
 PACKAGES = ["nlmeans", "torch", "numpy", "numba", "triton"]
 PACKAGES += ["scikit-image", "dipy", "opencv-python-headless", "opencv-python", "bm4d", "antspyx"]
 MOST_RUNS = 8
-LONG = 2.0  # seconds; a first run longer than this counts, a shorter one only warms up
+LONG = 2.0  # seconds; a first run that takes longer counts, a shorter one only warms up
 
 
 def cubes(sizes: list[int], patches: list[int], searches: list[int]) -> list[Case]:
@@ -45,7 +45,7 @@ def cubes(sizes: list[int], patches: list[int], searches: list[int]) -> list[Cas
 
 @dataclass(frozen=True)
 class Plan:
-    """The cases of a run, and the seconds after which one contender is not repeated."""
+    """Cases of a run, and the seconds after which a contender is not repeated."""
 
     budget: float = 4.0
     peers: list[Case] = field(default_factory=lambda: [*cubes([64, 96], [1], [3, 5]), *cubes([64, 96], [2], [5])])
@@ -86,7 +86,7 @@ class Measurement:
     pairs: int
     seconds: list[float]
     difference: float | None = None  # root mean square from ours, in standard deviations of the noise
-    memory: int | None = None  # bytes, beside what the process held before
+    memory: int | None = None  # bytes, in addition to the memory in use before
 
 
 def describe(topic: str, name: str, threads: int, case: Case, seconds: list[float]) -> Measurement:
@@ -114,7 +114,7 @@ def timed(name: str, values: Any, case: Case, threads: int) -> tuple[float, np.n
 
 
 def warm_up(name: str, values: Any, case: Case, threads: int) -> None:
-    """Import and compile, on a small piece; on a GPU on the whole, as large inputs are tuned for."""
+    """Import and compile on a small piece; on a GPU on the whole input, as the kernel tunes itself to large inputs."""
     piece = values[(slice(0, 24),) * len(case.shape)] if CONTENDERS[name].device == "cpu" else values
     timed(name, piece, case, threads)
 
@@ -126,7 +126,7 @@ def enough(seconds: list[float], budget: float) -> bool:
 
 
 def race(topic: str, entrants: list[tuple[str, int]], case: Case, budget: float) -> list[Measurement]:
-    """Time (contender, threads) in turns, so that a machine that slows down slows all; the first is ours."""
+    """Time (contender, threads) in turns, so that a slowdown of the machine affects all; the first is ours."""
     entrants = [(name, n) for name, n in entrants if CONTENDERS[name].runs(case)]
     values = {name: CONTENDERS[name].prepare(input_of(case)) for name, _ in entrants}
     runs: dict[tuple[str, int], list[float]] = {entrant: [] for entrant in entrants}
@@ -140,7 +140,7 @@ def race(topic: str, entrants: list[tuple[str, int]], case: Case, budget: float)
                 seconds.append(elapsed)
 
     measured = []
-    margin = (case.patch_radius or 0) + (case.search_radius or 0)  # borders are everyone's own affair
+    margin = (case.patch_radius or 0) + (case.search_radius or 0)  # the filters treat borders differently
     inside = tuple(slice(margin, n - margin) for n in case.shape)
     for (name, threads), seconds in runs.items():
         measurement = describe(topic, name, threads, case, seconds if seconds[0] > LONG else seconds[1:])
@@ -153,7 +153,7 @@ def race(topic: str, entrants: list[tuple[str, int]], case: Case, budget: float)
 
 
 def prepared(name: str, case: Case, threads: int) -> Callable[[], tuple[float, int | None]]:
-    """A run that gives its seconds and the bytes that it took of the GPU."""
+    """Prepare a run that returns its seconds and the GPU memory that it used, in bytes."""
     values = CONTENDERS[name].prepare(input_of(case))
     warm_up(name, values, case, threads)
     on_card = CONTENDERS[name].device == "cuda"
@@ -169,7 +169,7 @@ def prepared(name: str, case: Case, threads: int) -> Callable[[], tuple[float, i
 
 
 def alone(topic: str, name: str, case: Case, threads: int) -> Measurement:
-    """One run in a fresh process, with its memory."""
+    """Measure time and memory of one run in a fresh process."""
     (seconds, on_card), memory = measured_alone(prepared, name, case, threads)
     measurement = describe(topic, name, threads, case, [seconds])
     measurement.memory = memory if on_card is None else on_card
@@ -183,7 +183,7 @@ def first_calls() -> Callable[[], list[float]]:
 
 
 def first_use() -> list[dict[str, float]]:
-    """Seconds of the first call in a process, per patch radius: without and with compiled code on the disk."""
+    """Measure the first call in a process per patch radius, in seconds: with an empty and a filled compile cache."""
     before = os.environ.get("NUMBA_CACHE_DIR")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NUMBA_CACHE_DIR"] = folder
@@ -194,7 +194,7 @@ def first_use() -> list[dict[str, float]]:
 
 
 def preview(threads: int) -> list[float]:
-    """Seconds of one slice of a 256³ volume."""
+    """Time the preview of one slice of a 256³ volume, in seconds."""
     torch.set_num_threads(threads)
     volume, seconds = noisy((256, 256, 256)), []
     for _ in range(22):
@@ -248,7 +248,7 @@ def measure(plan: Plan, threads: int) -> dict[str, Any]:
     for topic, (cases, names) in topics.items():
         counts = {name: [threads] for name in names}
         if topic in ("peers", "pictures"):
-            counts["nlmeans cpu"] = sorted({1, threads}, reverse=True)  # beside peers that have one thread only
+            counts["nlmeans cpu"] = sorted({1, threads}, reverse=True)  # some peers have only one thread
         entrants = [(name, count) for name in names for count in counts[name]]
         for case in cases:
             found += race(topic, entrants, case, plan.budget)
@@ -270,10 +270,12 @@ def measure(plan: Plan, threads: int) -> dict[str, Any]:
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Small cases and few repeats, to see that everything runs.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results", help="Folder.")
-@click.option("--threads", type=click.IntRange(1), default=2, help="For every contender.")
-@click.option("--report-only", is_flag=True, help="Write speed.md and speed.png again from speed.json.")
+@click.option("--quick", is_flag=True, help="Run small cases with few repeats to check that everything works.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results", help="Output folder."
+)
+@click.option("--threads", type=click.IntRange(1), default=2, help="Threads of every contender.")
+@click.option("--report-only", is_flag=True, help="Only write speed.md and speed.png from speed.json.")
 def main(quick: bool, out: Path, threads: int, report_only: bool) -> None:
     """Measure nlmeans and its peers; write speed.json, speed.md and speed.png."""
     os.environ["OMP_NUM_THREADS"] = os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)

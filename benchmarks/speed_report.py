@@ -1,4 +1,4 @@
-"""The tables and the plot of speed.py, from what it measured."""
+"""Write the tables and the plot of speed.py from its results."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def mebibytes(row: Row) -> str:
 
 
 def cases(rows: list[Row]) -> list[list[Row]]:
-    """Rows of the same case together, in the order measured."""
+    """Group the rows by case, in the order measured."""
     grouped: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         grouped.setdefault((*row["shape"], row["patch_radius"], row["search_radius"]), []).append(row)
@@ -85,7 +85,7 @@ def speed_up(row: Row, ours: Row) -> float:
 
 
 def duel(rows: list[Row]) -> str:
-    """A case: every contender, and by what factor ours (the first row) is faster."""
+    """Table of one case: every contender, and the factor by which ours is faster; the first row is ours."""
     ours = rows[0]
     references = [row for row in rows if row["contender"] in ("nlmeans cpu", "nlmeans gpu")]
     columns = [f"{name(row)}{on_threads(row)} is faster by" for row in references]
@@ -104,7 +104,7 @@ def duels(rows: list[Row]) -> str:
 
 
 def scaling(rows: list[Row]) -> str:
-    """A table per device and patch radius: sizes down, windows across."""
+    """Tables per device and patch radius, with a row per size and a column per window."""
     parts = []
     for contender in dict.fromkeys(row["contender"] for row in rows):
         for patch in sorted({row["patch_radius"] for row in rows}):
@@ -141,7 +141,7 @@ def threads(rows: list[Row]) -> str:
 def memory(rows: list[Row]) -> str:
     volume = 4 * math.prod(rows[0]["shape"])
     body = [[name(r), mebibytes(r), f"{r['memory'] / volume:.1f}×", digits(r["seconds"][0])] for r in rows]
-    header = [case_title(rows[0]), "extra memory at the peak, MiB", "of the float32 volume", "seconds of that run"]
+    header = [case_title(rows[0]), "extra memory at the peak, MiB", "times the float32 volume", "seconds of that run"]
     return table(header, body)
 
 
@@ -155,7 +155,7 @@ def first_use(results: Row) -> str:
         [f"{2 * row['patch_radius'] + 1}³", f"{row['empty']:.2f}", f"{row['on_disk']:.2f}"]
         for row in results["first_use"]
     ]
-    return table(["patch", "seconds, nothing compiled yet", "seconds, compiled code on the disk"], body)
+    return table(["patch", "seconds, empty compile cache", "seconds, filled compile cache"], body)
 
 
 def preview(results: Row) -> str:
@@ -181,18 +181,18 @@ def markdown(results: Row) -> str:
     sections = {
         "Volumes, patchwise": duels(topics["peers"]),
         "Volumes, pixelwise (patch radius 0, smoothed beforehand)": duels(topics["pixelwise"]),
-        "Pictures (template and search window of OpenCV)": duels(topics["pictures"]),
+        "2D images (template and search window of OpenCV)": duels(topics["pictures"]),
         "Whole methods: `nlmeans.denoise` and BM4D": methods(topics["methods"]),
         "Size, window and patch: Gpairs/s (seconds)": scaling(topics["scaling"]),
         "Threads: Gpairs/s (times one thread)": threads(topics["threads"]),
         "Memory": memory(topics["memory"]) + "\n\n" + memory(topics["memory of methods"]),
-        "A big volume, in a process of its own": biggest(topics["biggest"]),
+        "A large volume, in its own process": biggest(topics["biggest"]),
         "First call in a process (24³ voxels, window 7³)": first_use(results),
         "Preview": preview(results),
     }
     text = "".join(f"\n## {title}\n\n{section}\n" for title, section in sections.items())
     return (
-        f"# Speed\n\nMade by `python benchmarks/speed.py`; what is measured how: [README](../README.md).\n\n"
+        f"# Speed\n\nMade by `python benchmarks/speed.py`. How it is measured: [README](../README.md).\n\n"
         f"{header(results['machine'])}\n{text}"
     )
 
@@ -221,7 +221,7 @@ def plot_peers(axes: Axes, rows: list[Row]) -> None:
         for row in group:
             if not is_ours(row):
                 what = f"{width(row['patch_radius'], row)} in {width(row['search_radius'], row)}"
-                # larger volumes come later and take the place of smaller ones
+                # larger volumes come later and replace smaller ones
                 bars[f"{row['contender']}, {what}"] = speed_up(row, group[0]), row["patch_radius"]
     labels = sorted(bars, reverse=True)
     factors = [bars[label][0] for label in labels]
@@ -231,7 +231,7 @@ def plot_peers(axes: Axes, rows: list[Row]) -> None:
     axes.set_xlim(min(0.8, *factors), 2 * max(factors))
     axes.axvline(1, color="black", linewidth=0.8)
     axes.tick_params(axis="y", labelsize="small")
-    axes.set(xlabel="times as fast", title="nlmeans cpu beside peers (patch in window, largest common size)")
+    axes.set(xlabel="times as fast", title="nlmeans cpu versus peers (patch in window, largest common size)")
 
 
 def plot(results: Row, path: Path) -> None:

@@ -1,4 +1,7 @@
-"""The documentation site: `python -m sphinx -W --keep-going -b html docs build/docs`. Nothing of it needs a network."""
+"""Configure the documentation site. The build needs no network.
+
+python -m sphinx -W --keep-going -b html docs build/docs
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from sphinx.application import Sphinx
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS)]
 
-import results  # noqa: E402  (lies beside this file)
+import results  # noqa: E402  (docs/results.py)
 
 project = "nlmeans"
 author = "the nlmeans authors"
@@ -34,10 +37,10 @@ myst_heading_anchors = 3
 
 # ---------------------------------------------------------------- reference
 
-default_role = "py:obj"  # `name` in a docstring: a link where there is such a thing, else only code
+default_role = "py:obj"  # `name` in a docstring becomes a link if it is documented, else plain code
 add_module_names = False
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # every docstring says what its arguments are, with shapes and units
+autodoc_typehints = "none"  # the docstrings describe the arguments, with shapes and units
 autodoc_class_signature = "mixed"
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Shape"]
@@ -45,7 +48,7 @@ python_maximum_signature_line_length = 80
 
 # ---------------------------------------------------------------- looks
 
-smartquotes = False  # two hyphens are an option, no dash
+smartquotes = False  # two hyphens begin a command-line option and must not become a dash
 html_theme = "furo"
 html_title = "nlmeans"
 html_static_path = ["static"]
@@ -65,7 +68,7 @@ MARKER = re.compile(r"^<!-- (results|table|readme): (.+?) -->$", re.MULTILINE)
 
 
 def with_results(app: Sphinx, page: str, source: list[str]) -> None:
-    """Put what was measured, and what the README says already, where a comment in a page asks for it."""
+    """Replace the markers in a page by measured results or by parts of the README."""
     if not MARKER.search(source[0]):
         return
     source[0] = MARKER.sub(lambda marker: results.filled(marker[1], marker[2], page), source[0])
@@ -74,7 +77,7 @@ def with_results(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def as_written(app: Sphinx, command: object, lines: list[str]) -> None:
-    """Patterns such as scans/**/*.nii.gz in the help of a command are no markup."""
+    """Escape asterisks in the help of a command: patterns such as scans/**/*.nii.gz are not markup."""
     lines[:] = [line.replace("*", r"\*") for line in lines]
 
 

@@ -1,8 +1,8 @@
-"""Make the pictures of the gallery: MR, CT-like and microscopy-like, before, after, and what was removed.
+"""Make the pictures of the gallery: MR, CT-like and microscopy-like images before, after, and what was removed.
 
     python docs/gallery.py [--out FOLDER]
 
-The MR head is from `sample_data`; the other two are made here from formulas and a seed. Takes about a minute.
+The MR head comes from `sample_data`. This script makes the other two from formulas and a seed. It takes about a minute.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from PIL import Image
 from scipy import ndimage, special
 
 import nlmeans
-from nlmeans import samples
-from nlmeans.metrics import psnr
+from nlmeans.core.metrics import psnr
+from nlmeans.files import samples
 
 Volume = npt.NDArray[np.float64]
 
 GREYS = 160
-"""Of the palette of a picture: enough for the eye, and a third of the bytes."""
+"""Grey levels in a picture: enough for the eye, with a third of the bytes."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Something to denoise whose truth is known, and how it is shown."""
+    """A volume with a known truth, its noisy version, and how to denoise and show it."""
 
     title: str
     clean: Volume
     noisy: Volume
     settings: dict[str, object]
     slice: int
-    """Along the first axis."""
+    """Index along the first axis of the slice to show."""
     zoom: tuple[int, int, int, int]
-    """First row, last row, first column, last column of the detail."""
+    """First row, last row, first column and last column of the detail."""
     window: tuple[float, float]
     unit: str
 
 
 def head() -> Case:
-    """Axial slices of the head phantom, which comes with Rician noise of 6 %."""
+    """Load the head phantom, which comes with 6 % Rician noise, as axial slices."""
     clean, noisy = (
         np.asarray(nibabel.load(samples.path(name)).dataobj, float).transpose(2, 1, 0)[:, ::-1]
         for name in ("head_clean", "head")
@@ -57,19 +57,19 @@ def head() -> Case:
 
 
 def grid(shape: tuple[int, ...]) -> list[Volume]:
-    """Coordinates of the voxels from −1 to 1 along the longest axes, 0 in the middle."""
+    """Return the coordinates of the voxels: 0 in the middle, and −1 to 1 along the longer of the last two axes."""
     half = max(shape[1:]) / 2
     return list(np.meshgrid(*((np.arange(n) - (n - 1) / 2) / half for n in shape), indexing="ij"))
 
 
 def tissue(shape: tuple[int, ...], size: float, seed: int) -> Volume:
-    """A random field of mean 0 and deviation 1 whose structures are `size` voxels wide."""
+    """Return a random field with mean 0, standard deviation 1, and structures that are `size` voxels wide."""
     field = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), size)
     return (field - field.mean()) / field.std()
 
 
 def abdomen() -> Case:
-    """A CT-like body in Hounsfield units: fat, muscle, liver with lesions, vessels with contrast, spine; no metal."""
+    """Make a CT-like body in Hounsfield units: fat, muscle, liver with lesions, vessels with contrast, spine."""
     shape = (28, 192, 256)
     z, y, x = grid(shape)
     body = (x / 0.92) ** 2 + (y / 0.66) ** 2
@@ -106,7 +106,7 @@ def abdomen() -> Case:
 
 
 def cells() -> Case:
-    """Microscopy-like counts: nuclei, filaments and points, by a camera with gain, offset and read noise."""
+    """Make microscopy-like counts: nuclei, filaments and points, read by a camera with gain, offset and read noise."""
     shape, rng = (24, 224, 224), np.random.default_rng(5)
     photons = np.full(shape, 2.0)
     z, y, x = np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij")
@@ -132,7 +132,7 @@ def cells() -> Case:
 
 
 def draw(case: Case, denoised: Volume) -> Figure:
-    """A row of the whole slice and one of a detail; columns truth, noisy, denoised, and what was removed."""
+    """Draw a row with the whole slice and a row with a detail; the columns are truth, noisy, denoised, and removed."""
     inside = case.clean > np.percentile(case.clean, 30)
     removed = case.noisy - denoised
     reach = 3 * float(removed.std())
@@ -159,7 +159,7 @@ def draw(case: Case, denoised: Volume) -> Figure:
 
 
 def save(drawing: Figure, path: Path) -> None:
-    """As a PNG of few greys."""
+    """Save a drawing as a PNG with few grey levels."""
     buffer = io.BytesIO()
     drawing.savefig(buffer, format="png", dpi=100)
     picture = Image.open(buffer).convert("L").quantize(GREYS, dither=Image.Dither.NONE)
@@ -171,14 +171,14 @@ CASES = {"mr": head, "ct": abdomen, "microscopy": cells}
 
 
 def ramp() -> tuple[Volume, Volume, Volume]:
-    """The head with Gaussian noise that rises from 2 to 8 % from left to right: truth, noisy, and sigma."""
+    """Return truth, noisy volume and sigma of the head; Gaussian noise rises from 2 to 8 % from left to right."""
     clean = head().clean
     sigma = np.broadcast_to(np.linspace(20.0, 80.0, clean.shape[2]), clean.shape)
     return clean, clean + sigma * np.random.default_rng(3).standard_normal(clean.shape), sigma
 
 
 def wrong_and_right() -> Figure:
-    """What is left of the noise, and what is lost: result less truth, with the wrong and with the right noise."""
+    """Draw the result minus the truth, with the wrong and with the right noise model."""
     mr, counts = head(), cells()
     clean, noisy, sigma = ramp()
     middle = mr.slice

@@ -1,7 +1,7 @@
-"""Tables and figures of the documentation, from what `benchmarks/` measured.
+"""Make the documentation's tables and figures from the results in `benchmarks/results/`.
 
-Pages have them put in when the site is built. The README has them in itself: `python docs/results.py` writes them anew
-after a measurement, and a test tells when that was forgotten.
+The site build inserts them into the pages. The README holds a copy: run `python docs/results.py` after a measurement to
+update it. A test fails if the copy is out of date.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 
 VOLUMES = ("MNI152", "anatomical", "diffusion b0", "example4d", "phantom", "thick phantom", "colin27_crop")
-"""Those in 3D."""
+"""The 3D test volumes."""
 
 PEERS = ("scikit-image NLM", "DIPY classic", "DIPY blockwise", "ANTs", "BM4D")
 
 
 WIDTH = 120
-"""Of a line in the README."""
+"""Characters per line in the README."""
 
 
 def read(name: str) -> Any:
@@ -47,7 +47,7 @@ Score = dict[str, float]
 
 
 def scores(kind: str, level: int) -> dict[tuple[str, str], Score]:
-    """By volume and method."""
+    """Return the scores for one kind and level of noise, by volume and method."""
     found = {}
     for key, score in read("quality.json")["scores"].items():
         volume, its_kind, its_level, method, _ = key.split(" | ")
@@ -62,9 +62,10 @@ def seconds(method: str) -> str:
 
 
 def compared(names: Sequence[str], levels: Sequence[int]) -> tuple[list[list[str]], str]:
-    """A row for each method: PSNR in the object and everywhere and SSIM at each level of Gaussian noise, and seconds.
+    """Return a table row for each method, and a caption.
 
-    They are means over the volumes on which all of them were measured; which those are is the second result.
+    A row holds PSNR in the object, PSNR everywhere and SSIM at each level of Gaussian noise, and then the seconds.
+    Scores are means over the volumes on which all methods were measured; the caption names these volumes.
     """
     found = [scores("gaussian", level) for level in levels]
     volumes = [v for v in VOLUMES if all((v, name) in cells for name in names for cells in found)]
@@ -79,8 +80,9 @@ def compared(names: Sequence[str], levels: Sequence[int]) -> tuple[list[list[str
     ]
     size = read("quality.json")["timing"]["volume"].rsplit(", ", 1)[-1]
     about = (
-        "Gaussian noise, per cent of the maximum; PSNR in the object / everywhere (dB), SSIM in the object, mean over "
-        f"{' and '.join(volumes) if len(volumes) < 3 else ', '.join(volumes)}; seconds for {size} voxels on two cores."
+        "PSNR in the object / everywhere (dB), and SSIM in the object, for Gaussian noise in per cent of the maximum. "
+        f"Mean over the volumes {' and '.join(volumes) if len(volumes) < 3 else ', '.join(volumes)}. "
+        f"Seconds for {size} voxels on two cores."
     )
     return rows, about
 
@@ -89,25 +91,27 @@ MEASURES = ("mask_psnr", "psnr", "ssim")
 
 
 def methods() -> str:
-    """Every method with what it does, how good and how fast."""
+    """Table of our methods: what each does, its scores and its time."""
     rows, about = compared(list(METHODS), (3, 9))
     body = [[row[0], METHODS[name].summary, *row[1:]] for name, row in zip(METHODS, rows, strict=True)]
-    return table(["method", "what it does", "3 %", "9 %", "s"], body) + f"\n\n{about}"
+    return table(["method", "what it does", "3 % noise", "9 % noise", "seconds"], body) + f"\n\n{about}"
 
 
 def peers() -> str:
-    """What the README shows."""
+    """Table of selected methods and peers, for the README."""
     names = ("noisy", "scikit-image NLM", "DIPY classic", "BM4D", "classic", "wiener", "bayes", "best")
     rows, about = compared(names, (3, 9))
-    return table(["", "3 %", "9 %", "s"], rows) + f"\n\n{about}"
+    return table(["", "3 % noise", "9 % noise", "seconds"], rows) + f"\n\n{about}"
 
 
 def all_peers() -> str:
+    """Table of all our methods and all peers."""
     rows, about = compared(("noisy", *PEERS, *METHODS), (1, 3, 9))
-    return table(["", "1 %", "3 %", "9 %", "s"], rows) + f"\n\n{about}"
+    return table(["", "1 % noise", "3 % noise", "9 % noise", "seconds"], rows) + f"\n\n{about}"
 
 
 def colin27() -> str:
+    """Table of our methods and BM4D on the Colin27 crop."""
     found = [scores("gaussian", level) for level in (3, 9)]
     names = ("noisy", "BM4D", *METHODS)
     body = []
@@ -115,26 +119,26 @@ def colin27() -> str:
         cells = [score["colin27_crop", name] for score in found]
         shown = [f"{c['mask_psnr']:.2f} / {c['psnr']:.2f}, {c['ssim']:.3f}" for c in cells]
         body.append([f"`{name}`" if name in METHODS else name, *shown])
-    return table(["", "3 %", "9 %"], body)
+    return table(["", "3 % noise", "9 % noise"], body)
 
 
 MODELS = (
     (
-        "counts, 10 photons at the brightest: exact inverse, not the algebraic one",
+        "counts, 10 photons at the brightest voxel: exact instead of algebraic inverse",
         "poisson",
         10,
         "",
         ", algebraic inverse",
     ),
-    ("the same with 100 photons", "poisson", 100, "", ", algebraic inverse"),
-    ("noise from 2 to 8 %: its map, not one sigma", "ramp", 5, "", ", one sigma"),
+    ("the same with 100 photons at the brightest voxel", "poisson", 100, "", ", algebraic inverse"),
+    ("noise from 2 to 8 %: true map instead of one sigma", "ramp", 5, "", ", one sigma"),
     ("the same with an estimated map", "ramp", 5, ", estimated map", ", one sigma"),
-    ("3 % impulses: replaced first, not left in", "impulses", 3, "", ", impulses left in"),
+    ("3 % impulses: replaced first instead of left in", "impulses", 3, "", ", impulses left in"),
 )
 
 
 def noise_models() -> str:
-    """What each part of a noise model is worth: gain in PSNR inside the object, mean and range over the volumes."""
+    """Table of the gain in PSNR from the right noise model, inside the object: mean and range over the volumes."""
 
     def gain(method: str, kind: str, level: int, right: str, wrong: str) -> str:
         found = scores(kind, level)
@@ -143,11 +147,11 @@ def noise_models() -> str:
         return f"{fmean(gains):+.2f} ({min(gains):+.2f} to {max(gains):+.2f})" if gains else "–"
 
     body = [[what, gain("classic", *case), gain("bayes", *case)] for what, *case in MODELS]
-    return table(["gain, dB: mean (least to most)", "`classic`", "`bayes`"], body)
+    return table(["gain in dB: mean (smallest to largest)", "`classic`", "`bayes`"], body)
 
 
 def beside_bm4d() -> str:
-    """A sentence: `bayes` less BM4D over all volumes and levels of Gaussian noise."""
+    """Paragraph: how far `bayes` is ahead of BM4D, over all volumes and levels of Gaussian noise."""
     gains: list[Score] = []
     volumes = set()
     for level in (1, 3, 5, 7, 9):
@@ -160,9 +164,9 @@ def beside_bm4d() -> str:
     inside = [gain["mask_psnr"] for gain in gains]
     better = "every case" if min(g["ssim"] for g in gains) > 0 else f"{sum(g['ssim'] > 0 for g in gains)} cases"
     return textwrap.fill(
-        f"Over {len(volumes)} volumes, MR with noise of its own among them, and 1 to 9 % of Gaussian noise "
-        f"({len(gains)} cases), `bayes` is {fmean(inside):.2f} dB above BM4D on average and {min(inside):.2f} dB at "
-        f"least, with a higher SSIM in {better}.",
+        f"Over {len(gains)} cases ({len(volumes)} volumes, some of them MR scans that already contain noise, with 1 to "
+        f"9 % of added Gaussian noise), the PSNR of `bayes` is {fmean(inside):.2f} dB higher than that of BM4D on "
+        f"average, and at least {min(inside):.2f} dB higher. The SSIM of `bayes` is higher in {better}.",
         WIDTH,
     )
 
@@ -182,7 +186,7 @@ def seconds_of(row: Row) -> float:
 
 
 def rivals(rows: Sequence[Row], shape: Sequence[int], patch_radius: int, search_radius: int) -> dict[str, float]:
-    """How many times as long as ours with all threads, by name."""
+    """Return by name how many times as long as ours each peer takes, with all threads."""
     case = [
         row
         for row in rows
@@ -198,7 +202,7 @@ def times(factor: float) -> str:
 
 
 def operator() -> str:
-    """A table: the same work by others, as a multiple of our time."""
+    """Table of the time that peers take for the same work, as a multiple of ours."""
     cases = [((n,) * 3, p, s) for n, p, s in ((64, 1, 3), (96, 1, 3), (96, 1, 5), (96, 2, 5))]
     found = [rivals(rows_of("peers"), *case) for case in cases]
     names = dict.fromkeys(name for case in found for name in case)
@@ -207,7 +211,7 @@ def operator() -> str:
 
 
 def fast() -> str:
-    """A paragraph: the operator beside its peers, a large volume, and the preview."""
+    """Paragraph on speed: the operator compared with its peers, a large volume, and the preview."""
     volume = rivals(rows_of("peers"), (96, 96, 96), 1, 3)
     pictures = rows_of("pictures")
     cases = {(tuple(r["shape"]), r["patch_radius"], r["search_radius"]) for r in pictures}
@@ -215,28 +219,28 @@ def fast() -> str:
     big = rows_of("biggest")[0]
     size, window = big["shape"][0], 2 * big["search_radius"] + 1
     return textwrap.fill(
-        "The operator at patch 3³ and window 7³ of a 96³ volume: "
+        "With a patch of 3³ and a search window of 7³ voxels, on a 96³ volume, the operator is "
         f"{times(volume['scikit-image fast'])} times as fast as scikit-image's fast mode, "
-        f"{times(volume['DIPY classic'])} times DIPY classic, {times(volume['DIPY blockwise'])} times DIPY blockwise; "
-        f"in 2D {times(opencv[0])} to {times(opencv[-1])} times OpenCV's 8-bit filter, in float32. "
-        f"A {size}³ volume with a {window}³ window takes {seconds_of(big):.0f} seconds on two cores, "
-        f"{seconds_of(rows_of('biggest', 'avx512/speed.json')[0]):.0f} on two newer ones with AVX-512; the preview of "
-        f"a 256×256 slice {1e3 * median(read('speed.json')['preview']):.0f} ms.",
+        f"{times(volume['DIPY classic'])} times as fast as DIPY classic and {times(volume['DIPY blockwise'])} times as "
+        f"fast as DIPY blockwise. In 2D, in float32, it is {times(opencv[0])} to {times(opencv[-1])} times as fast as "
+        f"OpenCV's 8-bit filter. A {size}³ volume with a {window}³ window takes {seconds_of(big):.0f} seconds on two "
+        f"cores, and {seconds_of(rows_of('biggest', 'avx512/speed.json')[0]):.0f} seconds on two newer cores with "
+        f"AVX-512. The preview of a 256×256 slice takes {1e3 * median(read('speed.json')['preview']):.0f} ms.",
         WIDTH,
     )
 
 
 def gpu() -> str:
-    """A paragraph: the operator and the methods on a card."""
+    """Paragraph on speed on a GPU: the operator and the methods."""
     found = read("gpu.json")
     operator = {row["patch_radius"]: row for row in found["operator"]}
     size = operator[0]["size"]
     methods = {row["method"]: median(row["seconds"]) for row in found["methods"] if row["size"] == 96}
-    named = ", ".join(f"`{name}` {1e3 * methods[name]:.0f} ms" for name in ("classic", "wiener", "bayes", "best"))
+    named = ", ".join(f"{1e3 * methods[name]:.0f} ms with `{name}`" for name in ("classic", "wiener", "bayes", "best"))
     return textwrap.fill(
-        f"On one {found['machine']['gpu']}, the {size}³ volume with a 17³ window takes "
-        f"{1e3 * seconds_of(operator[0]):.0f} ms, with patches of 3³ {1e3 * seconds_of(operator[1]):.0f} ms; "
-        f"a 96³ volume by {named}.",
+        f"On one {found['machine']['gpu']}, the operator takes {1e3 * seconds_of(operator[0]):.0f} ms for the {size}³ "
+        f"volume with a 17³ window, and {1e3 * seconds_of(operator[1]):.0f} ms with patches of 3³. A 96³ volume takes "
+        f"{named}.",
         WIDTH,
     )
 
@@ -258,7 +262,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def filled(kind: str, what: str, page: str) -> str:
-    """What a marker in a page stands for, with links that lead from there."""
+    """Return the text that replaces a marker in a page, with its links made relative to that page."""
     up = "../" * page.count("/")
     if kind == "table":
         return TABLES[what]()
@@ -272,17 +276,17 @@ def filled(kind: str, what: str, page: str) -> str:
     if heading:
         found = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
         if not found:
-            raise ValueError(f"{name} has no section {heading!r}, which {page} asks for")
+            raise ValueError(f"{name} has no section {heading!r}, which {page} includes")
         text = found[1].strip()
     else:
         text = re.sub(r"\A# .*\n", "", text)
-        if "/" not in page:  # below a heading of the page's own
+        if "/" not in page:  # the page puts the text under a heading of its own
             text = re.sub("^##", "###", text, flags=re.MULTILINE)
     return linked(text, path.resolve().parent, up)
 
 
 def linked(text: str, folder: Path, up: str) -> str:
-    """Relative links of a file in `folder`, as a page of docs/ that is `up` below it has them."""
+    """Rewrite the relative links in `text`, a file in `folder`, for a page; `up` leads from that page to docs/."""
 
     def target(link: re.Match[str]) -> str:
         if link[1].startswith(("http", "#")):
@@ -297,6 +301,7 @@ def linked(text: str, folder: Path, up: str) -> str:
 
 
 def part_of_readme(name: str) -> str:
+    """Return the part of the README between the marker `name` and the next end marker."""
     found = re.search(rf"<!-- {name} -->\n(.*?)<!-- end -->", README.read_text(encoding="utf-8"), re.DOTALL)
     if not found:
         raise ValueError(f"README.md has no part between <!-- {name} --> and <!-- end -->")
@@ -304,7 +309,7 @@ def part_of_readme(name: str) -> str:
 
 
 def with_figures(readme: str) -> str:
-    """The README with its tables as they were measured last."""
+    """Return the README with its tables filled from the latest results."""
 
     def written(marker: re.Match[str]) -> str:
         return f"<!-- table: {marker[1]} -->\n{TABLES[marker[1]]()}\n<!-- end -->"

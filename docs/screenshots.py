@@ -1,4 +1,4 @@
-"""Make the README's pictures of napari from the real window.
+"""Make the pictures of napari for the README and the documentation, from a real window.
 
 xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screenshots.py
 """
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp()) / "settings.yaml")  # a person's own choices stay as they are
+os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp()) / "settings.yaml")  # leave the user's own settings alone
 
 import napari
 from napari._qt.dialogs.qt_notification import NapariQtNotification
@@ -24,10 +24,11 @@ from napari_nlm.widget import DenoiseWidget
 FOLDER = Path(__file__).parent
 SIZE = (1280, 800)
 COLOURS = 200
-"""Of the palette: grey values, and the few colours of the window."""
+"""Colours in a picture: the grey values, and the few colours of the window."""
 
 
 def wait(ready: Callable[[], bool] = lambda: True, seconds: float = 0.5) -> None:
+    """Process Qt events until `ready` returns True, and for at least `seconds`."""
     start = time.monotonic()
     while not ready() or time.monotonic() < start + seconds:
         QApplication.processEvents()
@@ -35,6 +36,7 @@ def wait(ready: Callable[[], bool] = lambda: True, seconds: float = 0.5) -> None
 
 
 def save(viewer: napari.Viewer, name: str) -> None:
+    """Save a screenshot of the whole window as a PNG with few colours."""
     wait()
     pixels = viewer.screenshot(canvas_only=False, flash=False)
     picture = Image.fromarray(pixels[..., :3]).quantize(COLOURS, dither=Image.Dither.NONE)

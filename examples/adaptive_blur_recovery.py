@@ -1,10 +1,10 @@
 """Recover the covariance at every voxel from a signal and its blurred version, by gradient descent.
 
-A random signal is blurred with a known Gaussian in each quadrant (octant in 3D). A local blur that starts with the same
-round kernel everywhere then learns a covariance per voxel, until its result matches. A full covariance has more numbers
-than one blurred voxel can tell: several signals, all blurred alike, determine it.
+A random signal is blurred with a known Gaussian in each quadrant (octant in 3D). A local blur starts with the same
+round kernel everywhere and learns a covariance per voxel until its result matches. One blurred voxel cannot determine
+all numbers of a full covariance, so several signals are blurred with the same kernels.
 
-    python examples/adaptive_blur_recovery.py                                 # 2D, spherical, seconds
+    python examples/adaptive_blur_recovery.py                                 # 2D, spherical; takes seconds
     python examples/adaptive_blur_recovery.py --model full --truth random
     python examples/adaptive_blur_recovery.py --dims 3 --size 16 --model full --truth full
 """
@@ -37,7 +37,7 @@ class Recovery:
     """(signals, *shape)."""
     smoothed: Tensor
     recovered: Tensor
-    """The signal, blurred with what was learned."""
+    """The signal blurred with the learned covariances."""
     truth: Tensor
     """(*shape, D, D), in voxels²."""
     learned: Tensor
@@ -47,13 +47,13 @@ class Recovery:
 
 
 def parts(size: int, dims: int) -> list[tuple[slice, ...]]:
-    """Quadrants or octants."""
+    """Slices of the quadrants (2D) or octants (3D)."""
     halves = slice(0, size // 2), slice(size // 2, size)
     return list(itertools.product(halves, repeat=dims))
 
 
 def true_covariances(kind: str, dims: int) -> Tensor:
-    """(2^D, D, D), one per part, each wider than the one before."""
+    """Covariances (2^D, D, D), one per part, each wider than the one before."""
     count = 2**dims
     deviations = torch.linspace(SMALLEST, LARGEST, count)
     if kind == "spherical":
@@ -67,7 +67,7 @@ def true_covariances(kind: str, dims: int) -> Tensor:
     matrices = torch.diag_embed(torch.where(odd, axes.flip(1), axes).square())
     if kind == "diagonal":
         return matrices
-    turn = torch.eye(dims)  # by 45 degrees in the plane of the last two axes
+    turn = torch.eye(dims)  # rotation by 45 degrees in the plane of the last two axes
     turn[-2:, -2:] = math.sqrt(0.5) * torch.tensor([[1.0, -1.0], [1.0, 1.0]])
     return turn @ matrices @ turn.T
 
@@ -81,7 +81,7 @@ def recover(
     steps: int = 100,
     lr: float = 0.1,
 ) -> Recovery:
-    """Blur random signals, and learn from the result how they were blurred."""
+    """Blur random signals and learn the covariances from the result."""
     shape = (size,) * dims
     signal = torch.randn(signals, *shape)
     covariance = torch.empty(*shape, dims, dims)
@@ -109,12 +109,12 @@ def recover(
 
 
 def scales(covariance: Tensor) -> Tensor:
-    """Standard deviation of the round Gaussian with the same volume."""
+    """Standard deviations of round Gaussians with the same volume."""
     return covariance.det().pow(0.5 / covariance.shape[-1])
 
 
 def median_scales(of: Recovery) -> list[tuple[float, float]]:
-    """True and learned scale of each part."""
+    """Median true and learned scale of each part."""
     size, dims = of.signal.shape[-1], of.signal.ndim - 1
     return [
         (float(scales(of.truth[part]).median()), float(scales(of.learned[part]).median())) for part in parts(size, dims)
@@ -122,13 +122,13 @@ def median_scales(of: Recovery) -> list[tuple[float, float]]:
 
 
 def flat(signals: Tensor) -> Tensor:
-    """The picture to show: the first image, or of the first volume the plane a quarter into it."""
+    """Image to show: the first image, or the plane a quarter into the first volume."""
     first = signals[0]
     return first if first.ndim == 2 else first[len(first) // 4]
 
 
 def figure(of: Recovery) -> Figure:
-    """Signals above; below them the true and the learned kernels in the middle of each part."""
+    """Draw the signals, and below them the true and the learned kernels in the middle of each part."""
     size, dims = of.signal.shape[-1], of.signal.ndim - 1
     middles = [tuple((part.start + part.stop) // 2 for part in which) for which in parts(size, dims)]
     drawing = Figure(figsize=(13, 8.2), layout="constrained")
@@ -169,14 +169,14 @@ def figure(of: Recovery) -> Figure:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dims", type=int, choices=(2, 3), default=2)
+    parser.add_argument("--dims", type=int, choices=(2, 3), default=2, help="number of axes")
     parser.add_argument("--size", type=int, default=32, help="voxels along each axis")
-    parser.add_argument("--model", choices=MODELS, default="spherical", help="what is learned at every voxel")
-    parser.add_argument("--truth", choices=TRUTHS, default="spherical", help="kernels that the signal is blurred with")
-    parser.add_argument("--signals", type=int, help="blurred alike; 1 for the spherical model, 8 for the full one")
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--model", choices=MODELS, default="spherical", help="covariance to learn at every voxel")
+    parser.add_argument("--truth", choices=TRUTHS, default="spherical", help="kernels that blur the signal")
+    parser.add_argument("--signals", type=int, help="number of signals; by default 1 (spherical) or 8 (full)")
+    parser.add_argument("--steps", type=int, default=100, help="steps of Adamax")
     parser.add_argument("--lr", type=float, default=0.1, help="learning rate of Adamax")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="random seed of signals and kernels")
     parser.add_argument("--out", type=Path, default=Path("adaptive_blur_recovery.png"), help="picture to write")
     options = parser.parse_args(arguments)
 
@@ -185,10 +185,10 @@ def main(arguments: list[str] | None = None) -> None:
     found = recover(options.dims, options.size, options.model, options.truth, signals, options.steps, options.lr)
     for step in range(0, options.steps + 1, max(1, options.steps // 10)):
         print(f"step {step:4d}  mean squared error {found.losses[step]:.3e}")
-    print(f"from {found.losses[0]:.2e} to {found.losses[-1]:.2e}: {found.losses[0] / found.losses[-1]:.0f} times less")
-    print("scale in voxels (true, median of learned):")
+    print(f"from {found.losses[0]:.2e} to {found.losses[-1]:.2e}: a factor of {found.losses[0] / found.losses[-1]:.0f}")
+    print("median scale of each part in voxels (true, learned):")
     for (true, learned), part in zip(median_scales(found), parts(options.size, options.dims), strict=True):
-        print(f"  from {tuple(axis.start for axis in part)}: {true:.2f}, {learned:.2f}")
+        print(f"  part at {tuple(axis.start for axis in part)}: {true:.2f}, {learned:.2f}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     figure(found).savefig(options.out, dpi=100)
     print(f"picture: {options.out}")

@@ -1,10 +1,10 @@
 """Denoise a zarr array on a cluster of processes, chunk by chunk.
 
-    python examples/dask_cluster.py                       a small volume that is made for it, on two processes
+    python examples/dask_cluster.py                       a small simulated volume, on two processes
     python examples/dask_cluster.py IN.zarr OUT.zarr --workers 8 --memory 8GB --method bayes
 
-On a real cluster, give its scheduler's address to ``distributed.Client`` in place of ``LocalCluster``; all workers must
-see the files.
+On a real cluster, pass the address of its scheduler to ``distributed.Client`` instead of the ``LocalCluster``. All
+workers must have access to the files.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ import nlmeans
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", nargs="?", type=Path, help="a zarr array; by default one is made")
-    parser.add_argument("target", nargs="?", type=Path, help="where the result goes, another zarr array")
-    parser.add_argument("--workers", type=int, default=2, help="processes, each with one thread")
-    parser.add_argument("--memory", default="2GB", help="of each process")
-    parser.add_argument("--method", default="classic")
-    parser.add_argument("--backend", default="auto")
+    parser.add_argument("source", nargs="?", type=Path, help="zarr array to denoise; by default a simulated one")
+    parser.add_argument("target", nargs="?", type=Path, help="zarr array to write the result to")
+    parser.add_argument("--workers", type=int, default=2, help="number of processes, each with one thread")
+    parser.add_argument("--memory", default="2GB", help="memory limit of each process")
+    parser.add_argument("--method", default="classic", help="method of nlmeans.denoise")
+    parser.add_argument("--backend", default="auto", help="backend of nlmeans.denoise")
     given = parser.parse_args(arguments)
     if given.source is not None and given.target is None:
-        parser.error("give a target beside the source")
+        parser.error("give a target as well as a source")
     with tempfile.TemporaryDirectory() as folder:
         source = given.source or made(Path(folder) / "noisy.zarr")
         target = given.target or Path(folder) / "denoised.zarr"
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def made(path: Path) -> Path:
-    """A bright ball in noise."""
+    """Write a bright ball in noise as a zarr array."""
     places = np.meshgrid(*(np.linspace(-1, 1, 64, dtype=np.float32),) * 3, indexing="ij")
     ball = 100 * (sum(place**2 for place in places) < 0.5)
     noisy = ball + 8 * np.random.default_rng(0).standard_normal(ball.shape)

@@ -1,15 +1,14 @@
-"""Match the resolution of a scan with thin slices to that of one with thick slices, by fitting a local blur.
+"""Match the resolution of a scan with thin slices to that of a scan with thick slices by fitting a local blur.
 
 Two scans of one head can be compared or averaged voxel by voxel only at the same resolution. The blur that turns the
-thin slices into the thick ones need not be the same everywhere: here its standard deviations along the three axes vary
-smoothly over the volume, given by a coarse grid of control points. They are learned by gradient descent from the two
-scans alone.
-The thin scan is denoised first, as noise that a blur removes would pass for resolution.
+thin slices into the thick ones can vary over the volume: here a coarse grid of control points gives its standard
+deviations along the three axes. Gradient descent learns them from the two scans alone.
+The scans are denoised first, because a blur also removes noise, and the fit would mistake this for lower resolution.
 
     python examples/match_slice_thickness.py                                       # simulated thick slices, known truth
     python examples/match_slice_thickness.py --thin a.nii.gz --thick b.nii.gz --matched a_like_b.nii.gz
 
-The scans must be aligned in the space of their headers. Needs scipy.
+The headers must place the two scans in the same space. Needs scipy.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ from nibabel.processing import resample_from_to
 from torch import Tensor
 
 import nlmeans
-from nlmeans import samples
 from nlmeans.blur import local_gaussian_blur, log_cholesky_to_covariance
+from nlmeans.files import samples
 
 FWHM = math.sqrt(8 * math.log(2))
 """Full width at half maximum of a Gaussian, in standard deviations."""
 
 CONTROL_POINTS = (2, 3, 2)
 BACKGROUND = 0.05
-"""Of the largest value: voxels below it have nothing to compare."""
+"""Share of the largest value; darker voxels are not compared."""
 
 TRUE_THICKNESS = (4.0, 8.0)
-"""Full width at half maximum of the simulated slices in mm, from the back of the head to the front."""
+"""Full width at half maximum of the simulated slice profile in mm, from the back of the head to the front."""
 SLICE_DISTANCE = 3
 """Planes of the thin scan from one simulated slice to the next."""
 
@@ -49,14 +48,15 @@ SLICE_DISTANCE = 3
 @dataclass(frozen=True)
 class Match:
     thin: Tensor
-    """On the grid of the thick scan, with more planes between its slices; both scans in units of the thick maximum."""
+    """Thin scan on the grid of the thick one with more planes between its slices; in units of the thick maximum."""
     thick: Tensor
+    """Thick scan in units of its maximum."""
     matched: Tensor
     """The thin scan at the resolution of the thick one."""
     deviations: Tensor
     """Learned standard deviations in mm, (*shape, 3)."""
     every: tuple[int, ...]
-    """Steps of the grid from voxel to voxel of the thick scan."""
+    """Steps of the grid between neighbouring voxels of the thick scan, per axis."""
     grid: Any
     """Affine of the grid."""
     unit: float
@@ -64,7 +64,7 @@ class Match:
     losses: list[float]
 
     def error(self, values: Tensor) -> float:
-        """Root mean square difference from the thick scan where there is signal."""
+        """Root mean square difference from the thick scan over voxels with signal."""
         difference = at_slices(values, self.every) - self.thick
         return float(difference[self.thick > BACKGROUND].square().mean().sqrt())
 
@@ -74,7 +74,7 @@ def at_slices(volume: Tensor, every: tuple[int, ...]) -> Tensor:
 
 
 def simulated(seed: int) -> tuple[Any, Any]:
-    """The head phantom, and thick slices of it whose profile widens from back to front."""
+    """Load the head phantom and simulate thick slices of it, whose profile widens from back to front."""
     thin, clean = (nibabel.load(samples.path(name)) for name in ("head", "head_clean"))
     volume = torch.from_numpy(clean.get_fdata(dtype=np.float32))
     thickness = torch.linspace(*TRUE_THICKNESS, volume.shape[1])[None, :, None].expand(volume.shape)
@@ -93,7 +93,7 @@ def denoised(scan: Any) -> Any:
 
 
 def match(thin: Any, thick: Any, steps: int = 60, lr: float = 0.1) -> Match:
-    """Fit the blur of the thin scan that makes the thick one of it."""
+    """Fit the blur that turns the thin scan into the thick one."""
     thick_size, thin_size = (np.array(scan.header.get_zooms()[:3], float) for scan in (thick, thin))
     every = tuple(max(1, math.ceil(a / b - 0.01)) for a, b in zip(thick_size, thin_size, strict=True))
     shape = tuple((n - 1) * step + 1 for n, step in zip(thick.shape, every, strict=True))
@@ -104,7 +104,7 @@ def match(thin: Any, thick: Any, steps: int = 60, lr: float = 0.1) -> Match:
     source, target = torch.from_numpy(fine) / unit, torch.from_numpy(coarse) / unit
 
     spacing = tuple(float(size) / step for size, step in zip(thick_size, every, strict=True))
-    widest = 2 * thick_size / FWHM  # a profile twice as wide as the slices are apart
+    widest = 2 * thick_size / FWHM  # a profile twice as wide as the slice distance
     kernel_size = [2 * math.ceil(2 * w / size) + 1 for w, size in zip(widest, spacing, strict=True)]
     start = (0.75 * torch.tensor(spacing)).log()
     control = start[:, None, None, None].repeat(1, *CONTROL_POINTS).requires_grad_()
@@ -129,7 +129,7 @@ def match(thin: Any, thick: Any, steps: int = 60, lr: float = 0.1) -> Match:
 
 
 def figure(of: Match, truth: bool) -> Figure:
-    """A sagittal plane of the three volumes, what is left of the difference, and the learned thickness."""
+    """Draw a sagittal plane of the volumes, the differences before and after matching, and the learned thickness."""
     middle = of.thick.shape[0] // 2
     thin, matched = (at_slices(volume, of.every)[middle] for volume in (of.thin, of.matched))
     thick = of.thick[middle]
@@ -164,12 +164,12 @@ def figure(of: Match, truth: bool) -> Figure:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--thin", type=Path, help="NIfTI file with thin slices; none for the simulation")
+    parser.add_argument("--thin", type=Path, help="NIfTI file with thin slices; by default a simulation")
     parser.add_argument("--thick", type=Path, help="NIfTI file with thick slices")
     parser.add_argument("--matched", type=Path, help="NIfTI file to write the matched thin scan to")
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=60, help="steps of Adamax")
     parser.add_argument("--lr", type=float, default=0.1, help="learning rate of Adamax")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulated noise")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the simulated noise")
     parser.add_argument("--out", type=Path, default=Path("match_slice_thickness.png"), help="picture to write")
     options = parser.parse_args(arguments)
     if (options.thin is None) != (options.thick is None):

@@ -1,10 +1,10 @@
-"""Put a non-local block into a MONAI UNet that is trained already, and train on.
+"""Add a non-local block to a trained MONAI UNet and continue the training.
 
 Usage: python examples/nonlocal_unet.py
 
 In PET a lesion counts if it is hotter than the liver of the same patient. The synthetic images here have a liver of
-random uptake on the left and lesions on the right. This UNet sees 12 pixels around each, which do not reach from a
-lesion to the liver, so it can only guess; with a non-local block at its bottom every position looks at all others.
+random uptake on the left and lesions on the right. The UNet sees 12 pixels around each pixel, which is too few to reach
+from a lesion to the liver, so it can only guess. A non-local block at its bottom lets every position see all others.
 
 Takes about 20 seconds.
 """
@@ -28,7 +28,7 @@ CHANNELS = (8, 16, 32)
 
 
 def patients(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Images and where their hot lesions are, both (count, 1, 64, 64)."""
+    """Draw images and masks of their hot lesions, both (count, 1, 64, 64)."""
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(*shape, generator=generator)
@@ -48,7 +48,7 @@ def patients(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def with_nonlocal_block(unet: UNet, channels: int) -> UNet:
-    """A copy of the network with a block behind its bottom layer, whose channels are given."""
+    """Copy the network and add a block after its bottom layer, which has `channels` channels."""
     unet = copy.deepcopy(unet)
     deepest = [module for module in unet.modules() if isinstance(module, SkipConnection)][-1]
     deepest.submodule = nn.Sequential(deepest.submodule, NonLocalBlock(channels, spatial_dims=2))
@@ -71,14 +71,14 @@ def train(network: UNet, steps: int, seed: int) -> None:
 
 @torch.no_grad()
 def dice(network: UNet) -> float:
-    """Of the hot lesions of patients that no network was trained on."""
+    """Dice of the hot lesions, on patients that no network was trained on."""
     images, labels = patients(64, torch.Generator().manual_seed(999))
     found = network(images) > 0
     return float(2 * (found * labels).sum() / (found.sum() + labels.sum()))
 
 
 @click.command(help=__doc__)
-@click.option("--steps", default=150, show_default=True, help="Training steps before, and again after.")
+@click.option("--steps", default=150, show_default=True, help="Training steps before the block, and again with it.")
 def main(steps: int) -> None:
     torch.manual_seed(0)
     unet = UNet(2, 1, 1, CHANNELS, strides=(2, 2), num_res_units=1, norm="batch")
@@ -93,8 +93,8 @@ def main(steps: int) -> None:
 
     train(extended, steps, seed=3)
     train(unet, steps, seed=3)
-    click.echo(f"trained on without the block: Dice {dice(unet):.3f}")
-    click.echo(f"trained on with the block: Dice {dice(extended):.3f}")
+    click.echo(f"training continued without the block: Dice {dice(unet):.3f}")
+    click.echo(f"training continued with the block: Dice {dice(extended):.3f}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from monai.transforms import MapTransform, Transform
 from torch import Tensor
 
 from monai_transforms import images
-from nlmeans import checks
+from nlmeans.core import checks
 from nlmeans.blur import PADDINGS, local_gaussian_blur
 
 NARROW = 0.01

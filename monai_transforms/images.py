@@ -1,4 +1,4 @@
-"""MONAI's images as the engine's plain tensors and back, what their affine says, and what lies beside them."""
+"""Conversion between MONAI's images and the plain tensors of the engine, and access to masks, maps and affines."""
 
 from __future__ import annotations
 
@@ -14,51 +14,60 @@ from monai.utils import MetaKeys, TransformBackends, convert_to_dst_type, conver
 from torch import Tensor
 
 BACKEND = [TransformBackends.TORCH]
-"""What MONAI asks of every transform: which arrays it computes with."""
+"""The array library of every transform here, which MONAI reads from the class attribute ``backend``."""
 
 
-def opened(img: NdarrayOrTensor) -> tuple[Tensor, Tensor]:
-    """The image as a tensor with the metadata to return, and its plain values. Both share memory with `img`."""
+def image_and_values(img: NdarrayOrTensor) -> tuple[Tensor, Tensor]:
+    """Check an image and split it into the tensor that carries its metadata and its plain values.
+
+    Args:
+        img: (C, H, W) or (C, D, H, W), any dtype. Both results share its memory.
+
+    Raises:
+        TypeError: `img` is not an array.
+        ValueError: `img` has another number of axes, or was loaded from a file and has no channel axis yet.
+    """
     if not isinstance(img, np.ndarray | Tensor):
         raise TypeError(f"img is a {type(img).__name__}; give an array or a tensor, as LoadImage(d) makes it")
     if img.ndim not in (3, 4):
         raise ValueError(
             f"img has shape {tuple(img.shape)}; give one image, channel first: (C, H, W) or (C, D, H, W). "
-            "EnsureChannelFirst(d) adds a missing channel, decollate_batch takes a batch apart"
+            "EnsureChannelFirst(d) adds a missing channel, and decollate_batch splits a batch into images"
         )
     if isinstance(img, MetaTensor) and is_without_channel(img):
         raise ValueError(
-            f"img has the shape {tuple(img.shape)} of its file, and so no channel; put EnsureChannelFirst(d) before"
+            f"img has shape {tuple(img.shape)}, as in its file, where it has no channel axis; "
+            "put EnsureChannelFirst(d) before this transform"
         )
-    image = untouched(img)
-    return image, plain(image)
+    image = tracked_tensor(img)
+    return image, without_metadata(image)
 
 
-def untouched(img: NdarrayOrTensor) -> Tensor:
-    """The image as MONAI returns it where a transform does nothing."""
+def tracked_tensor(img: NdarrayOrTensor) -> Tensor:
+    """Return the image as a `MetaTensor`, or as a tensor if MONAI does not track metadata. The memory is shared."""
     image: Tensor = convert_to_tensor(img, track_meta=get_track_meta())
     return image
 
 
 def is_without_channel(img: MetaTensor) -> bool:
-    """Whether it is as it was loaded from a file without channels, so that its slices would pass for them."""
+    """Whether the image has no channel axis yet, by its metadata. Its slices would be mistaken for channels."""
     shape, channel = img.meta.get(MetaKeys.SPATIAL_SHAPE, ()), img.meta.get(MetaKeys.ORIGINAL_CHANNEL_DIM, 0)
     return len(img) > 1 and is_no_channel(channel) and list(img.shape) == np.asarray(shape).tolist()
 
 
-def plain(tensor: Tensor) -> Tensor:
-    """Without metadata, which cost time at every operation."""
+def without_metadata(tensor: Tensor) -> Tensor:
+    """Return a plain tensor that shares memory. Metadata would cost about 10 µs per operation."""
     return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
 
 
-def closed(values: Tensor, image: Tensor) -> Tensor:
-    """The values with the metadata of the image, on its device."""
+def with_metadata_of(image: Tensor, values: Tensor) -> Tensor:
+    """Return the values with a copy of the metadata of the image, on its device. The dtype stays that of the values."""
     result: Tensor = convert_to_dst_type(values, dst=image, dtype=values.dtype)[0]
     return result
 
 
 def check_device(device: torch.device) -> None:
-    """Raises ``RuntimeError`` in a forked worker that is to compute on the GPU."""
+    """Raise ``RuntimeError`` if this process is a forked worker that cannot use the GPU."""
     if device.type != "cuda":
         return
     try:
@@ -67,55 +76,79 @@ def check_device(device: torch.device) -> None:
         if "fork" not in str(error):
             raise
         raise RuntimeError(
-            f"device={str(device)!r} cannot be used in a forked worker of a process that uses CUDA. Let a CacheDataset "
-            "or PersistentDataset hold the result before the workers start, or load with ThreadDataLoader, "
+            f"device={str(device)!r} cannot be used in a forked worker of a process that uses CUDA. Fill a "
+            "CacheDataset or PersistentDataset before the workers start, or load with ThreadDataLoader, "
             "num_workers=0 or multiprocessing_context='spawn', or compute with device='cpu'"
         ) from error
 
 
-def spacing_of(img: NdarrayOrTensor) -> tuple[float, ...]:
-    """Voxel size in mm along the spatial axes, by the affine. Raises ``ValueError`` where nobody gave the image one.
+def voxel_size(img: NdarrayOrTensor) -> tuple[float, ...]:
+    """Read the voxel size in mm from the affine of an image, one number per spatial axis.
 
-    A `MetaTensor` made from a plain array has the affine of 1 mm. What was loaded keeps its first one in the metadata.
+    A `MetaTensor` that was made from a plain array has the identity as its affine, as if its voxels were 1 mm wide.
+    An image that was loaded from a file has an ``"original_affine"`` in its metadata, so 1 mm is accepted there.
+
+    Raises:
+        ValueError: `img` has no affine, or only the identity that MONAI makes up.
     """
     affine = torch.eye(4)
     if isinstance(img, MetaTensor):
-        affine = plain(img.affine)
+        affine = without_metadata(img.affine)
     if not isinstance(img, MetaTensor) or (
         torch.equal(affine, torch.eye(len(affine)).to(affine)) and "original_affine" not in img.meta
     ):
         raise ValueError(
-            "spacing='affine' needs an image with an affine, as LoadImage(d) makes it; this one has none (without "
-            "set_track_meta(True), or PersistentDataset(track_meta=True), it is lost). "
-            "Give the voxel size in mm, such as spacing=(1, 1, 5)"
+            "spacing='affine' needs an image with an affine, as LoadImage(d) makes it; this image has none. "
+            "Affines are lost without set_track_meta(True) or PersistentDataset(track_meta=True). "
+            "Keep the affine, or give the voxel size in mm, such as spacing=(1, 1, 5)"
         )
     sizes = affine_to_spacing(affine, r=len(affine) - 1).tolist()
-    # Radii are rounded to voxels: what the header says as 2 must not come back as 1.9999999
+    # Radii are rounded to voxels: a size that the header gives as 2 must not become 1.9999999
     return tuple(float(f"{size:.6g}") for size in sizes[: img.ndim - 1])
 
 
-def beside(array: NdarrayOrTensor, name: str, image: Tensor) -> Tensor:
-    """A mask or map of the spatial shape of the image; it may have a channel."""
-    values = plain(torch.as_tensor(array))
+def spatial_array(array: NdarrayOrTensor, name: str, image: Tensor) -> Tensor:
+    """Return a mask or map as a plain tensor of the spatial shape of the image.
+
+    Args:
+        array: (H, W) or (D, H, W) like the image, or the same with a first axis of 1.
+        name: the argument that an error names.
+        image: (C, H, W) or (C, D, H, W).
+
+    Raises:
+        ValueError: `array` has another shape.
+    """
+    values = without_metadata(torch.as_tensor(array))
     if values.ndim == image.ndim and len(values) == 1:
         values = values[0]
     if values.shape != image.shape[1:]:
+        spatial = tuple(image.shape[1:])
         raise ValueError(
-            f"{name} has shape {tuple(array.shape)}, but the image has the spatial shape {tuple(image.shape[1:])}"
+            f"{name} has shape {tuple(array.shape)}, but the image has the spatial shape {spatial}; "
+            f"give {spatial} or {(1, *spatial)}"
         )
     return values
 
 
-def keys_beside(name: str, beside: KeysCollection | None, keys: tuple[Hashable, ...]) -> tuple[Hashable | None, ...]:
-    """For each image the key of what lies beside it."""
-    found: tuple[Hashable | None, ...] = ensure_tuple(beside)
+def key_for_each(name: str, given: KeysCollection | None, keys: tuple[Hashable, ...]) -> tuple[Hashable | None, ...]:
+    """Return one key of a mask or map for each image; None where there is none.
+
+    Args:
+        name: the argument that an error names.
+        given: one key for all images, or one for each.
+        keys: keys of the images.
+
+    Raises:
+        ValueError: the number of keys is neither 1 nor the number of images.
+    """
+    found: tuple[Hashable | None, ...] = ensure_tuple(given)
     if len(found) not in (1, len(keys)):
-        raise ValueError(f"{name}={beside!r} must be one key for all of keys={keys}, or one for each")
+        raise ValueError(f"{name}={given!r} has {len(found)} keys; give one for all of keys={keys}, or one for each")
     return found if len(found) == len(keys) else found * len(keys)
 
 
-def at(data: Mapping[Hashable, Any], name: str, key: Hashable | None) -> Any:
-    """What lies at a key; None for no key."""
+def value_at(data: Mapping[Hashable, Any], name: str, key: Hashable | None) -> Any:
+    """Return the value at a key, or None if the key is None. Raise ``KeyError``, naming the argument, if it is missing."""
     if key is not None and key not in data:
-        raise KeyError(f"{name}={key!r} is not in the data, which have {', '.join(map(repr, data))}")
+        raise KeyError(f"{name}={key!r} is not in the data; the keys there are {', '.join(map(repr, data))}")
     return None if key is None else data[key]

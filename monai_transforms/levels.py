@@ -1,4 +1,4 @@
-"""The standard deviation of the noise: as given to a call, kept in the metadata, or estimated."""
+"""Sigma, the standard deviation of the noise: given to a transform or call, read from the metadata, or estimated."""
 
 from __future__ import annotations
 
@@ -11,71 +11,113 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from monai_transforms import images
-from nlmeans import checks, estimate_sigma
+from nlmeans import estimate_sigma
+from nlmeans.core import checks
 
 NOISE_SIGMA = "noise_sigma"
-"""Where `EstimateNoise` writes in the metadata."""
+"""Name of the metadata entry that `EstimateNoise` writes."""
 
 IN_METADATA = "meta"
-"""What sigma is given as where it is to be read from there."""
+"""Value of the argument `sigma` that stands for this entry."""
 
-Given = float | Sequence[float] | NdarrayOrTensor
+SigmaOfCall = float | Sequence[float] | NdarrayOrTensor
+"""What a call accepts as sigma."""
 
-Level = float | tuple[float, ...] | Tensor
-"""Of the image; one per channel; or a map, of the spatial shape or of the shape of the image."""
+SigmaOfImage = float | tuple[float, ...] | Tensor
+"""One number; one per channel; or a map of the spatial shape or of the shape of the image. In image units."""
 
 
-def own(sigma: float | Sequence[float] | str | None, noise: str, *words: str) -> float | Sequence[float] | str | None:
-    """What a transform was given as sigma, a number or one of the words; None if it is to look into the metadata."""
+def sigma_of_transform(
+    sigma: float | Sequence[float] | str | None, noise: str, *words: str
+) -> float | Sequence[float] | str | None:
+    """Check the sigma that a transform was constructed with, and return it; None if it is to be read from the metadata.
+
+    Args:
+        sigma: a number, one per channel, ``"meta"``, one of `words`, or None.
+        noise: kind of noise. With ``"poisson"`` sigma is only the read noise, which no word stands for.
+        words: what the transform accepts in addition to ``"meta"``.
+
+    Raises:
+        TypeError: `sigma` is a map.
+        ValueError: `sigma` is an unknown word, or any word with Poisson noise.
+    """
     if isinstance(sigma, np.ndarray | Tensor) and sigma.ndim > 1:
         raise TypeError(
-            f"sigma is a map of shape {tuple(sigma.shape)}, which belongs to one image: give it to the call beside the "
-            "image, or name its place in sigma_key"
+            f"sigma is a map of shape {tuple(sigma.shape)}, but a transform serves many images; give the map to the "
+            "call together with its image, or put it into the data and name its key in sigma_key"
         )
     if isinstance(sigma, str):
         checks.choice("sigma", sigma, (IN_METADATA, *words))
         if noise == "poisson":
             raise ValueError(
-                f"sigma={sigma!r} is all of the noise; where noise='poisson' sigma is the read noise alone"
+                f"sigma={sigma!r} stands for all of the noise, but with noise='poisson' sigma is the read noise alone; "
+                "give the read noise as a number, or None if there is none"
             )
     return None if is_in_metadata(sigma) else sigma
 
 
 def is_in_metadata(sigma: object) -> bool:
+    """Whether the argument `sigma` of a transform refers to the metadata."""
     return isinstance(sigma, str) and sigma == IN_METADATA
 
 
-def level_of(sigma: Given, image: Tensor) -> Level:
-    """Sigma as it was given to a call, or lies beside the image."""
-    values = images.plain(sigma) if isinstance(sigma, Tensor) else torch.as_tensor(np.asarray(sigma))
+def sigma_of_image(sigma: SigmaOfCall, image: Tensor) -> SigmaOfImage:
+    """Convert the sigma of a call, or from the data, to plain numbers or a plain tensor.
+
+    Args:
+        sigma: a number, one per channel, or a map: of the spatial shape, ``(1, *spatial shape)``, or the shape of the
+            image.
+        image: (C, H, W) or (C, D, H, W).
+
+    Raises:
+        ValueError: a map has another shape.
+    """
+    values = images.without_metadata(sigma) if isinstance(sigma, Tensor) else torch.as_tensor(np.asarray(sigma))
     if values.ndim > 1:
-        return values if values.shape == image.shape and len(image) > 1 else images.beside(values, "sigma", image)
+        has_each_channel = values.shape == image.shape and len(image) > 1
+        return values if has_each_channel else images.spatial_array(values, "sigma", image)
     return float(values) if values.numel() == 1 else tuple(values.tolist())
 
 
-def level_in_metadata(img: NdarrayOrTensor, image: Tensor) -> Level:
+def sigma_in_metadata_of(img: NdarrayOrTensor, image: Tensor) -> SigmaOfImage:
+    """Read the sigma that `EstimateNoise` wrote to the metadata.
+
+    Args:
+        img: the image as it was given to the transform.
+        image: the same image, as a tensor.
+
+    Raises:
+        ValueError: the metadata have no such entry.
+    """
     if not isinstance(img, MetaTensor) or NOISE_SIGMA not in img.meta:
         raise ValueError(
-            f"sigma='meta' needs what EstimateNoise(d) leaves at {NOISE_SIGMA!r} in the metadata, but this image has "
-            "nothing there; put EstimateNoise(d) before, and let no cache drop the metadata"
+            f"sigma='meta' needs what EstimateNoise(d) writes to {NOISE_SIGMA!r} in the metadata, but this image has "
+            "no such entry; put EstimateNoise(d) before this transform, and keep the metadata in caches"
         )
-    return level_of(img.meta[NOISE_SIGMA], image)
+    return sigma_of_image(img.meta[NOISE_SIGMA], image)
 
 
-def estimated(values: Tensor, noise: str, mask: Tensor | None) -> float | tuple[float, ...]:
-    """One number, or one per channel if there are several."""
+def estimate_per_channel(values: Tensor, noise: str, mask: Tensor | None) -> float | tuple[float, ...]:
+    """Estimate sigma: one number for an image with one channel, otherwise one per channel.
+
+    Args:
+        values: (C, H, W) or (C, D, H, W), any real dtype.
+        noise: ``"gaussian"`` or ``"rician"``.
+        mask: where to look, (H, W) or (D, H, W).
+    """
     each = np.ravel(estimate_sigma(values, noise=noise, mask=mask, series=0)).tolist()
     return each[0] if len(each) == 1 else tuple(each)
 
 
-def estimated_map(values: Tensor, noise: str, mask: Tensor | None) -> Tensor:
-    """Of the shape of the image."""
+def estimate_per_voxel(values: Tensor, noise: str, mask: Tensor | None) -> Tensor:
+    """Estimate sigma of every voxel: a float32 map of the shape of `values`, on their device. Arguments as above."""
     return torch.from_numpy(estimate_sigma(values, noise=noise, mask=mask, map=True, series=0)).to(values.device)
 
 
-def sigma_keys(
+def sigma_key_for_each(
     sigma: object, sigma_key: KeysCollection | None, keys: tuple[Hashable, ...]
 ) -> tuple[Hashable | None, ...]:
+    """Return the key of sigma for each image. Raise ``ValueError`` if `sigma` is given too."""
     if sigma is not None and sigma_key is not None:
-        raise ValueError(f"sigma={sigma!r} and sigma_key={sigma_key!r} both say what the noise is; give one of them")
-    return images.keys_beside("sigma_key", sigma_key, keys)
+        raise ValueError(f"sigma={sigma!r} and sigma_key={sigma_key!r} both say what the noise is; give only one")
+    return images.key_for_each("sigma_key", sigma_key, keys)

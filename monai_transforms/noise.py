@@ -12,8 +12,11 @@ from monai.transforms import MapTransform, Transform
 from torch import Tensor
 
 from monai_transforms import images, levels
-from nlmeans import arrays, checks, poisson, rician
-from nlmeans.denoise import gather
+from nlmeans.core import arrays
+from nlmeans.core import checks
+from nlmeans.noise import poisson
+from nlmeans.noise import rician_transform
+from nlmeans.api import gather
 
 
 class EstimateNoise(Transform):
@@ -144,7 +147,7 @@ class NoiseStabilise(Transform):
         ValueError, TypeError: an argument is out of range; the message names a remedy.
 
     References:
-        `nlmeans.rician.stabilise` and `nlmeans.poisson.stabilise`, and `restore` beside them.
+        `nlmeans.noise.rician_transform` and `nlmeans.noise.poisson`.
 
     Example:
         >>> counts = torch.poisson(torch.full((1, 64, 64), 20.0), torch.Generator().manual_seed(0))
@@ -192,12 +195,12 @@ class NoiseStabilise(Transform):
             level = levels.level_in_metadata(img, image)
         precise = values.to(arrays.precise_dtype(values))
         if self.settings.noise == "rician":
-            result = (rician.restore if self.inverse else rician.stabilise)(precise, rician_sigma(level, precise))
+            result = (rician_transform.restore_magnitude if self.inverse else rician_transform.stabilise_magnitude)(precise, rician_sigma(level, precise))
         else:
             if level is not None and not isinstance(level, float):
                 raise ValueError("sigma is the read noise where noise='poisson'; give one number")
             detector = self.settings.gain, self.settings.offset, level or 0.0
-            result = (poisson.restore if self.inverse else poisson.stabilise)(precise, *detector)
+            result = (poisson.restore_counts if self.inverse else poisson.stabilise_counts)(precise, *detector)
         return images.closed(result.to(values.dtype if values.is_floating_point() else torch.float32), image)
 
 

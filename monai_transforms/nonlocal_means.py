@@ -13,10 +13,12 @@ from monai.transforms import MapTransform, RandomizableTransform, Transform
 from torch import Tensor
 
 from monai_transforms import images, levels
-from nlmeans import Settings, checks, outliers
-from nlmeans.checks import Radius
-from nlmeans.denoise import gather, run
-from nlmeans.progress import silent
+from nlmeans import Settings
+from nlmeans.core import checks
+from nlmeans.noise import outliers
+from nlmeans.core.checks import Radius
+from nlmeans.api import gather, run
+from nlmeans.core.progress import silent
 
 
 class NonLocalMeans(Transform):

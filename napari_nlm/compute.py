@@ -14,14 +14,14 @@ import torch
 from napari_nlm.parameters import Parameters, is_poisson
 from napari_nlm.source import Box, Source
 from nlmeans import METHODS, Settings
-from nlmeans.arrays import deviation
-from nlmeans.denoise import resolve, run
-from nlmeans.memory import allowed
-from nlmeans.progress import Report, part
-from nlmeans.settings import device_or_gpu
-from nlmeans.survey import TINY
-from nlmeans.task import CONVERSION_BYTES, Task, grain_of, halo_of, radii
-from nlmeans.tiles import Piece, Tile, lengths
+from nlmeans.core.arrays import deviation
+from nlmeans.api import resolve, run
+from nlmeans.core.memory import allowed
+from nlmeans.core.progress import Report, part
+from nlmeans.engine.settings import device_or_gpu
+from nlmeans.engine.survey import TINY
+from nlmeans.engine.plan import CONVERSION_BYTES, Task, grain_of, halo_of, radii
+from nlmeans.core.tiles import Piece, Tile, lengths
 
 Volume = tuple[int, ...]
 Array = npt.NDArray[Any]

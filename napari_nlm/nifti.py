@@ -17,7 +17,8 @@ from napari.utils.notifications import show_warning
 
 from napari_nlm.geometry import linear
 from napari_nlm.results import KEY
-from nlmeans import atomic, io
+from nlmeans.files import atomic
+from nlmeans.files import nifti
 
 NIFTI: Any = nib  # nibabel's calls carry no types
 Array = npt.NDArray[Any]
@@ -49,7 +50,7 @@ def write_nifti(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     record = metadata.get(KEY, {})
     if meta.get("rgb"):
         raise ValueError("NIfTI keeps no colours here; save this layer as TIFF or PNG")
-    io.check_output(target, overwrite=True)
+    nifti.check_output(target, overwrite=True)
     original = Path(record["path"]) if record.get("path") else None
     if original is not None and original.exists() and target.exists() and original.samefile(target):
         raise ValueError(f"{target} is the original itself, which is never overwritten; choose another name")
@@ -62,11 +63,11 @@ def write_nifti(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
         )
     if not record:
         with atomic.written_together(target) as (temporary,):
-            io.write(image, temporary)
+            nifti.write(image, temporary)
         return [str(target)]
     beside = target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     with atomic.written_together(target, beside) as (temporary, facts):
-        io.write(image, temporary)
+        nifti.write(image, temporary)
         facts.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
     return [str(target), str(beside)]
 
@@ -75,8 +76,8 @@ def like_the_source(data: Array, metadata: dict[str, Any], original: Path | None
     """The layer's data in the grid of its source, with its header; None where there is none to be had."""
     volume = metadata.get(KEY, {}).get("volume")
     keep_type = metadata.get(KEY, {}).get("settings", {}).get("dtype") is None
-    if original is not None and original.is_file() and original.name.endswith(io.ENDINGS):
-        scan = io.read(original)
+    if original is not None and original.is_file() and original.name.endswith(nifti.ENDINGS):
+        scan = nifti.read(original)
         grid = scan.data if not volume or scan.series is None else scan.data[..., volume[0]]
         turned = find_turn(data, grid)
         if turned is None:
@@ -84,7 +85,7 @@ def like_the_source(data: Array, metadata: dict[str, Any], original: Path | None
                 f"{original} does not show what this layer shows, it may have been changed or moved since; "
                 "open it again, denoise and save"
             )
-        return io.like(scan, turned, keep_type=keep_type)
+        return nifti.like(scan, turned, keep_type=keep_type)
     header = metadata.get("header")
     if isinstance(header, NIFTI.Nifti1Header):
         return from_reader(data, header, keep_type)

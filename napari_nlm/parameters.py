@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from nlmeans import METHODS, Settings, checks
-from nlmeans.backends import BACKENDS
-from nlmeans.noise import NOISES
-from nlmeans.settings import FLOATS
+from nlmeans import METHODS, Settings
+from nlmeans.core import checks
+from nlmeans.operator.backends import BACKENDS
+from nlmeans.noise.kinds import (NOISES)
+from nlmeans.engine.settings import FLOATS
 
 DEFAULTS = Settings()
 

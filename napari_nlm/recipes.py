@@ -9,9 +9,10 @@ from typing import Any
 
 from napari_nlm.compute import Plan, Volume
 from napari_nlm.parameters import is_poisson
-from nlmeans import Settings, io
+from nlmeans import Settings
+from nlmeans.files import nifti
 from nlmeans.cli import denoise as command
-from nlmeans.settings import device_or_gpu
+from nlmeans.engine.settings import device_or_gpu
 
 KINDS = ("Python", "MONAI", "command line")
 
@@ -48,7 +49,7 @@ def arguments(plan: Plan, volume: Volume | None) -> dict[str, Any]:
 
 def nifti_of(plan: Plan) -> Path | None:
     path = plan.source.path
-    return path if path is not None and path.name.endswith(io.ENDINGS) else None
+    return path if path is not None and path.name.endswith(nifti.ENDINGS) else None
 
 
 def python(plan: Plan, volume: Volume | None, mask_path: Path | None = None) -> str:

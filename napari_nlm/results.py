@@ -17,8 +17,8 @@ from napari_nlm.compute import Array, Plan, Volume, parts
 from napari_nlm.geometry import appearance
 from napari_nlm.preview import REACH
 from napari_nlm.source import Box
-from nlmeans.arrays import deviation
-from nlmeans.progress import Report
+from nlmeans.core.arrays import deviation
+from nlmeans.core.progress import Report
 
 KEY = "nlmeans"
 """Of the provenance in a layer's metadata."""

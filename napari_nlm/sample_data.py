@@ -8,7 +8,8 @@ import nibabel as nib
 import numpy as np
 
 from napari_nlm.results import KEY
-from nlmeans import io, samples
+from nlmeans.files import nifti
+from nlmeans.files import samples
 
 NIFTI: Any = nib  # nibabel's calls carry no types
 
@@ -20,7 +21,7 @@ REPETITIONS = 4
 
 def layer_data(name: str, title: str) -> list[LayerData]:
     """Rows run down from superior or anterior, columns from the patient's right."""
-    scan = io.read(samples.path(name))
+    scan = nifti.read(samples.path(name))
     turn = NIFTI.orientations.io_orientation(scan.image.affine)
     turn[:, 1] *= -1
     data = NIFTI.orientations.apply_orientation(scan.data, turn[: scan.data.ndim]).T

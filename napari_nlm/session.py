@@ -21,7 +21,7 @@ from napari_nlm.preview import DENOISED, SPLIT, Picture, PreviewLayers, is_previ
 from napari_nlm.results import KEY, Outcome, Results, compute
 from napari_nlm.source import Axes, Source, plain
 from nlmeans import Settings
-from nlmeans.progress import part
+from nlmeans.core.progress import part
 
 LARGEST_PREVIEW = 2**20
 """Pixels of a slice that are previewed; of larger ones the middle of the view."""

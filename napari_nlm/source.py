@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Image
 
-from nlmeans.layout import Layout
+from nlmeans.core.layout import Layout
 
 Box = tuple[slice, ...]
 """One slice per axis of the data, with start and stop."""

@@ -15,9 +15,9 @@ from napari_nlm.preview import Picture
 from napari_nlm.results import KEY
 from napari_nlm.session import Running, Session
 from nlmeans import METHODS, Settings
-from nlmeans.memory import readable
-from nlmeans.settings import device_or_gpu
-from nlmeans.task import radii
+from nlmeans.core.memory import readable
+from nlmeans.engine.settings import device_or_gpu
+from nlmeans.engine.plan import radii
 
 
 def mean(sigma: Sigma | None) -> float | None:

@@ -1,17 +1,25 @@
-"""Denoising of medical volumes by non-local means on PyTorch."""
+"""Denoising of medical volumes by non-local means on PyTorch.
 
-from importlib.metadata import version
+Public names are loaded when they are first used, so that importing the package itself costs next to nothing.
+"""
 
-from nlmeans import blur, nn
-from nlmeans.denoise import denoise, preview, usual_h
-from nlmeans.estimate import estimate_sigma
-from nlmeans.methods import METHODS
-from nlmeans.nonlocal_means import nonlocal_means
-from nlmeans.outliers import despeckle
-from nlmeans.progress import Cancelled
-from nlmeans.settings import Settings
+from __future__ import annotations
 
-__version__ = version("nlmeans")
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nlmeans import blur, nn
+    from nlmeans.api import denoise, estimate_sigma, preview, usual_h
+    from nlmeans.core import metrics
+    from nlmeans.core.progress import Cancelled
+    from nlmeans.engine.settings import Settings
+    from nlmeans.files import samples
+    from nlmeans.methods.registry import METHODS
+    from nlmeans.noise.outliers import despeckle
+    from nlmeans.operator.nonlocal_means import nonlocal_means
+
+    __version__: str
 
 __all__ = [
     "METHODS",
@@ -21,8 +29,50 @@ __all__ = [
     "denoise",
     "despeckle",
     "estimate_sigma",
+    "metrics",
     "nn",
     "nonlocal_means",
     "preview",
+    "samples",
     "usual_h",
 ]
+
+HOMES = {
+    "METHODS": "nlmeans.methods.registry",
+    "Cancelled": "nlmeans.core.progress",
+    "Settings": "nlmeans.engine.settings",
+    "denoise": "nlmeans.api",
+    "despeckle": "nlmeans.noise.outliers",
+    "estimate_sigma": "nlmeans.api",
+    "nonlocal_means": "nlmeans.operator.nonlocal_means",
+    "preview": "nlmeans.api",
+    "usual_h": "nlmeans.api",
+}
+"""The module that defines each public name."""
+
+MODULES = {
+    "blur": "nlmeans.blur",
+    "metrics": "nlmeans.core.metrics",
+    "nn": "nlmeans.nn",
+    "samples": "nlmeans.files.samples",
+}
+"""Public modules."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in HOMES:
+        value: Any = getattr(importlib.import_module(HOMES[name]), name)
+    elif name in MODULES:
+        value = importlib.import_module(MODULES[name])
+    elif name == "__version__":
+        from importlib.metadata import version
+
+        value = version("nlmeans")
+    else:
+        raise AttributeError(f"module 'nlmeans' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -19,15 +19,15 @@ import click
 import torch
 
 import nlmeans
-from nlmeans import batch, batch_report, bids, io, samples
-from nlmeans.backends import BACKENDS
-from nlmeans.files import denoise_file, interruption, noise_levels
-from nlmeans.memory import available, readable, shortage
-from nlmeans.methods import METHODS
-from nlmeans.metrics import psnr, ssim
-from nlmeans.noise import NOISES
-from nlmeans.progress import Cancelled, reporting
-from nlmeans.settings import device_or_gpu
+from nlmeans.core.memory import available, readable, shortage
+from nlmeans.core.metrics import psnr, ssim
+from nlmeans.core.progress import Cancelled, reporting
+from nlmeans.engine.settings import device_or_gpu
+from nlmeans.files import batch, bids, nifti, report, samples
+from nlmeans.files.denoise import denoise_file, interruption, noise_levels
+from nlmeans.methods.registry import METHODS
+from nlmeans.noise.kinds import NOISES
+from nlmeans.operator.backends import BACKENDS
 
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, MemoryError, torch.cuda.OutOfMemoryError, Cancelled)
 
@@ -246,9 +246,9 @@ def batch_command(
         threads = threads or max(1, torch.get_num_threads() // workers)
         with reporting(not quiet and sys.stderr.isatty(), "scans") as progress:
             outcomes = batch.run_all(jobs, workers, threads, progress)
-        written = batch_report.write(out, outcomes, description)
+        written = report.write(out, outcomes, description)
     if not quiet:
-        say(f"{batch_report.summary(outcomes)}; see {written}")
+        say(f"{report.summary(outcomes)}; see {written}")
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for outcome in failed:
         click.echo(f"Failed: {outcome.job.name}: {outcome.reason}", err=True)
@@ -302,7 +302,7 @@ def demo(out: Path, sample: str, method: str) -> None:
             overwrite=True,
             progress=sys.stderr.isatty(),
         )
-        clean, noisy, denoised = (io.read(path).data for path in (samples.path(facts["clean"]), source, target))
+        clean, noisy, denoised = (nifti.read(path).data for path in (samples.path(facts["clean"]), source, target))
     click.echo(f"{summary} (true sigma {facts['sigma']})")
     head = clean > 0
     before, after = (

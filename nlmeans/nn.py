@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nlmeans import checks
-from nlmeans.backends.attention import attention
+from nlmeans.core import checks
+from nlmeans.operator.attention import attention
 
 MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 

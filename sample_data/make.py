@@ -1,10 +1,10 @@
-"""Make the sample data: one analytic head phantom, sampled three ways, with Rician noise.
+"""Make the sample data: one analytic head phantom, sampled in three ways, with Rician noise.
 
 The head is a function of continuous coordinates in millimetres (x right, y anterior, z
 superior; the origin is in the middle of the head), so every file shows the same anatomy and only
-the sampling differs. Each voxel is the mean of a block of finer samples, which gives the partial
-volume that a scanner gives. Everything is float64 until the last rounding, so that the last bits
-in which two machines may differ do not reach the stored integers.
+the sampling differs. Each voxel is the mean of a block of finer samples, which gives partial volume
+as in a scanner. All computations use float64 until the final rounding, so that differences in the
+last bits between two machines do not reach the stored integers.
 
 Usage: python make.py [--out DIR]
 """
@@ -33,13 +33,13 @@ Curve = Sequence[Sequence[float]]  # knots (x, y, z, radius) of a tube, in mm
 
 NIFTI: Any = nib.nifti1  # nibabel's calls carry no types
 
-CLEAN_MAXIMUM = 1000  # brighter points saturate, which keeps one scale for all files
+CLEAN_MAXIMUM = 1000  # brighter points saturate, so that all files have the same scale
 EDGE_MM = 0.8  # width of the ramp between two tissues
 CSF, GREY, WHITE, VESSEL = 165.0, 440.0, 690.0, 990.0
 FAT, SKIN, MUSCLE, BONE, MARROW, DURA = 840.0, 430.0, 340.0, 45.0, 430.0, 330.0
 
 # fmt: off
-# Tubes as (curves in the midline, curves on the right that the left repeats).
+# Tubes as (curves in the midline, curves on the right, which are mirrored to the left).
 VENTRICLES: tuple[list[Curve], list[Curve]] = ([], [
     [(8, 29, 4, 3), (7, 21, 9, 4.8), (6, 2, 16, 4.2), (9, -20, 17, 4.2), (21, -38, 10, 6),
      (25, -50, 6, 3.5), (27, -64, 4, 1.5)],
@@ -106,7 +106,7 @@ class Scan:
 
     @property
     def affine(self) -> Floats:
-        """Voxel indices to mm, RAS, with the middle of the grid at the centre."""
+        """Affine from voxel indices to mm (RAS), with the middle of the grid at `centre_mm`."""
         affine = np.diag([*self.voxel_mm, 1.0])
         last = np.array((*self.shape, 1)[:3]) - 1
         affine[:3, 3] = np.array(self.centre_mm) - np.array(self.voxel_mm) * last / 2
@@ -126,7 +126,7 @@ class BandNoise:
     STEP_MM, SIZE = 2.5, 96
 
     def __init__(self, wavelength_mm: float, seed: int) -> None:
-        """Draw the field on a lattice that is fine enough for linear interpolation."""
+        """Draw the field on a lattice fine enough for linear interpolation."""
         rng = np.random.Generator(np.random.PCG64(seed))
         frequency = 2 * np.pi * np.fft.fftfreq(self.SIZE, self.STEP_MM)
         waves = np.meshgrid(frequency, frequency, frequency, indexing="ij", sparse=True)
@@ -142,7 +142,7 @@ class BandNoise:
         self.sheets: Floats = np.arctan2(wavenumber * field, steepness) / wavenumber
 
     def value(self, p: Floats) -> Floats:
-        """Field at the points."""
+        """Value of the field at the points."""
         out: Floats = map_coordinates(self.field, p / self.STEP_MM, order=1, mode="grid-wrap")
         return out
 
@@ -160,7 +160,7 @@ class Tubes:
     """Round tubes along splines."""
 
     def __init__(self, curves: tuple[list[Curve], list[Curve]], reach_mm: float) -> None:
-        """Take midline curves and curves to be mirrored; beyond `reach_mm` all is far."""
+        """Take midline curves and curves to mirror; distances are cut off at `reach_mm`."""
         midline, right = curves
         left = [[(-x, *rest) for x, *rest in curve] for curve in right]
         samples = []
@@ -180,7 +180,7 @@ class Tubes:
 
 
 def small_veins() -> list[Curve]:
-    """Random thin vessels: veins down the cortex, and veins from the ventricles outwards."""
+    """Draw random thin veins, down the cortex and outwards from the ventricles."""
     rng = np.random.Generator(np.random.PCG64(6))
     curves: list[Curve] = []
     for side in (-1, 1):
@@ -209,23 +209,23 @@ def ellipsoid(p: Floats, centre: Triple, semi: Triple) -> Floats:
 
 
 def smooth_min(a: Floats, b: Floats, radius: float) -> Floats:
-    """Minimum with the crease rounded off, as where two soft shapes grow together."""
+    """Minimum with a rounded crease, so that two shapes merge smoothly."""
     overlap = np.maximum(radius - np.abs(a - b), 0) / radius
     return np.minimum(a, b) - overlap**2 * radius / 4
 
 
 def excess(value: Floats) -> Floats:
-    """Keep what is above 0."""
+    """Return the part of the value above 0."""
     return np.maximum(value, 0)
 
 
 def both_sides(p: Floats) -> Floats:
-    """Lay the left half of the head over the right one."""
+    """Mirror the left half of the head onto the right."""
     return np.stack([np.abs(p[0]), p[1], p[2]])
 
 
 def paint(image: Floats, distance: Floats, value: Floats | float, edge: float = EDGE_MM) -> None:
-    """Lay `value` over the image where the signed distance is negative."""
+    """Paint `value` on the image where the signed distance is negative."""
     image += np.clip(0.5 - distance / edge, 0, 1) * (value - image)
 
 
@@ -245,11 +245,11 @@ def paint_part(
 class Head:
     """The intensity of the head at any point.
 
-    The painters run from the outside to the inside; each one covers what it replaces.
+    The painters run from the outside to the inside; each one covers the tissue that it replaces.
     """
 
     def __init__(self) -> None:
-        """Draw the random fields and lay out the tubes once for all scans."""
+        """Draw the random fields and the tubes once for all scans."""
         self.folds, self.small_folds = BandNoise(25, 1), BandNoise(16, 2)
         self.slow, self.slower = BandNoise(52, 3), BandNoise(90, 4)
         self.grain = BandNoise(8, 5)
@@ -334,7 +334,7 @@ class Head:
         paint(image, np.minimum(cavity, airway), 0)
 
     def _brain(self, image: Floats, p: Floats, case: Floats, cerebrum: Floats, cerebellum: Floats) -> None:
-        """Everything inside the brain case, which ends with a soft edge."""
+        """Everything inside the brain case, with a soft edge."""
         x, y, z = both_sides(p)
         brain = np.full(p.shape[1], CSF)
         paint(brain, np.maximum(x - 0.4, 24 - np.hypot(y + 8, z)), DURA)  # falx
@@ -347,7 +347,7 @@ class Head:
         paint(image, case, brain)
 
     def _cerebrum(self, image: Floats, p: Floats, hull: Floats) -> None:
-        """Folded cortex: sulci are the zero sheets of a random field drawn out radially."""
+        """Folded cortex: sulci are the zero sheets of a random field, stretched radially."""
         x, y, z = both_sides(p)
         depth = -np.maximum(hull, 0.8 - x)
         axis = np.stack([22 * np.sign(p[0]), np.clip(y, -46, 30), np.full_like(y, 6)])
@@ -364,7 +364,7 @@ class Head:
         sulcus = np.minimum(np.minimum(main, minor), sylvian)
         gap = 0.25 + 0.7 * np.exp(-excess(depth) / 4)
         inward = smooth_min(depth, sulcus - gap, 2.5)
-        # A patch of fine stripes, for the texture that a denoiser is tempted to wipe out.
+        # A patch of fine stripes: texture that a denoiser easily removes.
         stripes = np.sin(2 * np.pi * (0.6 * p[0] + 0.55 * y + 0.58 * z) / 5)
         from_patch = np.linalg.norm(p - np.array([[36], [-66], [8]]), axis=0)
         stripes *= np.exp(-((from_patch / 23) ** 6))
@@ -437,7 +437,7 @@ def add_rician(clean: Voxels, scan: Scan) -> Voxels:
 
 
 def save(path: Path, voxels: Voxels, affine: Floats, description: str) -> None:
-    """Write a gzipped NIfTI-1 file whose bytes depend on nothing but its contents."""
+    """Write a gzipped NIfTI-1 file whose bytes depend only on its contents."""
     image = NIFTI.Nifti1Image(voxels, affine)
     image.set_qform(affine, code=1)
     image.set_sform(affine, code=1)

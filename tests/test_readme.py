@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from nlmeans import METHODS, samples
-from nlmeans.backends import BACKENDS
+from nlmeans import METHODS
 from nlmeans.cli import main
+from nlmeans.files import samples
+from nlmeans.operator.backends import BACKENDS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -1,4 +1,4 @@
-"""What happens to an image between its file and the network: denoising, scaling, augmentation."""
+"""Steps between an image file and the network: loading, denoising, scaling, augmentation."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ MOST_CLASSES = 64
 
 
 def denoising(method: str, noise: str, spacing: str | None) -> list[Transform]:
-    """The one step that differs: nothing, Gaussian smoothing, or non-local means by a method of nlmeans.
+    """Return the only step that differs: none, Gaussian smoothing, or a method of nlmeans.
 
-    `noise` is what non-local means takes it for; the level is estimated from each image.
+    `noise` is the noise model of nlmeans, which estimates the level from each image.
     """
     if method == "none":
         return []
@@ -49,14 +49,14 @@ def denoising(method: str, noise: str, spacing: str | None) -> list[Transform]:
 
 
 def opaque(picture: Image.Image) -> Image.Image:
-    """Grey or RGB, without transparency and palette."""
+    """Convert an image to grey or RGB, without transparency or palette."""
     if picture.mode in ("LA", "La"):
         return picture.convert("L")
     return picture.convert("RGB") if picture.mode in ("RGBA", "RGBa", "P", "PA", "CMYK", "YCbCr") else picture
 
 
 def labelled(picture: Image.Image) -> Image.Image:
-    """A mask as numbers: grey that was stored as RGB or RGBA is grey again; a palette's indices stay."""
+    """Convert a grey mask stored as RGB or RGBA back to grey; the indices of a palette are kept."""
     if picture.mode not in ("RGB", "RGBA", "LA"):
         return picture
     red, *others = picture.convert("RGB").split()
@@ -73,7 +73,7 @@ LOADING = (reading("image", opaque), reading("label", labelled), EnsureChannelFi
 
 
 def preparation(method: str, noise: str, spacing: str | None, flat: bool, values: Sequence[int]) -> list[Transform]:
-    """What is the same every time, and for all parts. `values` are those in the masks, background first."""
+    """Return the deterministic steps, the same for all parts. `values` are the mask values, background first."""
     return [
         *LOADING,
         EnsureTyped("image", dtype="float32"),
@@ -85,7 +85,7 @@ def preparation(method: str, noise: str, spacing: str | None, flat: bool, values
 
 
 def augmentation(crop: int, dims: int) -> list[Transform]:
-    """What is drawn anew for every image in every epoch. A crop has an edge of `crop` voxels."""
+    """Return the random steps, drawn again for every image and epoch. A crop has an edge of `crop` voxels."""
     size = (crop,) * dims
     return [
         SpatialPadd(BOTH, size),
@@ -104,7 +104,7 @@ def augmentation(crop: int, dims: int) -> list[Transform]:
 
 
 def dataset(pairs: list[Pair], steps: list[Transform], classes: int) -> CacheDataset:
-    """Denoised once: the cache holds all up to the first random step. Labels get one channel per class, at the end."""
+    """Cache all steps up to the first random one, so images are denoised once. Labels get one channel per class."""
     steps = [*steps, AsDiscreted("label", to_onehot=classes)]
     return CacheDataset(pairs, Compose(steps), num_workers=1)
 
@@ -114,14 +114,14 @@ def loader(data: CacheDataset, batch_size: int = 1, shuffle: bool = False) -> Da
 
 
 class Kind(NamedTuple):
-    """What sort of data it is.
+    """Properties of a data set.
 
     Attributes:
-        dims: number of spatial axes, without one along which there is a single slice.
-        channels: of the images.
-        values: in the masks, background (0) first; one class each.
-        spacing: ``"affine"`` if the files say how large their voxels are, None otherwise.
-        flat: whether the files are volumes of a single slice, whose last axis is left out.
+        dims: number of spatial axes, not counting the last axis of single slices.
+        channels: number of channels of the images.
+        values: values in the masks, background (0) first; one class each.
+        spacing: ``"affine"`` if the files give the voxel size, None otherwise.
+        flat: whether the files are volumes of a single slice; their last axis is removed.
     """
 
     dims: int
@@ -132,11 +132,11 @@ class Kind(NamedTuple):
 
 
 def kind(pairs: list[Pair]) -> Kind:
-    """Read all of them and tell what they are.
+    """Read all pairs and determine their common properties.
 
     Raises:
-        ValueError: a file cannot be read, images differ in axes or channels, a mask does not lie where its image lies,
-            or it holds no labels.
+        ValueError: a file cannot be read, images differ in axes or channels, a mask and its image are at different
+            places, a mask has invalid values, or all masks are empty.
     """
     read = Compose(LOADING)
     kinds: dict[tuple[int, int, bool], str] = {}
@@ -169,7 +169,7 @@ def kind(pairs: list[Pair]) -> Kind:
 
 
 def reason(error: BaseException) -> str:
-    """The first cause in one line; MONAI's own errors around it say where in the pipeline it was."""
+    """First cause of an error in one line; MONAI wraps it in errors that name the step of the pipeline."""
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""From two folders to lists: which image goes with which mask, and which pairs are to train, validate and test."""
+"""Pair the images and masks of two folders, and split the pairs into training, validation and test."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 from monai.data import partition_dataset
 
 Pair = dict[str, str]
-"""Paths of ``"image"`` and ``"label"``, and the ``"name"`` that they share."""
+"""Paths of ``"image"`` and ``"label"``, and their common ``"name"``."""
 
 ENDINGS = (".nii.gz", ".nii", ".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".npy", ".mha", ".nrrd")
-"""Of images that MONAI reads; some need an optional package, which MONAI names."""
+"""Image formats that MONAI reads; some need an optional package, which MONAI names in its error."""
 
 LOSSY = (".jpg", ".jpeg")
-"""Not for masks: JPEG changes their numbers, most of all at the edges."""
+"""Formats refused for masks: JPEG changes their numbers, most of all at the edges."""
 
 
 def find(folder: Path) -> tuple[list[Pair], list[str]]:
-    """Pair the files in ``folder/frames`` and ``folder/masks`` whose names are the same but for the ending.
+    """Pair the files in ``folder/frames`` and ``folder/masks`` whose names without ending are equal.
 
     Returns:
-        The pairs, by name; and a line for each file that has no partner or is no image.
+        The pairs, sorted by name, and a remark for each file that has no partner or is not an image.
 
     Raises:
         ValueError: a folder is missing, two files claim the same name, a mask is a JPEG, or there is no pair.
@@ -29,7 +29,7 @@ def find(folder: Path) -> tuple[list[Pair], list[str]]:
     frames, masks = (named(folder / part, remarks) for part in ("frames", "masks"))
     for path in masks.values():
         if path.name.lower().endswith(LOSSY):
-            raise ValueError(f"{path}: JPEG changes the numbers of a mask; make it anew as PNG")
+            raise ValueError(f"{path}: JPEG changes the numbers of a mask; export the mask as PNG")
     remarks += [f"{path}: has no mask in {folder / 'masks'}" for name, path in frames.items() if name not in masks]
     remarks += [f"{path}: has no frame in {folder / 'frames'}" for name, path in masks.items() if name not in frames]
     pairs = [
@@ -41,9 +41,9 @@ def find(folder: Path) -> tuple[list[Pair], list[str]]:
 
 
 def named(folder: Path, remarks: list[str]) -> dict[str, Path]:
-    """The images of a folder by their names without endings, in order; remarks get a line for each other file."""
+    """Map names without endings to the images of a folder, sorted; add a remark for each other file."""
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; images belong into frames/ and their masks into masks/")
+        raise ValueError(f"{folder}: no such folder; put images into frames/ and their masks into masks/")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
@@ -60,13 +60,13 @@ def named(folder: Path, remarks: list[str]) -> dict[str, Path]:
 
 
 def split(pairs: list[Pair], seed: int) -> dict[str, list[Pair]]:
-    """70 % "train", 20 % "val" and 10 % "test", one pair at least; the same for the same seed and names.
+    """Split into 70 % "train", 20 % "val" and 10 % "test", at least one pair each; depends only on seed and names.
 
     Raises:
         ValueError: fewer than three pairs.
     """
     if len(pairs) < 3:
-        raise ValueError(f"{len(pairs)} pairs cannot be split into train, val and test; three are the least")
+        raise ValueError(f"{len(pairs)} pairs cannot be split into train, val and test; at least three are needed")
     val, test = (max(1, round(share * len(pairs))) for share in (0.2, 0.1))
     sizes = (len(pairs) - val - test, val, test)
     parts = partition_dataset(pairs, ratios=sizes, shuffle=True, seed=seed)

@@ -1,7 +1,7 @@
-"""A data set of noisy phantoms with three structures, for trying the pipeline and for measuring it.
+"""Make a data set of noisy phantoms with three structures, to try and to measure the pipeline.
 
-Each phantom is a bright ellipsoid with a darker, bent cavity, two nuclei of weak contrast and a few small lesions; each
-has its own shape, place and brightness. The noise is Rician, as in MR magnitude images.
+Each phantom is a bright ellipsoid with a darker, bent cavity, two nuclei of weak contrast and a few small lesions.
+Their shapes, positions and brightness vary. The noise is Rician, as in MR magnitude images.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 SHAPE = (40, 40, 24)
 
 STRUCTURES = ("cavity", "nuclei", "lesions")
-"""Labels 1, 2 and 3 of the masks; 0 is the rest."""
+"""Labels 1, 2 and 3 of the masks; 0 is the background."""
 
 BODY = 600.0
-"""Brightness of the ellipsoid before its own variation; the noise is given in per cent of it."""
+"""Mean brightness of the ellipsoid; the noise is given in per cent of it."""
 
 CONTRAST = {"cavity": -300.0, "nuclei": 110.0, "lesions": 200.0}
 
@@ -26,13 +26,13 @@ Volume = NDArray[np.float64]
 
 
 def phantom(rng: np.random.Generator) -> tuple[Volume, NDArray[np.uint8]]:
-    """A clean phantom and its labels, both of shape SHAPE; edges are one voxel soft, as partial volume makes them."""
+    """Draw a clean phantom and its labels, both of shape SHAPE; edges are soft over one voxel, like partial volume."""
     middle = (np.array(SHAPE) - 1) / 2
     place = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1) - middle
     place = bent(place, rng)
 
     def ellipsoid(centre: NDArray[np.float64], radii: NDArray[np.float64]) -> Volume:
-        """How far inside the surface each voxel lies, about in voxels."""
+        """Approximate depth of each voxel below the surface, in voxels."""
         return (1 - np.linalg.norm((place - centre) / radii, axis=-1)) * radii.min()
 
     body = ellipsoid(np.zeros(3), np.array([17, 16, 10.5]) * rng.uniform(0.9, 1.05, 3))
@@ -52,12 +52,12 @@ def phantom(rng: np.random.Generator) -> tuple[Volume, NDArray[np.uint8]]:
     for label, (name, inside) in enumerate(zip(STRUCTURES, (cavity, nuclei, lesions), strict=True), 1):
         image += CONTRAST[name] * soft(inside)
         labels[inside > 0] = label
-    shading = 1 + place @ rng.uniform(-0.006, 0.006, 3)  # as of a receive coil
+    shading = 1 + place @ rng.uniform(-0.006, 0.006, 3)  # as from a receive coil
     return image * shading * rng.uniform(0.85, 1.15), labels
 
 
 def bent(place: Volume, rng: np.random.Generator) -> Volume:
-    """Coordinates moved by up to some two voxels, each axis by a slow wave along the others."""
+    """Move the coordinates of each axis by up to about two voxels, by a slow wave in space."""
     waves = rng.uniform(0, 2 * np.pi, 3) + place @ rng.uniform(-0.25, 0.25, (3, 3))
     return place + rng.uniform(0.5, 2, 3) * np.sin(waves)
 
@@ -67,18 +67,18 @@ def soft(inside: Volume) -> Volume:
 
 
 def rician(image: Volume, sigma: float, rng: np.random.Generator) -> Volume:
-    """The magnitude of a complex image with independent Gaussian noise in both parts."""
+    """Add independent Gaussian noise to both parts of a complex image and return its magnitude."""
     return np.hypot(image + sigma * rng.normal(size=image.shape), sigma * rng.normal(size=image.shape))
 
 
 def write(folder: Path, count: int, noise: float, seed: int) -> None:
-    """Fill ``folder/frames`` and ``folder/masks``; with the same seed, the anatomy is the same whatever the noise.
+    """Fill ``folder/frames`` and ``folder/masks``; the seed determines the anatomy, independently of the noise.
 
     Args:
-        folder: where; made if it is not there.
+        folder: folder to fill; created if missing.
         count: number of phantoms.
         noise: standard deviation in per cent of BODY.
-        seed: of shapes and noise.
+        seed: random seed of shapes and noise.
     """
     for part in ("frames", "masks"):
         (folder / part).mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Pictures to look at: how training went, and what the network finds."""
+"""Draw learning curves and example segmentations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training import Run, Settings, predictor
 
 
 def learning_curves(run: Run) -> Figure:
-    """Losses and validation Dice of each epoch; the epoch whose network was kept is marked."""
+    """Plot losses and validation Dice of each epoch, and mark the epoch whose network was kept."""
     epochs = [int(row["epoch"]) for row in run.curves]
     best = {"max": max, "min": min}[run.settings.mode](run.curves, key=lambda row: row[run.settings.monitor])
     figure = Figure((8, 3), layout="constrained")
@@ -36,7 +36,7 @@ def learning_curves(run: Run) -> Figure:
 def segmentations(
     network: nn.Module, settings: Settings, data: CacheDataset, names: list[str], rows: int = 3
 ) -> Figure:
-    """The middle slice of the first images: as the network sees it, with its mask, and with what the network finds."""
+    """Draw the middle slice of the first images: the network's input, with its mask, and with the segmentation."""
     rows = min(rows, len(data))
     figure = Figure((9, 3 * rows), layout="constrained")
     panels = figure.subplots(rows, 3, squeeze=False)
@@ -53,7 +53,7 @@ def segmentations(
 
 
 def slice_of(image: torch.Tensor) -> np.ndarray:
-    """Across the last axis of a volume, through its middle; a 2D image as it is. The first axis goes to the right."""
+    """Return the middle slice along the last axis of a volume, or a 2D image unchanged; the first axis points right."""
     image = torch.as_tensor(image)
     return (image[..., image.shape[-1] // 2] if image.ndim == 3 else image).numpy().T
 

@@ -1,11 +1,11 @@
-"""Does denoising in front make a segmentation better? Dice for each kind, at three noise levels, with three seeds.
+"""Does denoising improve a segmentation? Measure Dice for each method, at three noise levels, with three seeds.
 
 Usage: python examples/segmentation/study.py [--folder runs/study] [--seed 0 --seed 1 --seed 2] [--report-only]
 
-Each seed has its own 40 phantoms, split, weights and augmentation; everything but the denoising is the same. A second
-table is of networks that were trained on phantoms without noise, without denoising. What is finished is kept in
-the folder, so that the command, started again, goes on where it was; two of them with different seeds run side by side.
-Takes about half an hour on two cores. Writes benchmarks/results/segmentation.md, .json and .png.
+Each seed has its own 40 phantoms, split, weights and augmentation; only the denoising differs. A second table is for
+networks trained on phantoms without noise and without denoising. The folder keeps finished results, so that an
+interrupted study continues where it stopped. Two studies with different seeds can run at the same time. Takes about
+half an hour on two cores. Writes benchmarks/results/segmentation.md, .json and .png.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SETTINGS = training.Settings(values=(0, 1, 2, 3))
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What a network was trained on and what it was tested on."""
+    """Noise levels in training and test, kind of denoising, and seed."""
 
     trained: int
     tested: int
@@ -53,7 +53,7 @@ class Case:
 
 
 def cases(seed: int) -> Iterator[Case]:
-    """Those first that share one training."""
+    """Yield the cases of a seed; those that share one training come first."""
     yield Case(0, 0, "none", seed)
     tests = list(itertools.product(LEVELS, DENOISE))
     yield from (Case(0, level, denoise, seed) for level, denoise in tests)
@@ -68,7 +68,7 @@ def data(folder: Path, level: int, seed: int) -> dict[str, list[pairs.Pair]]:
 
 
 def measure(folder: Path, case: Case) -> dict[str, Any]:
-    """The case, Dice of each structure, and the epochs of training; trains the network if that has not been done."""
+    """Train the network if necessary; return the case, Dice of each structure, and the epochs of training."""
     trained_with = case.denoise if case.trained else "none"
     settings = dataclasses.replace(SETTINGS, denoise=trained_with, seed=case.seed)
     place = folder / f"trained{case.trained}-{trained_with}-{case.seed}"
@@ -90,7 +90,7 @@ def report(folder: Path) -> None:
 
 
 Dice = dict[int, NDArray[np.float64]]
-"""For each seed the Dice of each structure, mean over the test images."""
+"""Dice of each structure for each seed, mean over the test images."""
 
 
 def dice(results: list[dict[str, Any]], trained_on_noise: bool, level: int, denoise: str) -> Dice:
@@ -102,7 +102,7 @@ def dice(results: list[dict[str, Any]], trained_on_noise: bool, level: int, deno
 
 
 def spread(found: Dice) -> str:
-    """Mean and standard deviation over the seeds, of the mean over the structures."""
+    """Format mean ± standard deviation over the seeds of the mean over the structures."""
     means = [each.mean() for each in found.values()]
     if len(means) < 2:
         return f"{means[0]:.3f}" if means else "–"
@@ -110,7 +110,7 @@ def spread(found: Dice) -> str:
 
 
 def gain(found: Dice, none: Dice) -> str:
-    """Mean difference with the same seed, and with how many seeds there is a gain."""
+    """Format the mean difference from none with the same seed, and the number of seeds with a gain."""
     differences = np.array([found[seed].mean() - none[seed].mean() for seed in sorted(found.keys() & none.keys())])
     return f"{differences.mean():+.3f}, {(differences > 0).sum()} of {len(differences)}" if len(differences) else "–"
 
@@ -120,7 +120,7 @@ def structures(found: Dice) -> str:
 
 
 def rows(kinds: Sequence[str], cell: Callable[[str, int], str]) -> list[str]:
-    """A table in Markdown, with a row for each kind of denoising and a column for each level."""
+    """Markdown table with a row per kind of denoising and a column per level."""
     head = ["| | " + " | ".join(f"{level} %" for level in LEVELS) + " |", "|---" * (1 + len(LEVELS)) + "|"]
     return head + [f"| {kind} | " + " | ".join(cell(kind, level) for level in LEVELS) + " |" for kind in kinds]
 
@@ -130,7 +130,7 @@ def section(title: str, results: list[dict[str, Any]], trained_on_noise: bool) -
     return [
         *("", f"## {title}", ""),
         *rows(DENOISE, lambda kind, level: spread(found[kind, level])),
-        *("", "Against none with the same seed: mean difference, and with how many seeds it is better.", ""),
+        *("", "Difference from none with the same seed: mean, and number of seeds with a gain.", ""),
         *rows(DENOISE[1:], lambda kind, level: gain(found[kind, level], found["none", level])),
         *("", f"Each structure ({', '.join(phantoms.STRUCTURES)}), mean over the seeds:", ""),
         *rows(DENOISE, lambda kind, level: structures(found[kind, level])),
@@ -145,17 +145,17 @@ def page(results: list[dict[str, Any]]) -> str:
     }
     whole = sum(count == SETTINGS.epochs for count in epochs.values())
     lines = [
-        "# Segmentation with and without denoising in front",
+        "# Segmentation with and without denoising",
         "",
-        "Made by `python examples/segmentation/study.py`. Dice, mean over three structures and the test phantoms "
-        f"({COUNT // 10} of {COUNT}) of each seed, then mean ± standard deviation over {len(seeds)} seeds. Noise is "
-        "Rician, in per cent of the brightness of the body; its level is estimated from each image. Everything but the "
-        f"denoising is the same. Of {len(epochs)} trainings, {whole} took all {SETTINGS.epochs} epochs and "
+        "Made by `python examples/segmentation/study.py`. The tables give Dice: the mean over three structures and the "
+        f"test phantoms ({COUNT // 10} of {COUNT}) of each seed, then mean ± standard deviation over {len(seeds)} "
+        "seeds. Noise is Rician, in per cent of the brightness of the body; its level is estimated from each image. "
+        f"Only the denoising differs. Of {len(epochs)} trainings, {whole} took all {SETTINGS.epochs} epochs and "
         f"{len(epochs) - whole} stopped early.",
         "",
         "![Dice over noise](segmentation.png)",
-        *section("Trained and tested on noise, denoised alike", results, True),
-        *section("Trained without noise, tested on noise; denoised for the test only", results, False),
+        *section("Trained and tested with noise, with the same denoising", results, True),
+        *section("Trained without noise, tested with noise, with denoising only in the test", results, False),
         "",
         f"Trained and tested without noise: {spread(dice(results, False, 0, 'none'))}.",
     ]
@@ -163,10 +163,10 @@ def page(results: list[dict[str, Any]]) -> str:
 
 
 def chart(results: list[dict[str, Any]]) -> Figure:
-    """Dice over noise: lines through the means, a point for each seed."""
+    """Plot Dice over noise: lines through the means, a point per seed."""
     figure = Figure((9, 3.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    titles = "trained on noise, denoised alike", "trained without noise"
+    titles = "trained with noise, same denoising", "trained without noise"
     for axes, trained_on_noise, title in zip(panels, (True, False), titles, strict=True):
         for number, kind in enumerate(DENOISE):
             points = [
@@ -185,8 +185,8 @@ def chart(results: list[dict[str, Any]]) -> Figure:
 
 @click.command(help=__doc__)
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("runs/study"), show_default=True)
-@click.option("--seed", "seeds", type=int, multiple=True, default=SEEDS, show_default=True)
-@click.option("--report-only", is_flag=True, help="Write the tables of what is finished.")
+@click.option("--seed", "seeds", type=int, multiple=True, default=SEEDS, show_default=True, help="Repeatable.")
+@click.option("--report-only", is_flag=True, help="Only write the tables of the finished results.")
 def main(folder: Path, seeds: tuple[int, ...], report_only: bool) -> None:
     (folder / "results").mkdir(parents=True, exist_ok=True)
     for seed in () if report_only else seeds:

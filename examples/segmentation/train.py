@@ -1,15 +1,16 @@
-"""Train a UNet to segment, with or without denoising in front, from two folders to a tested model.
+"""Train and test a UNet for segmentation, with or without denoising, on images and masks in two folders.
 
 Usage: python examples/segmentation/train.py [DATA] [--denoise none --denoise bayes] [--out FOLDER] [--resume]
        python examples/segmentation/train.py --quick
 
-DATA holds images in frames/ and a mask of the same name for each in masks/: NIfTI, PNG or whatever else MONAI reads, 2D
-or 3D, grey or RGB. A mask has one whole number per class and 0 for the background; it is not a JPEG, which would change
-the numbers. Files without partner are named and left out. Without DATA, a set of noisy phantoms is made.
+DATA holds images in frames/ and, for each image, a mask of the same name in masks/. They can be NIfTI, PNG or any other
+format that MONAI reads, 2D or 3D, grey or RGB. A mask has one whole number per class and 0 for the background; it must
+not be a JPEG, which would change the numbers. Files without a partner are listed and skipped. Without DATA, the script
+makes a set of noisy phantoms.
 
-For each kind of denoising one network is trained, everything else equal, and tested on images that it has not seen.
-The folder OUT/KIND then holds the best network (best.pt), its settings, learning curves and example segmentations.
---quick is a small run with none and classic; it takes about a minute on two cores.
+The script trains one network for each kind of denoising, with everything else equal, and tests it on images that it has
+not seen. The folder OUT/KIND then holds the best network (best.pt), its settings, learning curves and example
+segmentations. --quick is a small run with none and classic; it takes about a minute on two cores.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 
 
 def train(folder: Path, settings: training.Settings, parts: dict[str, list[pairs.Pair]], resume: bool) -> NDArray:
-    """Train, draw and test; returns the Dice of each test image (rows) and structure (columns)."""
+    """Train, draw and test; return the Dice of each test image (rows) and structure (columns)."""
     run = training.Run(folder, settings, parts, resume)
     network = run.train()
     pictures.learning_curves(run).savefig(folder / "curves.png", dpi=120)
@@ -42,7 +43,7 @@ def train(folder: Path, settings: training.Settings, parts: dict[str, list[pairs
 
 
 def table(results: dict[str, NDArray], structures: list[str]) -> str:
-    """Dice on the test part: mean ± standard deviation over images, for each structure and for their mean."""
+    """Table of Dice on the test part: mean ± standard deviation over images, for each structure and their mean."""
     head = ["denoising", *structures, "mean"]
     rows = [head, ["-" * len(word) for word in head]]
     for denoise, dice in results.items():
@@ -55,7 +56,7 @@ def table(results: dict[str, NDArray], structures: list[str]) -> str:
 
 
 def known(dice: NDArray) -> NDArray:
-    """Without those that are not defined, as the structure is not there."""
+    """Drop undefined values: images without the structure."""
     return dice[~np.isnan(dice)]
 
 
@@ -65,7 +66,7 @@ def spread(dice: NDArray) -> str:
 
 
 def phantom_data(folder: Path, count: int, noise: float, seed: int) -> Path:
-    """A folder of phantoms; made if they are not there yet."""
+    """Fill a folder with phantoms, unless it has them already."""
     made = {"count": count, "noise": noise, "seed": seed}
     record = folder / "phantoms.json"
     if not record.exists():
@@ -78,23 +79,25 @@ def phantom_data(folder: Path, count: int, noise: float, seed: int) -> Path:
 
 @click.command(help=__doc__)
 @click.argument("data", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--denoise", multiple=True, type=click.Choice(loading.DENOISE), help="In front; several are compared.")
-@click.option("--noise", type=click.Choice(["gaussian", "rician", "poisson"]), help="Of DATA.  [default: gaussian]")
+@click.option("--denoise", multiple=True, type=click.Choice(loading.DENOISE), help="Denoising; repeatable.")
+@click.option("--noise", type=click.Choice(["gaussian", "rician", "poisson"]), help="Noise of DATA; default: gaussian.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/segmentation"), show_default=True)
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint, exactly as if never stopped.")
-@click.option("--epochs", type=click.IntRange(1), default=40, show_default=True, help="The most.")
+@click.option("--resume", is_flag=True, help="Continue from the last checkpoint, as if never interrupted.")
+@click.option("--epochs", type=click.IntRange(1), default=40, show_default=True, help="Maximum number of epochs.")
 @click.option("--patience", type=click.IntRange(1), default=10, show_default=True, help="Epochs without improvement.")
 @click.option("--min-delta", type=click.FloatRange(0), default=0.002, show_default=True, help="Least improvement.")
 @click.option("--monitor", type=click.Choice(list(training.MONITORED)), default="val_dice", show_default=True)
-@click.option("--mode", type=click.Choice(["max", "min"]), help="Which --monitor is better.  [default: as fits it]")
+@click.option(
+    "--mode", type=click.Choice(["max", "min"]), help="Goal for --monitor.  [default: max for Dice, min for loss]"
+)
 @click.option("--crop", type=click.IntRange(8), default=24, show_default=True, help="Edge in voxels, a multiple of 4.")
-@click.option("--batch-size", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=2, show_default=True, help="Crops per step.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=0.01, show_default=True)
-@click.option("--seed", default=0, show_default=True, help="Of split, weights, augmentation and phantoms.")
-@click.option("--phantoms", "count", type=click.IntRange(3), default=40, show_default=True, help="Their number.")
-@click.option("--level", type=click.FloatRange(0), default=20, show_default=True, help="Noise of phantoms, per cent.")
-@click.option("--device", default="cpu", show_default=True, help="Such as cuda.")
-@click.option("--quick", is_flag=True, help="A small run: 20 phantoms, 20 epochs, none and classic.")
+@click.option("--seed", default=0, show_default=True, help="Random seed of split, weights, augmentation and phantoms.")
+@click.option("--phantoms", "count", type=click.IntRange(3), default=40, show_default=True, help="Number of phantoms.")
+@click.option("--level", type=click.FloatRange(0), default=20, show_default=True, help="Noise of phantoms in per cent.")
+@click.option("--device", default="cpu", show_default=True, help="Device of the network, for example cuda.")
+@click.option("--quick", is_flag=True, help="Small run: 20 phantoms, 20 epochs, none and classic.")
 def main(
     data: Path | None,
     denoise: tuple[str, ...],
@@ -138,7 +141,7 @@ def main(
         f"\nDice of the {len(parts['test'])} test images, mean ± standard deviation\n\n{table(results, names)}\n"
     )
     for kind in results:
-        click.echo(f"{out / kind / 'best.pt'}: the model, with curves.png and test.png beside it")
+        click.echo(f"Model: {out / kind / 'best.pt'} (curves.png and test.png are in the same folder)")
 
 
 if __name__ == "__main__":

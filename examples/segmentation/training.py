@@ -1,4 +1,4 @@
-"""Train, stop, resume and test: MONAI's engines with their handlers."""
+"""Train, stop, resume and test a network with MONAI's engines and handlers."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from numpy.typing import NDArray
 from pairs import Pair
 
 MONITORED = {"val_dice": "max", "val_loss": "min"}
-"""What best checkpoint and early stopping can go by, and whether large or small is good."""
+"""Metrics for best checkpoint and early stopping, and whether a high or a low value is better."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a model depends on beside its data.
+    """Everything that a model depends on except its data.
 
     Attributes:
         denoise: one of `loading.DENOISE`.
-        noise: what non-local means takes the noise for.
+        noise: noise model of nlmeans.
         dims, channels, values, spacing, flat: as in `loading.Kind`.
-        crop: edge of the pieces that the network is trained on, in voxels; a multiple of 4.
-        batch_size: pieces per step.
-        learning_rate: of Adam.
+        crop: edge of the training crops in voxels; a multiple of 4.
+        batch_size: crops per step.
+        learning_rate: learning rate of Adam.
         monitor: ``"val_dice"`` or ``"val_loss"``.
-        mode: ``"max"`` or ``"min"``: which `monitor` is better.
+        mode: ``"max"`` or ``"min"``: whether a high or a low `monitor` is better.
         patience: epochs without improvement after which training ends.
-        min_delta: the least that counts as an improvement.
-        epochs: the most.
-        seed: of weights, order and augmentation.
-        device: such as ``"cpu"`` or ``"cuda"``.
+        min_delta: the least change that counts as an improvement.
+        epochs: maximum number of epochs.
+        seed: random seed of weights, order and augmentation.
+        device: for example ``"cpu"`` or ``"cuda"``.
     """
 
     denoise: str = "none"
@@ -79,14 +79,14 @@ class Settings:
 
 
 UNTIL = ("patience", "min_delta", "epochs", "device")
-"""Settings that may be others when a run is resumed."""
+"""Settings that may change when a run is resumed."""
 
 
 class Run:
-    """A training in a folder: ``settings.json``, ``last_*.pt`` to resume from, and the best model in ``best.pt``.
+    """Training run in a folder with ``settings.json``, ``last_*.pt`` to resume from, and the best model ``best.pt``.
 
     Raises:
-        ValueError: the folder holds a run already and `resume` is off, or one with other settings or data.
+        ValueError: the folder holds a run and `resume` is False, or the run has other settings or data.
     """
 
     def __init__(self, folder: Path, settings: Settings, parts: dict[str, list[Pair]], resume: bool = False) -> None:
@@ -111,7 +111,7 @@ class Run:
         )
 
     def claim(self, parts: dict[str, list[Pair]], resume: bool) -> None:
-        """Write down what is trained on what, or compare it with what is resumed."""
+        """Write settings and split to the folder, or compare them with those of the run to resume."""
         names = {part: [pair["name"] for pair in pairs] for part, pairs in parts.items()}
         settings = {name: value for name, value in asdict(self.settings).items() if name not in UNTIL}
         ours = json.loads(json.dumps({"settings": settings, "parts": names}))
@@ -139,8 +139,8 @@ class Run:
         def score(engine: Engine) -> float:
             return sign * engine.state.metrics[self.settings.monitor]
 
-        # ignite's own two rather than MONAI's EarlyStopHandler and CheckpointSaver around them: those keep their state
-        # to themselves, and a resumed run would count its patience from 0 and take its first epoch for the best
+        # ignite's handlers instead of MONAI's EarlyStopHandler and CheckpointSaver, which do not expose their state: a
+        # resumed run would count its patience from 0 and take its first epoch for the best
         self.stopping = stopping = EarlyStopping(self.settings.patience, score, trainer, self.settings.min_delta)
         best = Checkpoint(
             {"network": self.network},
@@ -182,7 +182,7 @@ class Run:
         return epochs[max(epochs)] if epochs else None
 
     def seed_epoch(self, trainer: Engine) -> None:
-        """Each epoch by its number, so that a resumed run draws what it would have drawn."""
+        """Seed each epoch by its number, so that a resumed run draws the same random numbers."""
         seed = 1000 * self.settings.seed + trainer.state.epoch
         torch.manual_seed(seed)
         self.train_data.transform.set_random_state(seed)
@@ -203,11 +203,11 @@ class Run:
 
     @property
     def curves(self) -> list[dict[str, float]]:
-        """Per epoch ``"epoch"``, ``"train_loss"``, ``"val_loss"`` and ``"val_dice"``."""
+        """One row per epoch with ``"epoch"``, ``"train_loss"``, ``"val_loss"`` and ``"val_dice"``."""
         return self.trainer.state.curves
 
     def train(self) -> UNet:
-        """Train to the end, from where the run is; returns the network as it was at its best."""
+        """Train from the current state to the end; return the best network."""
         patient = self.stopping.counter < self.settings.patience
         if patient and self.trainer.state.epoch < self.settings.epochs:
             self.trainer.run()
@@ -227,14 +227,14 @@ def unet(settings: Settings) -> UNet:
 
 
 def load(folder: Path, settings: Settings) -> UNet:
-    """The best network of a run."""
+    """Load the best network of a run."""
     network = unet(settings)
     network.load_state_dict(torch.load(folder / "best.pt", map_location=settings.device, weights_only=True))
     return network.eval()
 
 
 def predictor(settings: Settings) -> SlidingWindowInferer:
-    """Images of any size, piece by piece as in training."""
+    """Predict images of any size by a sliding window of the training crop's size."""
     return SlidingWindowInferer((settings.crop,) * settings.dims, sw_batch_size=4, overlap=0.25)
 
 
@@ -243,7 +243,7 @@ def evaluation_data(settings: Settings, pairs: list[Pair]) -> CacheDataset:
 
 
 def evaluator(network: UNet, settings: Settings, data: CacheDataset) -> SupervisedEvaluator:
-    """That measures the mean Dice of the structures, ``"val_dice"``, and the loss, ``"val_loss"``."""
+    """Build the evaluator of the mean Dice of the structures, ``"val_dice"``, and the loss, ``"val_loss"``."""
     post = [CopyItemsd("pred", names="logits"), AsDiscreted("pred", argmax=True, to_onehot=settings.classes)]
     loss = IgniteMetricHandler(loss_fn=DiceLoss(softmax=True), output_transform=from_engine(["logits", "label"]))
     return SupervisedEvaluator(
@@ -258,7 +258,7 @@ def evaluator(network: UNet, settings: Settings, data: CacheDataset) -> Supervis
 
 
 def test(network: UNet, settings: Settings, data: CacheDataset) -> NDArray[np.float64]:
-    """Dice of each image (rows) and structure (columns); NaN where an image has nothing of a structure."""
+    """Dice of each image (rows) and structure (columns); NaN if an image does not contain the structure."""
     engine = evaluator(network, settings, data)
     engine.run()
     return engine.state.metric_details["val_dice"].double().cpu().numpy()

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nlmeans import arrays, checks
-from nlmeans.nonlocal_means import ArrayT, numbers
+from nlmeans.core import arrays, checks
+from nlmeans.core.arrays import ArrayT, numbers
 
 COVARIANCE_TYPES = ("spherical", "diagonal", "full")
 """One variance; one variance per axis; a matrix. In this order they have 0, 1 and 2 axes."""

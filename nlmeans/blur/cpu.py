@@ -17,15 +17,13 @@ import functools
 import itertools
 import logging
 
-import torch
 from torch import Tensor
 
-from nlmeans.backends.request import Axes
-from nlmeans.blur.cpu_common import Block
-from nlmeans.blur.cpu_full import blur_full, full_by_image, full_by_precision
-from nlmeans.blur.cpu_separable import blur_separable, separable_by_image, separable_by_precision
+from nlmeans.blur.full_cpu_kernel import blur_full, full_by_image, full_by_precision
 from nlmeans.blur.loop import Sizes
-from nlmeans.group_kernels import in_threads
+from nlmeans.blur.separable_cpu_kernel import blur_separable, separable_by_image, separable_by_precision
+from nlmeans.core.axes import Axes
+from nlmeans.kernels.turns import chequerboard, in_threads, in_turns
 
 log = logging.getLogger("nlmeans")
 
@@ -36,10 +34,6 @@ MOST_BLOCKS = 16
 @functools.cache
 def announce() -> None:
     log.info("blur: first use here; compiling takes seconds, unless numba has it on disk")
-
-
-def serves(padded: Tensor) -> bool:
-    return padded.device.type == "cpu" and padded.dtype == torch.float32
 
 
 def blur(padded: Tensor, precision: Tensor, radius: Axes, sizes: Sizes) -> tuple[Tensor, Tensor]:
@@ -74,22 +68,15 @@ def derivatives(
     if by_image is not None:
         spread = full_by_image if full else separable_by_image
         target = by_image.numpy()
-        for blocks in block_turns(shape, radius):
 
-            def work(first: int, last: int, turn: list[Block] = blocks) -> None:
-                for block in turn[first:last]:
-                    spread(target, inverse, radius, sizes, scaled, block)
+        def work(block: tuple[tuple[int, int], ...]) -> None:
+            planes, rows = block
+            spread(target, inverse, radius, sizes, scaled, (*planes, *rows))
 
-            in_threads(work, len(blocks))
+        in_turns(work, chequerboard(bounds(shape[0], radius[0]), bounds(shape[1], radius[1])))
 
 
-def block_turns(shape: torch.Size, radius: Axes) -> list[list[Block]]:
-    """Blocks of rows in turns; what two blocks of a turn reach does not overlap."""
-
-    def bounds(length: int, reach: int) -> list[tuple[int, int]]:
-        count = max(1, min(MOST_BLOCKS, length // max(2 * reach, 1)))
-        return list(itertools.pairwise(length * k // count for k in range(count + 1)))
-
-    planes, rows = bounds(shape[0], radius[0]), bounds(shape[1], radius[1])
-    turns = ([(*p, *r) for p in planes[a::2] for r in rows[b::2]] for a, b in itertools.product((0, 1), (0, 1)))
-    return [turn for turn in turns if turn]
+def bounds(length: int, reach: int) -> list[tuple[int, int]]:
+    """Parts of an axis; what those on either side of a part reach does not overlap."""
+    count = max(1, min(MOST_BLOCKS, length // max(2 * reach, 1)))
+    return list(itertools.pairwise(length * k // count for k in range(count + 1)))

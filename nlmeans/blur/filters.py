@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nlmeans import arrays, checks
-from nlmeans.backends.request import Axes
 from nlmeans.blur.covariance import (
     COVARIANCE_TYPES,
     Numbers,
@@ -25,8 +23,10 @@ from nlmeans.blur.covariance import (
 )
 from nlmeans.blur.loop import slopes
 from nlmeans.blur.operators import blur_locally, convolve
-from nlmeans.nonlocal_means import ArrayT, numbers, restored
-from nlmeans.padding import reflect
+from nlmeans.core import arrays, checks
+from nlmeans.core.arrays import ArrayT, numbers, restored
+from nlmeans.core.axes import Axes
+from nlmeans.core.padding import reflect
 
 PADDINGS = ("reflect", "zeros")
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from nlmeans.backends.request import Axes
+from nlmeans.core.axes import Axes
 
 VOXELS_AT_ONCE = {"cpu": 2**15, "cuda": 2**20}
 """On a CPU, what stays in the cache; on a GPU, what makes an operation take longer than starting it."""

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nlmeans import checks
 from nlmeans.blur.covariance import (
     COVARIANCE_TYPES,
     Numbers,
@@ -18,6 +17,7 @@ from nlmeans.blur.covariance import (
     log_cholesky_to_covariance,
 )
 from nlmeans.blur.filters import PADDINGS, gaussian_blur, local_gaussian_blur
+from nlmeans.core import checks
 
 
 class _Blur(nn.Module):

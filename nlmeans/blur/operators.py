@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nlmeans.backends.request import Axes
 from nlmeans.blur import cpu, loop
 from nlmeans.blur.loop import Sizes
+from nlmeans.core.axes import Axes
+from nlmeans.kernels.dispatch import kernel_for
 
 
 def blur_locally(padded: Tensor, precision: Tensor, radius: Axes, sizes: Sizes) -> Tensor:
@@ -22,9 +23,9 @@ def blur_locally(padded: Tensor, precision: Tensor, radius: Axes, sizes: Sizes) 
 class _LocalBlur(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, padded: Tensor, precision: Tensor, radius: Axes, sizes: Sizes) -> Tensor:
-        kernels = cpu if cpu.serves(padded) else loop
+        blur = kernel_for([padded], plain=loop.blur, cpu=cpu.blur)
         result: Tensor
-        result, totals = kernels.blur(padded.contiguous(), precision, radius, sizes)
+        result, totals = blur(padded.contiguous(), precision, radius, sizes)
         context.save_for_backward(padded, precision, result, totals)
         context.radius, context.sizes = radius, sizes
         return result
@@ -38,8 +39,8 @@ class _LocalBlur(torch.autograd.Function):
             torch.zeros_like(tensor, memory_format=torch.contiguous_format) if needed else None
             for tensor, needed in wanted
         )
-        kernels = cpu if cpu.serves(padded) else loop
-        kernels.derivatives(
+        add_derivatives = kernel_for([padded], plain=loop.derivatives, cpu=cpu.derivatives)
+        add_derivatives(
             padded.contiguous(),
             precision,
             result,

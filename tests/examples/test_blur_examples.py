@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from nlmeans import samples
+from nlmeans.files import samples
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECOVERY = runpy.run_path(str(EXAMPLES / "adaptive_blur_recovery.py"))

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, SaveImaged
 
 from monai_transforms import NonLocalMeansd
-from nlmeans import cli, samples
+from nlmeans import cli
+from nlmeans.files import samples
 from tests.monai_transforms.scans import SHAPE
 from tests.nlmeans.scans import OBLIQUE, noisy
 

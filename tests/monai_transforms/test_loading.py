@@ -20,8 +20,8 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandFlipd
 
 import nlmeans
 from monai_transforms import NonLocalMeansd, RandNonLocalMeansd
-from nlmeans import group_kernels
-from nlmeans.backends import cpu
+from nlmeans.operator import cpu
+from nlmeans.patches import groups_cpu_kernel
 from tests.monai_transforms.scans import SHAPE
 
 Items = list[dict[str, str]]
@@ -148,7 +148,7 @@ def test_a_worker_computes_with_one_thread(items: Items, tmp_path: Path, monkeyp
             super().__init__(threads)
 
     monkeypatch.setattr(cpu, "ThreadPoolExecutor", Counted)
-    monkeypatch.setattr(group_kernels, "ThreadPoolExecutor", Counted)
+    monkeypatch.setattr(groups_cpu_kernel, "ThreadPoolExecutor", Counted)
     data = Dataset(items[:1], pipeline(method="bayes"))
     wanted = data[0]["image"].as_tensor()
     found = single(DataLoader(data, num_workers=1, multiprocessing_context="fork"))

@@ -20,9 +20,9 @@ from monai_transforms import (
     RandNonLocalMeans,
     RandNonLocalMeansd,
 )
-from nlmeans.backends import BACKENDS
-from nlmeans.methods import METHODS
-from nlmeans.noise import NOISES
+from nlmeans.methods.registry import METHODS
+from nlmeans.noise.kinds import NOISES
+from nlmeans.operator.backends import BACKENDS
 from tests.monai_transforms.scans import SHAPE, SIGMA, image, volume
 
 NOISY = volume(*SHAPE)

@@ -15,7 +15,7 @@ import nlmeans
 from napari_nlm import sample_data
 from napari_nlm.nifti import find_turn, write_nifti
 from napari_nlm.results import KEY
-from nlmeans import io
+from nlmeans.files import nifti
 from tests.napari_nlm.conftest import Bench
 from tests.nlmeans.scans import LPS, NIFTI, OBLIQUE, RAS, SAGITTAL, header_on_disk, noisy, save, scan, values
 
@@ -201,7 +201,7 @@ def test_the_sample_is_saved_like_its_file(bench: Bench, tmp_path: Path) -> None
 
 
 def test_every_turn_is_found_from_the_values_alone() -> None:
-    grid: npt.NDArray[Any] = io.read(sample_data.samples.path("thick")).data
+    grid: npt.NDArray[Any] = nifti.read(sample_data.samples.path("thick")).data
     for axes in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
         for flips in ((1, 1, 1), (-1, 1, -1), (1, -1, 1)):
             layer = grid.transpose(axes)[tuple(slice(None, None, flip) for flip in flips)]

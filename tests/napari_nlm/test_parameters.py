@@ -9,8 +9,8 @@ import pytest
 from napari_nlm.controls import Choice, Number, Switch, field_for
 from napari_nlm.parameters import CONTROLS, Parameters
 from nlmeans import METHODS, Settings
-from nlmeans.backends import BACKENDS
-from nlmeans.noise import NOISES
+from nlmeans.noise.kinds import NOISES
+from nlmeans.operator.backends import BACKENDS
 
 AXES = {"spacing", "channels", "series"}
 """Of the engine's settings, those that follow from the layer."""

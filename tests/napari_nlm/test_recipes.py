@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from napari_nlm import sample_data
 from napari_nlm.recipes import recipe
 from napari_nlm.source import Axes
-from nlmeans import io
 from nlmeans.cli import main
+from nlmeans.files import nifti
 from tests.napari_nlm.conftest import Bench
 from tests.napari_nlm.images import volume
 
@@ -99,7 +99,7 @@ def test_the_command_line(bench: Bench, tmp_path: Path, monkeypatch: pytest.Monk
     words = shlex.split(recipe("command line", plan, None))
     done = CliRunner().invoke(main, words[1:])
     assert done.exit_code == 0, done.output
-    found = io.read("thick_denoised.nii.gz").data
+    found = nifti.read("thick_denoised.nii.gz").data
     np.testing.assert_allclose(np.sort(found, None), np.sort(result.data, None), atol=2)
 
 

@@ -25,8 +25,9 @@ from matplotlib.image import imread
 from nibabel.testing import data_path
 
 import nlmeans
-from nlmeans import Settings, cli, io
-from nlmeans.backends import BACKENDS
+from nlmeans import Settings, cli
+from nlmeans.files import nifti
+from nlmeans.operator.backends import BACKENDS
 from tests.nlmeans.scans import (
     LPS,
     NIFTI,
@@ -96,7 +97,7 @@ def target(tmp_path: Path) -> Path:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("ending", io.ENDINGS)
+@pytest.mark.parametrize("ending", nifti.ENDINGS)
 def test_header_is_that_of_the_input(shape: tuple[int, ...], how: dict[str, Any], ending: str, tmp_path: Path) -> None:
     source = save(scan(noisy(*shape), **how), tmp_path / f"in{ending}")
     target = tmp_path / f"out{ending}"
@@ -271,7 +272,7 @@ def test_the_record_says_from_what_and_how(source: Path, target: Path, tmp_path:
     denoised(source, target, "--method", "auto")
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["input"] == "in.nii.gz"
-    assert record["input_sha256"] == io.sha256(source)
+    assert record["input_sha256"] == nifti.sha256(source)
     assert record["nlmeans"] == nlmeans.__version__
     assert record["torch"] == torch.__version__
     assert record["mask"] is record["sigma_map"] is None
@@ -495,7 +496,7 @@ def old(source: Path, target: Path) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("old")
-@pytest.mark.parametrize("where", ["run", "report.save"])
+@pytest.mark.parametrize("where", ["denoise_array", "figure.save"])
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -513,7 +514,7 @@ def test_a_run_that_fails_keeps_what_was_there(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(f"nlmeans.files.{where}", fail)
+    monkeypatch.setattr(f"nlmeans.files.denoise.{where}", fail)
     picture = target.with_name("out.png")
     assert_one_line(call("denoise", source, target, *QUICK, "--overwrite", "--report", picture), message)
 
@@ -527,11 +528,11 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("old", "interruptible")
-@pytest.mark.parametrize("where", ["run", "report.save"])
+@pytest.mark.parametrize("where", ["denoise_array", "figure.save"])
 def test_an_interrupt_keeps_what_was_there(
     where: str, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"nlmeans.files.{where}", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(f"nlmeans.files.denoise.{where}", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     picture = target.with_name("out.png")
     result = call("denoise", source, target, *QUICK, "--overwrite", "--report", picture)
     assert result.exit_code == 130
@@ -547,7 +548,7 @@ def files_of_at_most() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("ending", io.ENDINGS)
+@pytest.mark.parametrize("ending", nifti.ENDINGS)
 def test_a_file_that_stops_halfway_does_not_stay(
     ending: str, tmp_path: Path, files_of_at_most: Callable[[int], None]
 ) -> None:

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from nlmeans import batch, cli, io
+from nlmeans import cli
+from nlmeans.files import batch, nifti
 from tests.nlmeans.scans import RAS, contents, names, noisy, save, scan
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, limits and locks are those of POSIX")
@@ -36,9 +37,9 @@ def image(path: Path, seed: int = 0) -> Path:
 
 def assert_whole(target: Path) -> dict[str, Any]:
     """The image can be read, and the record beside it is its own."""
-    io.read(target)
+    nifti.read(target)
     record: dict[str, Any] = json.loads(target.with_name(target.name.partition(".")[0] + ".json").read_text())
-    assert record["output_sha256"] == io.sha256(target)
+    assert record["output_sha256"] == nifti.sha256(target)
     return record
 
 
@@ -130,10 +131,10 @@ def test_two_commands_that_write_the_same_leave_the_result_of_one(tmp_path: Path
     assert [ended(child)[0] for child in children] == [0, 0]
     record = assert_whole(target)
     source = next(source for source in sources if source.name == record["input"])
-    assert record["input_sha256"] == io.sha256(source)
+    assert record["input_sha256"] == nifti.sha256(source)
     alone = tmp_path / "alone.nii.gz"
     assert CliRunner().invoke(cli.main, ["denoise", str(source), str(alone), *QUICK]).exit_code == 0
-    np.testing.assert_array_equal(io.read(alone).data, io.read(target).data)
+    np.testing.assert_array_equal(nifti.read(alone).data, nifti.read(target).data)
     assert {name for name in names(tmp_path) if name.startswith((".", "out"))} == {
         "out.nii.gz",
         "out.json",

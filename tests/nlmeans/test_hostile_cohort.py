@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from nlmeans import bids, cli
+from nlmeans import cli
+from nlmeans.files import bids
 from tests.nlmeans.scans import RAS, contents, noisy, save, scan
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="such names and pipes are those of POSIX")

@@ -20,7 +20,8 @@ pytest.importorskip("highdicom")
 import pydicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
-from nlmeans import dicom, memory
+from nlmeans.core import memory
+from nlmeans.files import dicom
 from tests.nlmeans.hostile import bits_flipped, damaged, refusal
 from tests.nlmeans.series import write_series
 

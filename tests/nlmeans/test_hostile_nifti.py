@@ -21,7 +21,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlmeans import cli, io, memory, nifti_header
+from nlmeans import cli
+from nlmeans.core import memory
+from nlmeans.files import nifti, nifti_header
 from tests.nlmeans.hostile import SHAPE, bits_flipped, bomb, damaged, lying, sound
 from tests.nlmeans.scans import NIFTI, contents
 
@@ -39,13 +41,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("hostile")
 
 
-def outcome(path: Path) -> io.Scan | None:
+def outcome(path: Path) -> nifti.Scan | None:
     """What was read; None where it was refused in one line that names the file. Neither takes much memory."""
     tracemalloc.start()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # nibabel's, of extensions
-            return io.read(path)
+            return nifti.read(path)
     except (ValueError, TypeError) as error:
         message = str(error)
     finally:
@@ -98,7 +100,7 @@ def test_damage_to_a_packed_file_never_changes_what_is_read(folder: Path, seed: 
     """It has a checksum: all but the time and the name in its own header shows."""
     chance = random.Random(seed)
     path = sound(folder, ".nii.gz")
-    raw, right = path.read_bytes(), io.read(path)
+    raw, right = path.read_bytes(), nifti.read(path)
     for _ in range(CASES):
         path.write_bytes(damaged(raw, chance))
         found = outcome(path)
@@ -150,7 +152,7 @@ def test_a_lie_is_named(field: str, value: Any, message: str, ending: str, tmp_p
     with NIFTI.openers.ImageOpener(path, "wb") as file:
         file.write(header.tobytes() + raw[348:])
     with pytest.raises(ValueError, match=rf"cannot be read, .*({message})"):
-        io.read(path)
+        nifti.read(path)
 
 
 @pytest.mark.parametrize("size", [0, 8, -16, 2000, 2**31 - 1])
@@ -159,17 +161,17 @@ def test_an_extension_without_an_end_is_refused(size: int, tmp_path: Path) -> No
     raw = path.read_bytes()
     path.write_bytes(raw[:352] + np.array(size, "<i4").tobytes() + raw[356:])
     with pytest.raises(ValueError, match=f"an extension of {size} bytes at byte 352 does not fit before the voxels"):
-        io.read(path)
+        nifti.read(path)
 
 
 def test_voxels_beside_a_header_are_as_many_as_it_says(tmp_path: Path) -> None:
     image = NIFTI.Nifti1Pair(np.ones(SHAPE, "f4"), np.eye(4))
     NIFTI.save(image, tmp_path / "pair.hdr")
-    assert io.read(tmp_path / "pair.hdr").data.shape == SHAPE
+    assert nifti.read(tmp_path / "pair.hdr").data.shape == SHAPE
     voxels = tmp_path / "pair.img"
     voxels.write_bytes(voxels.read_bytes() + bytes(4))
     with pytest.raises(ValueError, match=r"pair\.hdr cannot be read, .* it is longer than"):
-        io.read(tmp_path / "pair.hdr")
+        nifti.read(tmp_path / "pair.hdr")
 
 
 # ---------------------------------------------------------------- bombs
@@ -179,14 +181,14 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: py
     path = bomb(tmp_path / "bomb.nii.gz", (32767, 32767, 32767), 1)
     monkeypatch.setattr(nifti_header, "length_unpacked", lambda *_: pytest.fail("unpacked"))
     with pytest.raises(ValueError, match=r"takes 32765\.00 GiB of memory, and .* is free"):
-        io.read(path)
+        nifti.read(path)
 
 
 def test_a_bomb_is_unpacked_no_further_than_its_header_says(tmp_path: Path) -> None:
     path = bomb(tmp_path / "bomb.nii.gz", (8, 8, 8), 64)
     assert nifti_header.length_unpacked(path, 1000) <= 2**20
     with pytest.raises(ValueError, match="longer than the 864 bytes"):
-        io.read(path)
+        nifti.read(path)
 
 
 def test_a_packed_file_without_a_header_fits_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +196,7 @@ def test_a_packed_file_without_a_header_fits_into_memory(tmp_path: Path, monkeyp
     path.write_bytes(gzip.compress(bytes(2**23)))
     monkeypatch.setattr(memory, "free", lambda: 2**20)
     with pytest.raises(ValueError, match=r"unpacks to more than the 1\.00 MiB of memory that is free"):
-        io.read(path)
+        nifti.read(path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")
@@ -238,7 +240,7 @@ def test_the_command_line_refuses_in_one_line_or_keeps_the_header(folder: Path, 
             return
         assert result.exit_code == 0, result.stderr
         before, after = NIFTI.load(source), NIFTI.load(target)
-        assert np.isfinite(io.read(target).data).all()
+        assert np.isfinite(nifti.read(target).data).all()
         assert after.shape == before.shape
         np.testing.assert_array_equal(after.affine, before.affine)
         np.testing.assert_array_equal(after.header["pixdim"], before.header["pixdim"])
@@ -261,7 +263,7 @@ def written(target: Path) -> Iterator[None]:
 def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.nii")
     with pytest.raises(ValueError, match=r"pipe\.nii is no regular file"):
-        io.read(tmp_path / "pipe.nii")
+        nifti.read(tmp_path / "pipe.nii")
 
 
 def test_bits_flipped_in_voxels_alone_are_not_noticed_without_a_checksum(folder: Path) -> None:
@@ -269,4 +271,4 @@ def test_bits_flipped_in_voxels_alone_are_not_noticed_without_a_checksum(folder:
     path = sound(folder, ".nii")
     raw = path.read_bytes()
     path.write_bytes(bits_flipped(raw, random.Random(0), first=500))
-    assert io.read(path).data.shape == SHAPE
+    assert nifti.read(path).data.shape == SHAPE

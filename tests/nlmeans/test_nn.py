@@ -27,7 +27,7 @@ def seed() -> None:
 @pytest.fixture(params=[1, 3], ids=lambda n: f"{n} threads")
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The attention is cut for the number of threads; 3 does not divide the voxels."""
-    monkeypatch.setattr("nlmeans.backends.attention.threads", lambda: request.param)
+    monkeypatch.setattr("nlmeans.operator.attention.threads", lambda: request.param)
 
 
 def trained(channels: int = 6, spatial_dims: int = 2, **arguments: Any) -> NonLocalBlock:

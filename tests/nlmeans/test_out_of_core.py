@@ -16,15 +16,15 @@ import pytest
 import torch
 import zarr
 
-from nlmeans import METHODS, Settings, denoise, estimate_sigma, preview, survey, usual_h
-from nlmeans.arrays import readable
-from nlmeans.denoise import resolve
-from nlmeans.estimate import levels
-from nlmeans.layout import Layout
-from nlmeans.progress import silent
-from nlmeans.survey import Facts
-from nlmeans.task import Task
-from nlmeans.tiles import piece
+from nlmeans import METHODS, Settings, denoise, estimate_sigma, preview, usual_h
+from nlmeans.core.arrays import readable
+from nlmeans.core.layout import Layout
+from nlmeans.core.tiles import piece
+from nlmeans.engine import survey
+from nlmeans.engine.choices import Choices
+from nlmeans.engine.plan import Plan
+from nlmeans.engine.survey import Facts
+from nlmeans.noise.estimate import sigma_levels
 from tests.nlmeans.volumes import gaussian, piecewise
 
 SIGMA = 10.0
@@ -130,7 +130,7 @@ def test_no_piece_is_larger_than_memory_allows() -> None:
     result = denoise(limited, SIGMA, method="classic", search_radius=1, memory=MEMORY)
     expected = denoise(noisy, SIGMA, method="classic", search_radius=1)
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6 * np.ptp(noisy))
-    sigma = levels(readable(limited, "volume"), 0, Layout.of(noisy, None, None), "gaussian", None, MEMORY)
+    sigma = sigma_levels(readable(limited, "volume"), 0, Layout.of(noisy, None, None), "gaussian", None, MEMORY)
     assert sigma == pytest.approx([SIGMA], rel=0.1)
 
 
@@ -287,16 +287,15 @@ def test_out_and_dtype_must_not_contradict_each_other() -> None:
 def test_a_recorded_survey_serves_as_well_as_another_one() -> None:
     noisy = volume(14, 40, 30)
     layout = Layout.of(noisy, None, None)
-    settings = resolve(Settings(method="bayes", search_radius=2), layout)
-    task = Task.of(noisy, 0, layout, settings, None, None, layout.everywhere)
-    facts = Facts.from_dict(json.loads(json.dumps(task.facts.to_dict())))
-    assert facts == task.facts
-    whole = np.empty_like(noisy)
-    task.run(whole, layout.everywhere, silent)
+    choices = Choices.of(Settings(method="bayes", search_radius=2), layout)
+    plan = Plan.of(noisy, 0, layout, choices)
+    facts = Facts.from_dict(json.loads(json.dumps(plan.facts.to_dict())))
+    assert facts == plan.facts
+    whole = plan.run(layout.everywhere)
     source = Slices(noisy)
-    again = Task.of(source, 0, layout, settings, None, None, layout.everywhere, facts)
+    again = Plan.of(source, 0, layout, choices, facts=facts)
     assert source.read == 0
     region = piece([slice(3, 9), slice(11, 30), slice(0, 17)])
     part = np.empty_like(noisy[region])
-    again.run(part, region, silent)
+    again.run(region, into=part)
     np.testing.assert_allclose(part, whole[region], atol=1e-6 * np.ptp(noisy))

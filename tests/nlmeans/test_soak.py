@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nlmeans import denoise
-from nlmeans.files import denoise_file
+from nlmeans.files.denoise import denoise_file
 from tests.nlmeans.scans import RAS, contents, noisy, save, scan
 from tests.soak import assert_nothing_stays, rounds
 

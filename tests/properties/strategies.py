@@ -12,7 +12,7 @@ import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from nlmeans.backends.neighbours import draw as draw_neighbours
+from nlmeans.operator.neighbours import draw as draw_neighbours
 
 Floats = npt.NDArray[np.float64]
 Axes = tuple[int, int, int]

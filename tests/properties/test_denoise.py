@@ -41,7 +41,7 @@ SMALL: dict[str, Any] = {"voxels": 1500, "longest": 24}
 
 @contextmanager
 def tiles_of(size: tuple[int, ...]) -> Iterator[None]:
-    with mock.patch("nlmeans.task.tile_shape", return_value=size):
+    with mock.patch("nlmeans.engine.plan.tile_shape", return_value=size):
         yield
 
 

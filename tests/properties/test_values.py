@@ -11,8 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlmeans import METHODS, Settings, despeckle, estimate_sigma, poisson, rician
-from nlmeans.backends import BACKENDS
+from nlmeans import METHODS, Settings, despeckle, estimate_sigma
 from nlmeans.blur import (
     covariance_to_log_cholesky,
     gaussian_blur,
@@ -20,10 +19,12 @@ from nlmeans.blur import (
     local_gaussian_blur,
     log_cholesky_to_covariance,
 )
-from nlmeans.memory import UNITS, parse_bytes, readable
+from nlmeans.core.memory import UNITS, parse_bytes, readable
+from nlmeans.engine.settings import FLOATS, MINIMUM_MEMORY
 from nlmeans.nn import MODES, NonLocalBlock
-from nlmeans.noise import rician_deviation, rician_moments, without_rician_bias
-from nlmeans.settings import FLOATS, MINIMUM_MEMORY
+from nlmeans.noise import poisson, rician_transform
+from nlmeans.noise.rician import rician_deviation, rician_moments, without_rician_bias
+from nlmeans.operator.backends import BACKENDS
 from tests.properties.strategies import Floats, images, seeds
 
 # ---------------------------------------------------------------- the noise level
@@ -95,10 +96,10 @@ def test_the_bias_of_magnitudes_is_undone_and_brighter_stays_brighter(sigma: flo
 @given(sigma=LEVELS, highest=st.floats(0.1, 1e4), seed=seeds)
 def test_magnitudes_are_stabilised_in_order_and_restored_in_order(sigma: float, highest: float, seed: int) -> None:
     magnitude = rising(0.0, highest, seed)
-    stabilised = rician.stabilise(magnitude * sigma, sigma)
+    stabilised = rician_transform.stabilise_magnitude(magnitude * sigma, sigma)
     assert torch.isfinite(stabilised).all()
     assert (stabilised.diff() >= -1e-6).all()
-    restored = rician.restore(stabilised, sigma) / sigma
+    restored = rician_transform.restore_magnitude(stabilised, sigma) / sigma
     assert (restored.diff() >= -1e-4 * restored[1:]).all()
     assert (restored >= 0).all()
     bright = magnitude > 10  # what the noise adds there is 1 / (2 · signal)
@@ -110,10 +111,10 @@ def test_counts_are_stabilised_in_order_and_restored_without_bias(
     gain: float, offset: float, read: float, seed: int
 ) -> None:
     photons = rising(0.0, 500.0, seed)
-    stabilised = poisson.stabilise(offset * gain + gain * photons, gain, offset * gain, read * gain)
+    stabilised = poisson.stabilise_counts(offset * gain + gain * photons, gain, offset * gain, read * gain)
     assert (stabilised.diff() >= 0).all()
     mean = poisson.mean_of_stabilised(photons, read)
-    restored = (poisson.restore(mean, gain, offset * gain, read * gain) - offset * gain) / gain
+    restored = (poisson.restore_counts(mean, gain, offset * gain, read * gain) - offset * gain) / gain
     torch.testing.assert_close(restored, photons, rtol=2e-3, atol=2e-2)
     assert (restored.diff() >= -1e-6).all()
 

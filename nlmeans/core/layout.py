@@ -1,0 +1,133 @@
+"""Which axis of an array is what: spatial, channels, series. The engine sees one (C, D, H, W) at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from nlmeans.core import arrays, checks
+from nlmeans.core.axes import Axes
+from nlmeans.core.tiles import Piece
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The axes of an array, negative numbers resolved."""
+
+    array_shape: tuple[int, ...]
+    channels: int | None
+    series: int | None
+
+    @classmethod
+    def of(cls, array: arrays.Readable, channels: int | None, series: int | None, name: str = "volume") -> Layout:
+        shape = tuple(array.shape)
+        channels = None if channels is None else checks.axis("channels", channels, len(shape))
+        series = None if series is None else checks.axis("series", series, len(shape))
+        if channels is not None and channels == series:
+            raise ValueError(f"channels={channels} and series={series} name the same axis; give each its own")
+        layout = cls(shape, channels, series)
+        checks.spatial_dimensions(name, layout.spatial_shape)
+        return layout
+
+    @property
+    def spatial_axes(self) -> tuple[int, ...]:
+        return tuple(axis for axis in range(len(self.array_shape)) if axis not in (self.channels, self.series))
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        return tuple(self.array_shape[axis] for axis in self.spatial_axes)
+
+    @property
+    def shape(self) -> Axes:
+        """(D, H, W); a 2D image has depth 1."""
+        d, h, w = (1, *self.spatial_shape) if len(self.spatial_axes) == 2 else self.spatial_shape
+        return d, h, w
+
+    @property
+    def volumes(self) -> int:
+        return 1 if self.series is None else self.array_shape[self.series]
+
+    @property
+    def channel_count(self) -> int:
+        return 1 if self.channels is None else self.array_shape[self.channels]
+
+    @property
+    def everywhere(self) -> Piece:
+        d, h, w = (slice(0, n) for n in self.shape)
+        return d, h, w
+
+    def piece(self, slices: Sequence[slice]) -> Piece:
+        """One slice per spatial axis as (D, H, W), with start and stop as numbers."""
+        if len(slices) != len(self.spatial_axes) or any(s.step not in (None, 1) for s in slices):
+            raise ValueError(
+                f"region={tuple(slices)} must have one slice with step 1 per spatial axis: {self.spatial_shape}"
+            )
+        boxes = [range(n)[s] for n, s in zip(self.spatial_shape, slices, strict=True)]
+        if not all(boxes):
+            raise ValueError(f"region={tuple(slices)} has no voxels of the spatial shape {self.spatial_shape}")
+        d, h, w = [slice(0, 1)] * (3 - len(boxes)) + [slice(box.start, box.stop) for box in boxes]
+        return d, h, w
+
+    def index(self, volume: int, piece: Piece) -> arrays.Slices:
+        """Where a piece (slices of D, H, W) of one volume of the series lies in the array."""
+        slices = [slice(None)] * len(self.array_shape)
+        if self.series is not None:
+            slices[self.series] = slice(volume, volume + 1)
+        for axis, part in zip(self.spatial_axes, piece[-len(self.spatial_axes) :], strict=True):
+            slices[axis] = part
+        return tuple(slices)
+
+    def chunk(self, array: object) -> Axes:
+        """How many voxels along (D, H, W) an array with these axes stores together; 1 if it is in one piece."""
+        stored = arrays.chunks(array)
+        if stored is None:
+            return 1, 1, 1
+        sizes = [stored[axis] for axis in self.spatial_axes]
+        d, h, w = [1] * (3 - len(sizes)) + sizes
+        return d, h, w
+
+    def array_shape_of(self, piece: Piece) -> tuple[int, ...]:
+        """The shape of an array with the same axes that holds a piece of every volume."""
+        shape = list(self.array_shape)
+        for axis, part in zip(self.spatial_axes, piece[-len(self.spatial_axes) :], strict=True):
+            shape[axis] = part.stop - part.start
+        return tuple(shape)
+
+    def channel_pieces(self, volume: int, piece: Piece) -> list[arrays.Slices]:
+        """Where a piece of each channel of one volume of the series lies in the array."""
+        everything = list(self.index(volume, piece))
+        if self.channels is None:
+            return [tuple(everything)]
+        before, after = everything[: self.channels], everything[self.channels + 1 :]
+        return [(*before, slice(c, c + 1), *after) for c in range(self.array_shape[self.channels])]
+
+    def to_engine(self, values: Tensor) -> Tensor:
+        """A piece of one volume, its axes as in the array, as (C, D, H, W)."""
+        if self.series is not None:
+            values = values.movedim(self.series, 0).squeeze(0)
+        if self.channels is None:
+            values = values.unsqueeze(0)
+        else:
+            after_series = self.series is not None and self.series < self.channels
+            values = values.movedim(self.channels - after_series, 0)
+        return values.unsqueeze(1) if values.ndim == 3 else values
+
+    def from_engine(self, values: Tensor) -> Tensor:
+        """(C, D, H, W) with its axes as in the array; the series axis has length 1."""
+        if len(self.spatial_axes) == 2:
+            values = values.squeeze(1)
+        values = values.squeeze(0) if self.channels is None else values
+        if self.channels is not None:
+            after_series = self.series is not None and self.series < self.channels
+            values = values.movedim(0, self.channels - after_series)
+        return values if self.series is None else values.unsqueeze(self.series)
+
+    def spatial(self, array: arrays.Readable, name: str) -> Layout:
+        """The layout of an array that has the spatial axes alone, such as a mask or a map of sigma."""
+        if tuple(array.shape) != self.spatial_shape:
+            raise ValueError(
+                f"{name} has shape {tuple(array.shape)}, but the image has the spatial shape {self.spatial_shape}"
+            )
+        return Layout(self.spatial_shape, None, None)

@@ -1,0 +1,116 @@
+"""What the engine chooses before it looks at the voxels: the method and its radii."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from dataclasses import dataclass
+
+import torch
+
+from nlmeans.core import checks
+from nlmeans.core.axes import Axes
+from nlmeans.core.checks import Radius
+from nlmeans.core.layout import Layout
+from nlmeans.core.memory import allowed
+from nlmeans.engine.settings import Settings
+from nlmeans.methods.automatic import pick
+from nlmeans.methods.method import Method
+from nlmeans.methods.registry import METHODS
+from nlmeans.noise.outliers import REACH
+from nlmeans.operator.windowed import windows_step
+
+log = logging.getLogger("nlmeans")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Settings together with everything that shapes and memory decide."""
+
+    settings: Settings
+    """As the user gave them."""
+    name: str
+    """Name of the method, never ``"auto"``. Processes that share work look the method up by it."""
+    patch_radius: Axes
+    search_radius: Axes
+    dimensions: int
+    """2 for images, 3 for volumes."""
+
+    @classmethod
+    def of(cls, settings: Settings, layout: Layout) -> Choices:
+        """Choose the method, and one radius per axis.
+
+        A window never reaches farther than the opposite border: a voxel would meet its own reflection there.
+
+        Raises:
+            ValueError: `settings` do not fit the axes of the array.
+        """
+        name = settings.method
+        if name == "auto":
+            memory = allowed(torch.device(settings.device or "cpu"), settings.memory)
+            name, reason = pick(layout.shape, layout.channel_count, settings.backend, memory)
+            log.info("method auto picked %s: %s", name, reason)
+        method, dimensions = METHODS[name], len(layout.spatial_axes)
+        if settings.spacing is not None and len(settings.spacing) != dimensions:
+            raise ValueError(f"spacing={settings.spacing} must have one number per spatial axis: {dimensions}")
+
+        def in_voxels(argument: str, given: Radius | None, usual: int) -> Axes:
+            radius: Radius = usual if given is None else given
+            if isinstance(radius, int) and settings.spacing is not None:
+                radius = tuple(round(radius * min(settings.spacing) / size) for size in settings.spacing)
+            per_axis = checks.radii(argument, radius, dimensions)
+            d, h, w = (min(r, n - 1) for r, n in zip(per_axis, layout.shape, strict=True))
+            return d, h, w
+
+        return cls(
+            settings,
+            name,
+            in_voxels("patch_radius", settings.patch_radius, method.patch_radius),
+            in_voxels("search_radius", settings.search_radius, method.search_radius),
+            dimensions,
+        )
+
+    @property
+    def method(self) -> Method:
+        return METHODS[self.name]
+
+    @property
+    def record(self) -> Settings:
+        """Settings that repeat these choices: the method by name, and one radius per spatial axis."""
+        return dataclasses.replace(
+            self.settings,
+            method=self.name,
+            patch_radius=self.patch_radius[-self.dimensions :],
+            search_radius=self.search_radius[-self.dimensions :],
+        )
+
+    @property
+    def halo(self) -> Axes:
+        """How far around a voxel its result depends on other voxels."""
+        margins = [self.method.halo(self.patch_radius, self.search_radius)]
+        if self.settings.noise == "rician" and self.method.shrinks:
+            margins.append(METHODS["classic"].halo(self.patch_radius, self.search_radius))
+        if self.settings.backend == "windowed":  # a voxel at the edge of a window depends on all of that window
+            margins += [self.search_radius] * len(margins)
+        d, h, w = (sum(margin) + REACH * self.settings.despeckle for margin in zip(*margins, strict=True))
+        return d, h, w
+
+    @property
+    def grain(self) -> int:
+        """Tiles start at multiples of this many voxels, so that patches and windows lie as in the whole volume."""
+        windows = windows_step(self.search_radius) if self.settings.backend == "windowed" else 1
+        return math.lcm(self.method.grain, windows)
+
+    def usual_h(self, contrast: float) -> float:
+        """The method's own filter strength, in units of sigma."""
+        return self.method.usual_h(contrast, self.search_radius)
+
+    def bytes_per_voxel(self, channels: int) -> float:
+        """Working memory for each voxel of a tile with its halo."""
+        working = self.method.bytes_per_voxel(self.settings.backend, channels, self.patch_radius, self.search_radius)
+        return working + CONVERSION_BYTES * channels
+
+
+CONVERSION_BYTES = 24
+"""Per voxel and channel: the tile as it was read, in units of sigma, and converted back."""

@@ -1,0 +1,176 @@
+"""All that decides a run beside the data itself: one frozen, checked, JSON-able object for every door."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nlmeans.core import arrays, checks
+from nlmeans.core.checks import Radius
+from nlmeans.core.memory import parse_bytes
+from nlmeans.engine.arguments import Arguments, check_names
+from nlmeans.methods.registry import method_names
+from nlmeans.noise.kinds import NOISES
+from nlmeans.operator.backends import BACKENDS
+
+NoiseLevel = float | tuple[float, ...] | Literal["map"]
+
+GivenSigma = float | Sequence[float] | str | arrays.Readable | None
+"""What a caller may give as sigma: a number, several, the word ``"map"``, an array, or None for an estimate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of `nlmeans.denoise`, checked and in plain types; ``None`` leaves the choice to the run.
+
+    The arguments mean what they mean for `nlmeans.denoise`. Wrong ones raise ``ValueError`` or ``TypeError``.
+
+    Example:
+        >>> settings = Settings(sigma=20, spacing=[1.0, 1.0, 5.0])
+        >>> settings.sigma, settings.spacing
+        (20.0, (1.0, 1.0, 5.0))
+        >>> Settings.from_json(settings.to_json()) == settings
+        True
+    """
+
+    sigma: NoiseLevel | None = None
+    method: str = "auto"
+    noise: str = "gaussian"
+    gain: float = 1.0
+    offset: float = 0.0
+    h: float | None = None
+    patch_radius: Radius | None = None
+    search_radius: Radius | None = None
+    spacing: tuple[float, ...] | None = None
+    channels: int | None = None
+    series: int | None = None
+    despeckle: bool = False
+    seed: int = 0
+    backend: str = "auto"
+    device: str | None = None
+    memory: int | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        checks.choice("method", self.method, method_names())
+        checks.choice("noise", self.noise, NOISES)
+        checks.choice("backend", self.backend, ("auto", *BACKENDS))
+        if self.sigma is not None:
+            self._set("sigma", noise_level("sigma", self.sigma))
+        if not isinstance(self.despeckle, bool):
+            raise TypeError(f"despeckle={self.despeckle!r} must be True or False")
+        self._set("seed", checks.whole("seed", self.seed))
+        self._set("gain", checks.positive("gain", self.gain))
+        self._set("offset", checks.real("offset", self.offset))
+        if self.noise != "poisson" and (self.gain, self.offset) != (1, 0):
+            raise ValueError(
+                f"gain={self.gain} and offset={self.offset} are those of a detector: they need noise='poisson'"
+            )
+        if self.h is not None:
+            self._set("h", checks.positive("h", self.h))
+        for name in ("channels", "series"):
+            if getattr(self, name) is not None:
+                self._set(name, checks.index(name, getattr(self, name)))
+        for name in ("patch_radius", "search_radius"):
+            if getattr(self, name) is not None:
+                self._set(name, checks.radius(name, getattr(self, name)))
+        if self.spacing is not None:
+            if not isinstance(self.spacing, tuple | list | np.ndarray):
+                raise TypeError(f"spacing={self.spacing!r} must have one number per spatial axis")
+            self._set("spacing", tuple(checks.positive("spacing", s) for s in self.spacing))
+        if self.device is not None:
+            self._set("device", checked_device(self.device))
+        if isinstance(self.memory, str):
+            self._set("memory", parse_bytes(self.memory))
+        if self.memory is not None:
+            self._set("memory", int(checks.positive("memory", self.memory)))
+        if self.memory is not None and self.memory < MINIMUM_MEMORY:
+            raise ValueError(
+                f"memory={self.memory} bytes is too little to work in; give at least {MINIMUM_MEMORY} (16 MiB)"
+            )
+        if self.dtype is not None:
+            checks.choice("dtype", self.dtype, FLOATS)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Settings:
+        """Raises ``ValueError`` on a name that is no setting. Lists, as JSON has them, become tuples."""
+        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: no such setting; the settings are {', '.join(cls().to_dict())}")
+        arguments: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**arguments)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """Raises ``ValueError`` or ``TypeError`` where `text` is no JSON object, or has a setting twice or wrong."""
+        return cls.from_dict(checks.json_object("settings", text))
+
+
+FLOATS = ("float16", "float32", "float64")
+MINIMUM_MEMORY = 16 * 2**20
+
+
+def noise_level(name: str, value: NoiseLevel) -> NoiseLevel:
+    if value == "map":
+        return "map"
+    if isinstance(value, str):
+        raise TypeError(f"{name}={value!r} must be a number, several, or the word 'map'")
+    if isinstance(value, tuple | list):
+        return tuple(checks.not_negative(name, v) for v in value)
+    return checks.not_negative(name, value)
+
+
+def device_or_gpu(device: str | None) -> str:
+    """The device asked for; if none was, the GPU where there is one. Engine calls stay where their array is instead."""
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def checked_device(device: str) -> str:
+    """The device, if tensors can be made there."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        here = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        raise ValueError(
+            f"device={device!r} is not here or not known to torch; use one of {', '.join(here)}"
+        ) from error
+    if torch.device(device).type == "meta":
+        raise ValueError("device='meta' computes nothing; use 'cpu' or 'cuda'")
+    return device
+
+
+def settings_from(sigma: GivenSigma, arguments: Mapping[str, Any]) -> tuple[Settings, arrays.Readable | None]:
+    """Turn the arguments of `nlmeans.denoise` into settings and, if sigma is an array, the map that it is.
+
+    Raises:
+        ValueError, TypeError: an argument does not exist or is out of range.
+    """
+    check_names(arguments, Arguments.__annotations__)
+    given = dict(arguments)
+    if given.get("spacing") is not None:
+        given["spacing"] = tuple(np.atleast_1d(given["spacing"]).tolist())
+    if given.get("device") is not None:
+        given["device"] = str(given["device"])
+    if isinstance(sigma, np.ndarray | Tensor) and sigma.ndim <= 1:
+        sigma = sigma.tolist()
+    elif isinstance(sigma, arrays.Readable) and not isinstance(sigma, np.generic):
+        return Settings(**given), sigma
+    if isinstance(sigma, Sequence) and not isinstance(sigma, str):
+        sigma = tuple(sigma)
+    return Settings(sigma=cast(Any, sigma), **given), None

@@ -1,0 +1,110 @@
+"""The quality report of a cohort: what failed and why, and each scan before, after, and what was removed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from nlmeans.files import atomic, bids
+from nlmeans.files.batch import Outcome
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222; }
+table { border-collapse: collapse; width: 100%; }
+th, td { border-bottom: 1px solid #ccc; padding: .4em .8em; text-align: left; vertical-align: top; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td img { width: 28em; display: block; }
+.failed { background: #fdeaea; }
+.name { overflow-wrap: anywhere; min-width: 12em; }
+"""
+
+
+def write(out: Path, outcomes: Sequence[Outcome], description: Mapping[str, Any] | None = None) -> Path:
+    """Write report.html into `out`, and with a `description` what makes of it a BIDS dataset; returns the report."""
+    texts = {"report.html": page(outcomes, out)}
+    if description is not None:
+        texts[bids.DESCRIPTION] = json.dumps(description, indent=2) + "\n"
+        texts[".bidsignore"] = "report.html\nfigures\nfigures/**\n"
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [out / name for name in texts]
+    with atomic.written_together(*paths) as temporary:
+        for file, text in zip(temporary, texts.values(), strict=True):
+            file.write_text(text, encoding="utf-8", errors="replace")  # of names that are no UTF-8
+    return paths[0]
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """How many scans came to which end, in words."""
+    states = ("denoised", "finished before", "failed")
+    counts = {state: sum(outcome.state == state for outcome in outcomes) for state in states}
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+
+
+def page(outcomes: Sequence[Outcome], out: Path) -> str:
+    """The report as HTML. Pictures are files beside it, loaded when scrolled to, so that it may be long."""
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    rows = "".join(
+        f'<tr class="failed"><td class="name">{escape(outcome.job.name)}</td><td>{escape(outcome.reason)}</td></tr>\n'
+        for outcome in failed
+    )
+    failures = f"<h2>Failed</h2>\n<table>\n<tr><th>Scan</th><th>Why</th></tr>\n{rows}</table>\n" if failed else ""
+    scans = "".join(row(outcome, out) for outcome in outcomes if outcome.state != "failed")
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Denoised scans</title><style>{STYLE}</style></head>
+<body>
+<h1>Denoised scans</h1>
+<p>{len(outcomes)} scans: {summary(outcomes)}. nlmeans {version("nlmeans")}.</p>
+{failures}<h2>Scans</h2>
+<p>Sigma is the standard deviation of the noise, SNR the mean of the object divided by sigma. What was removed, its
+standard deviation in the object divided by sigma, should be near 1 and look like noise: anatomy in the third picture
+means that too much was taken. A series has the median over its volumes, and its first volume as picture.</p>
+<table>
+<tr><th>Scan</th><th>Method</th><th class="number">Sigma</th><th class="number">SNR</th>
+<th class="number">Removed / sigma</th><th>Before, after, removed</th></tr>
+{scans}</table>
+</body>
+</html>
+"""
+
+
+def row(outcome: Outcome, out: Path) -> str:
+    record = outcome.record
+    settings, quality = record["settings"], record["quality"]
+    sigma = settings["sigma"]
+    level = None if sigma is None or isinstance(sigma, str) else float(np.median(sigma))
+    removed = middle(quality["removed"])
+    ratio = None if not level or removed is None else removed / level
+    picture = quote(os.fsencode(outcome.job.picture.relative_to(out).as_posix()))
+    method = f"{settings['method']}, {settings['noise']}"
+    numbers = "".join(
+        f'<td class="number">{text}</td>'
+        for text in (
+            "varies" if sigma == "map" else number(level, ".4g"),
+            number(middle(quality["snr"]), ".1f"),
+            number(ratio, ".2f"),
+        )
+    )
+    return (
+        f'<tr><td class="name">{escape(outcome.job.name)}<br><small>{outcome.state}</small></td>'
+        f"<td>{escape(method)}</td>{numbers}"
+        f'<td><a href="{picture}"><img loading="lazy" src="{picture}" alt="before, after, removed"></a></td></tr>\n'
+    )
+
+
+def middle(values: float | Sequence[float | None] | None) -> float | None:
+    """The number, or the median of those of a series."""
+    numbers = [value for value in np.atleast_1d(np.array(values, dtype=object)) if value is not None]
+    return float(np.median(np.array(numbers, float))) if numbers else None
+
+
+def number(value: float | None, how: str) -> str:
+    return "–" if value is None else f"{value:{how}}"

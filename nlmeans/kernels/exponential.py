@@ -1,0 +1,63 @@
+"""2ᵗ for t ≤ 0 in float32, by a polynomial: for vectors (kernels/vector.py) and for single numbers alike.
+
+t = n + f with n the nearest integer, which is found by adding a number whose last mantissa bit is worth 1. The
+polynomial gives 2ᶠ, and n goes into the exponent bits. With a constant term of 1 the result is exactly 1 at 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic, overload
+
+from nlmeans.kernels.vector import FAST, FLOATS, INTEGERS, LANES, NUMBA_OPTIONS, vector
+
+ROUNDER = np.float32(1.5 * 2**23)
+"""A number whose last mantissa bit is worth 1: adding it rounds to integers."""
+
+OPTIONS: dict[str, Any] = {"forceinline": True, "fastmath": set(FAST), **NUMBA_OPTIONS}
+"""`contract` lets a * b + c become one instruction; reassociation would undo the rounding."""
+
+
+@intrinsic
+def add_exponent(typing_context, value, rounded):
+    """value · 2ⁿ, where the low mantissa bits of `rounded` hold the integer n."""
+    if value == vector:
+        floats, integers, places = FLOATS, INTEGERS, ir.Constant(INTEGERS, [23] * LANES)
+    else:
+        floats, integers = ir.FloatType(), ir.IntType(32)
+        places = ir.Constant(integers, 23)
+
+    def emit(context, builder, sig, args):
+        value_bits, rounded_bits = (builder.bitcast(arg, integers) for arg in args)
+        return builder.bitcast(builder.add(value_bits, builder.shl(rounded_bits, places)), floats)
+
+    kind = vector if value == vector else types.float32
+    return kind(kind, kind), emit
+
+
+def polynomial(f, coefficients):
+    """c₀ + c₁·f + c₂·f² + …, for a tuple of coefficients whose length is known when it is compiled."""
+    value = coefficients[-1]
+    for coefficient in coefficients[-2::-1]:
+        value = coefficient + f * value
+    return value
+
+
+@overload(polynomial, jit_options=OPTIONS)
+def compile_polynomial(f, coefficients):
+    if coefficients.count == 1:
+        return lambda f, coefficients: coefficients[0]
+    return lambda f, coefficients: coefficients[0] + f * polynomial(f, coefficients[1:])
+
+
+@njit(**OPTIONS)
+def exp2(t, terms):
+    """2ᵗ for t ≤ 0; `terms` are `ROUNDER`, the least t that counts, and the coefficients of the polynomial."""
+    rounder = terms[0]
+    t = max(t, terms[1])
+    rounded = t + rounder
+    return add_exponent(polynomial(t - (rounded - rounder), terms[2:]), rounded)

@@ -1,0 +1,134 @@
+"""Methods on groups of similar patches: bayes, best and subspace."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from nlmeans.core.axes import Axes
+from nlmeans.core.progress import Report, part
+from nlmeans.methods.means import classic
+from nlmeans.methods.method import Method, Options, whole_tile
+from nlmeans.methods.transform import patch_memory
+from nlmeans.patches.bayes import nl_bayes
+from nlmeans.patches.dct import hard_threshold
+from nlmeans.patches.low_rank import low_rank, series_low_rank
+
+GRAIN = 12
+"""The grids of patches step by 2, 3 and 4 voxels."""
+
+LARGEST_GROUP_PATCH = 6
+"""Edge of the patches of an image."""
+
+
+def pilot(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+    """The mean of two estimates whose errors differ: the DCT rings, non-local means blurs what is rare."""
+    thresholded = hard_threshold(noisy, sigma, patch=4, stride=1, threshold=3.0)
+    return (thresholded + classic(noisy, sigma, options, progress)) / 2
+
+
+def group_patch(noisy: Tensor) -> int:
+    """The edge of the patches that are grouped: 4³ voxels of a volume, 6² of an image, whichever its axes are."""
+    return LARGEST_GROUP_PATCH if 1 in noisy.shape[1:] else 4
+
+
+def group_radius(search_radius: Axes, radius: int) -> Axes:
+    """Where groups come from: `radius` voxels along the axes that are searched; in one plane 2.5 times as far."""
+    wide = radius if all(search_radius) else radius * 5 // 2
+    d, h, w = (wide if r else 0 for r in search_radius)
+    return d, h, w
+
+
+def pilot_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
+    """A patch of 4 reaches 3 voxels, and its values 3 more; classic reaches patch + search radius."""
+    d, h, w = (max(6, p + s) for p, s in zip(patch_radius, search_radius, strict=True))
+    return d, h, w
+
+
+def stages_halo(stages: int, radius: int, patch_radius: Axes, search_radius: Axes) -> Axes:
+    """A stage reaches from a voxel over a patch to its reference patch, from there to its group, and over a patch."""
+    patch = 4 if all(search_radius) else LARGEST_GROUP_PATCH
+    stage = [2 * r + 2 * (patch - 1) for r in group_radius(search_radius, radius)]
+    d, h, w = (a + stages * b for a, b in zip(pilot_halo(patch_radius, search_radius), stage, strict=True))
+    return d, h, w
+
+
+def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+    """Two stages of NL-Bayes (Lebrun, Buades and Morel 2013) on the mean of two pilots: DCT and non-local means.
+
+    The first may step by as much as a patch, since the second averages again.
+    """
+    reports = [part(progress, 0.1, 0.4), part(progress, 0.4, 1.0)]
+    patch, radius = group_patch(noisy), group_radius(options.search_radius, 4)
+    guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
+    guide = nl_bayes(
+        noisy, guide, sigma, patch=patch, step=4, search_radius=radius, strength=1.5, alike=0.2, progress=reports[0]
+    )
+    return nl_bayes(noisy, guide, sigma, patch=patch, search_radius=radius, progress=reports[1])
+
+
+def bayes_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
+    return stages_halo(2, 4, patch_radius, search_radius)
+
+
+BAYES = Method(
+    "two stages of non-local Bayes",
+    whole_tile(bayes),
+    halo=bayes_halo,
+    bytes_per_voxel=patch_memory,
+    shrinks=True,
+    grain=GRAIN,
+)
+
+
+def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+    """`bayes` with larger groups and windows, and a third stage that steps by 2 voxels."""
+    reports = [part(progress, 0.05, 0.2), part(progress, 0.2, 0.4), part(progress, 0.4, 1.0)]
+    patch, radius = group_patch(noisy), group_radius(options.search_radius, 5)
+    guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.05))
+    guide = nl_bayes(
+        noisy, guide, sigma, patch=patch, step=4, count=64, search_radius=radius, strength=1.5, alike=0.2,
+        progress=reports[0],
+    )  # fmt: skip
+    guide = nl_bayes(noisy, guide, sigma, patch=patch, search_radius=radius, progress=reports[1])
+    return nl_bayes(noisy, guide, sigma, patch=patch, step=2, count=64, search_radius=radius, progress=reports[2])
+
+
+def best_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
+    return stages_halo(3, 5, patch_radius, search_radius)
+
+
+BEST = Method(
+    "three stages of non-local Bayes",
+    whole_tile(best),
+    halo=best_halo,
+    bytes_per_voxel=patch_memory,
+    shrinks=True,
+    grain=GRAIN,
+)
+
+
+def subspace(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+    """Low-rank groups of similar patches (Gavish and Donoho 2017); for many channels, MP-PCA along them."""
+    if len(noisy) >= MANY_CHANNELS:
+        return series_low_rank(noisy, sigma, progress=progress)
+    patch, radius = group_patch(noisy), group_radius(options.search_radius, 4)
+    guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
+    return low_rank(noisy, guide, sigma, patch=patch, search_radius=radius, progress=part(progress, 0.1, 1.0))
+
+
+MANY_CHANNELS = 8
+"""From this many on, channels have more in common than patches have."""
+
+
+def subspace_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
+    return stages_halo(1, 4, patch_radius, search_radius)
+
+
+SUBSPACE = Method(
+    "low-rank groups of similar patches",
+    whole_tile(subspace),
+    halo=subspace_halo,
+    bytes_per_voxel=patch_memory,
+    shrinks=True,
+    grain=GRAIN,
+)

@@ -1,0 +1,106 @@
+"""Methods in the domain of the discrete cosine transform, and those that start from one: dct, wiener and pri."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nlmeans.core.axes import Axes
+from nlmeans.core.progress import Report
+from nlmeans.methods.means import classic, operator_memory
+from nlmeans.methods.method import Method, Options, whole_tile
+from nlmeans.operator.nonlocal_means import nonlocal_means
+from nlmeans.patches.dct import hard_threshold, wiener_filter
+
+
+def patch_memory(backend: str, channels: int, patch_radius: Axes, search_radius: Axes) -> float:
+    """In addition to the pilot: noisy and guide with their extension, sums and weights, the estimate, and the DCT's."""
+    return operator_memory(backend, channels, patch_radius, search_radius) + 4.0 * (14 * channels + 6)
+
+
+def dct(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+    """Hard threshold of the sliding DCT (Manjón et al. 2012, ODCT)."""
+    return hard_threshold(noisy, sigma, patch=4, stride=1, threshold=2.7)
+
+
+def dct_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
+    return 6, 6, 6
+
+
+DCT = Method(
+    "hard threshold of the sliding DCT",
+    whole_tile(dct),
+    halo=dct_halo,
+    bytes_per_voxel=patch_memory,
+    shrinks=True,
+)
+
+
+def wiener(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+    """Non-local means as the pilot of a Wiener filter in the DCT domain."""
+    return wiener_filter(noisy, classic(noisy, sigma, options, progress), sigma, patch=4, stride=1)
+
+
+def wiener_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
+    """A patch of 4 reaches 3 voxels, and its values 3 more, to each of which the pilot reaches."""
+    d, h, w = (6 + p + s for p, s in zip(patch_radius, search_radius, strict=True))
+    return d, h, w
+
+
+WIENER = Method(
+    "DCT-Wiener filter with non-local means as its pilot",
+    whole_tile(wiener),
+    halo=wiener_halo,
+    bytes_per_voxel=patch_memory,
+    h=1.15,
+    shrinks=True,
+)
+
+
+def pri(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
+    """Prefiltered rotationally invariant non-local means (Manjón et al. 2012, PRI-NLM).
+
+    Voxels are compared by their value and the mean of their neighbours in a DCT-filtered pilot: by their squared
+    differences over 0.8 h² and 0.4 h².
+    """
+    pilot = dct(noisy, sigma, options, progress)
+    results = [
+        nonlocal_means(
+            channel[None],
+            options.h * sigma,
+            guide=torch.stack([first, neighbour_mean(first)]),
+            guide_scale=(1.25, 2.5),
+            patch_radius=0,
+            search_radius=options.search_radius,
+            channels=0,
+            backend=options.backend,
+            memory=options.memory,
+        )[0]
+        for channel, first in zip(noisy, pilot, strict=True)
+    ]
+    return torch.stack(results)
+
+
+def neighbour_mean(volume: Tensor) -> Tensor:
+    """The mean of 3 × 3 × 3 voxels (3 × 3 of an image), borders reflected, of (D, H, W)."""
+    for axis, length in enumerate(volume.shape):
+        if length > 1:
+            first, last = volume.narrow(axis, 1, 1), volume.narrow(axis, length - 2, 1)
+            padded = torch.cat([first, volume, last], axis)
+            volume = sum((padded.narrow(axis, k, length) for k in (1, 2)), padded.narrow(axis, 0, length)) / 3
+    return volume
+
+
+def pri_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
+    d, h, w = (7 + s for s in search_radius)
+    return d, h, w
+
+
+PRI = Method(
+    "prefiltered rotationally invariant non-local means",
+    whole_tile(pri),
+    halo=pri_halo,
+    bytes_per_voxel=patch_memory,
+    h=1.2,
+    shrinks=True,
+)

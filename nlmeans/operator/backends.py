@@ -1,0 +1,54 @@
+"""The ways to evaluate the operator, and the choice between them."""
+
+from __future__ import annotations
+
+import logging
+
+from nlmeans.core.axes import Axes, window_voxels
+from nlmeans.operator.cpu import CPU
+from nlmeans.operator.full import FULL
+from nlmeans.operator.gpu import GPU
+from nlmeans.operator.loop import LOOP
+from nlmeans.operator.request import Backend, Request
+from nlmeans.operator.windowed import WINDOWED
+
+log = logging.getLogger("nlmeans")
+
+BACKENDS: dict[str, Backend] = {b.name: b for b in (CPU, GPU, LOOP, FULL, WINDOWED)}
+
+SMALL = 2**18
+"""Voxel pairs up to which the few large operations of `full` beat the many small ones of `loop`."""
+
+
+def choose(request: Request, name: str = "auto") -> Backend:
+    """The backend asked for, or for ``"auto"`` the fastest one that can serve the request exactly.
+
+    Raises ``ValueError`` where the one asked for cannot serve it, naming one that can.
+    """
+    if name == "auto":
+        backend, why = fastest(request)
+        log.info("backend %s: %s", backend.name, why)
+        return backend
+    reason = BACKENDS[name].refusal(request)
+    if reason:
+        able = [b.name for b in (CPU, GPU, LOOP, FULL) if b.name != name and not b.refusal(request)]
+        raise ValueError(f"backend={name!r} cannot do this: {reason}; backend={able[0]!r} can")
+    return BACKENDS[name]
+
+
+def fastest(request: Request) -> tuple[Backend, str]:
+    """The fastest backend that can serve the request exactly, and why it is that one."""
+    fused = GPU if request.image.is_cuda else CPU
+    reason = fused.refusal(request)
+    if not reason:
+        return fused, f"the fastest for {request.image.dtype} on {request.image.device}"
+    pairs = request.image[0].numel() * window_voxels(request.search_radius)
+    if pairs <= SMALL and not FULL.refusal(request):
+        return FULL, f"the fastest for small images where {fused.name} cannot help: {reason}"
+    return LOOP, f"{fused.name} cannot do this: {reason}"
+
+
+def working_memory(name: str, channels: int, features: int, patch_radius: Axes, search_radius: Axes) -> float:
+    """Bytes per voxel that a backend works with; ``"auto"`` takes no more than `loop`, or too little to matter."""
+    backend = LOOP if name == "auto" else BACKENDS[name]
+    return backend.bytes_per_voxel(channels, features, patch_radius, search_radius)

@@ -1,0 +1,89 @@
+"""NL-Bayes on a CPU: blocks of reference patches on several threads, each found, filtered and added back at once.
+
+A block adds its groups to the volume before the next one begins that overlaps it, because blocks lie in a chequerboard
+(kernels/turns.py). Nothing is stored between finding a group and adding it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nlmeans.core.progress import Report
+from nlmeans.kernels.turns import chequerboard, in_turns
+from nlmeans.patches import bayes_cpu_kernel, groups_cpu, groups_cpu_kernel
+from nlmeans.patches.dct import dct_basis
+from nlmeans.patches.groups import LEAST_VARIANCE, Average, Grid, GroupFilter, floors, patch_means, read_patches
+
+STEEP_GROUPS = 128
+"""Groups done in float64 at once."""
+
+
+def filter_volume(
+    noisy: Tensor,
+    guide: Tensor,
+    sigma: float | Tensor,
+    grid: Grid,
+    alike: float,
+    exact: GroupFilter,
+    progress: Report,
+    *,
+    strength: float,
+    steepest: float,
+) -> Tensor:
+    """`groups.filter_volume` with the filter of `bayes.filter_group`, for float32.
+
+    From a steepness of `steepest` on, groups need more digits than float32 has; `exact` filters those.
+    """
+    values, guides = grid.covered(noisy), grid.covered(guide)
+    if isinstance(sigma, Tensor):
+        variance = patch_means(grid.covered(sigma[None].to(noisy).square())[0], grid)
+    else:
+        variance = noisy.new_tensor(sigma).square()
+    levels = floors(guides, grid, alike * variance)
+    search = groups_cpu.search_in(guides, *grid.where, levels)
+    average = [Average.of(channel, grid) for channel in values]
+    _, rows, columns = grid.references
+    _, height, width = grid.shape
+    layout = bayes_cpu_kernel.GroupLayout.of(grid.count, math.prod(grid.size))
+    patch_rows = [(u * height + v) * width for u, v in itertools.product(range(grid.size[0]), range(grid.size[1]))]
+    options = bayes_cpu_kernel.Filter(strength, steepest, LEAST_VARIANCE, np.array(patch_rows), grid.size[2])
+    constants = bayes_cpu_kernel.constants(layout, average[0].taper.numpy(), dct_basis(grid.size).numpy())
+
+    def work(block: tuple[range, ...]) -> list[Tensor]:
+        """Corners of the groups that are too steep, for each channel."""
+        lines = np.array([z * rows + y for z, y in itertools.product(*block)])
+        corners = np.empty((len(lines) * columns, grid.count), np.int64)
+        groups_cpu_kernel.match_lines(search, lines, corners)
+        steep, scratch, left = np.empty(len(corners), np.bool_), constants.copy(), []
+        for channel, value, first in zip(average, values, guides, strict=True):
+            bayes_cpu_kernel.filter_groups(
+                value.view(-1).numpy(), first.view(-1).numpy(), corners, variance.view(-1).numpy(), layout, options,
+                scratch, channel.total.view(-1).numpy(), channel.weights.view(-1).numpy(), steep,
+            )  # fmt: skip
+            left.append(torch.from_numpy(corners[steep]))
+        return left
+
+    steep_groups = in_turns(work, chequerboard(cuts(grid, 0), cuts(grid, 1)), progress)
+    for channel, value, first, parts in zip(average, values, guides, zip(*steep_groups, strict=True), strict=True):
+        corners = torch.cat(parts)
+        for start in range(0, len(corners), STEEP_GROUPS):
+            group = corners[start : start + STEEP_GROUPS]
+            level = variance.view(-1)[group].mean(1) if variance.ndim else variance.expand(len(group))
+            channel.add(
+                group, exact(read_patches(value, group, grid.size), read_patches(first, group, grid.size), level)
+            )
+    d, h, w = noisy.shape[1:]
+    return torch.stack([channel.result()[:d, :h, :w] for channel in average])
+
+
+def cuts(grid: Grid, axis: int) -> list[range]:
+    """Parts of the reference patches along an axis; those on either side of a part touch no voxel in common."""
+    # from a part's last reference patch to the first of the next but one: two search radii and a patch
+    length = max(1, math.ceil((2 * grid.radius[axis] + grid.size[axis]) / grid.step[axis]) - 1)
+    references = grid.references[axis]
+    return [range(first, min(first + length, references)) for first in range(0, references, length)]

@@ -1,0 +1,168 @@
+"""Shrinkage of the discrete cosine transform (DCT) of overlapping patches.
+
+Every patch of a regular grid is transformed, its coefficients are shrunk, and the patches are put back where they came
+from, weighted by how little noise each still has. Noise has a standard deviation of 1, or of a (D, H, W) map.
+
+References:
+    L. Yaroslavsky, K. Egiazarian, J. Astola, "Transform domain image restoration methods: review, comparison, and
+    interpretation", Proc. SPIE 4304, 2001, doi:10.1117/12.424970.
+    J. V. Manjón et al., "New methods for MRI denoising based on sparseness and self-similarity", Medical Image
+    Analysis 16(1), 2012, doi:10.1016/j.media.2011.04.003.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from nlmeans.core.axes import Axes
+from nlmeans.kernels.dispatch import kernel_for
+from nlmeans.patches import dct_cpu
+from nlmeans.patches.dct_cpu_kernel import EDGE
+from nlmeans.patches.grid import covered, offsets, patch_size, window
+
+Shrink = Callable[[list[Tensor], Tensor], tuple[Tensor, Tensor]]
+"""A function of the coefficients of each volume, (patch voxels, patches), and of the noise variance, per patch or
+0-dimensional. It returns the shrunk coefficients and the weight of each patch."""
+
+
+SLAB_PATCHES = 8192
+"""Patches transformed at once: with their coefficients they should stay in the cache of one core."""
+
+SLAB_PATCHES_GPU = 2**18
+"""Enough to keep a GPU busy, and some hundred megabytes."""
+
+
+def hard_threshold(
+    noisy: Tensor, sigma: float | Tensor = 1.0, *, patch: int = 4, stride: int = 2, threshold: float = 2.7
+) -> Tensor:
+    """Drop the coefficients below ``threshold`` × sigma; the mean of a patch (DC) always stays.
+
+    Patches count by 1 / (number of coefficients kept), in inverse proportion to the noise left in them.
+
+    Args:
+        noisy: (C, D, H, W), floating point; channels are filtered one by one. A depth of 1 is an image.
+        sigma: standard deviation of the noise, a number or a (D, H, W) map.
+        patch: edge of a patch in voxels; axes shorter than that have patches of their own length.
+        stride: distance between patches in voxels, no more than `patch`.
+        threshold: in units of sigma.
+
+    Returns:
+        Same shape, dtype and device.
+    """
+
+    def shrink(coefficients: list[Tensor], variance: Tensor) -> tuple[Tensor, Tensor]:
+        noisy = coefficients[0]
+        kept = noisy.square() > threshold**2 * variance
+        kept[0] = True
+        return noisy * kept, 1 / (kept.sum(0) * variance)
+
+    return filter_patches([noisy], sigma, patch, stride, shrink, threshold**2)
+
+
+def wiener_filter(
+    noisy: Tensor, pilot: Tensor, sigma: float | Tensor = 1.0, *, patch: int = 4, stride: int = 1, power: float = 1.0
+) -> Tensor:
+    """Shrink each coefficient C of the noisy patch by s = O² / (O² + power·sigma²), with O that of the pilot.
+
+    The mean of a patch (DC) always stays. Patches count by 1 / Σs², in inverse proportion to the noise left in them.
+
+    Args:
+        noisy: (C, D, H, W), floating point; channels are filtered one by one. A depth of 1 is an image.
+        pilot: a first estimate, of the same shape.
+        sigma: standard deviation of the noise, a number or a (D, H, W) map.
+        patch: edge of a patch in voxels; axes shorter than that have patches of their own length.
+        stride: distance between patches in voxels, no more than `patch`.
+        power: more than 1 smooths more.
+
+    Returns:
+        Same shape, dtype and device.
+    """
+
+    def shrink(coefficients: list[Tensor], variance: Tensor) -> tuple[Tensor, Tensor]:
+        noisy, oracle = coefficients
+        energy = oracle.square()
+        gain = energy / (energy + power * variance)
+        gain[0] = 1
+        return noisy * gain, 1 / (gain.square().sum(0) * variance)
+
+    return filter_patches([noisy, pilot], sigma, patch, stride, shrink, power)
+
+
+def filter_patches(
+    volumes: list[Tensor], sigma: float | Tensor, patch: int, stride: int, shrink: Shrink, strength: float
+) -> Tensor:
+    """Shrink the patches of the first volume, channel by channel, and average where they overlap.
+
+    `strength` tells the compiled kernel what `shrink` does: threshold² for one volume, the power of a Wiener filter for
+    two.
+    """
+    shape = tuple(volumes[0].shape[1:])
+    size = patch_size(patch, shape)
+    step = patch_size(stride, size)
+    margin = tuple(p - 1 for p in size)
+    variance = sigma.square() if isinstance(sigma, Tensor) else volumes[0].new_tensor(sigma).square()
+    if variance.ndim:
+        variance = covered(variance.to(volumes[0]), size, step, margin)
+    results = []
+    for channel in zip(*volumes, strict=True):
+        padded = [covered(volume, size, step, margin) for volume in channel]
+        plain = partial(filter_channel, step=step, shrink=shrink)
+        compiled = partial(dct_cpu.filter_channel, strength=strength, matrix=dct_matrix(EDGE))
+        fast = compiled if dct_cpu.serves(size, step) else None
+        results.append(kernel_for(padded, plain=plain, cpu=fast)(padded, variance, size))
+    inside = tuple(slice(m, m + n) for m, n in zip(margin, shape, strict=True))
+    return torch.stack([result[inside] for result in results])
+
+
+def filter_channel(volumes: list[Tensor], variance: Tensor, size: Axes, step: Axes, shrink: Shrink) -> Tensor:
+    """`filter_patches` for padded (D, H, W) volumes that the grid of patches covers exactly."""
+    shape = volumes[0].shape
+    basis = dct_basis(size).to(volumes[0])
+    depth, height, width = (1 + (n - p) // s for n, p, s in zip(shape, size, step, strict=True))
+    total, weights = torch.zeros_like(volumes[0]), torch.zeros_like(volumes[0])
+    rows = max(1, (SLAB_PATCHES_GPU if total.is_cuda else SLAB_PATCHES) // (height * width))
+    for first in range(0, depth, rows):
+        grid = (min(rows, depth - first), height, width)
+        slab = slice(first * step[0], (first + grid[0] - 1) * step[0] + size[0])
+        coefficients = [basis @ patches(volume[slab], size, step, grid).flatten(1) for volume in volumes]
+        level = patches(variance[slab], size, step, grid).flatten(1).mean(0) if variance.ndim else variance
+        shrunk, weight = shrink(coefficients, level)
+        restored = (basis.T @ shrunk).mul_(weight)
+        put_back(total[slab], restored.view(-1, *grid), size, step)
+        put_back(weights[slab], weight.view(1, *grid).expand(len(basis), *grid), size, step)
+    return total / weights
+
+
+def patches(volume: Tensor, size: Axes, step: Axes, grid: Axes) -> Tensor:
+    """(patch voxels, *grid): the patches of a regular grid."""
+    views = [window(volume, offset, step, grid) for offset in offsets(size)]
+    return torch.stack(views)
+
+
+def put_back(volume: Tensor, values: Tensor, size: Axes, step: Axes) -> None:
+    """Add patches, (patch voxels, *grid), to the volume where they lie: the adjoint of `patches`."""
+    for offset, value in zip(offsets(size), values, strict=True):
+        window(volume, offset, step, (value.shape[0], value.shape[1], value.shape[2])).add_(value)
+
+
+@functools.lru_cache
+def dct_basis(size: Axes) -> Tensor:
+    """Orthonormal DCT-II of a whole patch as one matrix: (coefficients, patch voxels), float64, DC first."""
+    basis = torch.ones(1, 1, dtype=torch.float64)
+    for length in size:
+        basis = torch.kron(basis, dct_matrix(length))
+    return basis
+
+
+def dct_matrix(length: int) -> Tensor:
+    """Orthonormal DCT-II, (frequency, position), float64."""
+    position = torch.arange(length, dtype=torch.float64)
+    matrix = torch.cos(math.pi / length * position[:, None] * (position + 0.5)) * math.sqrt(2 / length)
+    matrix[0] /= math.sqrt(2)
+    return matrix

@@ -1,0 +1,63 @@
+"""The sliding DCT on a CPU, for patches of 4 voxels along each axis that is longer than one, one at every voxel.
+
+Threads work on chunks of planes, first on every other chunk, which do not overlap, then on the rest. So each voxel is
+summed in the same order on any number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nlmeans.core.axes import Axes
+from nlmeans.kernels.turns import chequerboard, in_turns
+from nlmeans.kernels.vector import LANES
+from nlmeans.patches.dct_cpu_kernel import EDGE, Slide, filter_rows
+from nlmeans.patches.grid import patch_sums
+
+CHUNK = 4
+"""Planes of patches (rows, in an image); EDGE − 1 or more."""
+
+
+def serves(size: Axes, step: Axes) -> bool:
+    """Whether the kernel knows patches of this size at these distances."""
+    return step == (1, 1, 1) and size[2] == EDGE and all(n in (1, EDGE) for n in size)
+
+
+def filter_channel(volumes: list[Tensor], variance: Tensor, size: Axes, strength: float, matrix: Tensor) -> Tensor:
+    """Shrink the patches of padded (D, H, W) volumes: noisy, or noisy and pilot.
+
+    `variance` is 0-dimensional or of the padded shape, `matrix` the DCT along one axis.
+    """
+    depth, height, width = volumes[0].shape
+    positions = (depth - size[0] + 1, height - size[1] + 1, width - size[2] + 1)
+    pitch = -(-positions[2] // LANES) * LANES
+    extra = pitch - positions[2]
+    noisy, pilot = (F.pad(volume, (0, extra)).view(-1).numpy() for volume in (volumes[0], volumes[-1]))
+    if variance.ndim:
+        levels = F.pad(patch_sums(variance, size) / math.prod(size), (0, extra), value=1.0)
+    else:
+        levels = variance.expand(LANES)
+    slide = Slide(positions, size, (depth, height, width + extra), pitch, min(variance.ndim, 1), strength)
+    total = np.zeros(noisy.size, np.float32)
+    weights = torch.zeros(*positions[:2], pitch, dtype=torch.float32)
+    flat_levels, flat_weights = levels.contiguous().view(-1).numpy(), weights.view(-1).numpy()
+    axis = 0 if positions[0] > 1 else 1
+    chunks = [range(first, min(first + CHUNK, positions[axis])) for first in range(0, positions[axis], CHUNK)]
+    dct = matrix.float().numpy().ravel()
+
+    def work(block: tuple[range, ...]) -> None:
+        planes, rows = (block[0], range(positions[1])) if axis == 0 else (range(1), block[0])
+        filter_rows(
+            noisy, pilot, flat_levels, dct, slide, len(volumes) > 1, planes.start, planes.stop, rows.start, rows.stop,
+            total, flat_weights,
+        )  # fmt: skip
+
+    in_turns(work, chequerboard(chunks))
+    margins = [m for n in reversed(size) for m in (n - 1, n - 1)]
+    covering = patch_sums(F.pad(weights[..., : positions[2]], margins), size)
+    return torch.from_numpy(total).view(slide.shape)[..., :width] / covering

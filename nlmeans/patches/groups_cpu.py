@@ -1,0 +1,70 @@
+"""Groups on a CPU: find similar patches, read them, and add them back.
+
+Each voxel and row is written by one thread, in an order that does not depend on the number of threads, so a result
+repeats bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nlmeans.core.axes import Axes
+from nlmeans.kernels.turns import in_threads
+from nlmeans.kernels.vector import LANES
+from nlmeans.patches.grid import MatchLines, candidates
+from nlmeans.patches.groups_cpu_kernel import SHIFTS, Search, add_planes, copy_patches, match_lines
+
+
+def search_in(guide: Tensor, references: Axes, size: Axes, step: Axes, radius: Axes, floor: Tensor) -> Search:
+    """What the kernel needs to match reference patches in `guide`, (C, D, H, W)."""
+    channels, depth, height, width = guide.shape
+    lead = radius[2] + SHIFTS + 2 * LANES
+    flat = np.zeros(guide.numel() + 2 * lead, np.float32)
+    flat[lead:-lead] = guide.numpy().ravel()
+    return Search(
+        flat, lead, channels, (depth, height, width), references, size, step, radius, floor.numpy(),
+        *candidates(radius, height, width),
+    )  # fmt: skip
+
+
+def matcher(
+    guide: Tensor, references: Axes, size: Axes, step: Axes, radius: Axes, floor: Tensor, count: int
+) -> MatchLines:
+    """Matching of the lines of reference patches along the width; see `groups.find`."""
+    search, columns = search_in(guide, references, size, step, radius, floor), references[2]
+
+    def match(lines: range) -> Tensor:
+        corners = torch.empty(len(lines) * columns, count, dtype=torch.int64)
+        numbers, found = np.arange(lines.start, lines.stop), corners.numpy()
+
+        def work(first: int, last: int) -> None:
+            match_lines(search, numbers[first:last], found[first * columns : last * columns])
+
+        in_threads(work, len(lines))
+        return corners
+
+    return match
+
+
+def read(volume: Tensor, corners: Tensor, size: Axes) -> Tensor:
+    """(*corners.shape, patch voxels): the patches of a (D, H, W) volume at flat `corners`."""
+    patches = volume.new_empty(corners.numel(), math.prod(size))
+    source, at, target = volume.numpy(), corners.reshape(-1).numpy(), patches.numpy()
+    in_threads(lambda first, last: copy_patches(source, at, size, first, last, target), len(at))
+    return patches.view(*corners.shape, math.prod(size))
+
+
+def add(total: Tensor, weights: Tensor, corners: Tensor, patches: Tensor, weight: Tensor, window: Tensor, size: Axes
+        ) -> None:  # fmt: skip
+    """Add weight × window × patch to `total`, and the weights at the corners to `weights`; both (D, H, W)."""
+    target, corner_target, taper = total.numpy(), weights.numpy(), window.numpy()
+    at, values, scale = corners.reshape(-1).numpy(), patches.flatten(0, -2).numpy(), weight.reshape(-1).numpy()
+
+    def work(first: int, last: int) -> None:
+        add_planes(target, corner_target, at, values, scale, taper, size, first, last)
+
+    in_threads(work, len(target))

@@ -1,0 +1,137 @@
+"""Low-rank groups of similar patches, and local low rank along a series: the shrinkage of singular values.
+
+References:
+    M. Gavish, D. L. Donoho, "Optimal shrinkage of singular values", IEEE Transactions on Information Theory 63(4),
+    2017, doi:10.1109/TIT.2017.2653801.
+    J. Veraart, D. S. Novikov, D. Christiaens, B. Ades-aron, J. Sijbers, E. Fieremans, "Denoising of diffusion MRI using
+    random matrix theory", NeuroImage 142, 2016, doi:10.1016/j.neuroimage.2016.08.016.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from nlmeans.core.axes import Axes
+from nlmeans.core.progress import Report, silent
+from nlmeans.core.threads import shared_among
+from nlmeans.kernels.turns import in_threads
+from nlmeans.patches.groups import (
+    BATCH_GROUPS,
+    BATCH_GROUPS_GPU,
+    LEAST_VARIANCE,
+    Average,
+    Filtered,
+    Grid,
+    filter_volume,
+    patch_means,
+    read_patches,
+)
+
+
+def low_rank(
+    noisy: Tensor,
+    guide: Tensor,
+    sigma: float | Tensor = 1.0,
+    *,
+    patch: int = 4,
+    step: int = 3,
+    count: int = 64,
+    search_radius: Axes = (4, 4, 4),
+    alike: float = 0.2,
+    progress: Report = silent,
+) -> Tensor:
+    """Shrink the singular values of groups of similar patches; see `shrink_singular_values`. Arguments as `nl_bayes`.
+
+    The guide serves only to find the groups.
+    """
+
+    def filter_groups(noisy: Tensor, guide: Tensor, variance: Tensor) -> Filtered:
+        return shrink_singular_values(noisy, variance)
+
+    shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
+    grid = Grid.of(shape, patch, step, count, search_radius)
+    return filter_volume(noisy, guide, sigma, grid, alike, filter_groups, progress)
+
+
+def series_low_rank(
+    noisy: Tensor, sigma: float | Tensor = 1.0, *, patch: int = 5, step: int = 2, progress: Report = silent
+) -> Tensor:
+    """Shrink the singular values of the voxels of a patch × the volumes of a series: MP-PCA (Veraart et al. 2016).
+
+    What neighbouring voxels do over the volumes, such as their decay with diffusion weighting, has a few components;
+    noise has all. With the noise known, the bulk of its singular values (Marchenko and Pastur 1967) is known as well,
+    and those above it are shrunk optimally instead of only kept; see `shrink_singular_values`.
+
+    Args:
+        noisy: (C, D, H, W), C the volumes of the series.
+        sigma: standard deviation of the noise, a number or a (D, H, W) map.
+        patch: edge of a patch in voxels; axes shorter than that have patches of their own length.
+        step: from one patch to the next, in voxels.
+        progress: called with the fraction done.
+
+    Returns:
+        Same shape, dtype and device.
+    """
+    shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
+    grid = Grid.of(shape, patch, step, 1, (0, 0, 0))
+    values = grid.covered(noisy)
+    average = [Average.of(channel, grid) for channel in values]
+    variance = patch_means(grid.covered((torch.ones_like(noisy[:1]) * sigma).square())[0], grid).flatten()
+    _, height, width = grid.shape
+    z, y, x = (torch.arange(n, device=noisy.device) * s for n, s in zip(grid.references, grid.step, strict=True))
+    corners = ((z[:, None] * height + y)[..., None] * width + x).flatten()
+    batches = torch.split(corners, BATCH_GROUPS if noisy.device.type == "cpu" else BATCH_GROUPS_GPU)
+    for number, batch in enumerate(batches):
+        place = batch[:, None].contiguous()
+        patches = torch.cat([read_patches(channel, place, grid.size) for channel in values], dim=1)
+        filtered = shrink_singular_values(patches.mT.contiguous(), variance[batch])
+        for channel, total in enumerate(average):
+            total.add(place, Filtered(filtered.patches[..., channel][:, None].contiguous(), filtered.weight))
+        progress((number + 1) / len(batches))
+    d, h, w = shape
+    return torch.stack([total.result()[:d, :h, :w] for total in average])
+
+
+def shrink_singular_values(noisy: Tensor, variance: Tensor) -> Filtered:
+    """Each group less its mean, as a matrix, with the singular values that least squared error asks for.
+
+    With β = K/n, n voxels in a patch and y the singular value over σ√n, y becomes √((y²−β−1)²−4β)/y, and 0 below 1+√β
+    (Gavish and Donoho 2017). A group counts by 1 / (1 + its rank).
+
+    Args:
+        noisy: (groups, K, patch voxels).
+        variance: of the noise, (groups,).
+    """
+    count, voxels = noisy.shape[1:]
+    short, long = min(count, voxels), max(count, voxels)
+    ratio = short / long
+    mean = noisy.mean(1, keepdim=True)
+    detail = noisy - mean
+    gram = detail @ detail.mT if count <= voxels else detail.mT @ detail
+    energies, vectors = eigenvectors(gram)
+    energies = energies / (long * variance[:, None])
+    gain = ((energies - ratio - 1).square() - 4 * ratio).clamp_min(0).sqrt() / energies.clamp_min(ratio)
+    gain = torch.where(energies > (1 + math.sqrt(ratio)) ** 2, gain, 0)
+    projection = (vectors * gain[:, None, :]) @ vectors.mT
+    shrunk = projection @ detail if count <= voxels else detail @ projection
+    return Filtered(shrunk.add_(mean), 1 / ((1 + gain.count_nonzero(1)) * variance.clamp_min(LEAST_VARIANCE)))
+
+
+def eigenvectors(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """As `torch.linalg.eigh` of symmetric matrices, (groups, K, K), with each matrix left to one thread.
+
+    Several threads at one small matrix wait for each other most of the time: a hundred times as long where other
+    processes keep the cores busy. On a GPU one matrix comes after the other, which is slower than the CPU.
+    """
+    source, threads = matrices.cpu(), torch.get_num_threads()
+    values, vectors = torch.empty_like(source[..., 0]), torch.empty_like(source)
+
+    def work(first: int, last: int) -> None:
+        with shared_among(threads):
+            values[first:last], vectors[first:last] = torch.linalg.eigh(source[first:last])
+
+    in_threads(work, len(source))
+    return values.to(matrices.device), vectors.to(matrices.device)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import psutil
+import pytest
+import torch
+
+from nlmeans.core.memory import available, parse_bytes, readable
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("4096", 4096),
+        ("4096B", 4096),
+        ("2GB", 2 * 10**9),
+        ("2g", 2 * 10**9),
+        ("1.5 GiB", 3 * 2**29),
+        (" 512 mib ", 2**29),
+        ("10k", 10**4),
+        ("1TiB", 2**40),
+        ("9" * 400, int("9" * 400)),
+    ],
+)
+def test_amounts_are_read_with_any_unit(text: str, amount: int) -> None:
+    assert parse_bytes(text) == amount
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "2 apples", "1e9", "2GBs", "1,5GB"])
+def test_what_is_no_amount_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"memory='.*' is not an amount of memory; write for instance '2GB'"):
+        parse_bytes(text)
+
+
+def test_at_most_half_of_what_is_free_is_taken() -> None:
+    free = psutil.virtual_memory().available
+    assert 0.25 * free < available(torch.device("cpu")) < 0.75 * free
+
+
+@pytest.mark.parametrize(("amount", "text"), [(5 * 2**30, "5.00 GiB"), (1.5 * 2**20, "1.50 MiB"), (512, "0.50 KiB")])
+def test_amounts_are_told_in_a_unit_that_suits(amount: float, text: str) -> None:
+    assert readable(amount) == text

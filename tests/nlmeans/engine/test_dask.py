@@ -1,0 +1,279 @@
+"""dask arrays: the same numbers as in memory, whatever the chunks, and wherever the tasks run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import torch
+from dask.callbacks import Callback
+from distributed import Client, LocalCluster
+
+from nlmeans import METHODS, Settings, denoise, estimate_sigma
+from nlmeans.engine import dask as chunked
+from tests.nlmeans.volumes import gaussian, piecewise
+
+SIGMA = 10.0
+TIMEOUT = 120
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+def volume(*shape: int, dtype: str = "float32") -> Any:
+    return np.clip(gaussian(piecewise(*shape), SIGMA), 0, None).astype(dtype)
+
+
+def assert_same(result: da.Array, expected: Any) -> None:
+    assert isinstance(result, da.Array)
+    assert result.dtype == expected.dtype
+    values = result.compute()
+    assert values.dtype == expected.dtype
+    atol = 1.0 if expected.dtype.kind in "iu" else 1.5e-6 * np.ptp(expected)
+    np.testing.assert_allclose(values, expected, rtol=0, atol=atol)
+    assert np.mean(values != expected) < 0.02 or expected.dtype.kind == "f"
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("linear", "best", "subspace")])
+def test_every_family_of_methods_with_uneven_chunks(method: str) -> None:
+    noisy = volume(20, 45, 30)
+    array = da.from_array(noisy, chunks=((5, 12, 3), (20, 25), (30,)))
+    result = denoise(array, method=method, search_radius=2)
+    assert result.chunks == array.chunks
+    assert_same(result, denoise(noisy, method=method, search_radius=2))
+
+
+def test_planes_are_fitted_up_to_their_own_rounding() -> None:
+    noisy = volume(20, 45, 30)
+    result = denoise(da.from_array(noisy, chunks=(12, 20, 30)), SIGMA, method="linear", search_radius=2)
+    np.testing.assert_allclose(result.compute(), denoise(noisy, SIGMA, method="linear", search_radius=2), atol=0.01)
+
+
+def test_chunks_smaller_than_the_halo() -> None:
+    noisy = volume(9, 16, 20)
+    array = da.from_array(noisy, chunks=(4, 7, 10))
+    assert_same(denoise(array, method="wiener"), denoise(noisy, method="wiener"))
+
+
+QUICK: dict[str, Any] = {"method": "classic", "search_radius": 2}
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "axes"),
+    [
+        ((40, 50), (15, 20), {}),
+        ((3, 12, 16, 20), (1, 8, 16, 9), {"channels": 0}),
+        ((12, 16, 20, 3), (7, 16, 9, 2), {"series": -1}),
+        ((3, 12, 16, 20, 2), (2, 12, 7, 20, 1), {"channels": -1, "series": 0}),
+    ],
+)
+def test_with_any_axes(shape: tuple[int, ...], chunks: tuple[int, ...], axes: dict[str, int]) -> None:
+    noisy = 100 + SIGMA * np.random.default_rng(0).standard_normal(shape)
+    array = da.from_array(noisy, chunks=chunks)
+    result = denoise(array, **QUICK, **axes)
+    assert result.chunks == array.chunks
+    assert_same(result, denoise(noisy, **QUICK, **axes))
+    np.testing.assert_allclose(estimate_sigma(array, **axes), estimate_sigma(noisy, **axes))
+
+
+MASK, MAP = piecewise(12, 16, 20) > 50, 5 + piecewise(12, 16, 20) / 40
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"noise": "rician"},
+        {"noise": "poisson", "sigma": 3.0, "gain": 2.0, "offset": 5.0},
+        {"despeckle": True},
+        {"h": 9.0, "sigma": SIGMA, "dtype": "float64"},
+        {"mask": MASK},
+        {"mask": MASK, "sigma": MAP},
+        {"mask": torch.from_numpy(MASK), "sigma": MAP},
+        {"mask": da.from_array(MASK, chunks=5), "sigma": da.from_array(MAP, chunks=(12, 3, 20))},
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "uint16", "int32"])
+def test_with_any_settings_and_types(dtype: str, settings: dict[str, Any]) -> None:
+    noisy = volume(12, 16, 20, dtype=dtype)
+    inside = {name: np.asarray(given) if name in ("mask", "sigma") else given for name, given in settings.items()}
+    if np.ndim(inside.get("sigma", 0)) == 0 and "sigma" in inside:
+        inside["sigma"] = float(inside["sigma"])
+    array = da.from_array(noisy, chunks=(5, 9, 20))
+    assert_same(denoise(array, **QUICK, **settings), denoise(noisy, **QUICK, **inside))
+
+
+def test_blocks_larger_than_the_memory_are_cut_into_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy = volume(30, 160, 120)
+    array = da.from_array(noisy, chunks=noisy.shape)
+    shapes = []
+    run = METHODS["classic"].run
+
+    def spied(values: Any, *arguments: Any) -> Any:
+        shapes.append(values.shape)
+        return run(values, *arguments)
+
+    monkeypatch.setitem(METHODS, "classic", chunked.dataclasses.replace(METHODS["classic"], run=spied))
+    memory = 16 * 2**20
+    result = denoise(array, SIGMA, method="classic", search_radius=1, memory=memory)
+    assert_same(result, denoise(noisy, SIGMA, method="classic", search_radius=1))
+    assert len(shapes) > 1 + 1
+
+
+class Tasks(Callback):  # type: ignore[misc]
+    """Counts what runs."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        super().__init__(pretask=lambda key, *_: self.ran.append(str(key[0] if isinstance(key, tuple) else key)))
+
+
+def test_nothing_is_computed_before_the_result_is() -> None:
+    noisy = da.from_array(volume(12, 16, 20), chunks=8).map_blocks(lambda block: block + 1, dtype="float32")
+    with Tasks() as tasks:
+        result = denoise(noisy, **QUICK)
+        assert tasks.ran == []
+        result.compute()
+    assert sum(key.endswith("levels") for key in tasks.ran) == 1
+    assert sum(key.endswith("facts") for key in tasks.ran) == 1
+    assert sum(key.endswith("look") for key in tasks.ran) == noisy.npartitions
+
+
+def test_the_method_is_picked_where_it_is_called(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "nlmeans")
+    denoise(da.zeros((2000, 1000, 1000), chunks=500, dtype="uint8"), SIGMA)
+    assert "method auto picked wiener" in caplog.text
+
+
+def test_a_block_that_fails_is_named() -> None:
+    noisy = volume(12, 16, 20)
+    noisy[8, 3, 2] = np.nan
+    result = denoise(da.from_array(noisy, chunks=(6, 16, 10)), SIGMA)
+    with pytest.raises(ValueError, match=r"volume contains NaN .* \(in the block of voxels \[6:12, 0:16, 0:10\]\)"):
+        result.compute()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"sigma": "map"}, ValueError, "sigma='map' is estimated from all of a volume"),
+        ({"sigma": MAP, "noise": "poisson"}, ValueError, "sigma is the read noise"),
+        ({"sigma": -MAP}, ValueError, "sigma=.* must not be negative"),
+        ({"sigma": MAP[1:]}, ValueError, r"sigma has shape \(11, 16, 20\)"),
+        ({"mask": MASK[1:]}, ValueError, r"mask has shape \(11, 16, 20\)"),
+        ({"out": np.zeros((12, 16, 20))}, ValueError, "out and progress are for what is computed at once"),
+        ({"progress": True}, ValueError, "dask's ProgressBar"),
+        ({"channels": 7}, ValueError, "channels=7 is not an axis"),
+        ({"sigma": (1.0, 2.0)}, ValueError, "sigma has 2 numbers"),
+    ],
+)
+def test_refused_with_the_argument_named(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        denoise(da.zeros((12, 16, 20), chunks=8), **arguments).compute()
+
+
+def test_other_arrays_are_refused() -> None:
+    with pytest.raises(TypeError, match="array is a ndarray; give a dask array"):
+        chunked.denoised_lazily(np.zeros((4, 4)), Settings(), None, None)
+    with pytest.raises(TypeError, match="complex128; give numpy arrays of real numbers"):
+        denoise(da.zeros((4, 4), dtype=complex))
+    unknown = da.zeros((8, 8), chunks=4)
+    with pytest.raises(ValueError, match=r"unknown shape .* compute_chunk_sizes"):
+        denoise(unknown[unknown[:, 0] > -1])
+
+
+# ---------------------------------------------------------------- where tasks run
+
+
+def test_threads_share_the_cores() -> None:
+    before = torch.get_num_threads()
+    noisy = volume(12, 16, 40)
+    result = denoise(da.from_array(noisy, chunks=(6, 8, 10)), **QUICK)
+    with dask.config.set(scheduler="threads"):
+        assert_same(result, denoise(noisy, **QUICK))
+    assert torch.get_num_threads() == before
+
+
+def test_tasks_at_the_same_time_leave_threads_as_they_found_them() -> None:
+    """Also those that start later, and those of a pool that has run such tasks."""
+    before, seen, together = torch.get_num_threads(), [], threading.Barrier(4)
+
+    def number(_: int) -> int:
+        together.wait(TIMEOUT)
+        return torch.get_num_threads()
+
+    array = da.from_array(volume(12, 16, 20), chunks=(6, 8, 10))
+    torch.set_num_threads(3)
+    try:
+        for _ in range(3):
+            with ThreadPoolExecutor(4) as pool:
+                denoise(array, SIGMA, **QUICK).compute(scheduler="threads", pool=pool)
+                seen += pool.map(number, range(4))
+            with ThreadPoolExecutor(4) as later:
+                seen += [torch.get_num_threads(), *later.map(number, range(4))]
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [3] * 27
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "expected"),
+    [
+        (0, "cuda", "cuda:0"),
+        (3, "cuda", "cuda:1"),
+        ("tcp://10.0.0.1:99", "cuda", "cuda:1"),
+        (3, "cuda:0", "cuda:0"),
+        (None, "cuda", "cuda"),
+    ],
+)
+def test_each_worker_has_a_gpu(name: Any, device: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("nlmeans.engine.settings.checked_device", lambda device: device)
+    worker = None if name is None else SimpleNamespace(name=name)
+    monkeypatch.setattr(chunked, "this_worker", lambda: worker)
+    assert chunked.on_this_worker(Settings(device=device)).device == expected
+
+
+@contextlib.contextmanager
+def cluster(**arguments: Any) -> Iterator[Client]:
+    """Two processes with one thread each."""
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, **arguments) as processes,
+        Client(processes, timeout=TIMEOUT) as client,
+    ):
+        yield client
+
+
+def test_on_a_cluster_of_processes_of_which_one_is_killed() -> None:
+    noisy = volume(24, 32, 40)
+    array = da.from_array(noisy, chunks=(6, 16, 10))
+    settings = {**QUICK, "backend": "loop"}  # which is not compiled in each process
+    with cluster() as client:
+        result = client.compute(denoise(array, **settings))
+        np.testing.assert_allclose(result.result(timeout=TIMEOUT), denoise(noisy, **settings), atol=1e-3)
+
+        future = client.compute(denoise(array, SIGMA, **settings))
+        workers = client.run(os.getpid)
+        end = time.monotonic() + TIMEOUT
+        while not any("nlmeans" in str(key) for key in flattened(client.has_what())) and time.monotonic() < end:
+            time.sleep(0.01)
+        os.kill(next(iter(workers.values())), signal.SIGKILL)
+        killed = future.result(timeout=TIMEOUT)
+    np.testing.assert_allclose(killed, denoise(noisy, SIGMA, **settings), atol=1e-3)
+
+
+def flattened(held: Any) -> list[Any]:
+    return [key for keys in held.values() for key in keys]

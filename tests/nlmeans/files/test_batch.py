@@ -1,0 +1,421 @@
+"""Cohorts: what is there is denoised, what fails is named, what is finished is left alone, and nothing leaves OUT."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import signal
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from nlmeans import cli
+from nlmeans.files import batch, bids
+from tests.nlmeans.scans import RAS, contents, noisy, save, scan, values
+
+SHAPE = (10, 11, 12)
+QUICK = ("--method", "classic", "--search-radius", "1", "--device", "cpu", "--threads", "1")
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(cli.main, ["batch", *map(str, words), *QUICK])
+
+
+def image(path: Path, shape: tuple[int, ...] = SHAPE, seed: int = 0, **sidecar: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if sidecar:
+        path.with_name(bids.stem(path) + ".json").write_text(json.dumps(sidecar))
+    return save(scan(noisy(*shape, seed=seed), "i2", RAS), path)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Ten T1w of ten participants; of two the file is damaged, one cut short, one with NaN in it."""
+    root = tmp_path / "study"
+    root.mkdir()
+    (root / bids.DESCRIPTION).write_text(json.dumps({"Name": "Toy", "BIDSVersion": "1.9.0", "License": "CC0"}))
+    (root / "T1w.json").write_text(json.dumps({"MagneticFieldStrength": 3, "EchoTime": 0.003}))
+    for number in range(1, 11):
+        image(root / f"sub-{number:02}" / "anat" / f"sub-{number:02}_T1w.nii.gz", seed=number, EchoTime=0.004)
+    short = root / "sub-03" / "anat" / "sub-03_T1w.nii.gz"
+    short.write_bytes(short.read_bytes()[:900])
+    hole = noisy(*SHAPE)
+    hole[3, 3, 3] = np.nan
+    save(scan(hole, "f4", RAS), root / "sub-07" / "anat" / "sub-07_T1w.nii.gz")
+    return root
+
+
+@pytest.fixture
+def small(dataset: Path) -> Path:
+    """The same with two participants, both sound."""
+    for number in range(3, 11):
+        shutil.rmtree(dataset / f"sub-{number:02}")
+    return dataset
+
+
+# ---------------------------------------------------------------- a BIDS dataset
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_of_ten_scans_two_damaged_eight_are_denoised_and_two_named(workers: int, dataset: Path) -> None:
+    before = contents(dataset)
+    result = run(dataset, "--workers", workers)
+    out = dataset / "derivatives" / "nlmeans"
+    assert result.exit_code == 1
+    assert len(list(out.glob("sub-*/anat/*_desc-denoised_T1w.nii.gz"))) == 8
+    named = [line for line in result.stderr.splitlines() if line.startswith("Failed: ")]
+    assert len(named) == 2
+    assert "sub-03/anat/sub-03_T1w.nii.gz: " in named[0]
+    assert "cannot be read, it may be damaged" in named[0]
+    assert "sub-07/anat/sub-07_T1w.nii.gz: " in named[1]
+    assert "contains NaN" in named[1]
+    page = (out / "report.html").read_text()
+    assert "10 scans: 8 denoised, 2 failed" in page
+    assert "contains NaN" in page
+    assert "8 denoised, 2 failed" in result.stdout
+    assert {name: after for name, after in contents(dataset).items() if name in before} == before
+    assert not [file for file in out.rglob(".*") if file.name != ".bidsignore"]
+
+
+def test_each_result_is_that_of_denoise(small: Path, tmp_path: Path) -> None:
+    assert run(small).exit_code == 0
+    source = small / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    single = ("denoise", source, tmp_path / "one.nii.gz", *QUICK[:-2], "--noise", "rician")
+    assert CliRunner().invoke(cli.main, list(map(str, single))).exit_code == 0
+    result = small / "derivatives/nlmeans/sub-01/anat/sub-01_desc-denoised_T1w.nii.gz"
+    np.testing.assert_array_equal(values(result), values(tmp_path / "one.nii.gz"))
+
+
+def test_the_sidecar_says_where_from_how_and_what_the_scanner_said(small: Path) -> None:
+    run(small)
+    out = small / "derivatives" / "nlmeans"
+    record = bids.read_object(out / "sub-02" / "anat" / "sub-02_desc-denoised_T1w.json")
+    assert record["Sources"] == ["bids:raw:sub-02/anat/sub-02_T1w.nii.gz"]
+    assert (record["MagneticFieldStrength"], record["EchoTime"]) == (3, 0.004)
+    assert record["SkullStripped"] is False
+    assert record["settings"]["noise"] == "rician"
+    assert record["quality"]["snr"] == pytest.approx(record["quality"]["signal"] / record["settings"]["sigma"])
+    about = bids.read_object(out / bids.DESCRIPTION)
+    assert about["DatasetType"] == "derivative"
+    assert about["GeneratedBy"][0]["Name"] == "nlmeans"
+    assert about["DatasetLinks"] == {"raw": "../.."}
+    assert about["License"] == "CC0"
+
+
+def test_diffusion_keeps_its_directions_though_they_lie_higher_up(small: Path) -> None:
+    image(small / "sub-01" / "dwi" / "sub-01_dwi.nii.gz", (*SHAPE, 3))
+    (small / "sub-01" / "dwi" / "sub-01_dwi.bvec").write_text("1 0 0\n0 1 0\n0 0 1\n")
+    (small / "dwi.bval").write_text("0 1000 1000\n")
+    assert run(small, "--participant", "01").exit_code == 0
+    folder = small / "derivatives" / "nlmeans" / "sub-01" / "dwi"
+    assert (folder / "sub-01_desc-denoised_dwi.bvec").read_text().startswith("1 0 0")
+    assert (folder / "sub-01_desc-denoised_dwi.bval").read_text() == "0 1000 1000\n"
+    assert values(folder / "sub-01_desc-denoised_dwi.nii.gz").shape == (*SHAPE, 3)
+    assert len(bids.read_object(folder / "sub-01_desc-denoised_dwi.json")["quality"]["snr"]) == 3
+
+
+@pytest.fixture
+def many(small: Path) -> Path:
+    for name in (
+        "ses-a/anat/sub-01_ses-a_T2w",
+        "ses-a/anat/sub-01_ses-a_UNIT1",
+        "ses-a/anat/sub-01_ses-a_T1map",
+        "ses-a/anat/sub-01_ses-a_part-phase_T2starw",
+        "ses-a/anat/sub-01_ses-a_part-real_T2starw",
+        "ses-a/func/sub-01_ses-a_task-rest_bold",
+        "ses-a/pet/sub-01_ses-a_pet",
+    ):
+        image(small / "sub-01" / f"{name}.nii.gz")
+    return small
+
+
+def planned(*words: object) -> dict[str, str]:
+    result = run(*words, "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    lines = [line.split(" -> ") for line in result.stdout.splitlines()]
+    return {bids.stem(Path(source)): rest.rsplit(": ", 1)[1].split()[0] for source, rest in lines}
+
+
+def test_usual_images_are_chosen_with_the_noise_of_their_kind(many: Path) -> None:
+    before = contents(many)
+    assert planned(many) == {
+        "sub-01_T1w": "rician",
+        "sub-02_T1w": "rician",
+        "sub-01_ses-a_T2w": "rician",
+        "sub-01_ses-a_part-real_T2starw": "gaussian",
+    }
+    assert contents(many) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "chosen"),
+    [
+        ("--suffix bold --suffix pet", {"sub-01_ses-a_task-rest_bold": "rician", "sub-01_ses-a_pet": "gaussian"}),
+        ("--suffix UNIT1 --noise rician", {"sub-01_ses-a_UNIT1": "rician"}),
+        ("--participant sub-02", {"sub-02_T1w": "rician"}),
+        ("--session a --suffix T2w", {"sub-01_ses-a_T2w": "rician"}),
+    ],
+)
+def test_images_are_chosen_by_suffix_participant_and_session(words: str, chosen: dict[str, str], many: Path) -> None:
+    assert planned(many, *words.split()) == chosen
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--suffix T9w", "has no image with suffix T9w; it has T1w, "),
+        ("--participant 99", "has no image with sub 99; it has 01, 02"),
+        ("--sigma -3", "sigma=-3.0 must not be negative"),
+        ("--gain 2", "they need noise='poisson'"),
+    ],
+)
+def test_what_is_wrong_for_all_is_said_before_any_work(words: str, message: str, small: Path) -> None:
+    image(small / "sub-01" / "func" / "sub-01_task-rest_bold.nii.gz")
+    before = contents(small)
+    result = run(small, *words.split())
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert contents(small) == before
+
+
+# ---------------------------------------------------------------- a second run
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mtime_ns for file in folder.rglob("*.nii.gz")}
+
+
+def test_a_second_run_skips_what_is_finished(small: Path) -> None:
+    run(small)
+    before = times(small / "derivatives")
+    result = run(small, "--workers", 1, "--memory", "500MB")
+    assert "2 finished before" in result.stdout
+    assert times(small / "derivatives") == before
+    assert "2 finished before" in (small / "derivatives/nlmeans/report.html").read_text()
+
+
+@pytest.mark.parametrize("change", ["settings", "scan", "result", "picture", "record"])
+def test_a_second_run_does_again_what_changed(change: str, small: Path) -> None:
+    run(small)
+    out = small / "derivatives" / "nlmeans"
+    options: tuple[object, ...] = ()
+    if change == "settings":
+        options = ("--sigma", 7)
+    elif change == "scan":
+        image(small / "sub-01" / "anat" / "sub-01_T1w.nii.gz", seed=99)
+    elif change == "record":
+        (out / "sub-01" / "anat" / "sub-01_desc-denoised_T1w.json").write_text("{")
+    else:
+        name = "figures/*01*.png" if change == "picture" else "sub-01/anat/*.nii.gz"
+        next(out.glob(name)).unlink()
+    result = run(small, *options)
+    assert result.exit_code == 0
+    assert ("2 denoised" if change == "settings" else "1 denoised, 1 finished before") in result.stdout
+
+
+def test_a_scan_that_fails_now_says_that_an_old_result_is_there(small: Path) -> None:
+    run(small)
+    source = small / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    source.write_bytes(source.read_bytes()[:900])
+    assert "what an earlier run made of it is still there" in run(small).stderr
+
+
+def test_directions_that_changed_are_taken_anew(small: Path) -> None:
+    image(small / "sub-01" / "dwi" / "sub-01_dwi.nii.gz", (*SHAPE, 3))
+    (small / "dwi.bval").write_text("0 1000 1000\n")
+    run(small, "--suffix", "dwi")
+    (small / "dwi.bval").write_text("0 1000 2000\n")
+    assert "1 denoised" in run(small, "--suffix", "dwi").stdout
+    copy = small / "derivatives/nlmeans/sub-01/dwi/sub-01_desc-denoised_dwi.bval"
+    assert copy.read_text() == "0 1000 2000\n"
+
+
+def test_a_damaged_sidecar_fails_its_own_scan_alone(small: Path) -> None:
+    (small / "sub-01" / "anat" / "sub-01_T1w.json").write_text("{")
+    result = run(small)
+    assert "1 denoised, 1 failed" in result.stdout
+    assert "sub-01_T1w.json cannot be read" in result.stderr
+
+
+# ---------------------------------------------------------------- files, patterns, folders
+
+
+def test_files_patterns_and_folders_keep_their_folders(tmp_path: Path) -> None:
+    for name in ("a/one.nii", "a/deep/two.nii.gz", "b/three.nii.gz"):
+        image(tmp_path / "in" / name)
+    out = tmp_path / "in" / "out"
+    words = (tmp_path / "in" / "a", tmp_path / "in" / "*" / "three*", tmp_path / "in" / "a" / "one.nii")
+    for ending in ("3 denoised", "3 finished before"):
+        result = run(*words, "--out", out)
+        assert result.exit_code == 0, result.stderr
+        assert ending in result.stdout
+    found = {file.relative_to(out).as_posix() for file in out.rglob("*.nii.gz")}
+    assert found == {"a/one_denoised.nii.gz", "a/deep/two_denoised.nii.gz", "b/three_denoised.nii.gz"}
+    assert not (out / bids.DESCRIPTION).exists()
+    assert "3 scans" in run(tmp_path / "in", "--out", out).stdout
+
+
+def test_folders_of_dicom_are_scans(tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    from tests.nlmeans.series import write_series
+
+    for name in ("p1", "p2"):
+        write_series(tmp_path / "in" / name, noisy(*SHAPE).clip(0).astype("i2"))
+    result = run(tmp_path / "in" / "p*", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert {file.name for file in (tmp_path / "out").glob("*.nii.gz")} == {"p1_denoised.nii.gz", "p2_denoised.nii.gz"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("in/one.nii", "--out is needed"),
+        ("in/none*.nii --out out", "no such file, folder or match"),
+        ("in/one.nii --out out --suffix T1w", "choose from a BIDS dataset, which"),
+        ("in/one.nii in/one.nii.gz --out out", "would both become"),
+        ("study in/one.nii --out out", "is a BIDS dataset; give it alone"),
+        ("in/one.nii --out study", "is a dataset that nlmeans did not make"),
+    ],
+)
+def test_a_mistake_gives_one_line_and_leaves_nothing(
+    words: str, message: str, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small.parent)
+    image(Path("in/one.nii"))
+    image(Path("in/one.nii.gz"))
+    before = contents(Path())
+    result = run(*words.split())
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert message in line
+    assert contents(Path()) == before
+
+
+# ---------------------------------------------------------------- nothing outside the output folder
+
+
+@pytest.mark.parametrize("link", ["sub-01", "sub-01/anat", "figures", "sub-01/anat/sub-01_desc-denoised_T1w.nii.gz"])
+def test_a_link_that_leads_out_of_the_output_folder_is_refused(link: str, small: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    place = small / "derivatives" / "nlmeans" / link
+    place.parent.mkdir(parents=True)
+    place.symlink_to(elsewhere / "file" if link.endswith("gz") else elsewhere)
+    result = run(small)
+    assert result.exit_code == 1
+    assert "leads out of" in result.stderr
+    assert not list(elsewhere.iterdir())
+
+
+def test_sources_that_lie_above_each_other_stay_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image(tmp_path / "up" / "one.nii.gz")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    image(tmp_path / "here" / "two.nii.gz")
+    assert run("../up/../up/one.nii.gz", "two.nii.gz", "--out", "out").exit_code == 0
+    found = {file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*_denoised.nii.gz")}
+    assert found == {"here/out/up/one_denoised.nii.gz", "here/out/here/two_denoised.nii.gz"}
+    assert {file.name for file in (tmp_path / "up").iterdir()} == {"one.nii.gz"}
+
+
+def test_images_that_are_links_are_read_as_in_datalad(small: Path, tmp_path: Path) -> None:
+    source = small / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    source.rename(tmp_path / "annexed")
+    (tmp_path / "annexed").rename(tmp_path / "annexed.nii.gz")
+    source.symlink_to(tmp_path / "annexed.nii.gz")
+    assert run(small).exit_code == 0
+    assert (small / "derivatives/nlmeans/sub-01/anat/sub-01_desc-denoised_T1w.nii.gz").is_file()
+
+
+# ---------------------------------------------------------------- workers
+
+
+def test_a_worker_that_dies_is_replaced_and_its_scan_named(tmp_path: Path) -> None:
+    jobs = []
+    for name in ("a", "deadly", "b", "c"):
+        source = image(tmp_path / f"{name}.nii.gz")
+        options = {"noise": "gaussian", "method": "classic", "search_radius": 1.0}
+        kind = Deadly if name == "deadly" else batch.Job
+        jobs.append(kind(name, source, tmp_path / "out" / f"{name}.nii.gz", tmp_path / "out" / f"{name}.png", options))
+    told: list[float] = []
+    outcomes = batch.run_all(jobs, 2, 1, told.append)
+    assert [outcome.state for outcome in outcomes] == ["denoised", "failed", "denoised", "denoised"]
+    assert "the process died" in outcomes[1].reason
+    assert told == [0.25, 0.5, 0.75, 1]
+
+
+class Deadly(batch.Job):
+    """A scan that kills its process, as the system does when memory runs out."""
+
+    def run(self) -> str:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return ""
+
+
+def test_workers_give_the_same_bytes_as_one_process(small: Path, tmp_path: Path) -> None:
+    for workers in (1, 2):
+        words = (small, "--out", tmp_path / str(workers), "--workers", workers, "--memory", "1GB")
+        assert run(*words).exit_code == 0
+    one, two = (contents(tmp_path / name) for name in ("1", "2"))
+    assert one == two
+
+
+# ---------------------------------------------------------------- the report
+
+
+class Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pictures: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "img":
+            self.pictures.append(dict(attrs)["src"] or "")
+        elif tag != "meta" and tag != "br":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_report_shows_each_scan_and_its_numbers(small: Path) -> None:
+    run(small)
+    out = small / "derivatives" / "nlmeans"
+    text = (out / "report.html").read_text()
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    assert page.pictures == ["figures/sub-01_desc-denoised_T1w.png", "figures/sub-02_desc-denoised_T1w.png"]
+    assert all((out / picture).is_file() for picture in page.pictures)
+    record = bids.read_object(out / "sub-01" / "anat" / "sub-01_desc-denoised_T1w.json")
+    assert f"{record['settings']['sigma']:.4g}" in text
+    assert f"{record['quality']['snr']:.1f}" in text
+
+
+def test_names_in_the_report_are_text_not_markup(tmp_path: Path) -> None:
+    image(tmp_path / "in" / "<b>&1 #.nii.gz")
+    with gzip.open(tmp_path / "in" / "<i>bad.nii.gz", "wb") as file:
+        file.write(b"none")
+    assert run(tmp_path / "in", "--out", tmp_path / "out").exit_code == 1
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "<b>" not in text
+    assert "<i>" not in text
+    assert "&lt;b&gt;&amp;1 #.nii.gz" in text
+    page = Page()
+    page.feed(text)
+    assert page.pictures == ["figures/%3Cb%3E%261%20%23.png"]
+
+
+@pytest.mark.parametrize("options", [("--sigma", "map"), ("--noise", "poisson"), ("--sigma", "0")], ids=str)
+def test_a_scan_without_one_sigma_has_a_report_too(options: tuple[str, ...], tmp_path: Path) -> None:
+    image(tmp_path / "in" / "one.nii.gz", (20, 20, 20))
+    result = run(tmp_path / "in", "--out", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.stderr
+    assert "one.nii.gz" in (tmp_path / "out" / "report.html").read_text()

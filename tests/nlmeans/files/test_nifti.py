@@ -1,0 +1,265 @@
+"""Files: read with their meaning, written with their header, and never half-written."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from nibabel.testing import data_path
+
+from nlmeans.files import nifti
+from tests.nlmeans.scans import LPS, NIFTI, RAS, header_on_disk, noisy, save, scan, values
+
+SHAPE = (6, 7, 8)
+
+# ---------------------------------------------------------------- reading
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", ">i2", "u2", "i4", "f4", ">f4", "f8"])
+def test_unscaled_values_are_read_as_they_are_stored(dtype: str, tmp_path: Path) -> None:
+    data = noisy(*SHAPE).astype(dtype)
+    found = nifti.read(save(scan(data), tmp_path / "scan.nii.gz"))
+    assert found.data.dtype == data.dtype
+    np.testing.assert_array_equal(found.data, data)
+
+
+@pytest.mark.parametrize("scaling", [(0.25, -30), (1, 100), (2, 0), (1e-7, 300)])
+@pytest.mark.parametrize("dtype", ["i2", "i4", "u1"])
+def test_scaled_values_are_read_to_a_thousandth_of_a_step(
+    dtype: str, scaling: tuple[float, float], tmp_path: Path
+) -> None:
+    stored = noisy(*SHAPE).astype(dtype)
+    found = nifti.read(save(scan(stored, scaling=scaling), tmp_path / "scan.nii"))
+    slope, intercept = (float(np.float32(number)) for number in scaling)
+    np.testing.assert_allclose(found.data, stored * slope + intercept, rtol=0, atol=1e-3 * slope)
+
+
+def test_the_fourth_axis_is_a_series(tmp_path: Path) -> None:
+    assert nifti.read(save(scan(noisy(*SHAPE)), tmp_path / "volume.nii")).series is None
+    assert nifti.read(save(scan(noisy(*SHAPE, 2)), tmp_path / "series.nii")).series == 3
+
+
+def test_spacing_is_that_of_the_spatial_axes(tmp_path: Path) -> None:
+    series = nifti.read(save(scan(noisy(*SHAPE, 2), affine=RAS), tmp_path / "series.nii"))
+    assert series.spacing == (2, 3, 4)
+    image = nifti.read(save(scan(noisy(6, 7), affine=RAS), tmp_path / "image.nii"))
+    assert image.spacing == (2, 3)
+
+
+def test_spacing_is_unknown_where_the_header_gives_none(tmp_path: Path) -> None:
+    path = save(scan(noisy(*SHAPE)), tmp_path / "scan.nii")
+    raw = bytearray(path.read_bytes())
+    raw[80:84] = np.float32(np.nan).tobytes()  # pixdim[1]
+    path.write_bytes(raw)
+    assert nifti.read(path).spacing is None
+
+
+def test_trailing_axes_of_one_are_dropped_and_come_back(tmp_path: Path) -> None:
+    data = noisy(*SHAPE).astype("f4")[..., None, None]
+    found = nifti.read(save(NIFTI.Nifti1Image(data, RAS), tmp_path / "scan.nii"))
+    assert found.data.shape == (*SHAPE, 1)
+    assert nifti.like(found, found.data).shape == data.shape
+
+
+# ---------------------------------------------------------------- what cannot be read
+
+
+Damage = Callable[[bytes], bytes]
+
+
+def first(share: float) -> Damage:
+    return lambda raw: raw[: int(share * len(raw))]
+
+
+def put(place: int, new: bytes) -> Damage:
+    return lambda raw: raw[:place] + new + raw[place + len(new) :]
+
+
+def other_values_under_the_same_checksum(raw: bytes) -> bytes:
+    """What a bit lost on disk or on the way can look like: all unpacks well, to wrong values."""
+    values = bytearray(gzip.decompress(raw))
+    values[-3] ^= 64
+    return gzip.compress(values)[:-8] + raw[-8:]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        pytest.param("scan.nii.gz", lambda raw: b"no image at all", id="text"),
+        pytest.param("scan.nii.gz", lambda raw: gzip.compress(b"no image at all"), id="packed text"),
+        pytest.param("scan.nii.gz", lambda raw: b"", id="empty"),
+        pytest.param("scan.nii.gz", first(0.5), id="half"),
+        pytest.param("scan.nii.gz", lambda raw: raw[:-4], id="without its end"),
+        pytest.param("scan.nii.gz", lambda raw: raw[:-8] + bytes(4) + raw[-4:], id="another checksum"),
+        pytest.param("scan.nii.gz", other_values_under_the_same_checksum, id="other values"),
+        pytest.param("scan.nii.gz", put(200, bytes(100)), id="a hole"),
+        pytest.param("scan.nii", first(0.5), id="half, not packed"),
+        pytest.param("scan.nii", first(0.1), id="part of a header"),
+        pytest.param("scan.nii", put(42, b"\xff\x7f"), id="32767 voxels along x"),
+        pytest.param("scan.nii", put(70, b"\x03\x00"), id="no such data type"),
+        pytest.param("scan.nii", put(108, np.float32(1e30).tobytes()), id="voxels beyond the end"),
+    ],
+)
+def test_a_damaged_file_is_named(name: str, damage: Damage, tmp_path: Path) -> None:
+    path = save(NIFTI.Nifti1Image(noisy(*SHAPE).astype("f4"), RAS), tmp_path / name)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"cannot be read, it may be damaged or no image: \S") as error:
+        nifti.read(path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+COLOURS = np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+
+
+@pytest.mark.parametrize("scaling", [None, (2.0, 1.0)], ids=["unscaled", "scaled"])
+@pytest.mark.parametrize(("data", "message"), [(COLOURS, "colours"), (noisy(*SHAPE).astype("c8"), "complex")])
+def test_only_real_numbers_are_read(
+    data: Any, message: str, scaling: tuple[float, float] | None, tmp_path: Path
+) -> None:
+    path = save(NIFTI.Nifti1Image(data, RAS), tmp_path / "scan.nii")
+    raw = bytearray(path.read_bytes())
+    raw[112:120] = np.array(scaling or (1, 0), "<f4").tobytes()
+    path.write_bytes(raw)
+    with pytest.raises(TypeError, match=rf"scan\.nii .*{message}"):
+        nifti.read(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(value: float, tmp_path: Path) -> None:
+    data = noisy(*SHAPE)
+    data[3, 3, 3] = value
+    with pytest.raises(ValueError, match=r"scan\.nii contains NaN or infinite values; replace them"):
+        nifti.read(save(scan(data, "f4"), tmp_path / "scan.nii"))
+
+
+@pytest.mark.parametrize("shape", [(20,), (3, 3, 3, 2, 2)])
+def test_only_two_to_four_axes_are_read(shape: tuple[int, ...], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="only 2D, 3D and 4D"):
+        nifti.read(save(NIFTI.Nifti1Image(np.ones(shape, "f4"), RAS), tmp_path / "scan.nii"))
+
+
+def test_files_without_voxels_are_refused(tmp_path: Path) -> None:
+    surface = NIFTI.gifti.GiftiImage()
+    with pytest.raises(TypeError, match="GiftiImage, which has no voxels"):
+        nifti.read(save(surface, tmp_path / "surface.gii"))
+
+
+def test_a_scan_larger_than_the_memory_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise MemoryError("Unable to allocate 20.0 GiB")
+
+    path = save(scan(noisy(8, 9, 10)), tmp_path / "scan.nii.gz")
+    monkeypatch.setattr("nlmeans.files.nifti.np.asarray", full)
+    with pytest.raises(MemoryError, match=r"scan.nii.gz does not fit into the memory that is free: Unable to allocate"):
+        nifti.read(path)
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        nifti.read(tmp_path / "none.nii")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        nifti.read(tmp_path)
+
+
+# ---------------------------------------------------------------- an image like the one that was read
+
+
+def copied(source: Path, target: Path, change: float = 0.0, keep_type: bool = True) -> Path:
+    found = nifti.read(source)
+    return save(nifti.like(found, found.data + found.data.dtype.type(change), keep_type), target)
+
+
+EXAMPLES = ("example4d.nii.gz", "functional.nii", "anatomical.nii", "example_nifti2.nii.gz", "standard.nii.gz")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_of_nibabel_come_back_whole(name: str, tmp_path: Path) -> None:
+    source = Path(data_path) / name
+    copy = copied(source, tmp_path / name)
+    assert header_on_disk(copy) == header_on_disk(source)
+    original, again = (NIFTI.load(path).dataobj.get_unscaled() for path in (source, copy))
+    np.testing.assert_array_equal(again, original)
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i2", ">i2", "u2", "i4", "u4", "i8", "u8", "f4", ">f4", "f8"])
+@pytest.mark.parametrize("scaling", [None, (0.25, -30.0), (1.0, 7.0)], ids=["unscaled", "scaled", "shifted"])
+def test_every_type_comes_back_whole(dtype: str, scaling: tuple[float, float] | None, tmp_path: Path) -> None:
+    stored = (noisy(*SHAPE) / 2).astype(dtype)
+    source = save(scan(stored, scaling=scaling), tmp_path / "scan.nii")
+    copy = copied(source, tmp_path / "copy.nii")
+    assert header_on_disk(copy) == header_on_disk(source)
+    exact = 1e-6 if stored.dtype.kind == "f" and scaling else 0
+    np.testing.assert_allclose(NIFTI.load(copy).dataobj.get_unscaled(), stored, rtol=exact)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2"])
+def test_values_beyond_a_type_stop_at_its_ends(dtype: str, tmp_path: Path) -> None:
+    source = save(scan(noisy(*SHAPE), dtype, scaling=(0.5, 0)), tmp_path / "scan.nii")
+    for change, end in ((1e6, np.iinfo(dtype).max), (-1e6, np.iinfo(dtype).min)):
+        copy = copied(source, tmp_path / "copy.nii", change)
+        assert set(NIFTI.load(copy).dataobj.get_unscaled().ravel().tolist()) == {end}
+
+
+def test_float_changes_type_and_scaling_alone(tmp_path: Path) -> None:
+    source = save(scan(noisy(*SHAPE), "i2", scaling=(0.25, -30)), tmp_path / "scan.nii")
+    before, after = (header_on_disk(path) for path in (source, copied(source, tmp_path / "copy.nii", 0, False)))
+    assert {name for name in before if before[name] != after[name]} == {"datatype", "bitpix", "scaling"}
+    np.testing.assert_allclose(values(tmp_path / "copy.nii"), values(source), rtol=1e-6)
+    assert values(tmp_path / "copy.nii").dtype == np.float32
+
+
+OTHER_FORMATS: dict[str, Callable[[Any], Any]] = {
+    "scan.mgz": lambda data: NIFTI.MGHImage(data.astype("f4"), LPS),
+    "analyze.img": lambda data: NIFTI.AnalyzeImage(data.astype("i2"), LPS),
+    "scaled.img": lambda data: NIFTI.Spm2AnalyzeImage(data.astype("f4") / 7, LPS, dtype="i2"),
+    "pair.img": lambda data: NIFTI.Nifti1Pair(data.astype("i2"), LPS),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FORMATS)
+def test_other_formats_keep_values_places_and_voxel_size(name: str, tmp_path: Path) -> None:
+    source = save(OTHER_FORMATS[name](noisy(*SHAPE)), tmp_path / name)
+    copy = copied(source, tmp_path / "copy.nii")
+    np.testing.assert_allclose(values(copy), values(source), rtol=1e-6)
+    np.testing.assert_allclose(NIFTI.load(copy).affine, NIFTI.load(source).affine, atol=1e-5)
+    np.testing.assert_allclose(nifti.read(copy).spacing, (2, 3, 4), rtol=1e-6)
+
+
+# ---------------------------------------------------------------- what can be written
+
+
+def test_outputs_that_could_not_be_written_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "there.nii").touch()
+    (tmp_path / "folder.nii").mkdir()
+    refused: list[tuple[type[Exception], str, str, bool]] = [
+        (ValueError, "scan.png", r"must end in \.nii\.gz or \.nii", False),
+        (FileNotFoundError, "none/scan.nii", "no such folder for scan.nii; make it first", False),
+        (FileExistsError, "there.nii", "choose another name or add --overwrite", False),
+        (IsADirectoryError, "folder.nii", "is a folder", True),
+    ]
+    for error, name, message, overwrite in refused:
+        with pytest.raises(error, match=message):
+            nifti.check_output(tmp_path / name, overwrite)
+    nifti.check_output(tmp_path / "there.nii", overwrite=True)
+    nifti.check_output(tmp_path / "new.nii.gz", overwrite=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    try:
+        with pytest.raises(PermissionError, match="may not be written to; choose another"):
+            nifti.check_output(tmp_path / "scan.nii", overwrite=False)
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_sha256_is_that_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert nifti.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -1,0 +1,218 @@
+"""What was interrupted goes on, with nothing done twice, and ends the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from nlmeans import Cancelled
+from nlmeans.files import lock
+from nlmeans.files.zarr import denoise, run
+from nlmeans.files.zarr.journal import NAME as JOURNAL
+from nlmeans.files.zarr.run import partial
+from tests.nlmeans.scans import contents
+from tests.nlmeans.zarrs import SAME, SMALLEST, in_memory, level, noisy, save
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return save(tmp_path / "in.ome.zarr", noisy(20, 24, 28), "zyx")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "out.ome.zarr"
+
+
+FEW = 1 / 512
+"""Of the memory, for a block: many small blocks."""
+
+SLOW = f"""
+import sys, time
+from nlmeans import lock, ome_zarr, zarr_run
+
+finish = zarr_run.Run.finish
+def slow(self, *arguments):
+    finish(self, *arguments)
+    print("block", flush=True)
+    time.sleep(0.5)
+zarr_run.Run.finish = slow
+zarr_run.BLOCK_SHARE = {FEW}
+ome_zarr.denoise(sys.argv[1], sys.argv[2], method="classic", search_radius=1, device="cpu", memory=16 * 2**20)
+"""
+
+
+def killed(source: Path, target: Path, blocks: int, how: signal.Signals = signal.SIGKILL) -> None:
+    """Run until so many blocks are finished, then kill it."""
+    process = subprocess.Popen([sys.executable, "-c", SLOW, source, target], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process.stdout:
+        for _ in range(blocks):
+            assert process.stdout.readline() == "block\n"
+        process.send_signal(how)
+        process.wait(300)
+
+
+def times(folder: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(file.relative_to(folder)): (file.stat().st_ino, file.stat().st_mtime_ns)
+        for file in folder.rglob("*")
+        if file.is_file() and file.name != JOURNAL
+    }
+
+
+def test_what_was_killed_goes_on_and_ends_the_same(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "BLOCK_SHARE", FEW)
+    source = save(tmp_path / "in.zarr", noisy(2, 24, 40, 40), "czyx")
+    killed(source, target, 3)
+    assert not target.exists()
+    written = times(partial(target))
+    leaving = partial(target) / "0" / "x.0123.partial"  # as zarr leaves it where it is killed while writing
+    leaving.touch()
+    said = denoise.denoise(source, target, memory=SMALLEST, **SAME)
+    assert "3 of " in said
+    assert "blocks were there already" in said
+    finished = {name for name in written if name.startswith("0/")}
+    assert len(finished) > 20
+    after = times(target)
+    assert {name: after[name] for name in finished} == {name: written[name] for name in finished}
+    whole = tmp_path / "whole.zarr"
+    denoise.denoise(source, whole, memory=SMALLEST, **SAME)
+    assert contents(target) == contents(whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zarr", "out.ome.zarr", "whole.zarr"]
+
+
+LARGE = (20, 40, 40)
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of several blocks, where memory is least."""
+    monkeypatch.setattr(run, "BLOCK_SHARE", FEW)
+    return save(tmp_path / "in.zarr", noisy(*LARGE), "zyx")
+
+
+class After:
+    """Cancels a run once so much is done."""
+
+    def __init__(self, fraction: float) -> None:
+        self.fraction = fraction
+        self.first: float | None = None
+
+    def __call__(self, done: float) -> bool:
+        self.first = done if self.first is None else self.first
+        return done < self.fraction
+
+
+def stopped(source: Path, target: Path, fraction: float = 0.6, **options: Any) -> None:
+    with pytest.raises(Cancelled):
+        denoise.denoise(source, target, progress=After(fraction), **{"memory": SMALLEST, **SAME, **options})
+
+
+def test_what_was_cancelled_goes_on(large: Path, target: Path) -> None:
+    stopped(large, target, sigma=10)
+    assert partial(target).is_dir()
+    assert not target.exists()
+    seen = After(2)
+    assert "there already" in denoise.denoise(large, target, sigma=10, progress=seen, **SAME)
+    assert seen.first is not None
+    assert seen.first > 0.2  # the bar begins where it was
+    np.testing.assert_allclose(level(target), in_memory(noisy(*LARGE), "zyx", sigma=10), rtol=0, atol=1e-4)
+
+
+def test_nothing_is_looked_at_again(large: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped(large, target)
+    monkeypatch.setattr("nlmeans.engine.plan.survey", None)
+    monkeypatch.setattr("nlmeans.engine.plan.noise_of", None)
+    denoise.denoise(large, target, memory=SMALLEST, **SAME)
+
+
+def test_a_journal_that_was_cut_off_counts_as_far_as_it_is_whole(large: Path, target: Path, tmp_path: Path) -> None:
+    stopped(large, target)
+    journal = partial(target) / JOURNAL
+    os.truncate(journal, journal.stat().st_size - 3)
+    denoise.denoise(large, target, memory=SMALLEST, **SAME)
+    denoise.denoise(large, tmp_path / "whole.zarr", memory=SMALLEST, **SAME)
+    assert contents(target) == contents(tmp_path / "whole.zarr")
+
+
+def test_a_journal_without_a_first_line_is_begun_anew(large: Path, target: Path) -> None:
+    stopped(large, target)
+    (partial(target) / JOURNAL).write_text('{"requ')
+    assert "there already" not in denoise.denoise(large, target, **SAME)
+
+
+def test_other_settings_are_refused_unless_all_is_to_begin_anew(large: Path, target: Path) -> None:
+    stopped(large, target)
+    with pytest.raises(FileExistsError, match=r"differs in search_radius \(1, now 2\).*--overwrite"):
+        denoise.denoise(large, target, **{**SAME, "search_radius": 2})
+    assert partial(target).is_dir()
+    assert "there already" not in denoise.denoise(large, target, overwrite=True, **{**SAME, "search_radius": 2})
+
+
+def test_another_input_is_refused(large: Path, target: Path) -> None:
+    stopped(large, target)
+    values = zarr.open_array(large / "full", mode="r+")
+    values[:8, :8, :8] = 0
+    with pytest.raises(FileExistsError, match="differs in input"):
+        denoise.denoise(large, target, **SAME)
+
+
+def test_an_input_that_was_moved_is_known_again(large: Path, target: Path) -> None:
+    stopped(large, target)
+    moved = large.rename(large.with_name("moved.zarr"))
+    assert "there already" in denoise.denoise(moved, target, **SAME)
+
+
+def test_too_little_memory_to_go_on_with(tmp_path: Path, target: Path) -> None:
+    source = save(tmp_path / "in.zarr", noisy(2, 24, 304, 304), "czyx", chunk=152)
+    stopped(source, target, sigma=10, memory=4 * SMALLEST)
+    with pytest.raises(ValueError, match=r"blocks of the interrupted run have .*; allow .*--overwrite"):
+        denoise.denoise(source, target, sigma=10, memory=SMALLEST, **SAME)
+
+
+def test_two_runs_do_not_write_the_same(source: Path, target: Path) -> None:
+    file = target.with_name(f".{target.name}.lock")
+    with lock.held(file, target), pytest.raises(BlockingIOError, match=r"is being written by another run; wait"):
+        denoise.denoise(source, target, **SAME)
+    denoise.denoise(source, target, **SAME)
+    assert not file.exists()
+
+
+def test_the_lock_of_a_dead_process_does_not_count(source: Path, target: Path) -> None:
+    file = target.with_name(f".{target.name}.lock")
+    imports = "import os, pathlib, sys; from nlmeans import lock; file = pathlib.Path(sys.argv[1])"
+    die = "held = lock.held(file, file); held.__enter__(); os._exit(9)"
+    subprocess.run([sys.executable, "-c", f"{imports}; {die}", file], check=False)
+    assert file.exists()
+    denoise.denoise(source, target, **SAME)
+    assert not file.exists()
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, target: Path) -> None:
+    source = save(tmp_path / "in.zarr", noisy(32, 200, 200), "zyx", chunk=32)
+    options = ("--memory", "16MiB", "--method", "classic", "--search-radius", "8", "--sigma", "10", "--device", "cpu")
+    command = [sys.executable, "-m", "nlmeans.cli", "denoise", source, target, *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        journal, until = partial(target) / JOURNAL, time.monotonic() + 300
+        while process.poll() is None and not (journal.is_file() and '"facts"' in journal.read_text()):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=300)
+    assert process.returncode == 130, said
+    assert "the same command goes on" in said
+    assert len(said.splitlines()) == 1, said
+    assert partial(target).is_dir()
+    assert not target.exists()

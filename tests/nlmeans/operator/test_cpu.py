@@ -1,0 +1,261 @@
+"""The `cpu` backend beside `loop` in float64, and in all the places where threads and processes meet it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numba import njit
+from torch.utils.data import DataLoader, Dataset
+
+from nlmeans.core.axes import Axes
+from nlmeans.core.progress import Report, silent
+from nlmeans.kernels.vector import LANES, load, store
+from nlmeans.operator import cpu_kernel
+from nlmeans.operator.cpu import CPU
+from nlmeans.operator.loop import LOOP
+from nlmeans.operator.request import SMALLEST_EXPONENT, Request
+
+
+def request(
+    shape: Axes,
+    patch_radius: Axes,
+    search_radius: Axes,
+    *,
+    channels: int = 1,
+    features: int = 0,
+    maps: bool = False,
+    falloff: float = 3.0,
+    offset: float = 0.0,
+    center: str = "one",
+    progress: Report = silent,
+    seed: int = 0,
+) -> Request:
+    """A random request; without `features` the image guides itself."""
+    random = torch.Generator().manual_seed(seed)
+    padded = [n + 2 * (p + s) for n, p, s in zip(shape, patch_radius, search_radius, strict=True)]
+    image = torch.rand(channels, *padded, generator=random) * 2 - 0.8
+    guide = torch.rand(features, *padded, generator=random) if features else image
+    slope, level = torch.tensor(falloff), torch.tensor(offset)
+    if maps:
+        slope = slope * (0.5 + torch.rand(*shape, generator=random))
+        level = level * torch.rand(*shape, generator=random)
+    return Request(image, guide, slope, level, patch_radius, search_radius, center, progress=progress)
+
+
+def agrees_with_loop(of: Request, tolerance: float = 1e-5) -> bool:
+    image = of.image.double()
+    guide = image if of.guide is of.image else of.guide.double()
+    wide = dataclasses.replace(of, image=image, guide=guide, falloff=of.falloff.double(), offset=of.offset.double())
+    result, expected = CPU.run(of), LOOP.run(wide)
+    assert result.shape == expected.shape
+    assert result.dtype == torch.float32
+    return bool((result - expected).abs().max() <= tolerance * expected.abs().max())
+
+
+def small_job() -> torch.Tensor:
+    return CPU.run(request((9, 20, 33), (1, 1, 1), (2, 2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "patch_radius", "search_radius"),
+    [
+        ((9, 10, 11), (1, 1, 1), (2, 2, 2)),
+        ((20, 21, 135), (1, 1, 1), (1, 2, 3)),  # several tiles along z, y and x
+        ((17, 18, 19), (2, 2, 2), (3, 1, 2)),
+        ((8, 9, 40), (0, 0, 0), (3, 2, 1)),
+        ((5, 6, 20), (3, 0, 2), (2, 0, 9)),
+        ((1, 40, 50), (0, 1, 1), (0, 4, 5)),  # an image
+        ((1, 37, 150), (0, 3, 3), (0, 2, 17)),
+        ((1, 20, 30), (1, 1, 1), (3, 3, 3)),  # one plane of a slab
+        ((3, 4, 5), (1, 1, 1), (7, 6, 9)),  # a window far larger than the volume
+        ((1, 1, 1), (1, 1, 1), (1, 1, 1)),
+        ((2, 3, 4), (1, 1, 1), (0, 0, 0)),  # no neighbours
+    ],
+)
+def test_all_radii_and_shapes(shape: Axes, patch_radius: Axes, search_radius: Axes) -> None:
+    assert agrees_with_loop(request(shape, patch_radius, search_radius))
+
+
+@pytest.mark.parametrize("center", ["one", "max", "zero"])
+@pytest.mark.parametrize(("channels", "features"), [(1, 0), (3, 0), (1, 2), (4, 1), (2, 3)])
+def test_all_options(channels: int, features: int, center: str) -> None:
+    for maps, offset in itertools.product((False, True), (0.0, 0.2)):
+        options: dict[str, Any] = {"channels": channels, "features": features, "maps": maps, "offset": offset}
+        assert agrees_with_loop(request((5, 6, 19), (1, 1, 1), (1, 2, 2), center=center, **options))
+
+
+def test_random_shapes_and_strengths() -> None:
+    random = np.random.default_rng(1)
+    for seed in range(20):
+        radius = int(random.integers(0, 2))
+        d, h, w = random.integers(1, 24, 3).tolist()
+        sz, sy, sx = random.integers(0, 4, 3).tolist()
+        of = request(
+            (d, h, w),
+            (radius, radius, radius),
+            (sz, sy, sx),
+            maps=bool(random.integers(2)),
+            falloff=float(10 ** random.uniform(-2, 2)),
+            offset=float(random.uniform(0, 0.5)),
+            seed=seed,
+        )
+        assert agrees_with_loop(of, 3e-5), of  # steep weights multiply the rounding of the exponent
+
+
+def test_exponential_is_exact_to_three_millionths_and_bounded_below() -> None:
+    @njit
+    def apply(t: Any, result: Any, terms_array: Any) -> None:
+        terms = cpu_kernel.broadcast_terms(terms_array)
+        for i in range(0, len(t), LANES):
+            store(result, i, cpu_kernel.exp2(load(t, i), terms))
+
+    lowest = SMALLEST_EXPONENT / math.log(2)
+    t = np.linspace(lowest, 0, 1 << 18).astype(np.float32)
+    result = np.empty_like(t)
+    apply(t, result, cpu_kernel.EXP2_TERMS)
+    assert np.abs(result / np.exp2(t.astype(np.float64)) - 1).max() < 3.1e-6
+    assert result[-1] == 1
+    t[:] = np.linspace(-1e30, lowest - 1, len(t))
+    apply(t, result, cpu_kernel.EXP2_TERMS)
+    assert result == pytest.approx(math.exp(SMALLEST_EXPONENT), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda of: {"falloff": of.falloff.double()}, "float32"),
+        (lambda of: {"patch_radius": (1, 4, 1)}, "patch radius"),
+        (lambda of: {"guide": of.guide.to("meta")}, "CPU"),
+    ],
+)
+def test_refuses_what_it_cannot_do(change: Callable[[Request], dict[str, Any]], reason: str) -> None:
+    of = request((3, 3, 3), (1, 1, 1), (1, 1, 1))
+    assert CPU.refusal(of) == ""
+    assert reason in CPU.refusal(dataclasses.replace(of, **change(of)))
+
+
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_same_bits_for_any_number_of_threads(set_threads: Callable[[int], None]) -> None:
+    results = []
+    for threads in (1, 2, 3, 7):
+        set_threads(threads)
+        results.append(CPU.run(request((33, 40, 50), (1, 1, 1), (2, 2, 2))))
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+def test_four_python_threads_at_once() -> None:
+    expected = small_job()
+    with ThreadPoolExecutor(4) as executor:
+        results = [future.result() for future in [executor.submit(small_job) for _ in range(12)]]
+    assert all(torch.equal(result, expected) for result in results)
+
+
+def send_small_job(connection: Any) -> None:
+    connection.send(small_job().numpy())
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_child_processes_after_torch_and_the_kernels_ran_in_the_parent(method: str) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} on this platform")
+    expected = small_job()
+    torch.rand(300, 300) @ torch.rand(300, 300)  # torch has threads of its own by now
+    context = multiprocessing.get_context(method)
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=send_small_job, args=(sender,))  # type: ignore[attr-defined]
+    child.start()
+    assert receiver.poll(120), "the child process hangs"
+    assert np.array_equal(receiver.recv(), expected.numpy())
+    child.join(10)
+    assert child.exitcode == 0
+
+
+class Jobs(Dataset[torch.Tensor]):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return small_job()
+
+
+def test_forked_data_loader_workers() -> None:
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("no fork on this platform")
+    expected = small_job()
+    torch.rand(300, 300) @ torch.rand(300, 300)
+    loader = DataLoader(Jobs(), batch_size=2, num_workers=1, multiprocessing_context="fork", timeout=120)
+    assert all(torch.equal(one, expected) for batch in loader for one in batch)
+
+
+def run_python(code: str, **environment: str) -> str:
+    place = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=os.environ | place | environment, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+JOB = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_cpu\n"
+
+
+def test_any_number_of_numba_threads() -> None:
+    code = JOB + "sys.stdout.write(test_cpu.small_job().numpy().tobytes().hex())"
+    assert run_python(code, NUMBA_NUM_THREADS="1") == small_job().numpy().tobytes().hex()
+
+
+def test_second_process_takes_the_kernel_from_disk() -> None:
+    small_job()
+    code = JOB + (
+        "from numba.core import event\n"
+        "with event.install_recorder('numba:compile') as recorder: test_cpu.small_job()\n"
+        "print(len(recorder.buffer))"
+    )
+    run_python(code)
+    assert int(run_python(code)) == 0
+
+
+def test_progress_comes_from_the_calling_thread_and_ends_at_one() -> None:
+    threads, fractions = set(), []
+
+    def progress(fraction: float) -> None:
+        threads.add(threading.get_ident())
+        fractions.append(fraction)
+
+    CPU.run(request((40, 64, 64), (1, 1, 1), (3, 3, 3), progress=progress))
+    assert threads == {threading.get_ident()}
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+
+
+def test_cancelling_stops_the_workers_soon() -> None:
+    small_job()
+    raised = []
+
+    def cancel(fraction: float) -> None:
+        raised.append(time.perf_counter())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        CPU.run(request((128, 128, 128), (1, 1, 1), (8, 8, 8), progress=cancel))
+    assert len(raised) == 1
+    assert time.perf_counter() - raised[0] < 2  # the whole job takes ten

@@ -1,0 +1,110 @@
+"""Sliding DCT shrinkage, against its formula written out patch by patch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.fft import dctn, idctn
+
+from nlmeans.patches.dct import hard_threshold, wiener_filter
+
+Array = NDArray[np.float64]
+
+
+def reference(
+    noisy: Array, pilot: Array, size: tuple[int, ...], stride: int, gain: Callable[[Array, Array], Array], weigh: str
+) -> Array:
+    """Every patch of the reflected volume is transformed, multiplied by its gain and added back."""
+    margin = [(p - 1, p - 1 + stride) if p > 1 else (0, 0) for p in size]
+    z, guide = np.pad(noisy, margin, "reflect"), np.pad(pilot, margin, "reflect")
+    total, weights = np.zeros_like(z), np.zeros_like(z)
+    grid = [range(0, n + p - 1 if p > 1 else 1, min(stride, p)) for n, p in zip(noisy.shape, size, strict=True)]
+    for corner in itertools.product(*grid):
+        box = tuple(slice(c, c + p) for c, p in zip(corner, size, strict=True))
+        coefficients, oracle = dctn(z[box], norm="ortho"), dctn(guide[box], norm="ortho")
+        g = gain(coefficients, oracle)
+        g[0, 0, 0] = 1
+        weight = 1 / (np.count_nonzero(g) if weigh == "count" else (g**2).sum())
+        total[box] += weight * idctn(g * coefficients, norm="ortho")
+        weights[box] += weight
+    inside = tuple(slice(p - 1, p - 1 + n) for n, p in zip(noisy.shape, size, strict=True))
+    return total[inside] / weights[inside]
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "size"), [((7, 8, 9), 1, (4, 4, 4)), ((7, 8, 9), 2, (4, 4, 4)), ((1, 9, 8), 1, (1, 4, 4))]
+)
+def test_both_filters_follow_their_formulas(shape: tuple[int, ...], stride: int, size: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    noisy = 3 * rng.standard_normal(shape)
+    pilot = noisy + rng.standard_normal(shape)
+    z, p = torch.from_numpy(noisy)[None], torch.from_numpy(pilot)[None]
+
+    hard = reference(noisy, noisy, size, stride, lambda c, o: (abs(c) > 2.7).astype(float), "count")
+    np.testing.assert_allclose(hard_threshold(z, patch=4, stride=stride)[0].numpy(), hard, atol=1e-12)
+
+    soft = reference(noisy, pilot, size, stride, lambda c, o: o**2 / (o**2 + 1), "energy")
+    np.testing.assert_allclose(wiener_filter(z, p, patch=4, stride=stride)[0].numpy(), soft, atol=1e-12)
+
+
+@pytest.mark.parametrize("varying", [False, True])
+@pytest.mark.parametrize("shape", [(9, 6, 37), (1, 9, 20), (5, 1, 17), (4, 4, 4), (3, 9, 9)])
+def test_the_kernel_for_float32_is_as_exact_as_its_numbers(shape: tuple[int, int, int], varying: bool) -> None:
+    generator = torch.manual_seed(0)
+    pilot = 20 * torch.rand(2, *shape, dtype=torch.float64, generator=generator)
+    noisy = pilot + torch.randn(2, *shape, dtype=torch.float64, generator=generator)
+    sigma = 0.5 + torch.rand(shape, dtype=torch.float64, generator=generator) if varying else 1.3
+    single = sigma.float() if isinstance(sigma, torch.Tensor) else sigma
+    hard = hard_threshold(noisy, sigma, stride=1)
+    torch.testing.assert_close(hard_threshold(noisy.float(), single, stride=1), hard.float(), rtol=0, atol=1e-4)
+    soft = wiener_filter(noisy, pilot, sigma)
+    torch.testing.assert_close(wiener_filter(noisy.float(), pilot.float(), single), soft.float(), rtol=0, atol=1e-4)
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    z = torch.randn(1, 13, 9, 20, generator=torch.manual_seed(0))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    one = hard_threshold(z, stride=1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert torch.equal(hard_threshold(z, stride=1), one)
+
+
+@pytest.mark.parametrize("method", [hard_threshold, lambda z, s=1.0: wiener_filter(z, z, s)])
+def test_scaling_image_and_sigma_scales_the_result(method: Callable[..., torch.Tensor]) -> None:
+    z = 4 * torch.randn(1, 6, 7, 8, dtype=torch.float64, generator=torch.manual_seed(0))
+    torch.testing.assert_close(method(3 * z, 3.0), 3 * method(z, 1.0))
+    torch.testing.assert_close(method(3 * z, torch.full(z.shape[1:], 3.0, dtype=z.dtype)), 3 * method(z, 1.0))
+
+
+def test_a_constant_comes_back_and_channels_do_not_mix() -> None:
+    z = torch.full((1, 5, 6, 7), 42.0)
+    torch.testing.assert_close(hard_threshold(z), z)
+    two = torch.randn(2, 5, 6, 7, generator=torch.manual_seed(0)) * 3
+    torch.testing.assert_close(hard_threshold(two)[1:], hard_threshold(two[1:]))
+
+
+def test_noise_that_varies_is_removed_where_it_is() -> None:
+    generator = torch.manual_seed(0)
+    sigma = torch.linspace(0.2, 2.0, 40).expand(12, 12, 40)
+    z = sigma * torch.randn(12, 12, 40, generator=generator)
+    left = (hard_threshold(z[None], sigma)[0] / sigma).square().mean((0, 1)).sqrt()
+    assert left.max() < 0.45
+
+
+def test_slabs_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    z = 3 * torch.randn(1, 12, 9, 9, generator=torch.manual_seed(0))
+    whole = hard_threshold(z)
+    monkeypatch.setattr("nlmeans.patches.dct.SLAB_PATCHES", 1)
+    torch.testing.assert_close(hard_threshold(z), whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 2, 1, 30), (1, 1, 3, 5)])
+def test_axes_shorter_than_a_patch(shape: tuple[int, ...]) -> None:
+    z = torch.randn(shape, generator=torch.manual_seed(0))
+    assert hard_threshold(z).isfinite().all()
+    assert wiener_filter(z, z).shape == z.shape
