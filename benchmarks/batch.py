@@ -43,7 +43,7 @@ def run(scans: Sequence[Path], workers: int, out: Path) -> tuple[float, float]:
     jobs = batch.jobs_of_files(scans, out, "auto", OPTIONS)
     ends: list[float] = []
     start = time.perf_counter()
-    outcomes = batch.run_all(jobs, workers, 1, lambda _: ends.append(time.perf_counter()))
+    outcomes = batch.run_jobs(jobs, workers, 1, lambda _: ends.append(time.perf_counter()))
     if any(outcome.state != "denoised" for outcome in outcomes):
         raise RuntimeError(f"not all scans were denoised: {outcomes}")
     return 60 * len(jobs) / (ends[-1] - start), 60 * (len(jobs) - workers) / (ends[-1] - ends[workers - 1])

@@ -108,15 +108,15 @@ def measure_operator(size: int, patch: int, all_tiles: bool) -> dict[str, Any]:
         "share_of_exp2": rate * 32 / (32 - 2 * patch) / peak["exp2"],
         "error": error(of),
         "repeats": bool(torch.equal(GPU.run(of), first)),
-        "tiles": {str(tile): rate_of(tile, of, pairs) for tile in gpu.TILES[patch]} if all_tiles else {},
+        "tiles": {str(tile): rate_of(tile, of, pairs) for tile in gpu.COLUMNS[patch]} if all_tiles else {},
     }  # fmt: skip
 
 
-def rate_of(tile: gpu.Tile, of: Request, pairs: int) -> float:
+def rate_of(tile: gpu.Column, of: Request, pairs: int) -> float:
     """Pairs per second with one tile, in one launch."""
     shape: Axes = of.shape
-    kernel = gpu.Kernel(of, of.image.new_empty(1, *shape))
-    return pairs / statistics.median(times(lambda: kernel.launch(tile, 0, kernel.tiles(tile)), 3))
+    kernel = gpu.PreparedKernel(of, of.image.new_empty(1, *shape))
+    return pairs / statistics.median(times(lambda: kernel.launch(tile, 0, kernel.block_count(tile)), 3))
 
 
 def measure_method(size: int, method: str) -> dict[str, Any]:

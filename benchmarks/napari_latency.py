@@ -23,7 +23,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 import nlmeans
-from napari_nlm.preview import Picture
+from napari_nlm.preview_layers import Picture
 from napari_nlm.widget import DenoiseWidget
 
 RESULTS = Path(__file__).parent / "results" / "napari.md"
@@ -56,12 +56,12 @@ class Window:
         self.widget = DenoiseWidget(self.viewer)
         self.viewer.window.add_dock_widget(self.widget, name="Denoise")
         self.session = self.widget.session
-        self.session.set(method="classic", device="cpu", h=None, search_radius=None)
+        self.session.next_run.set(method="classic", device="cpu", h=None, search_radius=None)
         self.idle()
 
     def idle(self) -> None:
         wait(seconds=0.2)
-        wait(lambda: not self.session.looking.busy and not self.session.working.busy)
+        wait(lambda: not self.session.busy)
         wait(seconds=0.2)
 
     def move_slider(self, h: float) -> tuple[float, float]:
@@ -71,9 +71,9 @@ class Window:
         def on_picture(picture: Picture) -> None:
             shown.append(picture.draft)
 
-        self.session.previewed.connect(on_picture)
+        self.session.preview.shown.connect(on_picture)
         start = time.perf_counter()
-        self.widget.parameters[1].fields["h"].editor.setValue(h)
+        self.widget.parameters.fields["h"].editor.setValue(h)
         wait(lambda: bool(shown))
         self.viewer.screenshot(canvas_only=True, flash=False)  # paints and reads the pixels back
         first = exact = time.perf_counter() - start
@@ -81,13 +81,13 @@ class Window:
             wait(lambda: not shown[-1])
             self.viewer.screenshot(canvas_only=True, flash=False)
             exact = time.perf_counter() - start
-        self.session.previewed.disconnect(on_picture)
+        self.session.preview.shown.disconnect(on_picture)
         self.idle()
         return first, exact
 
     def close(self) -> None:
         self.session.close()
-        for lane in (self.session.looking, self.session.working):
+        for lane in self.session.lanes:
             lane.pool.shutdown(wait=True)
         self.viewer.close()
         wait(seconds=0.2)
@@ -96,7 +96,7 @@ class Window:
 def preview_times(method: str, repeats: int) -> tuple[list[float], list[float]]:
     """Seconds from moving the slider of h to the repainted canvas: for the first picture, and for the exact one."""
     window = Window(phantom(64, 256, 256))
-    window.session.set(method=method)
+    window.session.next_run.set(method=method)
     window.idle()
     times = [window.move_slider(0.5 + 0.02 * number) for number in range(repeats + 1)][1:]  # the first compiles
     window.close()
@@ -106,7 +106,7 @@ def preview_times(method: str, repeats: int) -> tuple[list[float], list[float]]:
 def run_and_beats(edge: int, method: str) -> tuple[float, list[float]]:
     """Seconds of a full run, and the seconds between timer events while it runs."""
     window = Window(phantom(edge, edge, edge))
-    window.session.set(method=method)
+    window.session.next_run.set(method=method)
     window.idle()
     beats: list[float] = []
     timer = QTimer()
@@ -114,7 +114,7 @@ def run_and_beats(edge: int, method: str) -> tuple[float, list[float]]:
     timer.start(round(LOOP_STEP * 1000))
     start = time.perf_counter()
     window.widget.runs.button.click()
-    wait(lambda: not window.session.running)
+    wait(lambda: not window.session.runs.running)
     seconds = time.perf_counter() - start
     timer.stop()
     window.close()
@@ -125,7 +125,7 @@ def cancel_times(edge: int, method: str) -> tuple[float, float]:
     """Seconds from the click on Cancel until the button says Denoise, and until the computation has ended."""
     window = Window(phantom(edge, edge, edge))
     window.session.set_live(False)
-    window.session.set(method=method, search_radius=6)
+    window.session.next_run.set(method=method, search_radius=6)
     window.idle()
     window.widget.runs.button.click()
     wait(lambda: window.widget.runs.bar.value() > 0)
@@ -134,7 +134,7 @@ def cancel_times(edge: int, method: str) -> tuple[float, float]:
     window.widget.runs.button.click()
     wait(lambda: window.widget.runs.button.text() == "Denoise")
     button = time.perf_counter() - start
-    window.session.working.pool.submit(lambda: None).result(PATIENCE)
+    window.session.runs.lane.pool.submit(lambda: None).result(PATIENCE)
     work = time.perf_counter() - start
     wait(seconds=0.3)
     if len(window.viewer.layers) != 1:

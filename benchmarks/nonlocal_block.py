@@ -21,7 +21,7 @@ import torch
 from fresh_process import measured_alone
 from torch import Tensor, nn
 
-from nlmeans.core.memory import readable
+from nlmeans.core.memory import size_text
 from nlmeans.nn import MODES, NonLocalBlock
 
 PLAIN = "embedded_gaussian, plain"
@@ -82,11 +82,11 @@ def row(case: Case) -> str:
     cells = [f"{case.size}³ × {case.channels}", case.name]
     needed = MATRICES * case.matrix
     if case.name == PLAIN and needed > psutil.virtual_memory().available:
-        cells += [f"not run: would need about {readable(needed)}", "", ""]
+        cells += [f"not run: would need about {size_text(needed)}", "", ""]
     else:
         seconds, extra = measured_alone(prepared, case)
-        cells += [readable(extra), f"{extra / case.volume:.1f}", f"{seconds:.2f}"]
-    line = f"| {' | '.join([*cells, readable(case.matrix)])} |"
+        cells += [size_text(extra), f"{extra / case.volume:.1f}", f"{seconds:.2f}"]
+    line = f"| {' | '.join([*cells, size_text(case.matrix)])} |"
     click.echo(line)
     return line
 

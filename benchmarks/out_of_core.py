@@ -33,15 +33,15 @@ from speed_report import table
 
 import nlmeans
 from nlmeans.core.layout import Layout
-from nlmeans.core.memory import parse_bytes, readable
+from nlmeans.core.memory import parse_bytes, size_text
 from nlmeans.core.tiles import Tile, piece, shifted
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.settings import Settings
 from nlmeans.engine.survey import Facts
 from nlmeans.files.zarr import ngff
-from nlmeans.files.zarr.journal import NAME as JOURNAL
-from nlmeans.files.zarr.run import partial
+from nlmeans.files.zarr.journal import (JOURNAL as JOURNAL)
+from nlmeans.files.zarr.run import (partial_folder)
 from nlmeans.methods.registry import METHODS
 
 CHUNK, SIGMA, CROP, GRAIN = 128, 8.0, 96, 16
@@ -99,7 +99,7 @@ def run(source: Path, target: Path, *options: str, until: int | None = None) -> 
 def blocks(target: Path) -> list[str]:
     """Blocks of the finest level that the journal of an unfinished run lists as finished."""
     with contextlib.suppress(FileNotFoundError):
-        return [line for line in (partial(target) / JOURNAL).read_text().splitlines() if '"block": [0, ' in line]
+        return [line for line in (partial_folder(target) / JOURNAL).read_text().splitlines() if '"block": [0, ' in line]
     return []
 
 
@@ -152,13 +152,13 @@ def measure(folder: Path, size: int, memory: str, method: str) -> str:
     made: Any = ngff.read_image(whole).attributes["nlmeans"]
     total = math.prod(math.ceil(n / b) for n, b in zip(shape, made["block"], strict=True))
     killed = run(source, again, *options, until=max(1, total // 2))
-    finished, before = len(blocks(again)), stamps(partial(again))
+    finished, before = len(blocks(again)), stamps(partial_folder(again))
     resumed = run(source, again, *options)
     after = stamps(again)
     kept = sum(after.get(name) == stamp for name, stamp in before.items())
     found = list(crops(source, whole))
     rows = [
-        [name, f"{outcome.seconds:.0f} s", readable(outcome.peak), text]
+        [name, f"{outcome.seconds:.0f} s", size_text(outcome.peak), text]
         for name, outcome, text in (
             ("uninterrupted", straight, straight.said.partition(": ")[2]),
             ("killed half-way", killed, f"{finished} of {total} blocks finished"),
@@ -167,7 +167,7 @@ def measure(folder: Path, size: int, memory: str, method: str) -> str:
     ]
     peak = max(outcome.peak for outcome in (straight, killed, resumed))
     limit = parse_bytes(memory) + parse_bytes("1GB")  # for Python, torch and compiled kernels
-    allowed = f"{readable(peak)}, {'under' if peak < limit else 'NOT under'} {readable(limit)}"
+    allowed = f"{size_text(peak)}, {'under' if peak < limit else 'NOT under'} {size_text(limit)}"
     equal = "equal, every byte of every file" if same(whole, again) else "NOT equal"
     differences = "; ".join(
         f"{difference:.2g} at {corner}, {difference / span:.1g} of the range" for corner, difference, span in found
@@ -175,14 +175,14 @@ def measure(folder: Path, size: int, memory: str, method: str) -> str:
     return (
         "# Larger than memory\n\nMade by `python benchmarks/out_of_core.py`: "
         f"`nlmeans denoise in.ome.zarr out.ome.zarr --memory {memory} --method {method}` on a float32 volume of "
-        f"{'×'.join(map(str, shape))} voxels, {readable(4 * math.prod(shape))}, in chunks of {CHUNK}³. Peak memory is "
+        f"{'×'.join(map(str, shape))} voxels, {size_text(4 * math.prod(shape))}, in chunks of {CHUNK}³. Peak memory is "
         "the resident memory of the whole process, sampled from outside every 20 ms.\n\n"
         f"{table(['run', 'time', 'peak memory', ''], rows)}\n\n"
         f"- Peak memory: {allowed}.\n"
         f"- Result after SIGKILL and a second start, compared with the uninterrupted result: {equal}. {kept} of the "
         f"{len(before)} files present at the kill are unchanged; only files of an unfinished block are written again.\n"
         f"- Largest difference from denoising in memory, in three random crops of {CROP}³: {differences}.\n\n"
-        f"{processor()}, {psutil.cpu_count()} cores, {readable(psutil.virtual_memory().total)}; {platform.system()} "
+        f"{processor()}, {psutil.cpu_count()} cores, {size_text(psutil.virtual_memory().total)}; {platform.system()} "
         f"{platform.machine()}, Python {platform.python_version()}; nlmeans {nlmeans.__version__}, torch "
         f"{torch.__version__}, zarr {zarr.__version__}; {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC.\n"
     )

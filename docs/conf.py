@@ -5,12 +5,14 @@ python -m sphinx -W --keep-going -b html docs build/docs
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from importlib.metadata import version as installed
 from pathlib import Path
 
 from sphinx.application import Sphinx
+from sphinx.util.inspect import stringify_signature
 
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS)]
@@ -81,6 +83,16 @@ def as_written(app: Sphinx, command: object, lines: list[str]) -> None:
     lines[:] = [line.replace("*", r"\*") for line in lines]
 
 
+def signature_of_class(
+    app: Sphinx, what: str, name: str, obj: type, options: object, signature: str | None, returns: str | None
+) -> tuple[str, None] | None:
+    """Show the arguments of ``__init__`` where a base class hides them in its ``__new__``, as MONAI's MapTransform does."""
+    if what == "class" and signature == "(*args, **kwargs)":
+        return stringify_signature(inspect.signature(obj), show_annotation=False, show_return_annotation=False), None
+    return None
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-signature", signature_of_class)
     app.connect("source-read", with_results)
     app.connect("sphinx-click-process-description", as_written)

@@ -18,7 +18,7 @@ from napari._qt.dialogs.qt_notification import NapariQtNotification
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 
-from napari_nlm.preview import MODES
+from napari_nlm.preview_layers import COMPARE_MODES
 from napari_nlm.widget import DenoiseWidget
 
 FOLDER = Path(__file__).parent
@@ -54,24 +54,24 @@ def main() -> None:
     widget = next(w for w in QApplication.allWidgets() if isinstance(w, DenoiseWidget))
     session, panel = widget.session, widget.preview
     widget.on_reset()
-    session.set(noise="rician", method="classic")
+    session.next_run.set(noise="rician", method="classic")
     widget.show_numbers()
     viewer.dims.set_current_step(0, 38)
     viewer.scene.camera.zoom *= 1.12
 
     def done() -> bool:
-        return not session.looking.busy and not session.working.busy
+        return not session.busy
 
     wait(done, 2)
-    panel.modes.button(MODES.index("split")).click()
+    panel.modes.button(COMPARE_MODES.index("split")).click()
     wait(done)
     save(viewer, "napari-split.png")
 
-    panel.modes.button(MODES.index("side by side")).click()
+    panel.modes.button(COMPARE_MODES.index("side by side")).click()
     wait(done)
     save(viewer, "napari-side-by-side.png")
 
-    panel.modes.button(MODES.index("denoised")).click()
+    panel.modes.button(COMPARE_MODES.index("denoised")).click()
     widget.on_run()
     wait(done, 2)
     viewer.dims.ndisplay = 3

@@ -1,7 +1,8 @@
 """MONAI transforms over the `nlmeans` engine.
 
-Each comes as an array transform and as a dictionary transform, ``NonLocalMeans`` and ``NonLocalMeansd``, which is also
-called ``NonLocalMeansD`` and ``NonLocalMeansDict``. All take and return channel-first images, 2D or 3D.
+Each transform has an array form and a dictionary form, such as ``NonLocalMeans`` and ``NonLocalMeansd``. As in MONAI,
+the dictionary form has two aliases, ``NonLocalMeansD`` and ``NonLocalMeansDict``. All transforms take and return
+channel-first images, (C, H, W) or (C, D, H, W).
 """
 
 from monai_transforms.blur import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nlmeans.engine.arguments import DEFAULTS, FilterArguments, spelled_out
+from nlmeans.engine.arguments import ARGUMENT_DEFAULTS, FilterArguments, spelled_out
 
 
 class TransformArguments(FilterArguments, total=False):
@@ -14,5 +14,5 @@ class TransformArguments(FilterArguments, total=False):
     channel_wise: bool
 
 
-spell_out_arguments = spelled_out(TransformArguments, defaults={**DEFAULTS, "channel_wise": True})
+spell_out_arguments = spelled_out(TransformArguments, defaults={**ARGUMENT_DEFAULTS, "channel_wise": True})
 """Decorator for ``__init__(self, ..., **arguments: Unpack[TransformArguments])``: its signature shows each keyword."""

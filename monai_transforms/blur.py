@@ -1,4 +1,4 @@
-"""Smoothing with a Gaussian of its own for every voxel."""
+"""Smoothing in which each voxel has its own Gaussian."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from monai.transforms import MapTransform, Transform
 from torch import Tensor
 
 from monai_transforms import images
-from nlmeans.core import checks
 from nlmeans.blur import PADDINGS, local_gaussian_blur
+from nlmeans.core import checks
 
 NARROW = 0.01
-"""Voxels; a Gaussian with this standard deviation leaves the voxel as it is."""
+"""Standard deviation, in voxels or mm, that replaces zero: a Gaussian so narrow leaves the voxel unchanged."""
 
 
 class LocalGaussianSmooth(Transform):
-    """Smooth an image by `nlmeans.blur.local_gaussian_blur`, with maps of how far: much here, not at all there.
+    """Smooth an image by `nlmeans.blur.local_gaussian_blur`: a map gives the width of the Gaussian at each voxel.
 
-    The maps are channel first like the image, so that MONAI can crop and resample them along with it. They are in mm
-    with `spacing`, else in voxels, and hold for all channels of the image.
+    The map is channel first like the image, so that MONAI can crop and resample both together. Its units are mm (mm²
+    for covariances) if `spacing` is given, otherwise voxels. It applies to all channels of the image.
 
     Args:
-        std_devs: standard deviations of the widest Gaussian that the kernel covers on either side, along each axis.
-        kernel_size: odd number of voxels, for all axes or one per axis, instead of `std_devs`.
-        spacing: voxel size in mm, one number per spatial axis; ``"affine"`` for that of each image.
-        padding: ``"reflect"``, so that a constant image stays as it is, or ``"zeros"``.
-        device: where to compute, such as ``"cuda"``; None for where the image lies. The result lies there in any case.
+        std_devs: size of the kernel: the number of standard deviations of the widest Gaussian that it covers on either
+            side, along each axis.
+        kernel_size: size of the kernel in voxels, odd, one number for all axes or one per axis; replaces `std_devs`.
+        spacing: voxel size in mm, one number per spatial axis; ``"affine"`` reads it from each image.
+        padding: ``"reflect"``, which leaves a constant image unchanged, or ``"zeros"``.
+        device: where to compute, such as ``"cuda"``; None for the device of the image. The result returns to the
+            device of the image.
 
     Raises:
-        ValueError, TypeError: an argument is out of range; the message names a remedy.
+        ValueError, TypeError: an argument is out of range or has the wrong type; the message names a remedy.
 
     Example:
         >>> noisy = torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -63,42 +65,61 @@ class LocalGaussianSmooth(Transform):
     def __call__(
         self, img: NdarrayOrTensor, sigma: NdarrayOrTensor | None = None, covariance: NdarrayOrTensor | None = None
     ) -> Tensor:
-        """Smooth an image with one of two maps.
+        """Smooth an image. Give either `sigma` or `covariance`.
 
         Args:
             img: (C, H, W) or (C, D, H, W), any real dtype; never written to.
-            sigma: standard deviations of the Gaussians, 0 for none: ``(1, *spatial shape)``, or one for each of n axes,
-                ``(n, *spatial shape)``.
-            covariance: ``(1, *spatial shape)`` or ``(n, *spatial shape)`` variances, or matrices row by row,
-                ``(n·n, *spatial shape)``.
+            sigma: standard deviations of the Gaussians, ``(1, *spatial shape)``, or ``(n, *spatial shape)`` for one per
+                spatial axis. Where it is 0, voxels stay unchanged.
+            covariance: covariances of the Gaussians, greater than 0: ``(1, *spatial shape)`` variances,
+                ``(n, *spatial shape)`` variances along the axes, or ``(n·n, *spatial shape)`` matrices row by row.
 
         Returns:
-            A `MetaTensor`, or a tensor if metadata are not tracked, of the image's shape, dtype, device and metadata.
+            A `MetaTensor`, or a tensor if MONAI does not track metadata, with the shape, dtype, device and metadata of
+            the image.
+
+        Raises:
+            ValueError, TypeError: the image or the map has the wrong shape, is not finite, or the map is out of range.
+            RuntimeError: the device is a GPU, and this process is a forked worker.
         """
-        image, values = images.opened(img)
+        image, values = images.image_and_values(img)
         device = torch.device(self.device or values.device)
         images.check_device(device)
         result = local_gaussian_blur(
             values.to(device),
-            covariance_of(sigma, covariance, image).to(device),
+            engine_covariance(sigma, covariance, image).to(device),
             spatial_dims=values.ndim - 1,
             std_devs=self.std_devs,
             kernel_size=self.kernel_size,
-            spacing=images.spacing_of(img) if isinstance(self.spacing, str) else self.spacing,
+            spacing=images.voxel_size(img) if isinstance(self.spacing, str) else self.spacing,
             padding=self.padding,
         )
-        return images.closed(result, image)
+        return images.with_metadata_of(image, result)
 
 
-def covariance_of(sigma: NdarrayOrTensor | None, covariance: NdarrayOrTensor | None, image: Tensor) -> Tensor:
-    """The map, of whichever kind, as the engine's: numbers of a voxel last, one for all channels."""
+def engine_covariance(sigma: NdarrayOrTensor | None, covariance: NdarrayOrTensor | None, image: Tensor) -> Tensor:
+    """Convert either map to the covariances that the engine takes: the numbers of a voxel are last.
+
+    Args:
+        sigma: standard deviations, as for `LocalGaussianSmooth`.
+        covariance: covariances, as for `LocalGaussianSmooth`.
+        image: (C, H, W) or (C, D, H, W).
+
+    Returns:
+        float32, or float64 if the map is: ``(1, *spatial shape)``, ``(1, *spatial shape, n)`` or
+        ``(1, *spatial shape, n, n)``, where the first axis stands for all channels.
+
+    Raises:
+        ValueError: both maps or none are given, or the map has the wrong shape, or a standard deviation is negative.
+    """
     if (sigma is None) == (covariance is None):
-        raise ValueError("give sigma or covariance, one of the two: they say how far to smooth each voxel")
+        given = "neither of them" if sigma is None else "both"
+        raise ValueError(f"got {given}; give sigma or covariance, one of the two, to say how far to smooth each voxel")
     axes = image.ndim - 1
     name, array, counts = (
         ("sigma", sigma, (1, axes)) if covariance is None else ("covariance", covariance, (1, axes, axes * axes))
     )
-    values = images.plain(torch.as_tensor(array))
+    values = images.without_metadata(torch.as_tensor(array))
     if values.ndim != image.ndim or values.shape[1:] != image.shape[1:] or len(values) not in counts:
         first, last = ", ".join(map(str, counts[:-1])), counts[-1]
         raise ValueError(
@@ -116,18 +137,22 @@ def covariance_of(sigma: NdarrayOrTensor | None, covariance: NdarrayOrTensor | N
 
 
 class LocalGaussianSmoothd(MapTransform):
-    """`LocalGaussianSmooth` of the images at `keys`.
+    """Apply `LocalGaussianSmooth` to the images at `keys`.
 
     Args:
-        keys: of the images.
-        sigma_key: of the map of standard deviations, one for all images or one for each.
-        covariance_key: of the map of covariances, likewise, instead of `sigma_key`.
+        keys: keys of the images, channel first: (C, H, W) or (C, D, H, W).
+        sigma_key: key of the map of standard deviations, one for all images or one for each.
+        covariance_key: key of the map of covariances, one for all images or one for each. Give either `sigma_key` or
+            `covariance_key`.
         std_devs: as for `LocalGaussianSmooth`.
-        kernel_size: likewise.
-        spacing: likewise.
-        padding: likewise.
-        device: likewise.
-        allow_missing_keys: whether to go on where an image is missing.
+        kernel_size: as for `LocalGaussianSmooth`.
+        spacing: as for `LocalGaussianSmooth`.
+        padding: as for `LocalGaussianSmooth`.
+        device: as for `LocalGaussianSmooth`.
+        allow_missing_keys: True to skip images that are missing; otherwise they are a ``KeyError``.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range or has the wrong type; the message names a remedy.
 
     Example:
         >>> data = {"image": torch.rand(1, 16, 16), "width": torch.full((1, 16, 16), 2.0)}
@@ -153,20 +178,26 @@ class LocalGaussianSmoothd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         if (sigma_key is None) == (covariance_key is None):
             raise ValueError(
-                f"sigma_key={sigma_key!r} and covariance_key={covariance_key!r}: give one of the two, it says how far "
+                f"sigma_key={sigma_key!r} and covariance_key={covariance_key!r}: give one of the two, to say how far "
                 "to smooth each voxel"
             )
-        self.sigma_keys = images.keys_beside("sigma_key", sigma_key, self.keys)
-        self.covariance_keys = images.keys_beside("covariance_key", covariance_key, self.keys)
+        self.sigma_keys = images.key_for_each("sigma_key", sigma_key, self.keys)
+        self.covariance_keys = images.key_for_each("covariance_key", covariance_key, self.keys)
         self.converter = LocalGaussianSmooth(
             std_devs=std_devs, kernel_size=kernel_size, spacing=spacing, padding=padding, device=device
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of the dictionary in which the images are smoothed. `data` and its arrays stay unchanged.
+
+        Raises:
+            KeyError: an image or a map is missing.
+            ValueError, TypeError, RuntimeError: as for `LocalGaussianSmooth`.
+        """
         d = dict(data)
         for key, sigma_key, covariance_key in self.key_iterator(d, self.sigma_keys, self.covariance_keys):
-            sigma = images.at(data, "sigma_key", sigma_key)
-            d[key] = self.converter(d[key], sigma, images.at(data, "covariance_key", covariance_key))
+            sigma = images.value_at(data, "sigma_key", sigma_key)
+            d[key] = self.converter(d[key], sigma, images.value_at(data, "covariance_key", covariance_key))
         return d
 
 

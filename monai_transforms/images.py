@@ -148,7 +148,11 @@ def key_for_each(name: str, given: KeysCollection | None, keys: tuple[Hashable, 
 
 
 def value_at(data: Mapping[Hashable, Any], name: str, key: Hashable | None) -> Any:
-    """Return the value at a key, or None if the key is None. Raise ``KeyError``, naming the argument, if it is missing."""
+    """Return the value at a key, or None if the key is None.
+
+    Raises:
+        KeyError: there is no such key; the message names the argument `name`.
+    """
     if key is not None and key not in data:
         raise KeyError(f"{name}={key!r} is not in the data; the keys there are {', '.join(map(repr, data))}")
     return None if key is None else data[key]

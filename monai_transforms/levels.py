@@ -30,7 +30,7 @@ SigmaOfImage = float | tuple[float, ...] | Tensor
 def sigma_of_transform(
     sigma: float | Sequence[float] | str | None, noise: str, *words: str
 ) -> float | Sequence[float] | str | None:
-    """Check the sigma that a transform was constructed with, and return it; None if it is to be read from the metadata.
+    """Check the sigma that a transform was constructed with, and return it; None for ``"meta"``.
 
     Args:
         sigma: a number, one per channel, ``"meta"``, one of `words`, or None.

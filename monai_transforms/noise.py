@@ -1,4 +1,4 @@
-"""Transforms for the noise itself: how much there is, and the same amount everywhere and back."""
+"""Transforms that estimate noise, and that make Rician or Poisson noise Gaussian before a filter and back after it."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ from monai.transforms import MapTransform, Transform
 from torch import Tensor
 
 from monai_transforms import images, levels
-from nlmeans.core import arrays
-from nlmeans.core import checks
-from nlmeans.noise import poisson
-from nlmeans.noise import rician_transform
-from nlmeans.api import gather
+from nlmeans.core import arrays, checks
+from nlmeans.engine.settings import settings_from
+from nlmeans.noise.poisson import restore_counts, stabilise_counts
+from nlmeans.noise.rician_transform import restore_magnitude, stabilise_magnitude
 
 
 class EstimateNoise(Transform):
     """Write sigma, the standard deviation of the noise, to ``"noise_sigma"`` in the metadata of an image.
 
-    It is a number, or a list with one for each of several channels, by `nlmeans.estimate_sigma`. The image stays as it
-    is. Other transforms of this package take it by ``sigma="meta"``. It is in the units that the image has here: what
-    scales the image later does not scale it.
+    `nlmeans.estimate_sigma` estimates it, in image units: one number, or a list with one per channel if there are
+    several. The image stays unchanged. The other transforms of this package read the entry with ``sigma="meta"``. A
+    transform that scales the image later does not scale the entry.
 
     Args:
         noise: ``"gaussian"``, or ``"rician"`` for MR magnitude images.
 
     Raises:
-        ValueError: there is no such noise.
-        RuntimeError: metadata are not tracked.
+        ValueError: `noise` is not known.
 
     Example:
         >>> noisy = 100 + 5 * torch.randn(1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -45,48 +43,69 @@ class EstimateNoise(Transform):
         self.noise = checks.choice("noise", noise, ("gaussian", "rician"))
 
     def __call__(self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None) -> MetaTensor:
-        """Measure an image.
+        """Estimate sigma and write it to the metadata.
 
         Args:
             img: (C, H, W) or (C, D, H, W), any real dtype.
-            mask: where to look, (H, W) or (D, H, W), or with a first axis of 1.
+            mask: where to look, (H, W) or (D, H, W), or the same with a first axis of 1; None for the whole object.
 
         Returns:
-            The image with one entry more in its metadata.
+            The same image with its own copy of the metadata and the new entry in it.
+
+        Raises:
+            ValueError, TypeError: the image or the mask has the wrong shape or type, or the image is not finite.
+            RuntimeError: MONAI does not track metadata.
         """
         sigma = self.estimate(img, mask)
-        image, values = images.opened(img)
-        result = images.closed(values, image)  # with metadata of its own: those of the input stay as they are
+        image, values = images.image_and_values(img)
+        result = images.with_metadata_of(image, values)  # a copy: the metadata of the input stay unchanged
         if isinstance(result, MetaTensor):
             result.meta[levels.NOISE_SIGMA] = sigma
             return result
         raise RuntimeError(
-            "metadata are not tracked, so there is nowhere to write sigma; call monai.data.set_track_meta(True), "
-            "or let EstimateNoised write it to a sigma_key"
+            "MONAI does not track metadata, so there is nowhere to write sigma; call monai.data.set_track_meta(True), "
+            "or use EstimateNoised with a sigma_key"
         )
 
     def estimate(
         self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None, map: bool = False
     ) -> float | list[float] | Tensor:
-        """Sigma alone; with `map` that of every voxel, where the noise varies in space, as an image of that shape."""
-        image, values = images.opened(img)
-        where = None if mask is None else images.beside(mask, "mask", image)
+        """Return sigma without writing it anywhere.
+
+        Args:
+            img: (C, H, W) or (C, D, H, W), any real dtype.
+            mask: where to look, (H, W) or (D, H, W), or the same with a first axis of 1; None for the whole object.
+            map: True for noise that varies in space: sigma of every voxel.
+
+        Returns:
+            A number, or a list with one per channel; with `map` a float32 image with the shape, device and metadata of
+            `img`. In image units.
+
+        Raises:
+            ValueError, TypeError: the image or the mask has the wrong shape or type, or the image is not finite.
+        """
+        image, values = images.image_and_values(img)
+        where = None if mask is None else images.spatial_array(mask, "mask", image)
         if map:
-            return images.closed(levels.estimated_map(values, self.noise, where), image)
-        sigma = levels.estimated(values, self.noise, where)
+            return images.with_metadata_of(image, levels.estimate_per_voxel(values, self.noise, where))
+        sigma = levels.estimate_per_channel(values, self.noise, where)
         return list(sigma) if isinstance(sigma, tuple) else sigma
 
 
 class EstimateNoised(MapTransform):
-    """`EstimateNoise` of the images at `keys`, into their metadata or beside them.
+    """Apply `EstimateNoise` to the images at `keys`; write sigma to their metadata or to other keys.
 
     Args:
-        keys: of the images.
+        keys: keys of the images, channel first: (C, H, W) or (C, D, H, W).
         noise: as for `EstimateNoise`.
-        sigma_key: where to write, one for each image; None for their metadata.
-        map: whether to write a map of noise that varies in space, an image of the same shape. It needs a `sigma_key`.
-        mask_key: of the mask of where to look, one for all images or one for each.
-        allow_missing_keys: whether to go on where an image is missing.
+        sigma_key: key to write sigma to, one for each image; None to write to the metadata.
+        map: True to write a map, for noise that varies in space: a float32 image of the same shape. It needs a
+            `sigma_key`.
+        mask_key: key of a mask that says where to look, one for all images or one for each.
+        allow_missing_keys: True to skip images that are missing; otherwise they are a ``KeyError``.
+
+    Raises:
+        ValueError: `noise` is not known, or the keys do not fit each other.
 
     Example:
         >>> noisy = 100 + 5 * torch.randn(1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -107,18 +126,24 @@ class EstimateNoised(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if map and sigma_key is None:
-            raise ValueError("map=True makes an image, for which there is no room in metadata; give it a sigma_key")
+            raise ValueError("map=True makes an image, which cannot be written to metadata; give a sigma_key")
         self.map = map
-        self.sigma_keys = images.keys_beside("sigma_key", sigma_key, self.keys)
+        self.sigma_keys = images.key_for_each("sigma_key", sigma_key, self.keys)
         if sigma_key is not None and len(set(self.sigma_keys)) < len(self.keys):
-            raise ValueError(f"sigma_key={sigma_key!r} must have a name for the sigma of each of keys={self.keys}")
-        self.mask_keys = images.keys_beside("mask_key", mask_key, self.keys)
+            raise ValueError(f"sigma_key={sigma_key!r} must have a different name for each of keys={self.keys}")
+        self.mask_keys = images.key_for_each("mask_key", mask_key, self.keys)
         self.converter = EstimateNoise(noise)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of the dictionary to which sigma is added. `data` and its arrays stay unchanged.
+
+        Raises:
+            KeyError: an image or a mask is missing.
+            ValueError, TypeError, RuntimeError: as for `EstimateNoise`.
+        """
         d = dict(data)
         for key, sigma_key, mask_key in self.key_iterator(d, self.sigma_keys, self.mask_keys):
-            mask = images.at(data, "mask_key", mask_key)
+            mask = images.value_at(data, "mask_key", mask_key)
             if sigma_key is None:
                 d[key] = self.converter(d[key], mask)
             else:
@@ -127,27 +152,29 @@ class EstimateNoised(MapTransform):
 
 
 class NoiseStabilise(Transform):
-    """Make Rician or Poisson noise Gaussian, with a standard deviation of 1 everywhere; or go back.
+    """Make Rician or Poisson noise Gaussian with a standard deviation of 1; with `inverse` convert back.
 
-    Any filter for Gaussian noise fits between the two. The way back is the exact unbiased inverse: from the mean of
-    the stabilised values, which is what a filter finds, to the image without noise. So what noise adds to dark voxels
-    of a magnitude image goes as well, and the two without a filter between them do not cancel out.
+    Put any filter for Gaussian noise between the two. The inverse is the exact unbiased one: it maps the mean of the
+    stabilised values, which a filter estimates, to the image without noise. It therefore also removes the bias that
+    noise adds to dark voxels of a magnitude image. Without a filter between them, the two do not cancel out.
 
-    Both need the same numbers: put `EstimateNoise` before the first, and let both have ``sigma="meta"``.
+    Both need the same sigma: put `EstimateNoise` before the first, and give both ``sigma="meta"``.
 
     Args:
-        noise: ``"rician"`` for MR magnitude images, or ``"poisson"`` for counts.
-        sigma: standard deviation of the noise, in image units; of Poisson noise that of the detector's read noise, None
-            for none. One number, or one per channel; ``"meta"`` takes what `EstimateNoise` wrote to the metadata.
+        noise: ``"rician"`` for MR magnitude images, or ``"poisson"`` for counts of photons or decays.
+        sigma: standard deviation of the noise, in image units: one number, or one per channel. ``"meta"`` reads what
+            `EstimateNoise` wrote to the metadata. For Poisson noise, one number: the read noise of the detector; None
+            means none.
         gain: image units per photon, for Poisson noise.
-        offset: image value without any photon, for Poisson noise.
-        inverse: whether this is the way back.
+        offset: image value where no photon arrives, for Poisson noise.
+        inverse: True to convert back.
 
     Raises:
-        ValueError, TypeError: an argument is out of range; the message names a remedy.
+        ValueError, TypeError: an argument is out of range or has the wrong type; the message names a remedy.
 
     References:
-        `nlmeans.noise.rician_transform` and `nlmeans.noise.poisson`.
+        `nlmeans.noise.rician_transform.stabilise_magnitude` and `nlmeans.noise.poisson.stabilise_counts` cite the
+        papers.
 
     Example:
         >>> counts = torch.poisson(torch.full((1, 64, 64), 20.0), torch.Generator().manual_seed(0))
@@ -171,68 +198,90 @@ class NoiseStabilise(Transform):
     ) -> None:
         checks.choice("noise", noise, ("rician", "poisson"))
         self.sigma_in_metadata = levels.is_in_metadata(sigma)
-        self.settings, _ = gather(levels.own(sigma, noise), noise=noise, gain=gain, offset=offset)
+        detector = {"noise": noise, "gain": gain, "offset": offset}
+        self.settings, _ = settings_from(levels.sigma_of_transform(sigma, noise), detector)
         self.inverse = inverse
 
-    def __call__(self, img: NdarrayOrTensor, sigma: levels.Given | None = None) -> Tensor:
-        """Stabilise an image, or bring it back.
+    def __call__(self, img: NdarrayOrTensor, sigma: levels.SigmaOfCall | None = None) -> Tensor:
+        """Stabilise an image, or convert it back.
 
         Args:
             img: (C, H, W) or (C, D, H, W), any real dtype; never written to.
-            sigma: for this image, in place of the transform's own. For Rician noise also a map: of the spatial shape,
-                ``(1, *spatial shape)``, or the shape of the image.
+            sigma: sigma of this image, which replaces that of the transform. For Rician noise also a map: of the
+                spatial shape, ``(1, *spatial shape)``, or the shape of the image.
 
         Returns:
-            A `MetaTensor`, or a tensor if metadata are not tracked, of the image's shape, device and metadata. Of its
-            dtype if that is a floating one, else float32.
+            A `MetaTensor`, or a tensor if MONAI does not track metadata, with the shape, device and metadata of the
+            image. Its dtype is that of the image if that is a floating-point type, otherwise float32.
+
+        Raises:
+            ValueError, TypeError: the image has the wrong shape or type or is not finite, or sigma is missing, out of
+                range, or of the wrong shape.
         """
-        image, values = images.opened(img)
-        arrays.value_range(values, "img")
-        level = cast(levels.Level | None, self.settings.sigma)  # it is no "map"
+        image, values = images.image_and_values(img)
+        arrays.value_range(values, "img")  # raises if a value is not finite
+        level = cast(levels.SigmaOfImage | None, self.settings.sigma)  # sigma_of_transform refuses "map" here
         if sigma is not None:
-            level = levels.level_of(sigma, image)
+            level = levels.sigma_of_image(sigma, image)
         elif self.sigma_in_metadata:
-            level = levels.level_in_metadata(img, image)
+            level = levels.sigma_in_metadata_of(img, image)
         precise = values.to(arrays.precise_dtype(values))
         if self.settings.noise == "rician":
-            result = (rician_transform.restore_magnitude if self.inverse else rician_transform.stabilise_magnitude)(precise, rician_sigma(level, precise))
+            magnitude = restore_magnitude if self.inverse else stabilise_magnitude
+            result = magnitude(precise, broadcast_sigma(level, precise))
         else:
             if level is not None and not isinstance(level, float):
-                raise ValueError("sigma is the read noise where noise='poisson'; give one number")
-            detector = self.settings.gain, self.settings.offset, level or 0.0
-            result = (poisson.restore_counts if self.inverse else poisson.stabilise_counts)(precise, *detector)
-        return images.closed(result.to(values.dtype if values.is_floating_point() else torch.float32), image)
+                shown = f"has shape {tuple(level.shape)}" if isinstance(level, Tensor) else f"has {len(level)} numbers"
+                raise ValueError(f"sigma {shown}, but it is the read noise where noise='poisson'; give one number")
+            counts = restore_counts if self.inverse else stabilise_counts
+            result = counts(precise, self.settings.gain, self.settings.offset, level or 0.0)
+        dtype = values.dtype if values.is_floating_point() else torch.float32
+        return images.with_metadata_of(image, result.to(dtype))
 
 
-def rician_sigma(level: levels.Level | None, values: Tensor) -> Tensor:
-    """Sigma in a shape that broadcasts against the image."""
+def broadcast_sigma(level: levels.SigmaOfImage | None, values: Tensor) -> Tensor:
+    """Convert sigma to a tensor that broadcasts against the image.
+
+    Args:
+        level: one number, one per channel, or a map of the spatial shape or of the shape of the image.
+        values: (C, H, W) or (C, D, H, W), floating point; the result has their dtype and device.
+
+    Raises:
+        ValueError: sigma is None or not greater than 0, or the number of channels is another.
+    """
     if level is None:
         raise ValueError(
-            "sigma=None: to stabilise Rician noise and to go back both need the same sigma; give it, or put "
-            "EstimateNoise(d) before the first and take sigma='meta' or sigma_key in both"
+            "sigma=None, but to stabilise Rician noise and to convert back both need the same sigma; give it to both, "
+            "or put EstimateNoise(d) before the first and use sigma='meta' or sigma_key in both"
         )
     sigma = torch.as_tensor(level).to(values)
     if sigma.ndim == 1:
         if len(sigma) != len(values):
-            raise ValueError(f"sigma has {len(sigma)} numbers, but the image has {len(values)} channels")
+            raise ValueError(
+                f"sigma has {len(sigma)} numbers, but the image has {len(values)} channels; "
+                "give one number, or one per channel"
+            )
         sigma = sigma.reshape(-1, *[1] * (values.ndim - 1))
     checks.positive("sigma", arrays.value_range(sigma, "sigma")[0])
     return sigma
 
 
 class NoiseStabilised(MapTransform):
-    """`NoiseStabilise` of the images at `keys`.
+    """Apply `NoiseStabilise` to the images at `keys`.
 
     Args:
-        keys: of the images.
+        keys: keys of the images, channel first: (C, H, W) or (C, D, H, W).
         noise: as for `NoiseStabilise`.
-        sigma: likewise.
-        gain: likewise.
-        offset: likewise.
-        inverse: likewise.
-        sigma_key: of sigma, one for all images or one for each, as `EstimateNoised` writes it or as a map; instead of
-            `sigma`.
-        allow_missing_keys: whether to go on where an image is missing.
+        sigma: as for `NoiseStabilise`.
+        gain: as for `NoiseStabilise`.
+        offset: as for `NoiseStabilise`.
+        inverse: as for `NoiseStabilise`.
+        sigma_key: key of sigma, one for all images or one for each, as `EstimateNoised` writes it: a number, one per
+            channel, or a map. Give either `sigma` or `sigma_key`.
+        allow_missing_keys: True to skip images that are missing; otherwise they are a ``KeyError``.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range or has the wrong type; the message names a remedy.
 
     Example:
         >>> from monai.transforms import Compose, GaussianSmoothd
@@ -263,13 +312,19 @@ class NoiseStabilised(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.sigma_keys = levels.sigma_keys(sigma, sigma_key, self.keys)
+        self.sigma_keys = levels.sigma_key_for_each(sigma, sigma_key, self.keys)
         self.converter = NoiseStabilise(noise, sigma=sigma, gain=gain, offset=offset, inverse=inverse)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of the dictionary with the images stabilised or converted back. `data` stays unchanged.
+
+        Raises:
+            KeyError: an image or a sigma is missing.
+            ValueError, TypeError: as for `NoiseStabilise`.
+        """
         d = dict(data)
         for key, sigma_key in self.key_iterator(d, self.sigma_keys):
-            d[key] = self.converter(d[key], images.at(data, "sigma_key", sigma_key))
+            d[key] = self.converter(d[key], images.value_at(data, "sigma_key", sigma_key))
         return d
 
 

@@ -1,10 +1,11 @@
-"""Denoising as a transform: the same for every image, or of a strength that is drawn anew for each."""
+"""Denoising as a transform: with fixed arguments, or with a strength that is drawn at random for each image."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -13,46 +14,55 @@ from monai.transforms import MapTransform, RandomizableTransform, Transform
 from torch import Tensor
 
 from monai_transforms import images, levels
+from monai_transforms.arguments import TransformArguments, spell_out_arguments
 from nlmeans import Settings
 from nlmeans.core import checks
-from nlmeans.noise import outliers
-from nlmeans.core.checks import Radius
-from nlmeans.api import gather, run
 from nlmeans.core.progress import silent
+from nlmeans.engine.arguments import check_names
+from nlmeans.engine.run import denoise_array
+from nlmeans.engine.settings import settings_from
+from nlmeans.noise import outliers
 
 
 class NonLocalMeans(Transform):
-    """Denoise an image by `nlmeans.denoise`: the arguments mean what they mean there.
+    """Denoise an image by `nlmeans.denoise`. The arguments mean the same as there.
 
-    It belongs after `EnsureChannelFirst`; before `Spacing` or anything else that interpolates, which makes the noise
-    of neighbours alike; for Rician and Poisson noise before intensities are shifted or scaled; and before the first
-    random transform, so that a cache holds what it makes.
+    Put it after `EnsureChannelFirst`, and before `Spacing` or any other transform that interpolates: interpolation
+    correlates the noise of neighbouring voxels. For Rician and Poisson noise, put it before intensities are shifted or
+    scaled. Put it before the first random transform, so that a cache can hold its result.
 
     Args:
         sigma: standard deviation of the noise, in image units: one number, or one per channel. None estimates it from
-            each image, ``"map"`` one for every voxel; ``"meta"`` takes what `EstimateNoise` wrote to the metadata.
-        method: ``"auto"`` or a name in `nlmeans.METHODS`.
-        noise: ``"gaussian"``; ``"rician"`` for MR magnitude images; ``"poisson"`` for counts, where sigma is the read
-            noise of the detector, None for none.
+            each image, ``"map"`` estimates it for every voxel, and ``"meta"`` reads what `EstimateNoise` wrote to the
+            metadata.
+        method: a name in `nlmeans.METHODS`, or ``"auto"``: `bayes`, unless the image would take more than ten minutes
+            or more memory than is free.
+        noise: ``"gaussian"``; ``"rician"`` for MR magnitude images; or ``"poisson"`` for counts of photons or decays.
+            For Poisson noise, `sigma` is the read noise of the detector, and None means none.
         gain: image units per photon, for Poisson noise.
-        offset: image value without any photon, for Poisson noise.
-        h: filter strength in image units; None for the method's own multiple of sigma.
-        patch_radius: voxels, for all axes or one per axis; None for the method's own.
-        search_radius: voxels, likewise.
+        offset: image value where no photon arrives, for Poisson noise.
+        h: filter strength in image units; larger values smooth more. None for the method's own multiple of sigma.
+        patch_radius: voxels, one number for all axes or one per axis; a patch is 2r + 1 voxels wide. None for the
+            method's own.
+        search_radius: voxels, one number for all axes or one per axis; the search window is 2r + 1 voxels wide. None
+            for the method's own.
+        despeckle: True to replace impulses and dead voxels first.
+        seed: random seed for the method ``"stochastic"``; the same seed repeats the same result.
+        backend: ``"auto"``, ``"cpu"``, ``"gpu"``, ``"loop"``, ``"full"`` or ``"windowed"``, which approximates.
+        device: where to compute, such as ``"cuda"``; None for the device of the image. The result returns to the
+            device of the image.
+        memory: bytes to work in, or text such as ``"2GB"``; larger images are cut into tiles. None for half the free
+            memory.
+        dtype: ``"float16"``, ``"float32"`` or ``"float64"`` for a result of that type. None for the dtype of the image,
+            where integers are rounded and clipped.
         spacing: voxel size in mm, one number per spatial axis, so that thick slices get a flat window; ``"affine"``
-            for that of each image.
-        channel_wise: whether channels are denoised one by one. If not, they are compared together, such as those of a
-            colour image or the volumes of a 4D scan, and share their weights.
-        despeckle: whether to replace impulses and dead voxels first.
-        seed: of the method ``"stochastic"``, which repeats exactly with the same seed.
-        backend: ``"auto"`` or a name in `nlmeans.backends.BACKENDS`.
-        device: where to compute, such as ``"cuda"``; None for where the image lies. The result lies there in any case.
-        memory: bytes to work in (or text, ``"2GB"``): larger images are cut into tiles. None for half the free memory.
-        dtype: ``"float16"``, ``"float32"`` or ``"float64"`` for a result of that type; None for the image's own, where
-            integers are rounded.
+            reads it from each image.
+        channel_wise: True to denoise the channels one by one. False to compare them together, such as the channels of
+            a colour image or the volumes of a 4D scan, so that they share their weights.
 
     Raises:
-        ValueError, TypeError: an argument is out of range; the message names a remedy.
+        ValueError: an argument is out of range; the message names a remedy.
+        TypeError: an argument does not exist, or it has the wrong type.
 
     Example:
         >>> noisy = 100 + 5 * torch.randn(1, 24, 24, 24, generator=torch.Generator().manual_seed(0))
@@ -63,113 +73,121 @@ class NonLocalMeans(Transform):
 
     backend = images.BACKEND
 
+    @spell_out_arguments
     def __init__(
-        self,
-        sigma: float | Sequence[float] | str | None = None,
-        method: str = "auto",
-        noise: str = "gaussian",
-        gain: float = 1.0,
-        offset: float = 0.0,
-        h: float | None = None,
-        patch_radius: Radius | None = None,
-        search_radius: Radius | None = None,
-        spacing: Sequence[float] | str | None = None,
-        channel_wise: bool = True,
-        despeckle: bool = False,
-        seed: int = 0,
-        backend: str = "auto",
-        device: str | torch.device | None = None,
-        memory: int | str | None = None,
-        dtype: str | None = None,
+        self, sigma: float | Sequence[float] | str | None = None, **arguments: Unpack[TransformArguments]
     ) -> None:
+        check_names(arguments, inspect.signature(NonLocalMeans).parameters)
+        spacing, channel_wise = arguments.get("spacing"), arguments.pop("channel_wise", True)
         if isinstance(spacing, str):
             checks.choice("spacing", spacing, ("affine",))
+        if not isinstance(channel_wise, bool):
+            raise TypeError(f"channel_wise={channel_wise!r} must be True or False")
         self.spacing_from_affine = isinstance(spacing, str)
         self.sigma_in_metadata = levels.is_in_metadata(sigma)
-        self.settings, _ = gather(
-            levels.own(sigma, noise, "map"),
-            method=method,
-            noise=noise,
-            gain=gain,
-            offset=offset,
-            h=h,
-            patch_radius=patch_radius,
-            search_radius=search_radius,
-            spacing=None if isinstance(spacing, str) else spacing,
-            channels=None if channel_wise else 0,
-            series=0 if channel_wise else None,
-            despeckle=despeckle,
-            seed=seed,
-            backend=backend,
-            device=device,
-            memory=memory,
-            dtype=dtype,
+        self.settings, _ = settings_from(
+            levels.sigma_of_transform(sigma, arguments.get("noise", "gaussian"), "map"),
+            {
+                **arguments,
+                "spacing": None if isinstance(spacing, str) else spacing,
+                "channels": None if channel_wise else 0,
+                "series": 0 if channel_wise else None,
+            },
         )
 
     def __call__(
-        self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None, sigma: levels.Given | None = None
+        self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None, sigma: levels.SigmaOfCall | None = None
     ) -> Tensor:
         """Denoise an image.
 
         Args:
             img: (C, H, W) or (C, D, H, W), any real dtype; never written to.
-            mask: where to denoise, (H, W) or (D, H, W), or with a first axis of 1; elsewhere voxels stay as they are.
-            sigma: for this image, in place of the transform's own: one number, one per channel, or a map, which has
+            mask: where to denoise, (H, W) or (D, H, W), or the same with a first axis of 1. Voxels where it is zero
+                come back unchanged.
+            sigma: sigma of this image, which replaces that of the transform: one number, one per channel, or a map of
                 the spatial shape, ``(1, *spatial shape)``, or the shape of the image.
 
         Returns:
-            A `MetaTensor`, or a tensor if metadata are not tracked, of the image's shape, device and metadata.
-        """
-        return self.denoised(img, mask, sigma)
+            A `MetaTensor`, or a tensor if MONAI does not track metadata, with the shape, device and metadata of the
+            image, and with its dtype unless `dtype` was given.
 
-    def denoised(
-        self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None, sigma: levels.Given | None, strength: float = 1.0
+        Raises:
+            ValueError, TypeError: the image, the mask or sigma has the wrong shape, type or range, or the image is not
+                finite; the message names a remedy.
+            RuntimeError: the device is a GPU, and this process is a forked worker.
+        """
+        return self.denoise_with_strength(img, mask, sigma, 1.0)
+
+    def denoise_with_strength(
+        self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None, sigma: levels.SigmaOfCall | None, strength: float
     ) -> Tensor:
-        """Likewise, as if the noise were `strength` times as strong."""
-        image, values = images.opened(img)
+        """Denoise an image as if its noise were `strength` times as strong as it is.
+
+        Args:
+            img: (C, H, W) or (C, D, H, W), any real dtype; never written to.
+            mask: where to denoise, as for `__call__`.
+            sigma: sigma of this image, as for `__call__`.
+            strength: factor of sigma and h, greater than 0.
+
+        Raises:
+            ValueError, TypeError, RuntimeError: as for `__call__`.
+        """
+        image, values = images.image_and_values(img)
         images.check_device(torch.device(self.settings.device or values.device))
         settings = self.settings
         if self.spacing_from_affine:
-            settings = dataclasses.replace(settings, spacing=images.spacing_of(img))
-        where = None if mask is None else images.beside(mask, "mask", image)
-        level: levels.Level | Literal["map"] | None = settings.sigma
+            settings = dataclasses.replace(settings, spacing=images.voxel_size(img))
+        where = None if mask is None else images.spatial_array(mask, "mask", image)
+        level: levels.SigmaOfImage | Literal["map"] | None = settings.sigma
         if sigma is not None:
-            level = levels.level_of(sigma, image)
+            level = levels.sigma_of_image(sigma, image)
         elif self.sigma_in_metadata:
-            level = levels.level_in_metadata(img, image)
+            level = levels.sigma_in_metadata_of(img, image)
         if strength != 1:
-            settings, level = exaggerated(settings, level, values, where, strength)
-        if not isinstance(level, Tensor):
-            result = run(values, dataclasses.replace(settings, sigma=level), mask=where, progress=silent)
-        elif level.ndim < values.ndim:
-            result = run(values, settings, mask=where, sigma_map=level, progress=silent)
-        elif settings.channels is None:
-            pairs = zip(values, level, strict=True)
-            result = torch.cat([run(v[None], settings, mask=where, sigma_map=s, progress=silent) for v, s in pairs])
-        else:
-            raise ValueError(
-                f"sigma has shape {tuple(level.shape)}, a map for each channel, which channel_wise=False cannot use: "
-                f"give one for all, {tuple(level.shape[1:])}, or channel_wise=True"
-            )
-        return images.closed(result, image)
+            settings, level = scale_noise(settings, level, values, where, strength)
+        return images.with_metadata_of(image, denoise_values(values, settings, level, where))
 
 
-def exaggerated(
+def denoise_values(
+    values: Tensor, settings: Settings, level: levels.SigmaOfImage | Literal["map"] | None, mask: Tensor | None
+) -> Tensor:
+    """Denoise (C, H, W) or (C, D, H, W) with this sigma, which replaces that of the settings.
+
+    Raises:
+        ValueError: each channel has its own map, but the settings compare the channels together.
+    """
+    if not isinstance(level, Tensor):
+        return denoise_array(values, dataclasses.replace(settings, sigma=level), mask=mask, progress=silent)
+    if level.ndim < values.ndim:
+        return denoise_array(values, settings, mask=mask, sigma_map=level, progress=silent)
+    if settings.channels is not None:
+        raise ValueError(
+            f"sigma has shape {tuple(level.shape)}, a map for each channel, which channel_wise=False cannot use: "
+            f"give one for all, {tuple(level.shape[1:])}, or channel_wise=True"
+        )
+    pairs = zip(values, level, strict=True)
+    return torch.cat([denoise_array(v[None], settings, mask=mask, sigma_map=s, progress=silent) for v, s in pairs])
+
+
+def scale_noise(
     settings: Settings,
-    level: levels.Level | Literal["map"] | None,
+    level: levels.SigmaOfImage | Literal["map"] | None,
     values: Tensor,
     mask: Tensor | None,
     strength: float,
-) -> tuple[Settings, levels.Level | Literal["map"] | None]:
-    """Settings and sigma that take the noise to be `strength` times what it is. Counts vary by √(gain × signal)."""
+) -> tuple[Settings, levels.SigmaOfImage | Literal["map"] | None]:
+    """Return settings and sigma for noise that is `strength` times as strong. Estimate sigma first if it is not known.
+
+    The standard deviation of Poisson noise is √(gain × signal), so there the gain grows with the square.
+    """
     if settings.noise == "poisson":
         settings = dataclasses.replace(settings, gain=settings.gain * strength**2)
         if level is None:
             return settings, None
-    else:  # there h is in image units
+    else:  # h is in image units; with Poisson noise it is in units of the noise
         settings = dataclasses.replace(settings, h=None if settings.h is None else settings.h * strength)
     if level is None or isinstance(level, str):
-        estimate = levels.estimated if level is None else levels.estimated_map
+        estimate = levels.estimate_per_channel if level is None else levels.estimate_per_voxel
         if settings.despeckle:
             values = outliers.despeckle(values, channels=settings.channels, series=settings.series)
         level = estimate(values, settings.noise, mask)
@@ -177,14 +195,20 @@ def exaggerated(
 
 
 class NonLocalMeansd(MapTransform):
-    """`NonLocalMeans` of the images at `keys`.
+    """Apply `NonLocalMeans` to the images at `keys`.
 
     Args:
-        keys: of the images.
-        mask_key: of the mask of where to denoise, one for all images or one for each.
-        sigma_key: of sigma, likewise, as `EstimateNoised` writes it or as a map; instead of `sigma`.
-        allow_missing_keys: whether to go on where an image is missing.
-        sigma: as all other arguments, those of `NonLocalMeans`.
+        keys: keys of the images, channel first: (C, H, W) or (C, D, H, W).
+        sigma: as for `NonLocalMeans`.
+        mask_key: key of a mask that says where to denoise, one for all images or one for each.
+        sigma_key: key of sigma, one for all images or one for each, as `EstimateNoised` writes it: a number, one per
+            channel, or a map. Give either `sigma` or `sigma_key`.
+        allow_missing_keys: True to skip images that are missing; otherwise they are a ``KeyError``.
+        arguments: all other arguments of `NonLocalMeans`.
+
+    Raises:
+        ValueError: an argument is out of range; the message names a remedy.
+        TypeError: an argument does not exist, or it has the wrong type.
 
     Example:
         >>> noisy = 100 + 5 * torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -195,68 +219,51 @@ class NonLocalMeansd(MapTransform):
 
     backend = NonLocalMeans.backend
 
+    @spell_out_arguments
     def __init__(
         self,
         keys: KeysCollection,
         sigma: float | Sequence[float] | str | None = None,
-        method: str = "auto",
-        noise: str = "gaussian",
-        gain: float = 1.0,
-        offset: float = 0.0,
-        h: float | None = None,
-        patch_radius: Radius | None = None,
-        search_radius: Radius | None = None,
-        spacing: Sequence[float] | str | None = None,
-        channel_wise: bool = True,
-        despeckle: bool = False,
-        seed: int = 0,
-        backend: str = "auto",
-        device: str | torch.device | None = None,
-        memory: int | str | None = None,
-        dtype: str | None = None,
+        *,
         mask_key: KeysCollection | None = None,
         sigma_key: KeysCollection | None = None,
         allow_missing_keys: bool = False,
+        **arguments: Unpack[TransformArguments],
     ) -> None:
+        check_names(arguments, inspect.signature(NonLocalMeansd).parameters)
         super().__init__(keys, allow_missing_keys)
-        self.mask_keys = images.keys_beside("mask_key", mask_key, self.keys)
-        self.sigma_keys = levels.sigma_keys(sigma, sigma_key, self.keys)
-        self.converter = NonLocalMeans(
-            sigma=sigma,
-            method=method,
-            noise=noise,
-            gain=gain,
-            offset=offset,
-            h=h,
-            patch_radius=patch_radius,
-            search_radius=search_radius,
-            spacing=spacing,
-            channel_wise=channel_wise,
-            despeckle=despeckle,
-            seed=seed,
-            backend=backend,
-            device=device,
-            memory=memory,
-            dtype=dtype,
-        )
+        self.mask_keys = images.key_for_each("mask_key", mask_key, self.keys)
+        self.sigma_keys = levels.sigma_key_for_each(sigma, sigma_key, self.keys)
+        self.converter = NonLocalMeans(sigma, **arguments)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of the dictionary in which the images are denoised. `data` and its arrays stay unchanged.
+
+        Raises:
+            KeyError: an image, a mask or a sigma is missing.
+            ValueError, TypeError, RuntimeError: as for `NonLocalMeans`.
+        """
         d = dict(data)
         for key, mask_key, sigma_key in self.key_iterator(d, self.mask_keys, self.sigma_keys):
-            mask, sigma = images.at(data, "mask_key", mask_key), images.at(data, "sigma_key", sigma_key)
-            d[key] = self.converter(d[key], mask, sigma)
+            mask = images.value_at(data, "mask_key", mask_key)
+            d[key] = self.converter(d[key], mask, images.value_at(data, "sigma_key", sigma_key))
         return d
 
 
 class RandNonLocalMeans(RandomizableTransform):
-    """Denoise an image, now and then, by a strength drawn anew each time: training data of many noise levels.
+    """Denoise an image with probability `prob` and a random strength, so that training sees many noise levels.
 
     Args:
-        prob: probability to denoise.
-        strength: smallest and largest strength, drawn evenly: the noise is removed as if it were so many times as
-            strong as it is (sigma and h times the strength; with Poisson noise gain times its square). Below 1 some
-            of it stays, above 1 fine detail goes with it.
-        sigma: as all other arguments, those of `NonLocalMeans`. None estimates it anew each time.
+        prob: probability to denoise, 0 to 1.
+        strength: smallest and largest strength; one is drawn uniformly for each image. The noise is removed as if it
+            were so many times as strong as it is: sigma and h are multiplied by it, and for Poisson noise the gain by
+            its square. A strength below 1 leaves some noise; above 1 it also removes fine detail.
+        sigma: as for `NonLocalMeans`. None estimates it for each image.
+        arguments: all other arguments of `NonLocalMeans`.
+
+    Raises:
+        ValueError: an argument is out of range; the message names a remedy.
+        TypeError: an argument does not exist, or it has the wrong type.
 
     Example:
         >>> noisy = 100 + 5 * torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -267,58 +274,30 @@ class RandNonLocalMeans(RandomizableTransform):
 
     backend = NonLocalMeans.backend
 
+    @spell_out_arguments
     def __init__(
         self,
         prob: float = 0.1,
         strength: tuple[float, float] = (0.5, 1.5),
         sigma: float | Sequence[float] | str | None = None,
-        method: str = "auto",
-        noise: str = "gaussian",
-        gain: float = 1.0,
-        offset: float = 0.0,
-        h: float | None = None,
-        patch_radius: Radius | None = None,
-        search_radius: Radius | None = None,
-        spacing: Sequence[float] | str | None = None,
-        channel_wise: bool = True,
-        despeckle: bool = False,
-        seed: int = 0,
-        backend: str = "auto",
-        device: str | torch.device | None = None,
-        memory: int | str | None = None,
-        dtype: str | None = None,
+        **arguments: Unpack[TransformArguments],
     ) -> None:
+        check_names(arguments, inspect.signature(RandNonLocalMeans).parameters)
         super().__init__(prob)
         low, high = (checks.positive("strength", s) for s in strength)
         if low > high:
             raise ValueError(f"strength={strength} must be the smallest and the largest, in this order")
-        if sigma == "map" and not channel_wise:
+        self.converter = NonLocalMeans(sigma, **arguments)
+        if self.converter.settings.sigma == "map" and self.converter.settings.channels is not None:
             raise ValueError(
-                "sigma='map' with channel_wise=False cannot be of a drawn strength; let EstimateNoised make the map "
-                "and give it by sigma_key"
+                "sigma='map' with channel_wise=False cannot be combined with a random strength; let EstimateNoised "
+                "make the map and name it in sigma_key"
             )
         self.strength_range = low, high
         self.strength = low
-        self.converter = NonLocalMeans(
-            sigma=sigma,
-            method=method,
-            noise=noise,
-            gain=gain,
-            offset=offset,
-            h=h,
-            patch_radius=patch_radius,
-            search_radius=search_radius,
-            spacing=spacing,
-            channel_wise=channel_wise,
-            despeckle=despeckle,
-            seed=seed,
-            backend=backend,
-            device=device,
-            memory=memory,
-            dtype=dtype,
-        )
 
     def randomize(self, data: Any | None = None) -> None:
+        """Draw whether to denoise, and the strength. `data` is not used."""
         super().randomize(None)
         if self._do_transform:
             self.strength = self.R.uniform(*self.strength_range)
@@ -327,23 +306,46 @@ class RandNonLocalMeans(RandomizableTransform):
         self,
         img: NdarrayOrTensor,
         mask: NdarrayOrTensor | None = None,
-        sigma: levels.Given | None = None,
+        sigma: levels.SigmaOfCall | None = None,
         randomize: bool = True,
     ) -> Tensor:
-        """As `NonLocalMeans`, or the image as it is; without `randomize`, by what was drawn last."""
+        """Denoise an image with probability `prob`; otherwise return it unchanged.
+
+        Args:
+            img: (C, H, W) or (C, D, H, W), any real dtype; never written to.
+            mask: where to denoise, as for `NonLocalMeans`.
+            sigma: sigma of this image, as for `NonLocalMeans`.
+            randomize: False to repeat the last draw.
+
+        Returns:
+            As for `NonLocalMeans`. An image that is not denoised shares memory with `img`.
+
+        Raises:
+            ValueError, TypeError, RuntimeError: as for `NonLocalMeans`.
+        """
         if randomize:
             self.randomize()
         if self._do_transform:
-            return self.converter.denoised(img, mask, sigma, self.strength)
-        return images.untouched(img)
+            return self.converter.denoise_with_strength(img, mask, sigma, self.strength)
+        return images.tracked_tensor(img)
 
 
 class RandNonLocalMeansd(RandomizableTransform, MapTransform):
-    """`RandNonLocalMeans` of the images at `keys`: all of them or none, with the same strength.
+    """Apply `RandNonLocalMeans` to the images at `keys`: to all of them or to none, with the same strength.
 
     Args:
-        keys: of the images.
-        prob: as all other arguments, those of `RandNonLocalMeans` and `NonLocalMeansd`.
+        keys: keys of the images, channel first: (C, H, W) or (C, D, H, W).
+        prob: as for `RandNonLocalMeans`.
+        strength: as for `RandNonLocalMeans`.
+        sigma: as for `NonLocalMeans`. None estimates it for each image.
+        mask_key: as for `NonLocalMeansd`.
+        sigma_key: as for `NonLocalMeansd`.
+        allow_missing_keys: True to skip images that are missing; otherwise they are a ``KeyError``.
+        arguments: all other arguments of `NonLocalMeans`.
+
+    Raises:
+        ValueError: an argument is out of range; the message names a remedy.
+        TypeError: an argument does not exist, or it has the wrong type.
 
     Example:
         >>> noisy = 100 + 5 * torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -355,74 +357,52 @@ class RandNonLocalMeansd(RandomizableTransform, MapTransform):
 
     backend = NonLocalMeans.backend
 
+    @spell_out_arguments
     def __init__(
         self,
         keys: KeysCollection,
         prob: float = 0.1,
         strength: tuple[float, float] = (0.5, 1.5),
         sigma: float | Sequence[float] | str | None = None,
-        method: str = "auto",
-        noise: str = "gaussian",
-        gain: float = 1.0,
-        offset: float = 0.0,
-        h: float | None = None,
-        patch_radius: Radius | None = None,
-        search_radius: Radius | None = None,
-        spacing: Sequence[float] | str | None = None,
-        channel_wise: bool = True,
-        despeckle: bool = False,
-        seed: int = 0,
-        backend: str = "auto",
-        device: str | torch.device | None = None,
-        memory: int | str | None = None,
-        dtype: str | None = None,
+        *,
         mask_key: KeysCollection | None = None,
         sigma_key: KeysCollection | None = None,
         allow_missing_keys: bool = False,
+        **arguments: Unpack[TransformArguments],
     ) -> None:
+        check_names(arguments, inspect.signature(RandNonLocalMeansd).parameters)
         MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob)
-        self.mask_keys = images.keys_beside("mask_key", mask_key, self.keys)
-        self.sigma_keys = levels.sigma_keys(sigma, sigma_key, self.keys)
-        self.converter = RandNonLocalMeans(
-            prob=1.0,
-            strength=strength,
-            sigma=sigma,
-            method=method,
-            noise=noise,
-            gain=gain,
-            offset=offset,
-            h=h,
-            patch_radius=patch_radius,
-            search_radius=search_radius,
-            spacing=spacing,
-            channel_wise=channel_wise,
-            despeckle=despeckle,
-            seed=seed,
-            backend=backend,
-            device=device,
-            memory=memory,
-            dtype=dtype,
-        )
+        self.mask_keys = images.key_for_each("mask_key", mask_key, self.keys)
+        self.sigma_keys = levels.sigma_key_for_each(sigma, sigma_key, self.keys)
+        self.converter = RandNonLocalMeans(1.0, strength, sigma, **arguments)
 
     def set_random_state(
         self, seed: int | None = None, state: np.random.RandomState | None = None
     ) -> RandNonLocalMeansd:
+        """Set the state of the random numbers, for the decision to denoise and for the strength."""
         super().set_random_state(seed, state)
         self.converter.set_random_state(seed, state)
         return self
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of the dictionary in which all images are denoised, or none. `data` stays unchanged.
+
+        Raises:
+            KeyError: an image, a mask or a sigma is missing.
+            ValueError, TypeError, RuntimeError: as for `NonLocalMeans`.
+        """
         d = dict(data)
         self.randomize(None)
         if self._do_transform:
             self.converter.randomize(None)
         for key, mask_key, sigma_key in self.key_iterator(d, self.mask_keys, self.sigma_keys):
             if self._do_transform:
-                mask, sigma = images.at(data, "mask_key", mask_key), images.at(data, "sigma_key", sigma_key)
+                mask = images.value_at(data, "mask_key", mask_key)
+                sigma = images.value_at(data, "sigma_key", sigma_key)
                 d[key] = self.converter(d[key], mask, sigma, randomize=False)
             else:
-                d[key] = images.untouched(d[key])
+                d[key] = images.tracked_tensor(d[key])
         return d
 
 

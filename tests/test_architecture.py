@@ -1,8 +1,9 @@
-"""The engine stands alone, the doors do not know each other, and imports point down only."""
+"""The engine stands alone, the doors do not know each other, and every import points down, nested ones included."""
 
 from __future__ import annotations
 
 import ast
+import collections
 import graphlib
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import nlmeans
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("nlmeans", "monai_transforms", "napari_nlm")
@@ -20,6 +23,38 @@ FORBIDDEN = {
     "monai_transforms": {"napari_nlm", *WINDOWS},
     "napari_nlm": {"monai", "monai_transforms"},
 }
+"""Packages that a package must not import."""
+
+MAY_IMPORT = {
+    "core": set(),
+    "kernels": {"core"},
+    "operator": {"core", "kernels"},
+    "noise": {"core", "kernels"},
+    "blur": {"core", "kernels"},
+    "patches": {"core", "kernels"},
+    "methods": {"core", "operator", "patches"},
+    "engine": {"core", "methods", "noise", "operator"},
+    "api": {"core", "engine", "noise"},
+    "files": {"api", "core", "engine", "noise"},
+    "nn": {"core", "operator"},
+    "cli": {"api", "core", "engine", "files", "methods", "noise", "operator"},
+}
+"""For each folder and module at the top of nlmeans/, the others that it may import."""
+
+LARGEST_FOLDER = 14
+
+REPEATED = {
+    "log": "every module that logs has the package's logger",
+    "run": "backends of the operator",
+    "refusal": "backends of the operator",
+    "bytes_per_voxel": "backends of the operator",
+    "matcher": "patches are matched on a CPU, on a GPU, or by torch",
+    "filter_volume": "groups are filtered on a CPU or by torch",
+    "filter_channel": "the sliding DCT on a CPU or by torch",
+    "blur": "the local blur on a CPU or by torch",
+    "derivatives": "the local blur on a CPU or by torch",
+}
+"""Names that modules share because they do the same in several ways."""
 
 
 def module_name(path: Path) -> str:
@@ -30,10 +65,9 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))}
 
 
-def imports(module: str, everywhere: bool = True) -> Iterator[str]:
-    """Full names of what a module imports, at its top or, if `everywhere`, inside functions too."""
-    tree = ast.parse(MODULES[module].read_text())
-    for node in ast.walk(tree) if everywhere else tree.body:
+def imports(module: str) -> Iterator[str]:
+    """Full names of everything that a module imports, at its top, inside functions, or for type checkers."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -43,21 +77,72 @@ def imports(module: str, everywhere: bool = True) -> Iterator[str]:
                 yield inner if inner in MODULES else str(node.module)
 
 
+def room(module: str) -> str:
+    """The folder or module at the top of nlmeans/ that a module belongs to."""
+    return module.split(".")[1]
+
+
+def public_names(path: Path) -> Iterator[str]:
+    """Functions, classes and constants that a module defines at its top."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                yield from (name.id for name in ast.walk(target) if isinstance(name, ast.Name))
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_no_package_imports_what_it_must_not_know(module: str) -> None:
     found = {name.split(".")[0] for name in imports(module)}
     assert not found & FORBIDDEN[module.split(".")[0]]
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("nlmeans.backends")])
-def test_backends_know_nothing_above_them(module: str) -> None:
-    ours = {name for name in imports(module) if name.split(".")[0] in PACKAGES}
-    assert all(name == "nlmeans.progress" or name.startswith("nlmeans.backends") for name in ours)
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("nlmeans.")])
+def test_imports_point_down(module: str) -> None:
+    used = {room(name) for name in imports(module) if name.startswith("nlmeans.")} - {room(module)}
+    assert used <= MAY_IMPORT[room(module)]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("nlmeans.")])
+def test_the_engine_does_not_import_its_own_front(module: str) -> None:
+    """Public names of ``nlmeans`` are for users; modules name the module that defines what they need."""
+    assert "nlmeans" not in set(imports(module)) or module == "nlmeans.cli"
+
+
+def test_folders_that_may_import_each_other_form_no_circle() -> None:
+    graphlib.TopologicalSorter(MAY_IMPORT).prepare()
 
 
 def test_modules_do_not_import_each_other_in_circles() -> None:
-    graph = {name: {found for found in imports(name, everywhere=False) if found in MODULES} for name in MODULES}
+    graph = {name: {found for found in imports(name) if found in MODULES} for name in MODULES if name != "nlmeans"}
     graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_no_folder_is_crowded() -> None:
+    folders = {path.parent for name, path in MODULES.items() if name.startswith("nlmeans")}
+    for folder in folders:
+        assert len(list(folder.glob("*.py"))) <= LARGEST_FOLDER, folder
+    top = [path for path in (ROOT / "nlmeans").iterdir() if path.name not in ("__pycache__", "sample_data")]
+    assert len(top) <= LARGEST_FOLDER, sorted(path.name for path in top)
+
+
+def test_a_name_means_one_thing() -> None:
+    homes = collections.defaultdict(set)
+    for module, path in MODULES.items():
+        if path.name != "__init__.py":
+            for name in public_names(path):
+                homes[name].add(module)
+    several = {name: modules for name, modules in homes.items() if len(modules) > 1 and name not in REPEATED}
+    assert not several
+
+
+@pytest.mark.parametrize("module", [name for name, path in MODULES.items() if path.name != "__init__.py"])
+def test_every_module_has_a_test_of_its_name(module: str) -> None:
+    *folders, name = module.split(".")
+    assert ROOT.joinpath("tests", *folders, f"test_{name}.py").is_file()
 
 
 ALONE = f"""
@@ -84,8 +169,22 @@ def test_the_engine_works_where_monai_napari_and_qt_are_missing() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_importing_the_engine_leaves_heavy_and_optional_packages_alone() -> None:
-    heavy = {"torch._dynamo", "triton", "matplotlib", "dask", "zarr", "pydicom"}
-    code = f"import sys, nlmeans; print(*({heavy!r} & set(sys.modules)))"
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import nlmeans", {"torch", "numba", "numpy", "matplotlib", "dask", "zarr", "pydicom", "nibabel"}),
+        ("import nlmeans; nlmeans.denoise", {"torch._dynamo", "triton", "matplotlib", "dask", "zarr", "pydicom"}),
+    ],
+)
+def test_importing_leaves_heavy_and_optional_packages_alone(code: str, heavy: set[str]) -> None:
+    code = f"import sys; {code}; print(*({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_every_public_name_can_be_had() -> None:
+    code = "import nlmeans; print(*(name for name in nlmeans.__all__ if getattr(nlmeans, name) is not None))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == set(nlmeans.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'denoiser'"):
+        _ = nlmeans.denoiser  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from tests.nlmeans.scans import noisy, save, scan
 
 @pytest.fixture(scope="session")
 def items(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
-    """Three scans on disk, as a data list of MONAI."""
+    """Write three scans to disk; return them as a data list for MONAI."""
     folder = tmp_path_factory.mktemp("scans")
     paths = [save(scan(noisy(*SHAPE, seed=n), "int16"), folder / f"scan{n}.nii.gz") for n in range(3)]
     return [{"image": str(path)} for path in paths]
@@ -30,7 +30,7 @@ def path(item: dict[str, str]) -> Path:
 
 @pytest.fixture(params=[True, False], ids=["tracked", "untracked"])
 def tracked(request: pytest.FixtureRequest) -> Iterator[bool]:
-    """Metadata tracked, then not."""
+    """Run the test with tracked metadata, then without."""
     before = get_track_meta()
     set_track_meta(request.param)
     yield request.param

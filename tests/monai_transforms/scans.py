@@ -1,4 +1,4 @@
-"""Images in every form in which MONAI hands them to a transform."""
+"""Test images in each form in which MONAI passes them to a transform."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ KINDS = ("numpy", "tensor", "MetaTensor")
 
 
 def volume(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
-    """(1, *shape): blocks of 50 to 200 with noise of `SIGMA`."""
+    """Return (1, *shape): blocks of 50 to 200 with Gaussian noise of standard deviation `SIGMA`."""
     return torch.from_numpy(noisy(*shape, seed=seed))[None].to(dtype)
 
 
 def image(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> MetaTensor:
-    """Likewise, with the affine of a scan that lies askew, and voxels of about 2 × 3 × 4 mm."""
+    """Return the same image with an oblique affine and voxels of about 2 × 3 × 4 mm."""
     return MetaTensor(volume(*shape, dtype=dtype, seed=seed), affine=torch.from_numpy(OBLIQUE))
 
 

@@ -1,4 +1,4 @@
-"""Local smoothing: the engine's blur with channel-first maps."""
+"""Tests that local smoothing is the engine's blur with channel-first maps."""
 
 from __future__ import annotations
 
@@ -85,8 +85,10 @@ def test_each_image_may_have_a_map_of_its_own() -> None:
 def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="sigma_key=None and covariance_key=None: give one of the two"):
         LocalGaussianSmoothd("image")
-    with pytest.raises(ValueError, match="give sigma or covariance, one of the two"):
+    with pytest.raises(ValueError, match="got neither of them; give sigma or covariance, one of the two"):
         LocalGaussianSmooth()(TWO)
+    with pytest.raises(ValueError, match="got both; give sigma or covariance, one of the two"):
+        LocalGaussianSmooth()(TWO, sigma=SIGMA, covariance=SIGMA)
     with pytest.raises(ValueError, match=r"sigma has shape \(2, 20, 18, 10\).* must have \(1 or 3, 20, 18, 10\)"):
         LocalGaussianSmooth()(TWO, sigma=TWO)
     with pytest.raises(ValueError, match=r"covariance has shape .* must have \(1, 3 or 9, 20, 18, 10\)"):

@@ -1,4 +1,4 @@
-"""What MONAI asks of every transform."""
+"""Tests of what MONAI requires of every transform."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ARRAY: dict[str, dict[str, Any]] = {
     "NoiseStabilise": {"noise": "rician", "sigma": 10.0},
     "LocalGaussianSmooth": {"std_devs": 1.5},
 }
-"""Every array transform with arguments that are not its defaults."""
+"""All array transforms, with arguments that are not their defaults."""
 
 CHANGED: dict[str, dict[str, Any]] = {
     "NonLocalMeans": {"h": 7.0},
@@ -47,10 +47,10 @@ def made(name: str, **more: Any) -> Any:
 
 def made_for_keys(name: str, keys: KeysCollection = "image", **more: Any) -> Any:
     arguments = {"keys": keys, **ARRAY[name], **more}
-    return getattr(monai_transforms, f"{name}d")(**arguments | keys_beside(name))
+    return getattr(monai_transforms, f"{name}d")(**arguments | map_key(name))
 
 
-def keys_beside(name: str) -> dict[str, str]:
+def map_key(name: str) -> dict[str, str]:
     return {"sigma_key": "sigma"} if name == "LocalGaussianSmooth" else {}
 
 
@@ -162,7 +162,7 @@ def test_a_pickled_copy_does_the_same(name: str) -> None:
 
 @every
 def test_a_bundle_makes_it_from_json(name: str) -> None:
-    config = {"_target_": f"monai_transforms.{name}d", "keys": ["image"], **ARRAY[name], **keys_beside(name)}
+    config = {"_target_": f"monai_transforms.{name}d", "keys": ["image"], **ARRAY[name], **map_key(name)}
     parser = ConfigParser(json.loads(json.dumps({"transform": config})))
     made_by_bundle = parser.get_parsed_content("transform")
     data = {"image": image(*SHAPE), **SIGMA_MAP}

@@ -1,4 +1,4 @@
-"""From file to file: the same voxels as the command line, and one line where MONAI's own smoothing was."""
+"""Tests from file to file: same voxels as the command line, and a drop-in replacement of MONAI's own smoothing."""
 
 from __future__ import annotations
 

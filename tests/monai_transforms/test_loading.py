@@ -1,4 +1,4 @@
-"""The transforms on files: in datasets that cache, in the workers of loaders, and from a bundle."""
+"""Tests of the transforms on files: in caching datasets, in the workers of loaders, and from a bundle."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandFlipd
 
 import nlmeans
 from monai_transforms import NonLocalMeansd, RandNonLocalMeansd
+from nlmeans.kernels import turns
 from nlmeans.operator import cpu
-from nlmeans.patches import groups_cpu_kernel
 from tests.monai_transforms.scans import SHAPE
 
 Items = list[dict[str, str]]
@@ -37,7 +37,7 @@ def plain(items: Any) -> list[torch.Tensor]:
 
 
 def single(loader: Any) -> list[torch.Tensor]:
-    """Of batches of one image each."""
+    """Return the only image of each batch."""
     return [batch[0] for batch in plain(loader)]
 
 
@@ -148,7 +148,7 @@ def test_a_worker_computes_with_one_thread(items: Items, tmp_path: Path, monkeyp
             super().__init__(threads)
 
     monkeypatch.setattr(cpu, "ThreadPoolExecutor", Counted)
-    monkeypatch.setattr(groups_cpu_kernel, "ThreadPoolExecutor", Counted)
+    monkeypatch.setattr(turns, "ThreadPoolExecutor", Counted)
     data = Dataset(items[:1], pipeline(method="bayes"))
     wanted = data[0]["image"].as_tensor()
     found = single(DataLoader(data, num_workers=1, multiprocessing_context="fork"))
@@ -164,11 +164,11 @@ def test_cuda_in_a_forked_worker_is_an_error_that_names_the_cures(
 ) -> None:
     parent = os.getpid()
 
-    def init() -> None:  # what torch does where the parent has used CUDA
+    def init() -> None:  # behaves like torch in a child of a process that has used CUDA
         if os.getpid() != parent:
             raise RuntimeError("Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, …")
 
-    monkeypatch.setattr("nlmeans.settings.checked_device", lambda device: device)
+    monkeypatch.setattr("nlmeans.engine.settings.checked_device", lambda device: device)
     monkeypatch.setattr(torch.cuda, "init", init)
     data = Dataset(items, pipeline(device="cuda"))
     cures = (

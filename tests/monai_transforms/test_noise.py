@@ -1,4 +1,4 @@
-"""Noise measured, made the same everywhere, and brought back."""
+"""Tests of the transforms that estimate noise and that stabilise it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_estimates_can_be_collated() -> None:
 def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="noise='poisson' is not known; choose one of 'gaussian', 'rician'"):
         EstimateNoise("poisson")
-    with pytest.raises(ValueError, match=r"sigma_key='s' must have a name for the sigma of each of keys=\('a', 'b'\)"):
+    with pytest.raises(ValueError, match=r"sigma_key='s' must have a different name for each of keys=\('a', 'b'\)"):
         EstimateNoised(["a", "b"], sigma_key="s")
     with pytest.raises(ValueError, match="map=True makes an image"):
         EstimateNoised("a", map=True)
@@ -81,13 +81,19 @@ def test_wrong_arguments_are_refused() -> None:
         NoiseStabilise("rician", gain=2.0)
     with pytest.raises(ValueError, match="the read noise alone"):
         NoiseStabilise("poisson", sigma="meta")
-    with pytest.raises(ValueError, match="the read noise where noise='poisson'; give one number"):
+    with pytest.raises(
+        ValueError, match="sigma has 2 numbers, but it is the read noise where noise='poisson'; give one"
+    ):
         NoiseStabilise("poisson", sigma=[1.0, 2.0])(TWO)
+    with pytest.raises(ValueError, match=r"sigma has shape \(20, 18, 10\), but it is the read noise"):
+        NoiseStabilise("poisson")(TWO, sigma=torch.ones(SHAPE))
     with pytest.raises(ValueError, match="both need the same sigma"):
         NoiseStabilise("rician")(TWO)
     with pytest.raises(ValueError, match=r"sigma=0.0 must be greater than 0"):
         NoiseStabilise("rician", sigma=0.0)(TWO)
-    with pytest.raises(ValueError, match="sigma has 3 numbers, but the image has 2 channels"):
+    with pytest.raises(
+        ValueError, match="sigma has 3 numbers, but the image has 2 channels; give one number, or one per"
+    ):
         NoiseStabilise("rician", sigma=[1.0, 2.0, 3.0])(TWO)
 
 

@@ -1,7 +1,8 @@
-"""Denoising as a transform: what the engine does, for images with channels, masks, maps and an affine."""
+"""Tests that the transform does what the engine does, for images with channels, masks, maps and an affine."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from typing import Any
 
@@ -20,6 +21,9 @@ from monai_transforms import (
     RandNonLocalMeans,
     RandNonLocalMeansd,
 )
+from nlmeans.core.progress import Report
+from nlmeans.core.tiles import Piece
+from nlmeans.methods.method import Options
 from nlmeans.methods.registry import METHODS
 from nlmeans.noise.kinds import NOISES
 from nlmeans.operator.backends import BACKENDS
@@ -81,6 +85,31 @@ def test_a_map_of_sigma_is_estimated_for_each_channel() -> None:
     assert torch.equal(values(twice)[0], nlmeans.denoise(NOISY[0], sigma, method="classic"))
 
 
+def test_a_method_that_was_registered_at_run_time_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(noisy: Any, sigma: Any, wanted: Piece, options: Options, progress: Report) -> Any:
+        return 2 * noisy[:, *wanted]
+
+    twice = dataclasses.replace(METHODS["classic"], run=run)
+    with pytest.raises(ValueError, match="method='twice' is not known"):
+        NonLocalMeans(method="twice")
+    monkeypatch.setitem(METHODS, "twice", twice)
+    middle = float(SLICE.min() + SLICE.max()) / 2  # the engine shifts it to zero for the method
+    expected = 2 * (SLICE - middle) + middle
+    for transform in (NonLocalMeans(SIGMA, method="twice"), RandNonLocalMeans(1.0, sigma=SIGMA, method="twice")):
+        torch.testing.assert_close(values(transform(SLICE)), expected, rtol=1e-4, atol=1e-2)
+    data = NonLocalMeansd("image", SIGMA, method="twice")({"image": SLICE})
+    torch.testing.assert_close(values(data["image"]), expected, rtol=1e-4, atol=1e-2)
+
+
+def test_sigma_may_be_given_by_position() -> None:
+    wanted = values(NonLocalMeans(sigma=SIGMA, method="classic")(SLICE))
+    assert torch.equal(values(NonLocalMeans(SIGMA, method="classic")(SLICE)), wanted)
+    assert torch.equal(values(NonLocalMeansd("i", SIGMA, method="classic")({"i": SLICE})["i"]), wanted)
+    once = (1.0, 1.0)
+    assert torch.equal(values(RandNonLocalMeans(1.0, once, SIGMA, method="classic")(SLICE)), wanted)
+    assert torch.equal(values(RandNonLocalMeansd("i", 1.0, once, SIGMA, method="classic")({"i": SLICE})["i"]), wanted)
+
+
 def test_impulses_go_first() -> None:
     speckled = NOISY.clone()
     speckled.view(-1)[::97] = 1000.0
@@ -92,7 +121,7 @@ def test_impulses_go_first() -> None:
 
 
 def test_the_stochastic_method_repeats_with_its_seed() -> None:
-    first, again, other = (values(NonLocalMeans(SIGMA, "stochastic", seed=s)(NOISY)) for s in (1, 1, 2))
+    first, again, other = (values(NonLocalMeans(SIGMA, method="stochastic", seed=s)(NOISY)) for s in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -108,7 +137,7 @@ def test_wrong_arguments_are_refused_when_it_is_made() -> None:
         NonLocalMeans(sigma=np.ones((4, 4)))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="sigma=5 and sigma_key='s' both say what the noise is"):
         NonLocalMeansd("image", sigma=5, sigma_key="s")
-    with pytest.raises(ValueError, match=r"mask_key=\['a', 'b'\] must be one key for all of keys=\('image',\)"):
+    with pytest.raises(ValueError, match=r"mask_key=\['a', 'b'\] has 2 keys; give one for all of keys=\('image',\)"):
         NonLocalMeansd("image", mask_key=["a", "b"])
     with pytest.raises(ValueError, match="sigma='all' is not known; choose one of 'meta', 'map'"):
         NonLocalMeans(sigma="all")
@@ -118,6 +147,8 @@ def test_wrong_arguments_are_refused_when_it_is_made() -> None:
         RandNonLocalMeansd("image", strength=(0, 1.0))
     with pytest.raises(ValueError, match="sigma='map' with channel_wise=False"):
         RandNonLocalMeans(sigma="map", channel_wise=False)
+    with pytest.raises(TypeError, match="channel_wise='no' must be True or False"):
+        NonLocalMeansd("image", channel_wise="no")  # type: ignore[arg-type]
 
 
 def test_integers_are_rounded() -> None:
@@ -136,7 +167,7 @@ def test_channels_are_denoised_one_by_one_each_with_its_own_sigma() -> None:
 def test_channels_are_compared_together() -> None:
     ours = NonLocalMeans(sigma=[SIGMA, 3 * SIGMA], method="classic", channel_wise=False)(TWO)
     assert torch.equal(values(ours), nlmeans.denoise(TWO, [SIGMA, 3 * SIGMA], method="classic", channels=0))
-    assert not torch.equal(values(ours), values(NonLocalMeans([SIGMA, 3 * SIGMA], "classic")(TWO)))
+    assert not torch.equal(values(ours), values(NonLocalMeans([SIGMA, 3 * SIGMA], method="classic")(TWO)))
 
 
 @pytest.mark.parametrize("lead", [(), (1,)], ids=["spatial", "with a channel"])
@@ -154,19 +185,19 @@ def test_a_mask_of_another_shape_is_refused() -> None:
 
 
 def test_a_mask_that_is_not_there_is_named() -> None:
-    with pytest.raises(KeyError, match="mask_key='mask' is not in the data, which have 'image', 'label'"):
+    with pytest.raises(KeyError, match="mask_key='mask' is not in the data; the keys there are 'image', 'label'"):
         NonLocalMeansd("image", mask_key="mask")({"image": NOISY, "label": NOISY})
 
 
 @pytest.mark.parametrize("sigma", [7.3, np.float32(7.5), torch.tensor(7.5), torch.tensor([7.5]), [7.3]])
-def test_a_number_beside_the_image_is_its_sigma(sigma: Any) -> None:
+def test_a_number_at_the_sigma_key_is_the_sigma_of_the_image(sigma: Any) -> None:
     data = NonLocalMeansd("image", sigma_key="s")
     expected = nlmeans.denoise(NOISY[0], float(np.ravel(sigma)[0]))
     assert torch.equal(values(data({"image": NOISY, "s": sigma})["image"])[0], expected)
 
 
 @pytest.mark.parametrize("lead", [(), (1,)], ids=["spatial", "with a channel"])
-def test_a_map_beside_the_image_is_its_sigma(lead: tuple[int, ...]) -> None:
+def test_a_map_at_the_sigma_key_is_the_sigma_of_the_image(lead: tuple[int, ...]) -> None:
     sigma = torch.linspace(5, 15, SHAPE[2]).expand(*lead, *SHAPE)
     data = NonLocalMeansd("image", method="classic", sigma_key="s")({"image": TWO, "s": MetaTensor(sigma)})
     for channel in range(2):
@@ -193,13 +224,13 @@ def test_each_image_may_have_a_key_of_its_own() -> None:
 def test_sigma_from_the_metadata_is_what_was_estimated_there() -> None:
     ours = Compose([EstimateNoise("rician"), NonLocalMeans(sigma="meta", noise="rician")])(TWO)
     assert torch.equal(values(ours), values(NonLocalMeans(noise="rician")(TWO)))
-    beside = Compose([EstimateNoised("i", sigma_key="s"), NonLocalMeansd("i", sigma_key="s")])({"i": TWO})
-    assert torch.equal(values(beside["i"]), values(NonLocalMeans()(TWO)))
+    by_key = Compose([EstimateNoised("i", sigma_key="s"), NonLocalMeansd("i", sigma_key="s")])({"i": TWO})
+    assert torch.equal(values(by_key["i"]), values(NonLocalMeans()(TWO)))
 
 
 def test_sigma_that_the_metadata_do_not_have_is_an_error() -> None:
     for given in (image(*SHAPE), NOISY):
-        with pytest.raises(ValueError, match=r"sigma='meta' needs what EstimateNoise\(d\) leaves at 'noise_sigma'"):
+        with pytest.raises(ValueError, match=r"sigma='meta' needs what EstimateNoise\(d\) writes to 'noise_sigma'"):
             NonLocalMeans(sigma="meta")(given)
     with pytest.raises(ValueError, match="the read noise alone"):
         NonLocalMeans(sigma="meta", noise="poisson")
@@ -238,7 +269,9 @@ def test_a_true_voxel_of_one_millimetre_is_taken() -> None:
 
 def test_a_scan_without_its_channel_is_refused() -> None:
     loaded = MetaTensor(NOISY[0], meta={"spatial_shape": np.array(SHAPE), "original_channel_dim": float("nan")})
-    with pytest.raises(ValueError, match=r"the shape \(20, 18, 10\) of its file, and so no channel"):
+    with pytest.raises(
+        ValueError, match=r"shape \(20, 18, 10\), as in its file.*no channel axis; put EnsureChannelFirst"
+    ):
         NonLocalMeans()(loaded)
     with_channel = MetaTensor(NOISY, meta=loaded.meta)
     assert NonLocalMeans(sigma=SIGMA)(with_channel).shape == NOISY.shape

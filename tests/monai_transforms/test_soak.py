@@ -1,4 +1,4 @@
-"""Many transforms in one process: memory, threads and files stay as they are."""
+"""Test that many transforms in one process leave its memory, threads and open files as they were."""
 
 from __future__ import annotations
 
