@@ -1,8 +1,7 @@
-"""One small widget for each kind of parameter, made from its description."""
+"""Input fields: one kind of widget for each kind of parameter, made from its `Control`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal  # type: ignore[attr-defined]
@@ -12,18 +11,18 @@ from superqt import QLabeledDoubleSlider, QLabeledSlider
 from napari_nlm.parameters import Control
 
 WIDEST_SLIDER = 100
-"""Numbers with a longer range are typed."""
+"""Numbers with a longer range are typed in a spin box."""
 
 
 class Field(QWidget):
-    """A parameter: its value, and a signal when a person changes it."""
+    """The input of one parameter. Emits `changed` when the user changes the value."""
 
     changed = Signal(object)
 
     def __init__(self, control: Control) -> None:
         super().__init__()
         self.control = control
-        self.setToolTip(control.tip)
+        self.setToolTip(control.tooltip)
         self.row = QHBoxLayout(self)
         self.row.setContentsMargins(0, 0, 0, 0)
         self.row.setSpacing(4)
@@ -32,11 +31,13 @@ class Field(QWidget):
         raise NotImplementedError
 
     def show_value(self, value: Any, automatic: Any = None) -> None:
-        """Show a value without telling anyone; `automatic` is what ``None`` comes to now."""
+        """Show a value without emitting `changed`. `automatic` is the value that the engine takes for ``None``."""
         raise NotImplementedError
 
 
 class Switch(Field):
+    """A check box."""
+
     def __init__(self, control: Control) -> None:
         super().__init__(control)
         self.box = QCheckBox(control.label)
@@ -52,23 +53,18 @@ class Switch(Field):
 
 
 class Choice(Field):
-    """One of several; `choose_from` sets them where the description does not know them."""
+    """A drop-down list of the options that exist when the widget is built."""
 
     def __init__(self, control: Control) -> None:
         super().__init__(control)
         self.box = QComboBox()
         self.box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.row.addWidget(self.box)
-        self.choose_from([(name, name) for name in control.choices])
+        if control.automatic:
+            self.box.addItem(control.automatic, None)
+        for option in control.options:
+            self.box.addItem(control.title_of(option), option)
         self.box.activated.connect(lambda _: self.changed.emit(self.value()))
-
-    def choose_from(self, choices: Sequence[tuple[str, Any]]) -> None:
-        with QSignalBlocker(self.box):
-            self.box.clear()
-            if self.control.automatic:
-                self.box.addItem(self.control.automatic, None)
-            for text, value in choices:
-                self.box.addItem(text, value)
 
     def value(self) -> Any:
         return self.box.currentData()
@@ -80,7 +76,7 @@ class Choice(Field):
 
 
 class Number(Field):
-    """A number on a slider, or typed; with a button that leaves it to the engine."""
+    """A slider or a spin box, with a button that leaves the number to the engine."""
 
     def __init__(self, control: Control) -> None:
         super().__init__(control)
@@ -112,7 +108,7 @@ class Number(Field):
         self.auto.setFixedWidth(44)
         self.auto.setCheckable(True)
         self.auto.setChecked(True)
-        self.auto.setToolTip(f"Back to: {control.automatic}")
+        self.auto.setToolTip(f"Go back to: {control.automatic}")
         self.auto.setVisible(bool(control.automatic))
         self.row.addWidget(self.auto)
         self.editor.valueChanged.connect(self.on_edited)
@@ -141,8 +137,9 @@ class Number(Field):
 
 
 def field_for(control: Control, default: Any) -> Field:
+    """The kind of field that suits a parameter with this default."""
     if isinstance(default, bool):
         return Switch(control)
-    if control.choices or not control.high > control.low:
+    if control.choices:
         return Choice(control)
     return Number(control)

@@ -1,16 +1,16 @@
-"""What went wrong, in words for the person at the window."""
+"""Error messages for the user of the widget."""
 
 from __future__ import annotations
 
 import torch
 
 REMEDY = (
-    "free some memory, denoise the current volume only, lower the memory limit under Advanced, or take device cpu there"
+    "free some memory, denoise only the current volume, or choose a lower memory limit or device cpu under Advanced"
 )
 
 
 def message(error: Exception) -> str | None:
-    """The engine's own words, which name the remedy; None for what nobody foresaw, which wants a traceback."""
+    """The text of an expected error, which names the remedy. None for an unexpected error, which needs a traceback."""
     text = " ".join(str(error).split())
     if isinstance(error, torch.OutOfMemoryError):
         return f"The GPU is out of memory: {REMEDY}."

@@ -1,4 +1,4 @@
-"""Where the viewer looks, in voxels of a layer, and where a part of the layer's data lies in the world."""
+"""Which voxels of a layer the viewer shows, and where a part of the layer's data lies in the world."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import numpy.typing as npt
 from napari.components import ViewerModel
 from napari.layers import Image
 
-from napari_nlm.source import Box
+from napari_nlm.layer_source import LayerBox
 
 Matrix = npt.NDArray[np.float64]
 
-
-FLAT = 1e-6
-"""Area of a displayed voxel, beside that of a cube of its volume, below which there is nothing to see."""
+EDGE_ON = 1e-6
+"""A layer is seen edge on if a voxel covers less of the canvas than this share of the face of a cube of its volume."""
 
 
 @dataclass(frozen=True)
@@ -25,36 +24,37 @@ class View:
 
     displayed: tuple[int, ...]
     """The two axes of the layer on the canvas: rows, then columns."""
-    box: Box
-    """One slice per axis of the layer; of one voxel where the axis is not displayed."""
+    box: LayerBox
+    """One slice per axis of the layer, one voxel long for axes that are not displayed."""
     cropped: bool
-    """Whether there is more of this slice than `box`."""
+    """Whether `box` holds only a part of the slice."""
 
 
-def linear(layer: Image) -> tuple[Matrix, Matrix]:
-    """Matrix and offset from data to world, with all transforms of the layer."""
+def matrix_and_offset(layer: Image) -> tuple[Matrix, Matrix]:
+    """The matrix and the offset that lead from data to world, with all transforms of the layer."""
     offset = np.array(layer.data_to_world((0.0,) * layer.ndim))
     columns = [np.array(layer.data_to_world(tuple(row))) - offset for row in np.eye(layer.ndim)]
     return np.array(columns).T, offset
 
 
-def look(viewer: ViewerModel, layer: Image, most: int) -> View | None:
+def visible_part(viewer: ViewerModel, layer: Image, most: int) -> View | None:
     """What the viewer shows of a layer: at most about `most` voxels, from the middle of the view.
 
-    None where it shows no slice of it: in 3D, beyond its border, where an axis on the canvas is not the layer's, or
-    where the layer is turned so far that napari sees it edge on.
+    None if the viewer shows no slice of the layer: in 3D, outside the layer, if the layer lacks an axis of the canvas,
+    or if the layer is seen edge on.
     """
     missing = viewer.dims.ndim - layer.ndim
     displayed = tuple(axis - missing for axis in viewer.dims.displayed)
     if viewer.dims.ndisplay != 2 or min(displayed) < 0:
         return None
-    matrix, offset = linear(layer)
-    if abs(np.linalg.det(matrix[np.ix_(displayed, displayed)])) < FLAT * abs(np.linalg.det(matrix)) ** (2 / layer.ndim):
+    matrix, offset = matrix_and_offset(layer)
+    face = abs(np.linalg.det(matrix)) ** (2 / layer.ndim)
+    if abs(np.linalg.det(matrix[np.ix_(displayed, displayed)])) < EDGE_ON * face:
         return None
     inverse = np.linalg.inv(matrix)
     hidden = [axis for axis in range(layer.ndim) if axis not in displayed]
     point = np.array(viewer.dims.point[missing:])
-    # as napari slices, which leaves out what a rotation out of the slice would add
+    # napari slices the same way: it ignores a rotation out of the slice
     index = inverse[np.ix_(hidden, hidden)] @ point[hidden] - (inverse @ offset)[hidden]
     shape = layer.data[0].shape if layer.multiscale else layer.data.shape
     box = [slice(0, int(n)) for n in shape[: layer.ndim]]
@@ -73,7 +73,7 @@ def look(viewer: ViewerModel, layer: Image, most: int) -> View | None:
 
 
 def on_canvas(layer: Image, displayed: tuple[int, ...]) -> list[tuple[int, int]]:
-    """First and last + 1 of the voxels of each displayed axis that the canvas shows; all where there is no canvas."""
+    """First and last + 1 of the voxels on the canvas along each displayed axis; all voxels if there is no canvas."""
     factors = layer.downsample_factors[layer.data_level] if layer.multiscale else np.ones(layer.ndim)
     shape = layer.data[0].shape if layer.multiscale else layer.data.shape
     found = []
@@ -84,13 +84,13 @@ def on_canvas(layer: Image, displayed: tuple[int, ...]) -> list[tuple[int, int]]
     return found
 
 
-def translate_of(layer: Image, view: View, box: Box) -> npt.NDArray[np.float64]:
-    """The `translate` that puts a part of the layer's data where it lies, for a layer that is else as this one.
+def translate_of(layer: Image, view: View, box: LayerBox) -> npt.NDArray[np.float64]:
+    """The `translate` of a layer that holds a part of this layer's data and has this layer's other transforms.
 
-    Where the layer is rotated out of the slice napari shows it without that rotation, and so must the part be shown:
-    the same place on the canvas, at the same position of the sliders.
+    napari ignores a rotation out of the slice. The part must lie at the same place on the canvas and at the same
+    position of the sliders, so this ignores it too.
     """
-    matrix, _ = linear(layer)
+    matrix, _ = matrix_and_offset(layer)
     start = np.array([float(side.start) for side in box])
     rows, wanted = np.linalg.inv(matrix), start.copy()
     shown = list(view.displayed)
@@ -104,7 +104,7 @@ def translate_of(layer: Image, view: View, box: Box) -> npt.NDArray[np.float64]:
 
 
 def appearance(layer: Image) -> dict[str, Any]:
-    """What a layer of the same voxels needs to lie where this one lies and to look as it looks."""
+    """Arguments for a layer of the same voxels that lies and looks like this one."""
     every = layer.as_layer_data_tuple()[1]
     wanted = (
         "scale", "translate", "rotate", "shear", "affine", "units", "axis_labels", "rgb", "contrast_limits", "colormap",

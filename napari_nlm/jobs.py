@@ -1,4 +1,4 @@
-"""Work in the background: one thread per lane, the latest job wins, results come back where the windows live."""
+"""Work in the background: one thread per lane. A new job replaces the one before, and results reach the main thread."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from nlmeans import Cancelled
 T = TypeVar("T")
 
 Deliver = Callable[[Callable[[], None]], None]
-"""Called from any thread with a function that must run in the main thread, soon and in order."""
+"""Takes a function, from any thread, and calls it in the main thread soon. Keeps the order."""
 
-INTERVAL = 0.05
-"""Seconds between two reports of progress that reach the main thread."""
+REPORT_INTERVAL = 0.05
+"""Seconds: at most one progress report per interval reaches the main thread."""
 
 
-class Job:
-    """One piece of work, as the work itself sees it: where it reports to and asks whether to go on."""
+class BackgroundJob:
+    """One piece of work. It reports its progress here, and learns here that it is cancelled."""
 
     def __init__(self, deliver: Deliver, progress: Callable[[float], None] | None = None) -> None:
         self.deliver = deliver
@@ -29,7 +29,7 @@ class Job:
         self.stop = threading.Event()
 
     def cancel(self) -> None:
-        """From now on nothing of this job arrives any more; the work itself ends at its next report."""
+        """Deliver nothing of this job any more. The work itself ends at its next report."""
         self.stop.set()
 
     @property
@@ -41,7 +41,7 @@ class Job:
         if self.cancelled:
             raise Cancelled
         now = time.monotonic()
-        if self.progress is not None and now - self.last_report >= INTERVAL:
+        if self.progress is not None and now - self.last_report >= REPORT_INTERVAL:
             self.last_report = now
             self.tell(self.progress, fraction)
 
@@ -56,12 +56,12 @@ class Job:
 
 
 class Lane:
-    """Jobs that replace one another: a new one cancels those before it."""
+    """A thread for jobs. A new job cancels the one before."""
 
     def __init__(self, name: str, deliver: Deliver) -> None:
         self.deliver = deliver
         self.pool = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self.job: Job | None = None
+        self.job: BackgroundJob | None = None
         self.closed = False
 
     @property
@@ -70,22 +70,22 @@ class Lane:
 
     def submit(
         self,
-        work: Callable[[Job], T],
+        work: Callable[[BackgroundJob], T],
         done: Callable[[T], None],
         failed: Callable[[Exception], None],
         progress: Callable[[float], None] | None = None,
     ) -> None:
-        """Start `work` once the thread is free; exactly one of `done` and `failed` follows, unless it is cancelled."""
+        """Start `work` once the thread is free. Then either `done` or `failed` is called, or neither after a cancel."""
         self.cancel()
         if self.closed:
             return
-        job = self.job = Job(self.deliver, progress)
+        job = self.job = BackgroundJob(self.deliver, progress)
 
         def succeed(result: T) -> None:
             self.job = None
             try:
                 done(result)
-            except Exception as error:  # an exception must not leave for the event loop
+            except Exception as error:  # Qt's event loop must not see an exception
                 failed(error)
 
         def fail(error: Exception) -> None:
@@ -99,7 +99,7 @@ class Lane:
                 result = work(job)
             except Cancelled:
                 return
-            except Exception as error:  # whatever it is, it belongs into the window, not into a terminal
+            except Exception as error:  # the widget shows every error, a terminal may not exist
                 job.tell(fail, error)
             else:
                 job.tell(succeed, result)
@@ -112,7 +112,7 @@ class Lane:
             self.job = None
 
     def close(self, wait: bool = False) -> None:
-        """Cancel and take no more. Without `wait` the work itself may go on until it notices."""
+        """Cancel and take no more jobs. Without `wait`, this returns before the current job has ended."""
         self.cancel()
         self.closed = True
         self.pool.shutdown(wait=wait, cancel_futures=not wait)

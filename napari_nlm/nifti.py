@@ -1,4 +1,4 @@
-"""Save a layer as the NIfTI that its image came from: same grid, header, affine, qform and sform."""
+"""Save a layer as NIfTI with the grid, header, affine, qform and sform of the file that its image came from."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import numpy.typing as npt
 from napari.layers import Image
 from napari.utils.notifications import show_warning
 
-from napari_nlm.geometry import linear
-from napari_nlm.results import KEY
-from nlmeans.files import atomic
-from nlmeans.files import nifti
+from napari_nlm.geometry import matrix_and_offset
+from napari_nlm.results import PROVENANCE_KEY
+from napari_nlm.volume_view import LayerArray
+from nlmeans.files import atomic, nifti, paths
 
-NIFTI: Any = nib  # nibabel's calls carry no types
-Array = npt.NDArray[Any]
+NIBABEL: Any = nib
+"""nibabel, whose functions have no types."""
 
-ALIKE = 0.5
-"""Of the variance of a file's values: an image that differs by more is not a denoised version of them."""
+SAME_SCAN = 0.5
+"""A layer shows the scan of a file if the mean squared difference is less than this share of the scan's variance."""
 
-SAMPLE = 200_000
-"""Values that are compared to find out how the axes of a layer lie in the file."""
+COMPARED_VALUES = 200_000
+"""Number of values that are compared to find out how the axes of a layer lie in the file."""
 
 
 @dataclass(frozen=True)
@@ -37,65 +36,68 @@ class Turn:
     order: tuple[int, ...]
     reversed: tuple[bool, ...]
 
-    def apply(self, data: Array) -> Array:
+    def apply(self, data: LayerArray) -> LayerArray:
         """The layer's data with the axes of the file."""
         steps = tuple(slice(None, None, -1 if flip else 1) for flip in self.reversed)
         return data.transpose(self.order)[steps]
 
 
-def write_nifti(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """The writer of the manifest: one image layer to ``.nii`` or ``.nii.gz``, with a record of how it was made."""
+def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write one image layer to ``.nii`` or ``.nii.gz``, and how it was made to ``.json``.
+
+    Returns the paths of what was written, as napari expects of a writer.
+    """
     data = np.asarray(data[0] if isinstance(data, list | tuple) else data)
     target, metadata = Path(path), meta.get("metadata", {})
-    record = metadata.get(KEY, {})
+    record = metadata.get(PROVENANCE_KEY, {})
     if meta.get("rgb"):
-        raise ValueError("NIfTI keeps no colours here; save this layer as TIFF or PNG")
-    nifti.check_output(target, overwrite=True)
+        raise ValueError("NIfTI files have no colours here; save this layer as TIFF or PNG")
+    paths.check_output_file(target, overwrite=True, endings=nifti.ENDINGS)
     original = Path(record["path"]) if record.get("path") else None
     if original is not None and original.exists() and target.exists() and original.samefile(target):
-        raise ValueError(f"{target} is the original itself, which is never overwritten; choose another name")
+        raise ValueError(f"{target} is the original scan, which is never overwritten; choose another name")
     image = like_the_source(data, metadata, original)
     if image is None:
-        image = by_itself(data, meta)
+        image = without_a_source(data, meta)
         show_warning(
-            f"No NIfTI header is known for {meta.get('name', 'this layer')}: {target.name} has the scale and position "
-            "that the layer has in napari, whose axes need not be those of a patient"
+            f"No NIfTI header is known for {meta.get('name', 'this layer')}, so {target.name} has the scale and "
+            "position of the layer in napari; its axes may not be those of the patient"
         )
     if not record:
         with atomic.written_together(target) as (temporary,):
-            nifti.write(image, temporary)
+            nifti.write_nifti(image, temporary)
         return [str(target)]
-    beside = target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-    with atomic.written_together(target, beside) as (temporary, facts):
-        nifti.write(image, temporary)
+    record_path = target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    with atomic.written_together(target, record_path) as (temporary, facts):
+        nifti.write_nifti(image, temporary)
         facts.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
-    return [str(target), str(beside)]
+    return [str(target), str(record_path)]
 
 
-def like_the_source(data: Array, metadata: dict[str, Any], original: Path | None) -> Any:
-    """The layer's data in the grid of its source, with its header; None where there is none to be had."""
-    volume = metadata.get(KEY, {}).get("volume")
-    keep_type = metadata.get(KEY, {}).get("settings", {}).get("dtype") is None
+def like_the_source(data: LayerArray, metadata: dict[str, Any], original: Path | None) -> Any:
+    """An image with the grid and header of the layer's source; None if no header is known."""
+    volume = metadata.get(PROVENANCE_KEY, {}).get("volume")
+    keep_type = metadata.get(PROVENANCE_KEY, {}).get("settings", {}).get("dtype") is None
     if original is not None and original.is_file() and original.name.endswith(nifti.ENDINGS):
-        scan = nifti.read(original)
+        scan = nifti.read_nifti(original)
         grid = scan.data if not volume or scan.series is None else scan.data[..., volume[0]]
         turned = find_turn(data, grid)
         if turned is None:
             raise ValueError(
-                f"{original} does not show what this layer shows, it may have been changed or moved since; "
+                f"{original} does not show what this layer shows; the file may have changed since it was opened: "
                 "open it again, denoise and save"
             )
-        return nifti.like(scan, turned, keep_type=keep_type)
+        return nifti.image_like(scan, turned, keep_type=keep_type)
     header = metadata.get("header")
-    if isinstance(header, NIFTI.Nifti1Header):
+    if isinstance(header, NIBABEL.Nifti1Header):
         return from_reader(data, header, keep_type)
     return None
 
 
-def find_turn(data: Array, grid: Array) -> Array | None:
-    """The layer's data with the axes of `grid`, as it resembles it most; None if it resembles it in no way.
+def find_turn(data: LayerArray, grid: LayerArray) -> LayerArray | None:
+    """The layer's data with the axes of `grid`; None if no turn of them resembles `grid`.
 
-    Readers turn images each in their own way; the values themselves tell how.
+    Every reader turns images in its own way, so this compares the values of all turns and takes the most similar one.
     """
     extra = data.ndim - grid.ndim
     if extra > 0:  # one volume of a series has an axis of length 1
@@ -103,7 +105,7 @@ def find_turn(data: Array, grid: Array) -> Array | None:
         data = data.squeeze(tuple(single))
     if data.ndim != grid.ndim:
         return None
-    best, least = None, ALIKE * float(np.var(thinned(grid).astype(np.float64)))
+    best, least = None, SAME_SCAN * float(np.var(thinned(grid).astype(np.float64)))
     for turn in turns(data.shape, grid.shape):
         turned = turn.apply(data)
         difference = float(np.mean((thinned(turned).astype(np.float64) - thinned(grid)) ** 2))
@@ -112,59 +114,59 @@ def find_turn(data: Array, grid: Array) -> Array | None:
     return best
 
 
-def thinned(data: Array) -> Array:
-    """Evenly spaced values, whole in small images."""
-    step = max(1, round((data.size / SAMPLE) ** (1 / data.ndim)))
+def thinned(data: LayerArray) -> LayerArray:
+    """Evenly spaced values of a large image; all values of a small one."""
+    step = max(1, round((data.size / COMPARED_VALUES) ** (1 / data.ndim)))
     return data[(slice(None, None, step),) * data.ndim]
 
 
 def turns(shape: tuple[int, ...], wanted: tuple[int, ...]) -> Iterator[Turn]:
-    """All that lead from one shape to the other, the simplest first; time is never reversed."""
+    """All turns that lead from one shape to the other, the simplest first. Time is never reversed."""
     for order in itertools.permutations(range(len(shape))):
         if tuple(shape[axis] for axis in order) == wanted:
             for flips in itertools.product((False, True), repeat=min(len(shape), 3)):
                 yield Turn(order, flips + (False,) * (len(shape) - len(flips)))
 
 
-def from_reader(data: Array, header: Any, keep_type: bool) -> Any:
-    """From the header that napari-nifti leaves in the metadata: its layers run to superior, anterior, right.
+def from_reader(data: LayerArray, header: Any, keep_type: bool) -> Any:
+    """An image from the header that napari-nifti leaves in the metadata.
 
-    That holds for files whose axes are in the order x, y, z. Others it permutes otherwise, as of version 0.0.20, and
-    the header alone does not tell how.
+    The reader turns a file whose axes are in the order x, y, z to superior, anterior, right. It permutes the axes of
+    other files in a way that the header does not tell (as of version 0.0.20).
     """
     shape = tuple(int(n) for n in header.get_data_shape())
-    if NIFTI.orientations.io_orientation(header.get_best_affine())[:, 0].tolist() != [0, 1, 2]:
+    if NIBABEL.orientations.io_orientation(header.get_best_affine())[:, 0].tolist() != [0, 1, 2]:
         raise ValueError(
-            "the original file is not where it was, and its axes are in an order that cannot be told from the header; "
-            "put it back, or open it from where it is now"
+            "the original file is no longer in its place, and its header does not tell the order of the layer's axes; "
+            "put it back, or open it from its new place and denoise again"
         )
     spatial = data.reshape(data.shape[:3]) if data.ndim == 4 and data.shape[3] == 1 else data
-    to_file = NIFTI.orientations.ornt_transform(
-        NIFTI.orientations.axcodes2ornt("RAS"), NIFTI.orientations.io_orientation(header.get_best_affine())
+    to_file = NIBABEL.orientations.ornt_transform(
+        NIBABEL.orientations.axcodes2ornt("RAS"), NIBABEL.orientations.io_orientation(header.get_best_affine())
     )
-    turned = NIFTI.orientations.apply_orientation(np.moveaxis(spatial, (0, 1, 2), (2, 1, 0)), to_file)
+    turned = NIBABEL.orientations.apply_orientation(np.moveaxis(spatial, (0, 1, 2), (2, 1, 0)), to_file)
     if turned.shape[:3] != shape[:3]:
         raise ValueError(
-            f"this layer has the shape {data.shape}, but the header in its metadata belongs to {shape}; "
-            "remove metadata['header'] to save it without"
+            f"this layer has the shape {data.shape}, but the header in its metadata belongs to the shape {shape}; "
+            "remove metadata['header'] to save without a header"
         )
-    kind = NIFTI.Nifti2Image if isinstance(header, NIFTI.Nifti2Header) else NIFTI.Nifti1Image
+    kind = NIBABEL.Nifti2Image if isinstance(header, NIBABEL.Nifti2Header) else NIBABEL.Nifti1Image
     image = kind(np.ascontiguousarray(turned), None, header)
     image.set_data_dtype(turned.dtype if keep_type else np.float32)
     return image
 
 
-def by_itself(data: Array, meta: dict[str, Any]) -> Any:
-    """With the layer's own place in the world, x, y, z being its last axes."""
+def without_a_source(data: LayerArray, meta: dict[str, Any]) -> Any:
+    """An image with the layer's position in napari. The last axes of the layer become x, y and z."""
     if data.dtype == bool:
         data = data.astype(np.uint8)
     elif data.dtype.name in ("float16", "int64", "uint64"):
         data = data.astype(np.float32 if data.dtype.kind == "f" else np.int32)
     spatial = min(data.ndim, 3)
     place = {name: meta[name] for name in ("scale", "translate", "rotate", "shear", "affine") if name in meta}
-    matrix, offset = linear(Image(np.empty(data.shape, bool) if data.size < 2**20 else data, **place))
+    matrix, offset = matrix_and_offset(Image(np.empty(data.shape, bool) if data.size < 2**20 else data, **place))
     affine = np.eye(4)
     affine[:spatial, :spatial] = matrix[-spatial:, -spatial:][::-1, ::-1]
     affine[:spatial, 3] = offset[-spatial:][::-1]
     order = [*range(data.ndim - 1, data.ndim - 1 - spatial, -1), *range(data.ndim - spatial)]
-    return NIFTI.Nifti1Image(np.ascontiguousarray(data.transpose(order)), affine)
+    return NIBABEL.Nifti1Image(np.ascontiguousarray(data.transpose(order)), affine)

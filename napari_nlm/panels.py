@@ -1,9 +1,9 @@
-"""The parts of the dock widget: what they look like. What happens on a click is the widget's business."""
+"""The panels of the dock widget: how they look. `DenoiseWidget` decides what a click does."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Qt
@@ -13,43 +13,52 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QFormLayout,
+    QFrame,
     QGroupBox,
     QHBoxLayout,
     QLabel,
     QMenu,
     QProgressBar,
     QPushButton,
+    QScrollArea,
     QSlider,
     QVBoxLayout,
     QWidget,
 )
+from superqt import QCollapsible
 
 from napari_nlm.controls import Field, Switch, field_for
 from napari_nlm.parameters import CONTROLS, Parameters
-from napari_nlm.preview import MODES
-from napari_nlm.recipes import KINDS
+from napari_nlm.preview_layers import COMPARE_MODES
+from napari_nlm.recipes import RECIPE_KINDS
 
 NOTED = ("sigma", "method", "h", "search_radius", "patch_radius")
-"""Parameters with a line below them that says what they come to."""
+"""Parameters with a note below them, such as their value in other units."""
+
+WARNING_COLOUR = "#e0a030"
 
 MODE_TIPS = (
-    "The denoised slice over the original.",
-    "Left of the line the original, right of it the denoised slice.",
-    "Original, denoised slice and removed noise in napari's grid.",
-    "Original minus denoised, zero in the middle, four sigma to either side: there should be no anatomy in it.",
+    "Show the denoised slice over the original.",
+    "Show the original left of a line, and the denoised slice right of it.",
+    "Show the original, the denoised slice and the removed noise in napari's grid.",
+    "Show original minus denoised, from minus four to plus four sigma. You should see no anatomy in it.",
 )
 
 
 class ImagePanel(QWidget):
-    """Which layer, and how to read it."""
+    """The image layer, the roles of its axes, and the mask."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer, self.axes, self.mask_layer = QComboBox(), QComboBox(), QComboBox()
         rows = (
-            ("Image", self.layer, "The image layer to denoise. It is never changed."),
-            ("Axes", self.axes, "Which axes are compared in space, which are taken one by one or compared together."),
-            ("Mask", self.mask_layer, "Where to denoise: voxels of this layer that are not zero. Others stay."),
+            ("Image", self.layer, "The image layer to denoise. The layer itself never changes."),
+            (
+                "Axes",
+                self.axes,
+                "Which axes are spatial. The other axes hold volumes to denoise one by one, or to compare together.",
+            ),
+            ("Mask", self.mask_layer, "Denoise only where this layer is not zero. Other voxels stay unchanged."),
         )
         self.form = form()
         self.form.setContentsMargins(8, 4, 8, 0)
@@ -61,7 +70,7 @@ class ImagePanel(QWidget):
 
 
 class ParameterPanel(QWidget):
-    """The fields of one group of parameters, with notes below some."""
+    """The fields of one group of parameters, some with a note below."""
 
     def __init__(self, group: str) -> None:
         super().__init__()
@@ -78,29 +87,58 @@ class ParameterPanel(QWidget):
                 self.form.addRow(field)
             else:
                 label = QLabel(control.label)
-                label.setToolTip(control.tip)
+                label.setToolTip(control.tooltip)
                 self.form.addRow(label, field)
             if name in NOTED:
                 self.notes[name] = small_label()
                 self.form.addRow("", self.notes[name])
 
 
+class ParameterPanels:
+    """The panels of all groups, and all their fields and notes by the name of the parameter."""
+
+    def __init__(self) -> None:
+        self.noise, self.filter, self.advanced = (ParameterPanel(group) for group in ("noise", "filter", "advanced"))
+        self.panels = (self.noise, self.filter, self.advanced)
+        self.fields = {name: field for panel in self.panels for name, field in panel.fields.items()}
+        self.notes = {name: note for panel in self.panels for name, note in panel.notes.items()}
+        self.with_removed = QCheckBox("Add the removed noise as a layer")
+        self.with_removed.setToolTip("Image minus result, in image units. The layer is hidden at first.")
+        self.advanced.form.addRow(self.with_removed)
+
+    def show_values(self, parameters: Parameters, automatic: Mapping[str, Any], notes: Mapping[str, str]) -> None:
+        """Show the parameters that apply.
+
+        Args:
+            parameters: the values.
+            automatic: by name, the values that the engine takes for parameters on auto.
+            notes: by name, the text below a parameter.
+        """
+        for panel in self.panels:
+            for name, field in panel.fields.items():
+                field.show_value(getattr(parameters, name), automatic.get(name))
+                show_row(panel.form, field, field.control.applies(parameters))
+            for name, note in panel.notes.items():
+                note.setText(notes.get(name, ""))
+                show_row(panel.form, note, bool(notes.get(name)))
+
+
 class PreviewPanel(QGroupBox):
-    """Live or not, how to compare, and what came of it."""
+    """The switch of the preview, the ways to compare, and what was removed."""
 
     def __init__(self, hold_key: str) -> None:
         super().__init__("Preview")
         column, first, second = QVBoxLayout(self), QHBoxLayout(), QHBoxLayout()
         self.live = QCheckBox("Live")
         self.live.setChecked(True)
-        self.live.setToolTip("Denoise the visible slice at every change: exactly what the whole run will give there.")
+        self.live.setToolTip("Denoise the visible slice after every change, exactly as in the full result.")
         self.original = QPushButton("Hold to see the original")
-        self.original.setToolTip(f"Or hold the key {hold_key}.")
+        self.original.setToolTip(f"You can also hold {hold_key}.")
         first.addWidget(self.live)
         first.addWidget(self.original, 1)
         second.setSpacing(2)
         self.modes = QButtonGroup(self)
-        for number, (mode, tip) in enumerate(zip(MODES, MODE_TIPS, strict=True)):
+        for number, (mode, tip) in enumerate(zip(COMPARE_MODES, MODE_TIPS, strict=True)):
             button = QPushButton(mode.capitalize())
             button.setStyleSheet("padding: 4px 6px;")
             button.setToolTip(tip)
@@ -111,10 +149,10 @@ class PreviewPanel(QGroupBox):
         self.split = QSlider(Qt.Orientation.Horizontal)
         self.split.setRange(0, 100)
         self.split.setValue(50)
-        self.split.setToolTip("Where the line between original and denoised lies.")
+        self.split.setToolTip("Position of the line between the original and the denoised slice.")
         self.split.hide()
         self.status = small_label()
-        self.status.setMinimumHeight(2 * self.status.fontMetrics().height())  # two lines, so that nothing jumps
+        self.status.setMinimumHeight(2 * self.status.fontMetrics().height())  # keeps what is below in place
         column.addLayout(first)
         column.addLayout(second)
         column.addWidget(self.split)
@@ -122,14 +160,14 @@ class PreviewPanel(QGroupBox):
 
 
 class RunPanel(QWidget):
-    """What a run needs, its button and its progress, and what to do with the result."""
+    """The memory, the button and the progress of a run, and what to do with the result."""
 
     def __init__(self, run_key: str) -> None:
         super().__init__()
         self.scope = QComboBox()
-        self.scope.setToolTip("Of a series: the volume that is shown, or all of them, each with a sigma of its own.")
+        self.scope.setToolTip("Denoise only the volume that is shown, or all volumes, each with its own sigma.")
         self.memory = small_label()
-        self.memory.setToolTip("Memory to work in and for the result, beside what is free now.")
+        self.memory.setToolTip("Memory that the run and its result need, and memory that is free now.")
         self.button = QPushButton("Denoise")
         self.button.setMinimumHeight(34)
         font = self.button.font()
@@ -140,11 +178,11 @@ class RunPanel(QWidget):
         self.bar.setRange(0, 1000)
         self.bar.hide()
         self.save = QPushButton("Save…")
-        self.save.setToolTip("Save the result as NIfTI: on the grid and with the header of the file it came from.")
+        self.save.setToolTip("Save the result as NIfTI, on the grid and with the header of the image's file.")
         self.copy = QPushButton("Copy as")
-        self.copy.setToolTip("Put text that does the same on the clipboard.")
+        self.copy.setToolTip("Copy text to the clipboard that repeats this run elsewhere.")
         copies, others = QMenu(self.copy), QMenu(self)
-        self.copies = {kind: QAction(kind, copies) for kind in KINDS}
+        self.copies = {kind: QAction(kind, copies) for kind in RECIPE_KINDS}
         copies.addActions(list(self.copies.values()))
         self.copy.setMenu(copies)
         more = QPushButton("More")
@@ -159,6 +197,39 @@ class RunPanel(QWidget):
         for widget in (self.scope, self.memory, self.button, self.bar):
             column.addWidget(widget)
         column.addLayout(row)
+
+    def show_memory(self, text: str, enough: bool) -> None:
+        self.memory.setText(text if enough else f"<font color='{WARNING_COLOUR}'>{text}</font>")
+
+
+def stack_panels(
+    widget: QWidget, image: ImagePanel, parameters: ParameterPanels, preview: PreviewPanel, runs: RunPanel
+) -> None:
+    """Lay the panels out in a widget: all but the last in a column that scrolls."""
+    folded = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
+    folded.addWidget(parameters.advanced)
+    inside = QWidget()
+    column = QVBoxLayout(inside)
+    column.setContentsMargins(0, 0, 0, 0)
+    column.addWidget(image)
+    for title, panel in (("Noise", parameters.noise), ("Filter", parameters.filter)):
+        group = QGroupBox(title)
+        QVBoxLayout(group).addWidget(panel)
+        column.addWidget(group)
+    column.addWidget(preview)
+    column.addWidget(folded)
+    column.addStretch(1)
+    scroll = QScrollArea()
+    scroll.setWidgetResizable(True)
+    scroll.setFrameShape(QFrame.Shape.NoFrame)
+    scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    scroll.setWidget(inside)
+    whole = QVBoxLayout(widget)
+    whole.setContentsMargins(4, 4, 4, 4)
+    whole.addWidget(scroll, 1)
+    whole.addWidget(runs)
+    bar = scroll.verticalScrollBar()
+    scroll.setMinimumWidth(inside.minimumSizeHint().width() + (bar.sizeHint().width() if bar else 0))
 
 
 def form() -> QFormLayout:
@@ -177,7 +248,7 @@ def small_label() -> QLabel:
 
 
 def fill(box: QComboBox, choices: Sequence[tuple[str, Any]], current: Any) -> None:
-    """Set the choices and the current one without telling anyone."""
+    """Set the choices and the current choice without emitting a signal."""
     with QSignalBlocker(box):
         box.clear()
         for text, value in choices:

@@ -1,59 +1,82 @@
-"""What a user may choose, described once: names and defaults are the engine's, units are those that people think in."""
+"""What a user may choose, described once. Names and defaults are the engine's; units are those that people think in."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from napari_nlm.devices import device_title, devices
 from nlmeans import METHODS, Settings
 from nlmeans.core import checks
+from nlmeans.engine.settings import RESULT_DTYPES
+from nlmeans.methods.registry import method_names
+from nlmeans.noise.kinds import NOISES
 from nlmeans.operator.backends import BACKENDS
-from nlmeans.noise.kinds import (NOISES)
-from nlmeans.engine.settings import FLOATS
 
-DEFAULTS = Settings()
-
-Sigma = float | tuple[float, ...]
-"""One number, or one per channel."""
+ENGINE_DEFAULTS = Settings()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """How a parameter is shown. The type of its default says what it is: text, a switch, or a number."""
+    """How a parameter is shown. The type of its default decides whether it is text, a switch or a number."""
 
     label: str
-    tip: str
+    tip: str | Callable[[], str]
+    """A function where the text depends on what is registered with the engine."""
     group: str
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] | Callable[[], tuple[str, ...]] = ()
+    """A function where the choices depend on what is registered with the engine, or on the computer."""
+    title_of: Callable[[str], str] = str
+    """How a choice is written."""
     automatic: str = ""
-    """What ``None`` is called, for parameters that may be left to the engine."""
+    """The name of ``None``, for parameters that may be left to the engine."""
     low: float = 0
     high: float = 0
     step: float = 1
     whole: bool = False
     unit: str = ""
     applies: Callable[[Parameters], bool] = lambda parameters: True
+    """Whether the parameter has any effect, given the others."""
     kept: bool = True
-    """Whether the choice outlives the image that it was made for."""
+    """Whether the choice is kept for the next image."""
 
-    def shows(self, value: Any, default: Any) -> bool:
-        """Whether it is a value that a user could have chosen."""
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The choices as of now."""
+        return self.choices() if callable(self.choices) else self.choices
+
+    @property
+    def tooltip(self) -> str:
+        return self.tip() if callable(self.tip) else self.tip
+
+    def accepts(self, value: Any, default: Any) -> bool:
+        """Whether a user could have chosen the value."""
         if value is None:
             return bool(self.automatic)
         if self.choices:
-            return value in self.choices
+            return value in self.options
         if self.high > self.low:
             kinds = (int,) if self.whole else (int, float)
             return isinstance(value, kinds) and not isinstance(value, bool) and self.low <= value <= self.high
-        return isinstance(value, bool if isinstance(default, bool) else str)
+        return isinstance(value, type(default))
 
 
-def shown(default: Any, **control: Any) -> Any:
+def parameter(default: Any, **control: Any) -> Any:
+    """A field of `Parameters` with its `Control`."""
     return field(default=default, metadata={"control": Control(**control)})
+
+
+def summaries(described: Mapping[str, Any]) -> str:
+    """One line per method or backend.
+
+    >>> print(summaries(BACKENDS).splitlines()[0].split(":")[0])
+    cpu
+    """
+    return "\n".join(f"{name}: {one.summary}" for name, one in described.items())
 
 
 def is_poisson(parameters: Parameters) -> bool:
@@ -62,37 +85,39 @@ def is_poisson(parameters: Parameters) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
-    """The choices of a user; ``None`` leaves one to the engine."""
+    """The choices of a user. ``None`` leaves a choice to the engine."""
 
-    noise: str = shown(
-        DEFAULTS.noise,
+    noise: str = parameter(
+        ENGINE_DEFAULTS.noise,
         label="Noise",
         group="noise",
         choices=NOISES,
-        tip="gaussian: the same in dark and bright.\nrician: MR magnitude images, whose background is lifted.\n"
+        tip="gaussian: the same strength in dark and bright parts.\n"
+        "rician: MR magnitude images, where noise makes the background brighter.\n"
         "poisson: counts of photons or decays (PET, microscopy).",
     )
-    sigma: float | None = shown(
-        DEFAULTS.sigma,
+    sigma: float | None = parameter(
+        ENGINE_DEFAULTS.sigma,
         label="Sigma (σ)",
         group="noise",
         automatic="estimated",
         low=0,
         high=1e9,
         kept=False,
-        tip="Standard deviation of the noise, in image units. Estimated from the image until you change it.\n"
-        "With poisson noise: the read noise of the detector.",
+        tip="Standard deviation of the noise, in image units. It is estimated from the image until you change it.\n"
+        "For poisson noise, this is the read noise of the detector.",
     )
-    sigma_varies: bool = shown(
+    sigma_varies: bool = parameter(
         False,
         label="Noise varies in space",
         group="noise",
         applies=lambda parameters: not is_poisson(parameters) and parameters.sigma is None,
         kept=False,
-        tip="Estimate sigma in every place, as for parallel imaging or corrected coil sensitivity.",
+        tip="Estimate sigma separately at every voxel. Parallel imaging and the correction of coil sensitivity make\n"
+        "noise that varies in space.",
     )
-    gain: float = shown(
-        DEFAULTS.gain,
+    gain: float = parameter(
+        ENGINE_DEFAULTS.gain,
         label="Gain",
         group="noise",
         low=1e-9,
@@ -101,24 +126,24 @@ class Parameters:
         kept=False,
         tip="Image units per photon or decay.",
     )
-    offset: float = shown(
-        DEFAULTS.offset,
+    offset: float = parameter(
+        ENGINE_DEFAULTS.offset,
         label="Offset",
         group="noise",
         low=-1e9,
         high=1e9,
         applies=is_poisson,
         kept=False,
-        tip="Image value without any photon, in image units.",
+        tip="Image value where no photon arrives, in image units.",
     )
-    method: str = shown(
-        DEFAULTS.method,
+    method: str = parameter(
+        ENGINE_DEFAULTS.method,
         label="Method",
         group="filter",
-        choices=("auto", *METHODS),
-        tip="\n".join(f"{name}: {method.summary}" for name, method in METHODS.items()),
+        choices=method_names,
+        tip=lambda: summaries(METHODS),
     )
-    h: float | None = shown(
+    h: float | None = parameter(
         None,
         label="Strength h",
         group="filter",
@@ -127,10 +152,11 @@ class Parameters:
         high=3,
         step=0.05,
         unit="σ",
-        tip="How unlike voxels may be that are still averaged, in multiples of sigma. Larger is smoother.",
+        tip="Filter strength, in multiples of sigma: how different two voxels may be and still be averaged.\n"
+        "Larger values smooth more.",
     )
-    search_radius: int | None = shown(
-        DEFAULTS.search_radius,
+    search_radius: int | None = parameter(
+        ENGINE_DEFAULTS.search_radius,
         label="Window radius",
         group="filter",
         automatic="the method's own",
@@ -138,10 +164,11 @@ class Parameters:
         high=12,
         whole=True,
         unit="voxels",
-        tip="Window size: similar voxels are sought in a window of 2r + 1 voxels around each. Larger is slower.",
+        tip="The filter looks for similar voxels in a window of 2r + 1 voxels around each voxel.\n"
+        "Larger windows take longer.",
     )
-    patch_radius: int | None = shown(
-        DEFAULTS.patch_radius,
+    patch_radius: int | None = parameter(
+        ENGINE_DEFAULTS.patch_radius,
         label="Patch radius",
         group="filter",
         automatic="the method's own",
@@ -149,46 +176,49 @@ class Parameters:
         high=4,
         whole=True,
         unit="voxels",
-        tip="Voxels are compared by the patches of 2r + 1 voxels around them.",
+        tip="Two voxels are similar if the patches of 2r + 1 voxels around them are similar.",
     )
-    despeckle: bool = shown(
-        DEFAULTS.despeckle,
+    despeckle: bool = parameter(
+        ENGINE_DEFAULTS.despeckle,
         label="Despeckle first",
         group="filter",
-        tip="Replace impulses and dead voxels before: single voxels that no noise of this sigma would make.",
+        tip="First replace impulses and dead voxels: single voxels that differ more from their surroundings than\n"
+        "noise of this sigma would make them.",
     )
-    seed: int = shown(
-        DEFAULTS.seed,
+    seed: int = parameter(
+        ENGINE_DEFAULTS.seed,
         label="Seed",
         group="filter",
         low=0,
         high=2**31 - 1,
         whole=True,
         applies=lambda parameters: parameters.method == "stochastic",
-        tip="Of the random part of the window; the same seed gives the same result.",
+        tip="Random seed for the method stochastic. The same seed gives the same result.",
     )
-    voxel_size: bool = shown(
+    voxel_size: bool = parameter(
         True,
         label="Use voxel size",
         group="advanced",
-        tip="Windows span the same distance along all axes: thick slices get a flat one.\n"
-        "Off: the same number of voxels, whatever their size.",
+        tip="On: windows span the same distance along all axes, so thick slices get a flat window.\n"
+        "Off: windows have the same number of voxels along all axes.",
     )
-    device: str | None = shown(
-        DEFAULTS.device,
+    device: str | None = parameter(
+        ENGINE_DEFAULTS.device,
         label="Device",
         group="advanced",
         automatic="auto",
-        tip="Where to compute. auto: the first GPU, or the CPU where there is none.",
+        choices=devices,
+        title_of=device_title,
+        tip="Where to compute. auto: the first GPU, or the CPU if there is no GPU.",
     )
-    backend: str = shown(
-        DEFAULTS.backend,
+    backend: str = parameter(
+        ENGINE_DEFAULTS.backend,
         label="Backend",
         group="advanced",
-        choices=("auto", *BACKENDS),
-        tip="\n".join(f"{name}: {backend.summary}" for name, backend in BACKENDS.items()),
+        choices=lambda: ("auto", *BACKENDS),
+        tip=lambda: summaries(BACKENDS),
     )
-    memory: float | None = shown(
+    memory: float | None = parameter(
         None,
         label="Memory limit",
         group="advanced",
@@ -196,23 +226,23 @@ class Parameters:
         low=0.1,
         high=1024,
         unit="GB",
-        tip="Memory to work in, in GB (10⁹ bytes); larger volumes are cut into tiles, which changes nothing in the "
-        "result.\nauto: half of what is free, of a GPU four fifths.",
+        tip="Memory to work in, in GB (10⁹ bytes). Larger volumes are cut into tiles, which does not change the "
+        "result.\nauto: half the free memory of the computer, or four fifths of the free memory of the GPU.",
     )
-    dtype: str | None = shown(
-        DEFAULTS.dtype,
+    dtype: str | None = parameter(
+        ENGINE_DEFAULTS.dtype,
         label="Result type",
         group="advanced",
         automatic="as the image",
-        choices=FLOATS,
-        tip="Type of the numbers of the result.",
+        choices=RESULT_DTYPES,
+        tip="Number type of the result.",
     )
 
     def settings(self, spacing: tuple[float, ...] | None = None, channels: int | None = None) -> Settings:
-        """What the engine is told of these, for an image with such axes. h follows once sigma is known."""
+        """The engine's settings for an image with these axes. Without h, which needs sigma to become image units."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(Settings) if hasattr(self, f.name)}
         if not is_poisson(self):
-            own |= {"gain": DEFAULTS.gain, "offset": DEFAULTS.offset}
+            own |= {"gain": ENGINE_DEFAULTS.gain, "offset": ENGINE_DEFAULTS.offset}
         if self.maps_sigma:
             own["sigma"] = "map"
         own |= {"h": None, "memory": None if self.memory is None else int(self.memory * 1e9), "channels": channels}
@@ -223,20 +253,20 @@ class Parameters:
         return self.sigma_varies and self.sigma is None and not is_poisson(self)
 
     def to_json(self) -> str:
-        """What outlives the image, as text."""
+        """The choices that are kept for the next image and the next session, as text."""
         kept = {name: getattr(self, name) for name, control in CONTROLS.items() if control.kept}
         return json.dumps({name: value for name, value in kept.items() if value != getattr(Parameters(), name)})
 
     @classmethod
     def from_json(cls, text: str) -> Parameters:
-        """The choices in `text`; those that this version or this computer cannot follow are dropped."""
+        """The choices in `text`, except those that this version or this computer cannot follow."""
         try:
             values = checks.json_object("choices", text)
         except (ValueError, TypeError):
             return cls()
         parameters = cls()
         for name, value in values.items():
-            if name in CONTROLS and CONTROLS[name].kept and CONTROLS[name].shows(value, getattr(cls(), name)):
+            if name in CONTROLS and CONTROLS[name].kept and CONTROLS[name].accepts(value, getattr(cls(), name)):
                 candidate = dataclasses.replace(parameters, **{name: value})
                 with contextlib.suppress(ValueError, TypeError):
                     candidate.settings()

@@ -1,161 +1,217 @@
-"""The layers that show the denoised slice: where it lies, how it is compared, and what was removed."""
+"""The live preview: the visible slice, denoised in the background after every change."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from napari.components import ViewerModel
-from napari.layers import Image
+from psygnal import Signal
 
-from napari_nlm.geometry import View, appearance, translate_of
-from napari_nlm.source import Box, plain
+from napari_nlm.denoising import Denoising
+from napari_nlm.geometry import View, visible_part
+from napari_nlm.jobs import BackgroundJob, Lane
+from napari_nlm.layer_source import VolumeIndex
+from napari_nlm.next_run import NextRun
+from napari_nlm.parameters import is_poisson
+from napari_nlm.preview_layers import DENOISED, SPLIT, Picture, PreviewLayers
+from napari_nlm.results import LayerResult, ResultLayers
+from napari_nlm.volume_view import LayerArray
+from nlmeans.core.arrays import standard_deviation
 
-DENOISED, SPLIT, SIDE_BY_SIDE, REMOVED = MODES = ("denoised", "split", "side by side", "removed noise")
+LARGEST_PREVIEW = 2**20
+"""Pixels of a slice that are previewed; of a larger slice only the middle of the view."""
 
-MARK = "nlmeans preview"
-"""Key in the metadata of layers that come and go with the preview."""
+LARGEST_SLOW_PREVIEW = 128**2
+"""The same for methods that take seconds for one slice."""
 
-REACH = 4
-"""Standard deviations to either side of zero that the removed noise is shown with."""
-
-
-def is_preview(layer: Any) -> bool:
-    return MARK in layer.metadata
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A slice before and after, and where it lies."""
-
-    source: Image
-    view: View
-    before: npt.NDArray[Any]
-    after: npt.NDArray[Any]
-    sigma: float
-    deviation: float
-    """Of what was removed, in image units."""
-    draft: bool = False
+Gather = Callable[[Callable[[], None]], Callable[[], None]]
+"""Takes a function, and returns one that asks for a call of it soon. Several requests may become one call."""
 
 
-class PreviewLayers:
-    """At most two layers, the denoised slice and its removed noise, on top of all others."""
+def at_once(function: Callable[[], None]) -> Callable[[], None]:
+    """A `Gather` that waits for nothing."""
+    return function
 
-    def __init__(self, viewer: ViewerModel) -> None:
-        self.viewer = viewer
-        self.layers: dict[str, Image] = {}
-        self.before_grid: tuple[bool, tuple[int, int], tuple[float, ...], float] | None = None
-        """Of napari's grid and camera, as long as they are ours."""
 
-    def show(self, picture: Picture, mode: str, split: float, covered: bool) -> None:
-        """Show a picture. `covered`: a result layer shows the same slice already."""
-        wanted = set()
-        if mode == SPLIT or (mode in (DENOISED, SIDE_BY_SIDE) and not covered):
-            wanted.add("preview")
-            box, after = picture.view.box, picture.after
-            if mode == SPLIT:
-                box, after = right_part(picture, split)
-            self.put("preview", picture, box, after, {})
-        if mode in (SIDE_BY_SIDE, REMOVED):
-            wanted.add("removed noise")
-            removed = picture.before.astype(np.float32) - picture.after.astype(np.float32)
-            reach = REACH * (picture.sigma or picture.deviation) or 1.0
-            if picture.source.rgb:  # colours have no negative values: grey is zero
-                removed = np.clip(0.5 + removed / (2 * reach), 0, 1)
-                if removed.shape[-1] == 4:
-                    removed[..., 3] = 1
-                look: dict[str, Any] = {"contrast_limits": (0, 1)}
+class LivePreview:
+    """Computes pictures of the visible slice and shows them as layers.
+
+    Args:
+        viewer: where to show them.
+        next_run: what to compute.
+        results: layers of finished runs, which may already show the slice.
+        lane: the thread to compute in.
+        gather: turns several changes into one refresh.
+    """
+
+    shown = Signal(object)
+    """The `Picture` that is shown now."""
+    surveyed = Signal()
+    """The volume that is shown was surveyed."""
+    status = Signal(str)
+    """Why there is no preview, or how far it is."""
+    failed = Signal(object)
+    """An exception."""
+
+    def __init__(
+        self, viewer: ViewerModel, next_run: NextRun, results: ResultLayers, lane: Lane, gather: Gather
+    ) -> None:
+        self.viewer, self.next_run, self.results, self.lane = viewer, next_run, results, lane
+        self.layers = PreviewLayers(viewer)
+        self.live, self.mode, self.split = True, DENOISED, 0.5
+        self.picture: Picture | None = None
+        self.hidden: list[Any] = []
+        self.closed = False
+        self.ask = gather(self.refresh)
+
+    def refresh_soon(self) -> None:
+        """Ask for a refresh, together with other changes of the same moment."""
+        self.ask()
+
+    def set_live(self, live: bool) -> None:
+        self.live = live
+        self.refresh_soon()
+
+    def set_mode(self, mode: str, split: float | None = None) -> None:
+        """How to compare. `split` is where the dividing line lies, from 0 to 1 of the slice."""
+        self.mode = mode
+        self.split = self.split if split is None else split
+        if self.picture is not None and self.live:
+            self.show(self.picture)
+        else:
+            self.refresh_soon()
+
+    def on_view(self) -> None:
+        """The viewer shows something else, or the image lies elsewhere."""
+        self.picture = None
+        self.refresh_soon()
+
+    def reset(self) -> None:
+        """Remove the preview of an image that is no longer chosen."""
+        self.lane.cancel()
+        self.layers.clear()
+        self.picture = None
+
+    def close(self, window_gone: bool) -> None:
+        """Stop all work and, if there is still a window, remove the preview."""
+        self.closed = True
+        self.lane.close()
+        if not window_gone:
+            self.hold(False)
+            self.layers.clear()
+
+    def refresh(self) -> None:
+        """Survey the volume and compute the visible slice again, in the background."""
+        if self.closed:
+            return
+        self.lane.cancel()
+        try:
+            denoising = self.next_run.denoising()
+            if denoising is None:
+                self.show_nothing("" if self.next_run.chosen.source is not None else "Open an image to begin")
+            elif self.live:
+                self.compute(denoising)
             else:
-                look = {"contrast_limits": (-reach, reach), "colormap": "gray", "gamma": 1.0}
-            self.put("removed noise", picture, picture.view.box, removed, look)
-        self.remove([kind for kind in self.layers if kind not in wanted])
-        self.arrange(mode)
+                self.show_nothing("")
+                self.only_survey(denoising)
+        except Exception as error:  # the widget shows every error
+            self.on_failed(error)
 
-    def put(self, kind: str, picture: Picture, box: Box, data: npt.NDArray[Any], look: dict[str, Any]) -> None:
-        """Change a layer in place where it can be, else replace it, which takes napari a third of a second."""
-        translate = translate_of(picture.source, picture.view, box)
-        if 0 in data.shape:
-            self.remove([kind])
+    def show_nothing(self, why: str) -> None:
+        self.layers.clear()
+        self.status.emit(why)
+
+    def only_survey(self, denoising: Denoising) -> None:
+        """Estimate sigma for the widget to show."""
+        volume = self.next_run.volume
+        if self.next_run.survey is None:
+            self.lane.submit(lambda job: denoising.survey(volume), lambda _: self.surveyed.emit(), self.on_failed)
+
+    def compute(self, denoising: Denoising) -> None:
+        """Submit the work for the visible slice. A slow method shows a draft first, and then a smaller picture."""
+        layer, volume, slow = denoising.source.layer, self.next_run.volume, denoising.is_slow
+        view = visible_part(self.viewer, layer, LARGEST_PREVIEW)
+        small = visible_part(self.viewer, layer, LARGEST_SLOW_PREVIEW) if slow else view
+        if view is None:
+            in_3d = self.viewer.dims.ndisplay != 2
+            self.show_nothing("The preview needs 2D: switch to 2D" if in_3d else "The image is not in this view")
+        ready = self.results.latest(denoising)
+
+        def work(job: BackgroundJob) -> Picture | None:
+            if denoising.surveys.peek(volume, denoising.parameters) is None:
+                denoising.survey(volume)
+                job.tell(lambda _: self.surveyed.emit(), None)
+            if view is None or small is None:
+                return None
+            if slow and (ready is None or ready.cut(view.box) is None):
+                job.tell(self.show, picture_of(denoising.draft, volume, view, ready, job, draft=True))
+                return picture_of(denoising, volume, small, ready, job)
+            return picture_of(denoising, volume, view, ready, job)
+
+        def done(picture: Picture | None) -> None:
+            if picture is not None:
+                self.show(picture)
+
+        self.lane.submit(work, done, self.on_failed, lambda f: self.status.emit(f"Computing the preview … {f:.0%}"))
+
+    def show(self, picture: Picture) -> None:
+        """Show a picture in the current mode, unless another image was chosen meanwhile."""
+        self.picture = picture
+        if not self.next_run.chosen.is_chosen(picture.source):
             return
-        old = self.layers.get(kind)
-        if old is not None and fits(old, picture.source, data):
-            if old.data.shape != data.shape:  # by way of one voxel, so that it never reaches beyond its source
-                old.data = old.data[(slice(1),) * old.ndim]
-            old.translate = translate
-            old.data = data
-            if look:
-                old.contrast_limits = look["contrast_limits"]
-            return
-        self.remove([kind])
-        looks = appearance(picture.source) | {"translate": translate} | look
-        layer = Image(data, name=f"{picture.source.name} · {kind}", metadata={MARK: id(picture.source)}, **looks)
-        selection = set(self.viewer.layers.selection)
-        self.viewer.add_layer(layer)
-        if selection:
-            self.viewer.layers.selection = {plain(chosen) for chosen in selection}
-        self.layers[kind] = layer
-        if kind == "preview":
-            self.viewer.layers.link_layers([picture.source, layer], ("contrast_limits", "colormap", "gamma"))
+        denoising = self.next_run.denoising()
+        result = None if denoising is None else self.results.latest(denoising)
+        covered = result is not None and not picture.draft and result.cut(picture.view.box) is not None
+        layer = None if result is None else self.results.layer_of(result)
+        if layer is not None and layer not in self.hidden:
+            layer.visible = self.mode != SPLIT
+        self.layers.show(picture, self.mode, self.split, covered)
+        self.shown.emit(picture)
 
-    def raise_to_top(self) -> None:
-        """Layers that were added later would hide these."""
-        top = len(self.viewer.layers)
-        for place, layer in enumerate(self.layers.values(), top - len(self.layers)):
-            index = self.viewer.layers.index(layer)
-            if index < place:
-                self.viewer.layers.move(index, top)
+    def on_failed(self, error: Exception) -> None:
+        self.layers.clear()
+        self.failed.emit(error)
 
-    def arrange(self, mode: str) -> None:
-        """Side by side takes napari's grid, in one row; afterwards grid and camera are as they were."""
-        grid, camera = self.viewer.canvas.grid, self.viewer.scene.camera
-        if mode == SIDE_BY_SIDE and self.before_grid is None:
-            self.before_grid = bool(grid.enabled), tuple(grid.shape), tuple(camera.center), float(camera.zoom)
-            grid.shape, grid.enabled = (1, -1), True
-            self.viewer.reset_view()
-        elif mode != SIDE_BY_SIDE and self.before_grid is not None:
-            grid.enabled, grid.shape, camera.center, camera.zoom = self.before_grid
-            self.before_grid = None
-
-    def remove(self, kinds: Sequence[str]) -> None:
-        for kind in kinds:
-            layer = self.layers.pop(kind, None)
-            if layer is not None and layer in self.viewer.layers:
-                self.viewer.layers.remove(layer)
-
-    def clear(self) -> None:
-        self.remove(list(self.layers))
-        self.arrange(DENOISED)
-
-    def forget(self, layer: Any) -> str | None:
-        """A layer was removed by someone else; says which it was."""
-        kind = next((kind for kind, own in self.layers.items() if own is layer), None)
-        if kind is not None:
-            del self.layers[kind]
-        return kind
+    def hold(self, original: bool) -> None:
+        """Hide our layers while `original` is held, and show them again afterwards."""
+        if original and not self.hidden:
+            ours = [*self.layers.layers.values(), *self.results.layers.values()]
+            self.hidden = [layer for layer in ours if layer in self.viewer.layers and layer.visible]
+            for layer in self.hidden:
+                layer.visible = False
+        elif not original:
+            for layer in self.hidden:
+                if layer in self.viewer.layers:
+                    layer.visible = True
+            self.hidden = []
 
 
-def fits(layer: Image, source: Image, data: npt.NDArray[Any]) -> bool:
-    """Whether a layer of this source can take other numbers."""
-    same_place = all(
-        np.array_equal(np.asarray(getattr(layer, name)), np.asarray(getattr(source, name)))
-        for name in ("scale", "rotate", "shear", "affine")
-    )
-    return (
-        layer.metadata[MARK] == id(source)
-        and same_place
-        and layer.data.ndim == data.ndim
-        and layer.data.dtype == data.dtype
-    )
+def picture_of(
+    denoising: Denoising,
+    volume: VolumeIndex,
+    view: View,
+    ready: LayerResult | None,
+    job: BackgroundJob,
+    draft: bool = False,
+) -> Picture:
+    """A slice before and after, taken from a finished result if it lies in there."""
+    cut = None if ready is None else ready.cut(view.box)
+    if cut is None:
+        before, after = denoising.before_and_after(view.box, job.report)
+    else:
+        before, after = np.asarray(denoising.source.data[view.box]), np.asarray(cut)
+    deviation = removed_deviation(before, after, denoising.parameters.noise)
+    facts = denoising.survey(volume).facts
+    one_sigma = not is_poisson(denoising.parameters) and any(facts.sigma)
+    sigma = facts.unit if one_sigma else 0.0
+    return Picture(denoising.source.layer, view, before, after, sigma, deviation, draft)
 
 
-def right_part(picture: Picture, split: float) -> tuple[Box, npt.NDArray[Any]]:
-    """What lies right of the line that divides original and denoised."""
-    axis = picture.view.displayed[1]
-    side = picture.view.box[axis]
-    cut = round(split * (side.stop - side.start))
-    box = list(picture.view.box)
-    box[axis] = slice(side.start + cut, side.stop)
-    return tuple(box), picture.after[(slice(None),) * axis + (slice(cut, None),)]
+def removed_deviation(before: LayerArray, after: LayerArray, noise: str) -> float:
+    """Standard deviation of what was removed. For Rician noise only in bright voxels, where it should be sigma."""
+    removed = before.astype(np.float64) - after.astype(np.float64)
+    if noise == "rician":
+        removed = removed[before > before.mean()] if before.min() < before.max() else removed
+    return standard_deviation(removed)

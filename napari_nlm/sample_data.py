@@ -1,30 +1,27 @@
-"""The engine's own volumes for File > Open Sample, as a reader of NIfTI would show them."""
+"""The engine's sample volumes for File > Open Sample, in the orientation in which a NIfTI reader shows them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
-from napari_nlm.results import KEY
-from nlmeans.files import nifti
-from nlmeans.files import samples
-
-NIFTI: Any = nib  # nibabel's calls carry no types
+from napari_nlm.nifti import NIBABEL
+from napari_nlm.results import PROVENANCE_KEY
+from nlmeans.files import nifti, samples
 
 LayerData = tuple[Any, dict[str, Any], str]
 
-SEED = 7
+SERIES_SEED = 7
 REPETITIONS = 4
 
 
 def layer_data(name: str, title: str) -> list[LayerData]:
-    """Rows run down from superior or anterior, columns from the patient's right."""
-    scan = nifti.read(samples.path(name))
-    turn = NIFTI.orientations.io_orientation(scan.image.affine)
+    """A sample as a layer. Rows run down from superior or anterior, columns from the patient's right."""
+    scan = nifti.read_nifti(samples.path(name))
+    turn = NIBABEL.orientations.io_orientation(scan.image.affine)
     turn[:, 1] *= -1
-    data = NIFTI.orientations.apply_orientation(scan.data, turn[: scan.data.ndim]).T
+    data = NIBABEL.orientations.apply_orientation(scan.data, turn[: scan.data.ndim]).T
     assert scan.spacing is not None
     order = turn[: scan.data.ndim, 0].astype(int).argsort()
     scale = tuple(scan.spacing[axis] for axis in order)[::-1]
@@ -37,7 +34,7 @@ def layer_data(name: str, title: str) -> list[LayerData]:
                 "scale": scale,
                 "units": "mm",
                 "contrast_limits": (float(low), float(high)),
-                "metadata": {KEY: {"path": str(scan.path)}},
+                "metadata": {PROVENANCE_KEY: {"path": str(scan.path)}},
             },
             "image",
         )
@@ -45,24 +42,24 @@ def layer_data(name: str, title: str) -> list[LayerData]:
 
 
 def head() -> list[LayerData]:
-    """Voxels of 2 mm, sigma 60."""
+    """Head phantom with 2 mm voxels and Rician noise of sigma 60."""
     return layer_data("head", "head")
 
 
 def thick() -> list[LayerData]:
-    """Slices of 5 mm, sigma 40."""
+    """Head phantom with 5 mm slices and Rician noise of sigma 40."""
     return layer_data("thick", "thick slices")
 
 
 def image() -> list[LayerData]:
-    """One slice, sigma 90."""
+    """One slice of the head phantom with Rician noise of sigma 90."""
     return layer_data("slice", "slice")
 
 
 def series() -> list[LayerData]:
-    """The head without noise, with four times new noise: sigma 40, 50, 60 and 70."""
+    """Four repetitions of the head phantom, with Rician noise of sigma 40, 50, 60 and 70."""
     ((clean, looks, kind),) = layer_data("head_clean", "repetitions")
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(SERIES_SEED)
     volumes = []
     for number in range(REPETITIONS):
         real, imaginary = (40 + 10 * number) * rng.standard_normal((2, *clean.shape), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The choices of the last session, kept by napari in the folder of its own settings."""
+"""The choices of the last session. napari keeps them in the folder of its own settings."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from napari_nlm.parameters import Parameters
 PLUGIN = "nlmeans"
 
 
-def kept() -> Any:
-    """The plugin's settings; None where napari does not know the plugin, as in a checkout without installation."""
+def plugin_settings() -> Any:
+    """The plugin's settings; None if napari does not know the plugin because it is not installed."""
     try:
         return get_plugin_settings(PLUGIN).denoising
     except (KeyError, AttributeError):
         return None
 
 
-def load() -> Parameters:
-    settings = kept()
+def load_choices() -> Parameters:
+    settings = plugin_settings()
     return Parameters() if settings is None else Parameters.from_json(settings.choices)
 
 
-def save(parameters: Parameters) -> None:
-    settings, text = kept(), parameters.to_json()
+def save_choices(parameters: Parameters) -> None:
+    settings, text = plugin_settings(), parameters.to_json()
     if settings is not None and settings.choices != text:
         settings.choices = text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import queue
 import sys
@@ -18,8 +19,10 @@ pytest.importorskip("napari")
 from napari.components import ViewerModel
 from qtpy.QtCore import QEvent
 
+from napari_nlm.known import Known
 from napari_nlm.session import Session
 from napari_nlm.widget import DenoiseWidget
+from nlmeans import METHODS
 
 PATIENCE = 60
 """Seconds after which something that was to happen will not happen."""
@@ -39,7 +42,7 @@ def own_settings(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
         def choices(self, text: str) -> None:
             kept["choices"] = text
 
-    monkeypatch.setattr("napari_nlm.storage.kept", lambda: Kept())
+    monkeypatch.setattr("napari_nlm.storage.plugin_settings", lambda: Kept())
     return kept
 
 
@@ -49,9 +52,9 @@ class Bench:
     def __init__(self) -> None:
         self.mail: queue.Queue[Callable[[], None]] = queue.Queue()
         self.viewer = ViewerModel()
-        self.session = Session(self.viewer, self.mail.put)
-        self.session.refresh_soon = lambda: self.mail.put(self.session.refresh)
-        self.session.parameters = plain_parameters()
+        self.session = Session(
+            self.viewer, self.mail.put, plain_parameters(), lambda refresh: lambda: self.mail.put(refresh)
+        )
         self.errors: list[Exception] = []
         self.notices: list[str] = []
         self.session.failed.connect(self.errors.append)
@@ -67,12 +70,19 @@ class Bench:
                 continue
 
     def settle(self) -> None:
-        """Until nothing goes on in the background."""
-        self.wait(lambda: self.mail.empty() and not any(lane.busy for lane in self.lanes))
+        """Wait until nothing is computed in the background."""
+        self.wait(lambda: self.mail.empty() and not self.session.busy)
 
     @property
-    def lanes(self) -> tuple[Any, ...]:
-        return self.session.looking, self.session.working, self.session.saving
+    def known(self) -> Known:
+        """What the session knows of the chosen image."""
+        known = self.session.next_run.known()
+        assert known is not None
+        return known
+
+    @property
+    def sigma(self) -> Any:
+        return self.known.sigma
 
     def add(self, data: Any, **looks: Any) -> Any:
         layer = self.viewer.add_image(data, **looks)
@@ -82,10 +92,10 @@ class Bench:
     def run(self, **how: Any) -> Any:
         """Denoise and return the result layer."""
         made: list[Any] = []
-        self.session.finished.connect(made.append)
-        self.session.start(**how)
+        self.session.runs.finished.connect(made.append)
+        self.session.runs.start(**how)
         self.settle()
-        self.session.finished.disconnect(made.append)
+        self.session.runs.finished.disconnect(made.append)
         return made[-1] if made else None
 
     def layer(self, ending: str) -> Any:
@@ -101,11 +111,19 @@ def plain_parameters() -> Any:
 
 
 @pytest.fixture
+def another_method() -> Iterator[str]:
+    """A method that another package registers after this one was imported."""
+    METHODS["of another package"] = dataclasses.replace(METHODS["classic"], summary="classic by another name")
+    yield "of another package"
+    del METHODS["of another package"]
+
+
+@pytest.fixture
 def bench() -> Iterator[Bench]:
     bench = Bench()
     yield bench
     bench.session.close()
-    for lane in bench.lanes:
+    for lane in bench.session.lanes:
         lane.pool.shutdown(wait=True)
 
 
@@ -129,14 +147,14 @@ def dock(viewer: Any, qapp: Any) -> Iterator[Dock]:
 
 
 class Dock:
-    """The widget in a real window, and a person before it."""
+    """The widget in a real window, and a user in front of it."""
 
     def __init__(self, viewer: Any, application: Any) -> None:
         self.viewer, self.application = viewer, application
         self.widget = DenoiseWidget(viewer)
         self.holder = viewer.__wrapped__.window.add_dock_widget(self.widget, name="Denoise")
         self.session = self.widget.session
-        self.session.set(method="classic")
+        self.session.next_run.set(method="classic")
         self.closed = False
 
     def wait(self, ready: Callable[[], bool] = lambda: True, seconds: float = 0.0) -> None:
@@ -148,11 +166,16 @@ class Dock:
             time.sleep(0.002)
 
     def settle(self) -> None:
-        """Until the picture is on the canvas and nothing goes on."""
-        lanes = (self.session.looking, self.session.working, self.session.saving)
+        """Wait until the picture is on the canvas and nothing is computed."""
         self.wait(seconds=0.1)
-        self.wait(lambda: not any(lane.busy for lane in lanes))
+        self.wait(lambda: not self.session.busy)
         self.wait(seconds=0.1)
+
+    @property
+    def sigma(self) -> Any:
+        known = self.session.next_run.known()
+        assert known is not None
+        return known.sigma
 
     def shot(self) -> npt.NDArray[Any]:
         """The pixels of the canvas."""
@@ -165,5 +188,10 @@ class Dock:
             self.session.close()
             self.viewer.__wrapped__.window.remove_dock_widget(self.holder)
             self.wait(seconds=0.05)
-        for lane in (self.session.looking, self.session.working, self.session.saving):
+        for lane in self.session.lanes:
             lane.pool.shutdown(wait=True)
+
+
+def slow(dock: Dock) -> None:
+    """Choose a run that takes some ten seconds and reports its progress often."""
+    dock.session.next_run.set(method="classic", backend="loop", search_radius=12)

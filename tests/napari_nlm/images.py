@@ -17,7 +17,7 @@ ORIENTATIONS: dict[str, dict[str, Any]] = {
         "affine": np.array([[2.9, -0.3, 0.2, 5], [0.4, 1.1, -0.2, 0], [-0.3, 0.2, 1.4, -8], [0, 0, 0, 1]]),
     },
 }
-"""Of volumes: no flips, all axes flipped, some flipped, and rotated out of every slice."""
+"""Places of volumes: no axis flipped, all flipped, some flipped, and rotated out of every slice."""
 
 
 def volume(*shape: int, seed: int = 0, dtype: str = "float32") -> npt.NDArray[Any]:
@@ -26,3 +26,22 @@ def volume(*shape: int, seed: int = 0, dtype: str = "float32") -> npt.NDArray[An
     clean[tuple(slice(n // 4, n // 2) for n in clean.shape)] = 160
     noise = SIGMA * np.random.default_rng(seed).standard_normal(clean.shape)
     return (clean + noise).astype(dtype)
+
+
+def series() -> Any:
+    """Three volumes, each with more noise than the one before."""
+    return np.stack([volume(10, 16, 18, seed=seed) * (1 + seed) for seed in range(3)])
+
+
+class Watched:
+    """An array that records the sizes of the parts that were read."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+        self.asked: list[int] = []
+        self.shape, self.ndim, self.dtype, self.size = data.shape, data.ndim, data.dtype, data.size
+
+    def __getitem__(self, index: Any) -> Any:
+        part = self.data[index]
+        self.asked.append(np.asarray(part).size)
+        return part

@@ -6,12 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import pytest
 from npe2 import PluginManifest
-
-from napari_nlm import sample_data
-from nlmeans import estimate_sigma
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ROOT / "napari_nlm" / "napari.yaml"
@@ -37,24 +32,6 @@ def test_the_widget_is_in_the_menu_of_layers() -> None:
     assert [item.command for item in manifest.contributions.menus["napari/layers/filter"]] == ["nlmeans.widget"]
 
 
-@pytest.mark.parametrize(
-    ("make", "sigma", "dimensions"),
-    [(sample_data.head, 60, 3), (sample_data.thick, 40, 3), (sample_data.image, 90, 2), (sample_data.series, None, 4)],
-)
-def test_samples_are_layers_with_their_noise(make, sigma, dimensions) -> None:  # type: ignore[no-untyped-def]
-    ((data, looks, kind),) = make()
-    assert kind == "image"
-    assert data.ndim == dimensions == len(looks["scale"])
-    if sigma is not None:
-        assert estimate_sigma(data, noise="rician") == pytest.approx(sigma, rel=0.1)
-
-
-def test_the_head_stands_upright() -> None:
-    """Its top comes first: the skull is closed there, and the last slice cuts through it."""
-    ((data, _, _),) = sample_data.head()
-    assert (data[0] > 300).mean() < (data[-1] > 300).mean() or data[5].mean() < data[data.shape[0] // 2].mean()
-
-
 WITHOUT_MONAI = """
 import importlib.abc, sys
 
@@ -74,11 +51,6 @@ def test_the_plugin_loads_where_monai_is_missing() -> None:
 
 
 def test_only_widgets_know_of_qt() -> None:
-    windows = {"widget.py", "panels.py", "controls.py"}
+    windows = {"widget.py", "panels.py", "controls.py", "mailbox.py"}
     for path in (ROOT / "napari_nlm").glob("*.py"):
         assert ("qtpy" in path.read_text() or "superqt" in path.read_text()) == (path.name in windows), path.name
-
-
-def test_samples_do_not_repeat_their_noise() -> None:
-    ((data, _, _),) = sample_data.series()
-    assert not np.array_equal(data[0], data[1])

@@ -13,9 +13,9 @@ from napari.layers import Image
 
 import nlmeans
 from napari_nlm import sample_data
-from napari_nlm.nifti import find_turn, write_nifti
-from napari_nlm.results import KEY
-from nlmeans.files import nifti
+from napari_nlm.nifti import find_turn, write_layer
+from napari_nlm.results import PROVENANCE_KEY
+from nlmeans.files import nifti, samples
 from tests.napari_nlm.conftest import Bench
 from tests.nlmeans.scans import LPS, NIFTI, OBLIQUE, RAS, SAGITTAL, header_on_disk, noisy, save, scan, values
 
@@ -27,12 +27,12 @@ LayerData = tuple[Any, dict[str, Any]]
 
 
 def raw(path: Path) -> LayerData:
-    """As a plain reader does: the array of the file."""
+    """A layer as a plain reader makes it: the array of the file."""
     return values(path), {}
 
 
 def turned(path: Path) -> LayerData:
-    """As others do: the last axis first."""
+    """A layer as other readers make it: the last axis first."""
     return values(path).T, {"scale": (2.0,) * values(path).ndim}
 
 
@@ -61,7 +61,7 @@ def opened(bench: Bench, path: Path, reader: str) -> Any:
 
 def saved(layer: Any, path: Path) -> Path:
     data, meta, _ = layer.as_layer_data_tuple()
-    return Path(write_nifti(str(path), data, meta)[0])
+    return Path(write_layer(str(path), data, meta)[0])
 
 
 def assert_like(path: Path, original: Path) -> None:
@@ -75,7 +75,7 @@ def assert_like(path: Path, original: Path) -> None:
 def test_a_volume_comes_back_on_its_grid(bench: Bench, tmp_path: Path, affine: str, reader: str) -> None:
     original = save(scan(noisy(*SHAPE), "int16", AFFINES[affine]), tmp_path / "scan.nii.gz")
     opened(bench, original, reader)
-    bench.session.set(voxel_size=False)
+    bench.session.next_run.set(voxel_size=False)
     target = saved(bench.run(), tmp_path / "denoised.nii.gz")
     assert_like(target, original)
     np.testing.assert_allclose(values(target), nlmeans.denoise(values(original), method="classic"), atol=1)
@@ -86,9 +86,9 @@ def test_a_series_comes_back_on_its_grid(bench: Bench, tmp_path: Path, reader: s
     original = save(scan(noisy(*SHAPE, 3), "int16", SAGITTAL), tmp_path / "scan.nii.gz")
     layer = opened(bench, original, reader)
     if reader == "raw":
-        from napari_nlm.source import Axes
+        from napari_nlm.layer_source import AxisRoles
 
-        bench.session.choose(layer, Axes((0, 1, 2), None, (3,)))
+        bench.session.chosen.choose(layer, AxisRoles((0, 1, 2), None, (3,)))
     result = bench.run(all_volumes=True)
     assert_like(saved(result, tmp_path / "denoised.nii.gz"), original)
 
@@ -101,7 +101,7 @@ def test_one_volume_of_a_series_keeps_the_place_of_the_series(bench: Bench, tmp_
     target = saved(result, tmp_path / "denoised.nii.gz")
     assert NIFTI.load(target).shape == SHAPE
     np.testing.assert_array_equal(NIFTI.load(target).affine, NIFTI.load(original).affine)
-    wanted = nlmeans.denoise(values(original)[..., 2], method="classic", spacing=bench.session.source.spacing)  # type: ignore[union-attr]
+    wanted = nlmeans.denoise(values(original)[..., 2], method="classic", spacing=bench.session.chosen.source.spacing)  # type: ignore[union-attr]
     np.testing.assert_allclose(values(target), wanted, atol=1)
 
 
@@ -120,7 +120,7 @@ def test_a_slice_comes_back_on_its_grid(bench: Bench, tmp_path: Path) -> None:
 def test_floating_point_if_it_was_asked_for(bench: Bench, tmp_path: Path) -> None:
     original = save(scan(noisy(*SHAPE), "int16", OBLIQUE), tmp_path / "scan.nii.gz")
     opened(bench, original, "turned")
-    bench.session.set(dtype="float32")
+    bench.session.next_run.set(dtype="float32")
     target = saved(bench.run(), tmp_path / "denoised.nii.gz")
     assert NIFTI.load(target).get_data_dtype() == np.float32
     np.testing.assert_array_equal(NIFTI.load(target).affine, NIFTI.load(original).affine)
@@ -197,11 +197,11 @@ def test_the_sample_is_saved_like_its_file(bench: Bench, tmp_path: Path) -> None
     bench.viewer.add_image(data, **looks)
     bench.settle()
     result = bench.run()
-    assert_like(saved(result, tmp_path / "denoised.nii.gz"), Path(result.metadata[KEY]["path"]))
+    assert_like(saved(result, tmp_path / "denoised.nii.gz"), Path(result.metadata[PROVENANCE_KEY]["path"]))
 
 
 def test_every_turn_is_found_from_the_values_alone() -> None:
-    grid: npt.NDArray[Any] = nifti.read(sample_data.samples.path("thick")).data
+    grid: npt.NDArray[Any] = nifti.read_nifti(samples.path("thick")).data
     for axes in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
         for flips in ((1, 1, 1), (-1, 1, -1), (1, -1, 1)):
             layer = grid.transpose(axes)[tuple(slice(None, None, flip) for flip in flips)]

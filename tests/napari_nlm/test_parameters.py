@@ -6,14 +6,13 @@ import dataclasses
 
 import pytest
 
-from napari_nlm.controls import Choice, Number, Switch, field_for
 from napari_nlm.parameters import CONTROLS, Parameters
 from nlmeans import METHODS, Settings
 from nlmeans.noise.kinds import NOISES
 from nlmeans.operator.backends import BACKENDS
 
 AXES = {"spacing", "channels", "series"}
-"""Of the engine's settings, those that follow from the layer."""
+"""The settings of the engine that follow from the layer."""
 
 
 def test_every_setting_of_the_engine_can_be_made() -> None:
@@ -25,9 +24,9 @@ def test_untouched_they_are_the_engines_defaults() -> None:
 
 
 def test_choices_are_the_engines() -> None:
-    assert CONTROLS["method"].choices == ("auto", *METHODS)
-    assert CONTROLS["noise"].choices == tuple(NOISES)
-    assert CONTROLS["backend"].choices == ("auto", *BACKENDS)
+    assert CONTROLS["method"].options == ("auto", *METHODS)
+    assert CONTROLS["noise"].options == tuple(NOISES)
+    assert CONTROLS["backend"].options == ("auto", *BACKENDS)
 
 
 def test_the_voxel_size_can_be_left_out() -> None:
@@ -61,12 +60,32 @@ def test_what_no_user_could_have_chosen_is_dropped(name: str, value: str) -> Non
     kept.settings()
 
 
-def test_every_field_says_what_it_is_and_shows_its_value(qapp: object) -> None:
-    kinds = {"noise": Choice, "voxel_size": Switch, "h": Number, "sigma": Number, "device": Choice}
-    for name, control in CONTROLS.items():
-        field = field_for(control, getattr(Parameters(), name))
-        assert isinstance(field, kinds.get(name, object))
-        assert control.label
-        assert control.tip
-        field.show_value(getattr(Parameters(), name), automatic=1)
-        assert field.value() == getattr(Parameters(), name)
+def test_a_method_that_is_registered_later_can_be_chosen(another_method: str) -> None:
+    assert another_method in CONTROLS["method"].options
+    assert f"{another_method}: classic by another name" in CONTROLS["method"].tooltip
+    assert Parameters.from_json(f'{{"method": "{another_method}"}}').method == another_method
+    assert Parameters(method=another_method).settings().method == another_method
+
+
+def test_a_method_that_is_registered_no_more_is_dropped() -> None:
+    assert Parameters.from_json('{"method": "of another package"}') == Parameters()
+
+
+def test_parameters_apply_where_they_have_an_effect() -> None:
+    applies = {name: control.applies for name, control in CONTROLS.items()}
+    assert applies["gain"](Parameters(noise="poisson"))
+    assert not applies["gain"](Parameters())
+    assert applies["seed"](Parameters(method="stochastic"))
+    assert not applies["seed"](Parameters())
+    assert applies["sigma_varies"](Parameters())
+    assert not applies["sigma_varies"](Parameters(sigma=3.0))
+
+
+def test_gain_and_offset_are_for_counts_only() -> None:
+    assert Parameters(gain=2.0, offset=5.0).settings() == Settings()
+    counted = Parameters(noise="poisson", gain=2.0, offset=5.0).settings()
+    assert (counted.gain, counted.offset) == (2, 5)
+
+
+def test_memory_is_in_gigabytes() -> None:
+    assert Parameters(memory=1.5).settings().memory == 1_500_000_000

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from napari_nlm import sample_data
+from napari_nlm.layer_source import AxisRoles
 from napari_nlm.recipes import recipe
-from napari_nlm.source import Axes
 from nlmeans.cli import main
 from nlmeans.files import nifti
 from tests.napari_nlm.conftest import Bench
@@ -37,9 +37,9 @@ def series() -> Any:
 )
 def test_python_for_a_volume(bench: Bench, choices: dict[str, Any]) -> None:
     bench.add(volume(), scale=(3, 1, 1), name="scan")
-    bench.session.set(**choices)
+    bench.session.next_run.set(**choices)
     result = bench.run()
-    plan = bench.session.plan()
+    plan = bench.session.next_run.denoising()
     assert plan is not None
     np.testing.assert_allclose(executed(bench, recipe("Python", plan, None)), result.data, atol=1e-3)
 
@@ -48,12 +48,23 @@ def test_python_for_a_volume(bench: Bench, choices: dict[str, Any]) -> None:
 @pytest.mark.parametrize("every", [True, False])
 def test_python_for_a_series(bench: Bench, choices: dict[str, Any], every: bool) -> None:
     bench.add(series(), name="scan")
-    bench.session.set(**choices)
+    bench.session.next_run.set(**choices)
     result = bench.run(all_volumes=every)
-    plan = bench.session.plan()
+    plan = bench.session.next_run.denoising()
     assert plan is not None
-    found = executed(bench, recipe("Python", plan, None if every else bench.session.volume))
+    found = executed(bench, recipe("Python", plan, None if every else bench.session.next_run.volume))
     np.testing.assert_allclose(found, result.data if every else result.data[0], atol=1e-3)
+
+
+def test_python_for_a_series_with_a_volume_without_noise(bench: Bench) -> None:
+    data = series()
+    data[1] = 50
+    bench.add(data, name="scan")
+    bench.session.next_run.set(h=1.3)
+    result = bench.run(all_volumes=True)
+    denoising = bench.session.next_run.denoising()
+    assert denoising is not None
+    np.testing.assert_allclose(executed(bench, recipe("Python", denoising, None)), result.data, atol=1e-3)
 
 
 def test_python_for_colours_and_masks(bench: Bench) -> None:
@@ -62,9 +73,9 @@ def test_python_for_colours_and_masks(bench: Bench) -> None:
     inside[:16] = 1
     bench.viewer.add_labels(inside, name="inside")
     bench.add(data, rgb=True, name="colours")
-    bench.session.set_mask(bench.viewer.layers["inside"])
+    bench.session.chosen.set_mask(bench.viewer.layers["inside"])
     result = bench.run()
-    plan = bench.session.plan()
+    plan = bench.session.next_run.denoising()
     assert plan is not None
     np.testing.assert_array_equal(executed(bench, recipe("Python", plan, None)), result.data)
 
@@ -73,22 +84,22 @@ def test_python_with_a_mask_of_its_own_for_every_volume(bench: Bench) -> None:
     inside = (series() > 100).astype(int)
     bench.viewer.add_labels(inside, name="inside")
     layer = bench.add(series(), name="scan")
-    bench.session.choose(layer, Axes((1, 2, 3), None, (0,)))
-    bench.session.set_mask(bench.viewer.layers["inside"])
-    bench.session.set(sigma=9.0)
+    bench.session.chosen.choose(layer, AxisRoles((1, 2, 3), None, (0,)))
+    bench.session.chosen.set_mask(bench.viewer.layers["inside"])
+    bench.session.next_run.set(sigma=9.0)
     result = bench.run(all_volumes=True)
-    plan = bench.session.plan()
+    plan = bench.session.next_run.denoising()
     assert plan is not None
     np.testing.assert_allclose(executed(bench, recipe("Python", plan, None)), result.data, atol=1e-3)
 
 
 def of_the_head(bench: Bench) -> Any:
     ((data, looks, _),) = sample_data.thick()
-    bench.session.set(noise="rician", search_radius=2, h=1.0)
+    bench.session.next_run.set(noise="rician", search_radius=2, h=1.0)
     bench.viewer.add_image(data, **looks)
     bench.settle()
     result = bench.run()
-    plan = bench.session.plan()
+    plan = bench.session.next_run.denoising()
     assert plan is not None
     return plan, result
 
@@ -99,7 +110,7 @@ def test_the_command_line(bench: Bench, tmp_path: Path, monkeypatch: pytest.Monk
     words = shlex.split(recipe("command line", plan, None))
     done = CliRunner().invoke(main, words[1:])
     assert done.exit_code == 0, done.output
-    found = nifti.read("thick_denoised.nii.gz").data
+    found = nifti.read_nifti("thick_denoised.nii.gz").data
     np.testing.assert_allclose(np.sort(found, None), np.sort(result.data, None), atol=2)
 
 
@@ -117,7 +128,23 @@ def test_monai(bench: Bench) -> None:
 @pytest.mark.parametrize("kind", ["MONAI", "command line"])
 def test_what_cannot_be_said_is_refused_with_a_way_that_can(bench: Bench, kind: str) -> None:
     bench.add(volume())
-    plan = bench.session.plan()
+    plan = bench.session.next_run.denoising()
     assert plan is not None
     with pytest.raises(ValueError, match="copy it as Python"):
         recipe(kind, plan, None)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [{"noise": "poisson", "sigma": 2.0, "h": 1.3}, {"sigma": 0.0, "h": 1.3}],
+    ids=str,
+)
+def test_h_of_all_volumes_is_in_units_of_the_noise(bench: Bench, choices: dict[str, Any]) -> None:
+    bench.add(series(), name="scan")
+    bench.session.next_run.set(noise=choices.get("noise", "gaussian"))
+    bench.session.next_run.set(**choices)
+    result = bench.run(all_volumes=True)
+    denoising = bench.session.next_run.denoising()
+    assert denoising is not None
+    found = executed(bench, recipe("Python", denoising, None))
+    np.testing.assert_allclose(found, result.data, atol=1e-3)

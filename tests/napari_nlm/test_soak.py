@@ -19,14 +19,14 @@ from tests.soak import assert_nothing_stays, rounds
 
 
 def use(viewer: Any, qapp: Any, index: int) -> list[weakref.ref[Any]]:
-    """Open the dock, denoise, close it; what was there meanwhile."""
+    """Open the dock, denoise and close it. Returns weak references to everything that was used."""
     dock = Dock(viewer, qapp)
     data = np.random.default_rng(index).normal(100, 10, (12, 40, 41 + index % 3)).astype(np.float32)
     viewer.add_image(data, name="noisy")
     dock.settle()
     made: list[Any] = []
-    dock.session.finished.connect(made.append)
-    dock.session.start()
+    dock.session.runs.finished.connect(made.append)
+    dock.session.runs.start()
     dock.wait(lambda: bool(made))
     dock.settle()
     assert len(viewer.layers) >= 2

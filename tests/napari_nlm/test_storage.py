@@ -20,9 +20,27 @@ def test_they_are_on_disk_and_come_back(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(napari.settings, "_PLUGIN_SETTINGS", {})
     monkeypatch.setattr(napari.settings, "_CFG_PATH", str(tmp_path / "settings.yaml"))
     PluginManager.instance().discover()
-    settings: Any = storage.kept()
+    settings: Any = storage.plugin_settings()
     if settings is None:
         pytest.skip("the plugin is not installed here, napari does not know it")
-    storage.save(Parameters(search_radius=4))
-    assert storage.load() == Parameters(search_radius=4)
+    storage.save_choices(Parameters(search_radius=4))
+    assert storage.load_choices() == Parameters(search_radius=4)
     assert any("search_radius" in file.read_text() for file in tmp_path.glob("*.yaml"))
+
+
+def test_where_napari_does_not_know_the_plugin_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_nlm import storage
+
+    monkeypatch.setattr("napari_nlm.storage.plugin_settings", lambda: None)
+    storage.save_choices(Parameters(search_radius=4))
+    assert storage.load_choices() == Parameters()
+
+
+def test_equal_choices_are_not_written_again(own_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_nlm import storage
+
+    storage.save_choices(Parameters(search_radius=4))
+    assert storage.load_choices() == Parameters(search_radius=4)
+    before = own_settings["choices"]
+    storage.save_choices(Parameters(search_radius=4, sigma=3.0))  # sigma is not kept
+    assert own_settings["choices"] is before

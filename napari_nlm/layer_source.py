@@ -1,4 +1,4 @@
-"""An image layer as the engine sees it: which axis is what, and how to read a part of it without the rest."""
+"""An image layer as the engine sees it: which axis is what, and one volume at a time."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from napari.layers import Image
 
+from napari_nlm.volume_view import LayerArray, VolumeView, read_all, view_of_volume
 from nlmeans.core.layout import Layout
 
-Box = tuple[slice, ...]
-"""One slice per axis of the data, with start and stop."""
+LayerBox = tuple[slice, ...]
+"""One slice per axis of the layer's data, with start and stop."""
+
+VolumeIndex = tuple[int, ...]
+"""Which volume: one number per axis along which volumes are denoised one by one."""
 
 SERIES_NAMES = frozenset({"t", "time", "frame", "frames", "repetition", "direction", "directions", "echo", "b"})
 CHANNEL_NAMES = frozenset({"c", "channel", "channels"})
 
 
 @dataclass(frozen=True)
-class Axes:
-    """The roles of the axes of an array: compared in space, compared together, or taken one by one."""
+class AxisRoles:
+    """What each axis of a layer is: spatial, channels, or an axis along which volumes are denoised one by one."""
 
     spatial: tuple[int, ...]
     channels: int | None = None
@@ -36,55 +39,55 @@ class Axes:
         return kind if self.channels is None else f"{kind}, axis {self.channels} compared together"
 
 
-def plain(thing: Any) -> Any:
-    """The layer itself: napari hands plugins proxies, a new one at every access."""
+def unwrapped(thing: Any) -> Any:
+    """The layer itself, where napari gives plugins a proxy, and a new proxy at every access."""
     return getattr(thing, "__wrapped__", thing)
 
 
-def roles(layer: Image) -> list[Axes]:
-    """The ways to read the axes of a layer, the likeliest first."""
+def possible_roles(layer: Image) -> list[AxisRoles]:
+    """The ways to read the axes of a layer, the most likely first."""
     dimensions = layer.ndim
     everything = tuple(range(dimensions))
     if layer.rgb:
         depths = [depth for depth in (3, 2) if depth <= dimensions]
-        return [Axes(everything[-depth:], dimensions, everything[:-depth]) for depth in depths]
+        return [AxisRoles(everything[-depth:], dimensions, everything[:-depth]) for depth in depths]
     if dimensions == 2:
-        return [Axes((0, 1))]
+        return [AxisRoles((0, 1))]
     labels = [str(label).lower() for label in layer.axis_labels]
     spatial = everything[:3] if is_medical(layer) else everything[-3:]
     others = tuple(axis for axis in everything if axis not in spatial)
     flat = everything[-2:]
-    one_by_one = [Axes(spatial, None, others)]
-    together = [Axes(spatial, axis, tuple(other for other in others if other != axis)) for axis in others]
-    images = [Axes(flat, None, everything[:-2])]
+    one_by_one = [AxisRoles(spatial, None, others)]
+    together = [AxisRoles(spatial, axis, tuple(other for other in others if other != axis)) for axis in others]
+    images = [AxisRoles(flat, None, everything[:-2])]
     if dimensions == 3:
-        images_together = [Axes(flat, 0)]
+        images_together = [AxisRoles(flat, 0)]
         if labels[0] in SERIES_NAMES:
             return images + images_together + one_by_one
         if labels[0] in CHANNEL_NAMES:
             return images_together + images + one_by_one
         return one_by_one + images + images_together
-    named = [axes for axes in together if axes.channels is not None and labels[axes.channels] in CHANNEL_NAMES]
-    return named + one_by_one + [axes for axes in together if axes not in named] + images
+    named = [roles for roles in together if roles.channels is not None and labels[roles.channels] in CHANNEL_NAMES]
+    return named + one_by_one + [roles for roles in together if roles not in named] + images
 
 
 def is_medical(layer: Image) -> bool:
-    """Whether napari-nifti has read it, which puts time behind the three spatial axes."""
+    """Whether napari-nifti has read the layer. It puts time after the three spatial axes."""
     return {"header", "coordinate_system"} <= set(layer.metadata)
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class LayerSource:
     """The data of a layer at full resolution, as they are now, and the roles of their axes."""
 
     layer: Image
     data: Any
-    axes: Axes
+    axes: AxisRoles
 
     @classmethod
-    def of(cls, layer: Image, axes: Axes | None = None) -> Source:
+    def of(cls, layer: Image, axes: AxisRoles | None = None) -> LayerSource:
         data = layer.data[0] if layer.multiscale else layer.data
-        return cls(layer, plain(data), axes or roles(layer)[0])
+        return cls(layer, unwrapped(data), axes or possible_roles(layer)[0])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -92,12 +95,12 @@ class Source:
 
     @property
     def alpha(self) -> bool:
-        """Whether the last of the colours is opacity, which has no noise."""
+        """Whether the last colour channel is opacity, which has no noise."""
         return bool(self.layer.rgb) and self.shape[-1] == 4
 
     @property
     def layout(self) -> Layout:
-        """Of one volume: the axes without those that are taken one by one."""
+        """The axes of one volume, without opacity."""
         shape = list(self.shape)
         if self.alpha:
             shape[-1] = 3
@@ -111,7 +114,7 @@ class Source:
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
-        """Voxel size along the spatial axes, in world units, of the layer with all its transforms."""
+        """Voxel size along the spatial axes, in world units, after all transforms of the layer."""
         origin = np.array(self.layer.data_to_world((0,) * self.layer.ndim))
         steps = [
             np.array(self.layer.data_to_world(tuple(np.eye(self.layer.ndim)[axis]))) - origin
@@ -121,8 +124,8 @@ class Source:
         return sizes if all(np.isfinite(sizes)) and all(size > 0 for size in sizes) else None
 
     @property
-    def volumes(self) -> list[tuple[int, ...]]:
-        """The indices along the axes that are taken one by one."""
+    def volumes(self) -> list[VolumeIndex]:
+        """All volumes that are denoised one by one."""
         return list(itertools.product(*(range(self.shape[axis]) for axis in self.axes.separate)))
 
     @property
@@ -131,16 +134,18 @@ class Source:
         name = self.layer.source.path or self.layer.metadata.get("nlmeans", {}).get("path")
         return Path(name) if name else None
 
-    def everywhere(self) -> Box:
+    def everywhere(self) -> LayerBox:
         return tuple(slice(0, n) for n in self.shape)
 
-    def read(self, volume: tuple[int, ...], spatial: Box | None = None) -> npt.NDArray[Any]:
-        """A box of one volume, without opacity; of lazy data nothing else is loaded."""
-        index: list[int | slice] = list(self.everywhere())
+    def view(self, volume: VolumeIndex) -> LayerArray | VolumeView:
+        """One volume, without opacity. Reads nothing yet if the data are lazy."""
+        at: list[int | slice] = list(self.everywhere())
         for axis, number in zip(self.axes.separate, volume, strict=True):
-            index[axis] = number
-        for axis, part in zip(self.axes.spatial, spatial or (), strict=False):
-            index[axis] = part
+            at[axis] = number
         if self.alpha:
-            index[-1] = slice(0, 3)
-        return np.asarray(self.data[tuple(index)])
+            at[-1] = slice(0, 3)
+        return view_of_volume(self.data, at)
+
+    def read(self, volume: VolumeIndex) -> LayerArray:
+        """One volume in memory, without opacity."""
+        return read_all(self.view(volume))

@@ -1,0 +1,112 @@
+"""What the widget says: text from values. Nothing is decided here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from napari_nlm.known import Known, MemoryNeed
+from napari_nlm.parameters import is_poisson
+from napari_nlm.preview_layers import Picture
+from napari_nlm.runs import Running
+from nlmeans.core.axes import Axes
+from nlmeans.core.memory import size_text
+
+UNIT_SYMBOLS = {"millimeter": "mm", "micrometer": "µm", "nanometer": "nm", "pixel": "world units"}
+
+
+def notes(known: Known) -> dict[str, str]:
+    """Lines below the parameters, by the name of the parameter."""
+    said = {
+        "sigma": sigma_note(known),
+        "search_radius": window_note(known, known.choices.search_radius),
+        "patch_radius": window_note(known, known.choices.patch_radius),
+    }
+    h, in_image_units = known.h, known.h_in_image_units
+    if h is not None and in_image_units is not None:
+        said["h"] = f"{h:.2f} σ = {in_image_units:.4g} image units"
+    if known.parameters.method == "auto":
+        said["method"] = f"here: {known.choices.name}, {known.choices.method.summary}"
+    return said
+
+
+def sigma_note(known: Known) -> str:
+    sigma = known.sigma
+    if is_poisson(known.parameters):
+        return "read noise of the detector, in image units"
+    if sigma is None:
+        return "estimating …"
+    if isinstance(sigma, tuple):
+        return "estimated per channel: " + ", ".join(f"{number:.4g}" for number in sigma)
+    if known.parameters.maps_sigma:
+        return "image units, estimated at every voxel; this is the largest value"
+    return "image units, " + ("estimated" if known.parameters.sigma is None else "as given")
+
+
+def window_note(known: Known, radius: Axes) -> str:
+    """Widths in voxels and in the units of the layer."""
+    text = f"{product(known.window(radius))} voxels"
+    widths = known.window_in_world(radius)
+    return text if widths is None else f"{text}, {product(widths)} {UNIT_SYMBOLS.get(known.unit, known.unit)}"
+
+
+def product(numbers: Sequence[float]) -> str:
+    """
+    >>> product([7, 7, 7]), product([3, 7, 7])
+    ('7 × 7 × 7', '3 × 7 × 7')
+    """
+    return " × ".join(f"{number:.3g}" for number in numbers)
+
+
+def memory_text(need: MemoryNeed) -> str:
+    """
+    >>> memory_text(MemoryNeed("cpu", working=2**30, result=2**20, free=2**32, free_here=2**32))
+    'cpu: needs 1.00 GiB, free 4.00 GiB'
+    """
+    on_device = need.working + (need.result if need.on_cpu else 0)
+    text = f"{need.device}: needs {size_text(on_device)}, free {size_text(need.free)}"
+    if not need.on_cpu:
+        text += f"; result {size_text(need.result)}, free {size_text(need.free_here)}"
+    return text if need.enough else f"{text} – too little: choose the current volume or a lower memory limit"
+
+
+def picture_text(shown: Picture) -> str:
+    """One line below the preview."""
+    rows, columns = (shown.view.box[axis] for axis in shown.view.displayed)
+    text = f"Removed: SD {shown.deviation:.4g}"
+    if shown.sigma:
+        text += f" = {shown.deviation / shown.sigma:.2f} σ"
+    if shown.draft:
+        return f"Draft by the method classic until the exact preview is ready. {text}"
+    if shown.view.cropped:
+        text += f". Only the middle {rows.stop - rows.start} × {columns.stop - columns.start} pixels of the view"
+    return text
+
+
+def progress_text(running: Running) -> str:
+    """
+    >>> progress_text(Running(0.25, seconds_left=90.0))
+    '25%, 1 min 30 s left'
+    """
+    text = f"{running.fraction:.0%}"
+    return text if running.seconds_left is None else f"{text}, {duration(running.seconds_left)} left"
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(4.2), duration(130), duration(7300)
+    ('5 s', '2 min 10 s', '2 h 01 min')
+    """
+    whole = math.ceil(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def result_text(provenance: dict[str, Any]) -> str:
+    """One line about a finished run, from the metadata of its layer."""
+    settings = provenance["settings"]
+    return f"{settings['method']}, {settings['noise']} noise, {provenance['seconds']:.1f} s"

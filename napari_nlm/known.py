@@ -1,0 +1,90 @@
+"""What is known about a run before it starts, as plain values for the widget to show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from napari_nlm.parameters import Parameters, is_poisson
+from nlmeans.core.axes import Axes
+from nlmeans.engine.choices import Choices
+from nlmeans.engine.survey import Facts
+
+SigmaNumbers = float | tuple[float, ...]
+"""One number, or one per channel."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the engine will do with the volume that is shown."""
+
+    parameters: Parameters
+    choices: Choices
+    facts: Facts | None
+    """None until the volume has been surveyed."""
+    h: float | None
+    """The filter strength in units of sigma; None until the volume has been surveyed."""
+    spacing: tuple[float, ...] | None
+    unit: str
+    """Name of the world units."""
+
+    @property
+    def sigma(self) -> SigmaNumbers | None:
+        """The number that the user gave, else the estimate. With Poisson noise, the read noise."""
+        if self.parameters.sigma is not None or is_poisson(self.parameters) or self.facts is None:
+            return self.parameters.sigma
+        return self.facts.sigma[0] if self.choices.settings.channels is None else self.facts.sigma
+
+    @property
+    def automatic(self) -> dict[str, Any]:
+        """The numbers that the engine takes for parameters on auto. Radii are in voxels of the smallest size."""
+        sigma = self.sigma
+        found = {
+            "sigma": sum(sigma) / len(sigma) if isinstance(sigma, tuple) else sigma,
+            "patch_radius": max(self.choices.patch_radius),
+            "search_radius": max(self.choices.search_radius),
+            "h": self.h,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def h_in_image_units(self) -> float | None:
+        """None until it is known, and where image units mean nothing: with Poisson noise, or without any noise."""
+        if self.h is None or self.facts is None or is_poisson(self.parameters) or not any(self.facts.sigma):
+            return None
+        return self.h * self.facts.unit
+
+    def window(self, radius: Axes) -> list[int]:
+        """Voxels that a window with this radius spans along each spatial axis."""
+        return [2 * r + 1 for r in radius[-self.choices.dimensions :]]
+
+    def window_in_world(self, radius: Axes) -> list[float] | None:
+        """The same distances in world units; None if a world unit is a voxel."""
+        if self.spacing is None or set(self.spacing) == {1.0}:
+            return None
+        return [width * size for width, size in zip(self.window(radius), self.spacing, strict=True)]
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Memory that a run needs, and what is free, in bytes."""
+
+    device: str
+    working: float
+    """On the device."""
+    result: float
+    """In the computer's memory, for the result layers."""
+    free: float
+    """On the device."""
+    free_here: float
+    """In the computer's memory."""
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.device.startswith("cpu")
+
+    @property
+    def enough(self) -> bool:
+        if self.on_cpu:
+            return self.working + self.result < self.free_here
+        return self.working < self.free and self.result < self.free_here

@@ -1,0 +1,108 @@
+"""The run as it would be now: the chosen image, the user's parameters, and what follows from them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image
+from psygnal import Signal
+
+from napari_nlm.chosen import ChosenImage
+from napari_nlm.denoising import Denoising
+from napari_nlm.devices import free_on
+from napari_nlm.known import Known, MemoryNeed
+from napari_nlm.layer_source import LayerSource, VolumeIndex, unwrapped
+from napari_nlm.parameters import Parameters, is_poisson
+from napari_nlm.surveys import Surveys, VolumeSurvey
+
+REMOVED_BYTES = 4
+"""Bytes per voxel of the layer with the removed noise, which is float32."""
+
+
+class NextRun:
+    """The parameters for the chosen image, and what is known before a run. Nothing here reads the data of a layer."""
+
+    changed = Signal()
+    """A parameter has another value."""
+
+    def __init__(self, viewer: ViewerModel, chosen: ChosenImage, parameters: Parameters) -> None:
+        self.viewer, self.chosen, self.parameters = viewer, chosen, parameters
+        self.with_removed = False
+        """Whether a run also makes a layer of the removed noise."""
+
+    def set(self, **changes: Any) -> None:
+        """Change parameters."""
+        before = self.parameters
+        self.parameters = replace(before, **changes)
+        if is_poisson(before) != is_poisson(self.parameters):
+            self.parameters = replace(
+                self.parameters, sigma=None
+            )  # sigma is the read noise for poisson, and the noise itself otherwise
+        if before != self.parameters:
+            self.changed.emit()
+
+    def set_with_removed(self, wanted: bool) -> None:
+        self.with_removed = wanted
+
+    def forget_image(self) -> None:
+        """Reset the parameters that describe the noise of one image."""
+        default = Parameters()
+        self.parameters = replace(self.parameters, sigma=None, gain=default.gain, offset=default.offset)
+
+    def denoising(self) -> Denoising | None:
+        """The chosen image with the current parameters; None if there is no image."""
+        chosen = self.chosen
+        if chosen.source is None or chosen.surveys is None:
+            return None
+        return Denoising(chosen.source, self.parameters, chosen.mask, chosen.surveys)
+
+    def denoising_of(self, layer: Image) -> Denoising:
+        """Another layer with the current parameters, its own axes and sigma, and no mask."""
+        source = LayerSource.of(unwrapped(layer))
+        return Denoising(source, replace(self.parameters, sigma=None), None, Surveys(source, None))
+
+    @property
+    def volume(self) -> VolumeIndex:
+        """The volume that the viewer shows."""
+        source = self.chosen.source
+        if source is None or not source.axes.separate:
+            return ()
+        point = source.layer.world_to_data(self.viewer.dims.point)
+        return tuple(int(np.clip(np.round(point[axis]), 0, source.shape[axis] - 1)) for axis in source.axes.separate)
+
+    @property
+    def survey(self) -> VolumeSurvey | None:
+        """What was found in the volume that is shown; None until it has been surveyed."""
+        surveys = self.chosen.surveys
+        return None if surveys is None else surveys.peek(self.volume, self.parameters)
+
+    def known(self) -> Known | None:
+        """What is known of a run of the volume that is shown; None if there is no image.
+
+        Raises:
+            ValueError, TypeError: the parameters do not fit the image.
+        """
+        denoising, survey = self.denoising(), self.survey
+        if denoising is None:
+            return None
+        source, choices = denoising.source, denoising.choices
+        facts, h = None, None
+        if survey is not None:
+            facts, h = survey.facts, denoising.plan(self.volume, survey).h
+        unit = str(source.layer.units[source.axes.spatial[0]])
+        return Known(self.parameters, choices, facts, h, source.spacing, unit)
+
+    def memory(self, all_volumes: bool) -> MemoryNeed | None:
+        """What a run needs; None if there is no image. Raises like `known`."""
+        denoising = self.denoising()
+        if denoising is None:
+            return None
+        source, settings = denoising.source, denoising.choices.settings
+        device = settings.device or "cpu"
+        volumes = max(len(source.volumes), 1)
+        voxels = np.prod(source.shape) / volumes * (volumes if all_volumes else 1)
+        size = np.dtype(settings.dtype or source.data.dtype).itemsize + REMOVED_BYTES * self.with_removed
+        return MemoryNeed(device, denoising.needed_memory, float(voxels * size), free_on(device), free_on("cpu"))

@@ -1,0 +1,120 @@
+"""Runs of whole volumes in the background: start, progress, cancel, and the result layers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from napari.components import ViewerModel
+from napari.layers import Image
+from psygnal import Signal
+
+from napari_nlm.denoising import Denoising
+from napari_nlm.jobs import BackgroundJob, Lane
+from napari_nlm.layer_source import VolumeIndex, unwrapped
+from napari_nlm.next_run import NextRun
+from napari_nlm.results import PROVENANCE_KEY, LayerResult, ResultLayers, denoise_layer
+from nlmeans.core.progress import part
+
+LEAST_FRACTION, LEAST_SECONDS = 0.02, 0.5
+"""What must be done before the time left is estimated."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """Progress of a run."""
+
+    fraction: float
+    seconds_left: float | None
+    """None until there is enough to estimate it from."""
+
+
+class Runs:
+    """At most one run at a time, of one image or of several layers one after the other."""
+
+    progressed = Signal(object)
+    """`Running`, or None when nothing runs any more."""
+    finished = Signal(object)
+    """The result layer."""
+    failed = Signal(object)
+    """An exception."""
+
+    def __init__(self, viewer: ViewerModel, next_run: NextRun, results: ResultLayers, lane: Lane) -> None:
+        self.viewer, self.next_run, self.results, self.lane = viewer, next_run, results, lane
+        self.running: list[Denoising] = []
+        """What is not finished yet."""
+        self.adding = False
+        """Whether a result layer is being added right now."""
+
+    def start(self, all_volumes: bool = False, layers: Sequence[Image] = ()) -> None:
+        """Denoise the chosen image, or else the given layers, each with its own sigma."""
+        try:
+            orders = self.orders(all_volumes, layers)
+        except Exception as error:  # the widget shows every error
+            self.failed.emit(error)
+            return
+        if not orders:
+            return
+        began = time.monotonic()
+        self.running = [denoising for denoising, _ in orders]
+        with_removed = self.next_run.with_removed
+
+        def work(job: BackgroundJob) -> None:
+            for number, (denoising, volume) in enumerate(orders):
+                report = part(job.report, number / len(orders), (number + 1) / len(orders))
+                job.tell(self.add, denoise_layer(denoising, volume, with_removed, report))
+
+        def progress(fraction: float) -> None:
+            elapsed = time.monotonic() - began
+            judged = fraction > LEAST_FRACTION and elapsed > LEAST_SECONDS
+            self.progressed.emit(Running(fraction, elapsed / fraction - elapsed if judged else None))
+
+        def done(_: None) -> None:
+            self.running = []
+            self.progressed.emit(None)
+
+        def failed(error: Exception) -> None:
+            done(None)
+            self.failed.emit(error)
+
+        self.lane.submit(work, done, failed, progress)
+        self.progressed.emit(Running(0.0, None))
+
+    def orders(self, all_volumes: bool, layers: Sequence[Image]) -> list[tuple[Denoising, VolumeIndex | None]]:
+        """What to denoise, and which volume of it; None for all volumes."""
+        if layers:
+            return [(self.next_run.denoising_of(layer), None) for layer in layers]
+        denoising = self.next_run.denoising()
+        if denoising is None:
+            return []
+        whole = all_volumes or not denoising.source.axes.separate
+        return [(denoising, None if whole else self.next_run.volume)]
+
+    def add(self, result: LayerResult) -> None:
+        self.adding = True
+        try:
+            layer = self.results.show(result)
+        finally:
+            self.adding = False
+        self.running = [denoising for denoising in self.running if denoising is not result.denoising]
+        self.finished.emit(layer)
+
+    def result(self) -> Image | None:
+        """The result layer to save: the selected one, else the latest of the chosen image."""
+        active = unwrapped(self.viewer.layers.selection.active)
+        if active is not None and "settings" in (active.metadata.get(PROVENANCE_KEY) or {}):
+            return active
+        source = self.next_run.chosen.source
+        return None if source is None else self.results.layer_for(source.layer)
+
+    def concern(self, layer: Any) -> bool:
+        """Whether a layer is being denoised."""
+        return any(denoising.source.layer is layer for denoising in self.running)
+
+    def cancel(self) -> None:
+        """Stop the run. Nothing of it will appear."""
+        self.lane.cancel()
+        self.running = []
+        self.progressed.emit(None)

@@ -1,0 +1,69 @@
+"""Text from values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.layers import Image
+
+from napari_nlm import captions
+from napari_nlm.geometry import View
+from napari_nlm.known import MemoryNeed
+from napari_nlm.preview_layers import Picture
+from napari_nlm.runs import Running
+from nlmeans import METHODS
+from tests.napari_nlm.test_known import GIB, facts_with, known
+
+
+def test_notes_say_where_sigma_is_from() -> None:
+    assert captions.notes(known())["sigma"] == "estimating …"
+    assert captions.notes(known(facts_with(8.0)))["sigma"] == "image units, estimated"
+    assert captions.notes(known(sigma=8.0))["sigma"] == "image units, as given"
+    assert "every voxel" in captions.notes(known(facts_with(8.0), sigma_varies=True))["sigma"]
+    assert captions.notes(known(facts_with(8.0, 4.0, 6.0), channels=0))["sigma"].endswith("8, 4, 6")
+    assert "read noise" in captions.notes(known(noise="poisson"))["sigma"]
+
+
+def test_notes_say_what_h_and_the_radii_come_to() -> None:
+    notes = captions.notes(known(facts_with(8.0), h=1.5, spacing=(3.0, 1.0, 1.0), search_radius=3))
+    assert notes["h"] == "1.50 σ = 12 image units"
+    assert notes["search_radius"] == "3 × 7 × 7 voxels, 9 × 7 × 7 mm"
+    assert notes["patch_radius"] == "1 × 3 × 3 voxels, 3 × 3 × 3 mm"
+    assert "h" not in captions.notes(known())
+    assert captions.notes(known())["search_radius"].endswith("voxels")
+
+
+def test_notes_name_the_method_that_auto_stands_for() -> None:
+    assert "method" not in captions.notes(known())
+    automatic = known(method="auto")
+    assert captions.notes(automatic)["method"] == (
+        f"here: {automatic.choices.name}, {METHODS[automatic.choices.name].summary}"
+    )
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_too_little_memory_comes_with_a_remedy(device: str) -> None:
+    need = MemoryNeed(device, working=2 * GIB, result=GIB, free=GIB, free_here=GIB)
+    assert "too little: choose" in captions.memory_text(need)
+    enough = captions.memory_text(MemoryNeed(device, working=GIB, result=GIB, free=9 * GIB, free_here=9 * GIB))
+    assert "too little" not in enough
+    assert enough.startswith(f"{device}: needs {'2.00' if device == 'cpu' else '1.00'} GiB, free 9.00 GiB")
+    assert ("result 1.00 GiB" in enough) == (device != "cpu")
+
+
+def test_the_picture_says_how_much_was_removed() -> None:
+    data = np.zeros((4, 5), np.float32)
+    view = View((0, 1), (slice(0, 4), slice(0, 5)), cropped=False)
+    layer = Image(data)
+    assert captions.picture_text(Picture(layer, view, data, data, 2.0, 1.0)) == "Removed: SD 1 = 0.50 σ"
+    assert captions.picture_text(Picture(layer, view, data, data, 0.0, 1.0)) == "Removed: SD 1"
+    cropped = View((0, 1), (slice(0, 4), slice(0, 5)), cropped=True)
+    assert captions.picture_text(Picture(layer, cropped, data, data, 2.0, 1.0)).endswith("4 × 5 pixels of the view")
+    assert captions.picture_text(Picture(layer, view, data, data, 2.0, 1.0, draft=True)).startswith("Draft")
+
+
+def test_progress_and_the_line_about_a_finished_run() -> None:
+    assert captions.progress_text(Running(0.5, None)) == "50%"
+    assert captions.progress_text(Running(0.5, 3700.0)) == "50%, 1 h 01 min left"
+    settings = {"method": "classic", "noise": "rician"}
+    assert captions.result_text({"settings": settings, "seconds": 1.26}) == "classic, rician noise, 1.3 s"

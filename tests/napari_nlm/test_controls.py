@@ -1,0 +1,55 @@
+"""Input fields."""
+
+from __future__ import annotations
+
+import pytest
+
+from napari_nlm.controls import Choice, Number, Switch, field_for
+from napari_nlm.parameters import CONTROLS, Parameters
+
+
+def test_every_field_says_what_it_is_and_shows_its_value(qapp: object) -> None:
+    kinds = {"noise": Choice, "voxel_size": Switch, "h": Number, "sigma": Number, "device": Choice}
+    for name, control in CONTROLS.items():
+        field = field_for(control, getattr(Parameters(), name))
+        assert isinstance(field, kinds.get(name, object))
+        assert control.label
+        assert control.tip
+        field.show_value(getattr(Parameters(), name), automatic=1)
+        assert field.value() == getattr(Parameters(), name)
+
+
+@pytest.mark.usefixtures("qapp")
+def test_the_methods_are_those_when_the_field_is_built(another_method: str) -> None:
+    field = field_for(CONTROLS["method"], "auto")
+    assert isinstance(field, Choice)
+    assert field.box.findText(another_method) >= 0
+    assert f"{another_method}: classic by another name" in field.toolTip()
+
+
+@pytest.mark.usefixtures("qapp")
+def test_a_number_can_be_left_to_the_engine_again() -> None:
+    field = field_for(CONTROLS["h"], None)
+    assert isinstance(field, Number)
+    heard: list[object] = []
+    field.changed.connect(heard.append)
+    field.show_value(None, automatic=0.8)
+    assert field.value() is None
+    assert field.editor.value() == pytest.approx(0.8)
+    assert heard == []
+    field.editor.setValue(1.5)
+    field.auto.click()
+    assert heard == [1.5, None]
+
+
+@pytest.mark.usefixtures("qapp")
+def test_devices_are_listed_by_title_and_give_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "H100")
+    field = field_for(CONTROLS["device"], None)
+    assert isinstance(field, Choice)
+    assert [field.box.itemText(i) for i in range(field.box.count())] == ["auto", "cpu", "cuda:0 (H100)"]
+    field.box.setCurrentIndex(2)
+    assert field.value() == "cuda:0"
+    field.show_value(None)
+    assert field.value() is None

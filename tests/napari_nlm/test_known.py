@@ -1,0 +1,83 @@
+"""What is known before a run, as plain values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from napari_nlm.known import Known, MemoryNeed
+from napari_nlm.parameters import Parameters
+from nlmeans.core.layout import Layout
+from nlmeans.engine.choices import Choices
+from nlmeans.engine.survey import Facts
+
+GIB = float(2**30)
+
+
+def known(
+    facts: Facts | None = None,
+    h: float | None = None,
+    spacing: tuple[float, ...] | None = None,
+    channels: int | None = None,
+    **chosen: Any,
+) -> Known:
+    """What is known of a volume of 20³ voxels, or of 3 of them as channels."""
+    parameters = Parameters(**{"method": "classic", **chosen})
+    shape = (20, 20, 20) if channels is None else (3, 20, 20, 20)
+    choices = Choices.of(parameters.settings(spacing, channels), Layout(shape, channels, None))
+    return Known(parameters, choices, facts, h, spacing, "millimeter")
+
+
+def facts_with(*sigma: float) -> Facts:
+    return Facts(sigma, (0.0,) * len(sigma), 30.0, 0.0)
+
+
+def test_sigma_is_given_or_estimated_or_not_known_yet() -> None:
+    assert known().sigma is None
+    assert known(facts_with(8.0)).sigma == 8
+    assert known(facts_with(8.0), sigma=5.0).sigma == 5
+    assert known(facts_with(8.0, 4.0, 6.0), channels=0).sigma == (8, 4, 6)
+    assert known(facts_with(1.0), noise="poisson").sigma is None
+    assert known(facts_with(1.0), noise="poisson", sigma=2.0).sigma == 2
+
+
+def test_parameters_on_auto_show_what_the_engine_takes() -> None:
+    assert known(facts_with(8.0), h=0.9).automatic == {"sigma": 8, "h": 0.9, "patch_radius": 1, "search_radius": 3}
+    assert "sigma" not in known().automatic
+    assert "h" not in known().automatic
+    assert known(facts_with(8.0, 4.0, 6.0), channels=0).automatic["sigma"] == 6
+
+
+def test_h_is_told_in_image_units_where_they_mean_something() -> None:
+    assert known(facts_with(8.0), h=1.5).h_in_image_units == 12
+    assert known(facts_with(8.0, 0.0, 4.0), h=1.5, channels=0).h_in_image_units == 9  # the mean of those with noise
+    assert known().h_in_image_units is None
+    assert known(facts_with(0.0), h=1.5).h_in_image_units is None
+    assert known(facts_with(1.0), h=1.5, noise="poisson").h_in_image_units is None
+
+
+def test_windows_in_voxels_and_in_the_world() -> None:
+    thick = known(spacing=(3.0, 1.0, 1.0), search_radius=3)
+    assert thick.window(thick.choices.search_radius) == [3, 7, 7]
+    assert thick.window_in_world(thick.choices.search_radius) == [9, 7, 7]
+    assert known(spacing=(1.0, 1.0, 1.0)).window_in_world((1, 1, 1)) is None
+    assert known().window_in_world((1, 1, 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("device", "free", "free_here", "enough"),
+    [
+        ("cpu", 4 * GIB, 4 * GIB, True),
+        ("cpu", 2.5 * GIB, 2.5 * GIB, False),
+        ("cuda:0", 2.5 * GIB, 1.5 * GIB, True),
+        ("cuda:0", 1.5 * GIB, 9 * GIB, False),
+        ("cuda:0", 9 * GIB, 0.5 * GIB, False),
+    ],
+)
+def test_memory_is_enough_on_the_device_and_in_the_computer(
+    device: str, free: float, free_here: float, enough: bool
+) -> None:
+    need = MemoryNeed(device, working=2 * GIB, result=GIB, free=free, free_here=free_here)
+    assert need.on_cpu == (device == "cpu")
+    assert need.enough == enough

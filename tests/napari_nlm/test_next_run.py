@@ -1,0 +1,98 @@
+"""The run as it would be now: what is known before it starts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import nlmeans
+from tests.napari_nlm.conftest import Bench
+from tests.napari_nlm.images import series, volume
+
+
+def test_the_noise_is_estimated_when_an_image_is_chosen(bench: Bench) -> None:
+    bench.add(volume())
+    assert bench.sigma == pytest.approx(nlmeans.estimate_sigma(volume()))
+
+
+def test_poisson_noise_needs_no_sigma(bench: Bench) -> None:
+    data = np.random.default_rng(0).poisson(20, (12, 20, 20)).astype(np.float32)
+    bench.session.next_run.set(noise="poisson")
+    bench.add(data)
+    assert bench.sigma is None
+    assert bench.layer("preview") is not None
+    np.testing.assert_allclose(bench.run().data, nlmeans.denoise(data, method="classic", noise="poisson"), atol=1e-3)
+
+
+def test_without_an_image_nothing_is_known(bench: Bench) -> None:
+    next_run = bench.session.next_run
+    assert next_run.denoising() is None
+    assert next_run.known() is None
+    assert next_run.memory(all_volumes=True) is None
+    assert next_run.volume == ()
+    assert next_run.survey is None
+
+
+def test_the_strength_is_known_once_the_noise_is(bench: Bench) -> None:
+    bench.session.set_live(False)
+    bench.viewer.add_image(volume())
+    before = bench.known
+    assert (before.sigma, before.h) == (None, None)
+    bench.settle()
+    after = bench.known
+    assert after.facts is not None
+    assert after.h == pytest.approx(after.choices.usual_h(after.facts.contrast))
+    assert after.unit == "pixel"
+
+
+def test_sigma_and_detector_are_those_of_one_image(bench: Bench) -> None:
+    bench.add(volume(), name="first")
+    bench.session.next_run.set(sigma=5.0, h=1.5)
+    bench.add(volume(), name="second")
+    assert bench.session.next_run.parameters.sigma is None
+    assert bench.session.next_run.parameters.h == 1.5
+    bench.session.next_run.set(noise="poisson", gain=3.0, offset=7.0)
+    bench.add(volume(), name="third")
+    parameters = bench.session.next_run.parameters
+    assert (parameters.noise, parameters.gain, parameters.offset) == ("poisson", 1, 0)
+
+
+def test_sigma_is_forgotten_where_it_means_something_else(bench: Bench) -> None:
+    bench.session.next_run.set(sigma=5.0)
+    bench.session.next_run.set(noise="rician")
+    assert bench.session.next_run.parameters.sigma == 5
+    bench.session.next_run.set(noise="poisson")
+    assert bench.session.next_run.parameters.sigma is None
+
+
+def test_only_a_change_is_told(bench: Bench) -> None:
+    heard: list[None] = []
+    bench.session.next_run.changed.connect(lambda: heard.append(None))
+    bench.session.next_run.set(h=1.0)
+    bench.session.next_run.set(h=1.0)
+    assert len(heard) == 1
+
+
+def test_the_memory_counts_the_layers_that_a_run_makes(bench: Bench) -> None:
+    bench.add(series())
+    next_run, voxels = bench.session.next_run, 10 * 16 * 18
+    one, every = next_run.memory(all_volumes=False), next_run.memory(all_volumes=True)
+    assert one is not None
+    assert every is not None
+    assert (one.result, every.result) == (4 * voxels, 12 * voxels)
+    assert one.working == every.working > 0
+    next_run.set_with_removed(True)
+    with_removed = next_run.memory(all_volumes=False)
+    assert with_removed is not None
+    assert with_removed.result == 8 * voxels
+
+
+def test_another_layer_is_denoised_with_the_same_choices_but_its_own_noise(bench: Bench) -> None:
+    first = bench.add(volume(), name="first")
+    bench.add(volume(12, 14, 16), name="second")
+    bench.session.next_run.set(sigma=5.0, search_radius=2)
+    denoising = bench.session.next_run.denoising_of(first)
+    assert denoising.source.layer is first
+    assert denoising.parameters.sigma is None
+    assert denoising.parameters.search_radius == 2
+    assert denoising.mask is None

@@ -1,0 +1,88 @@
+"""The panels: how they look for given values."""
+
+from __future__ import annotations
+
+import pytest
+from qtpy.QtWidgets import QComboBox, QWidget
+
+from napari_nlm.panels import (
+    MODE_TIPS,
+    ImagePanel,
+    ParameterPanels,
+    PreviewPanel,
+    RunPanel,
+    fill,
+    stack_panels,
+)
+from napari_nlm.parameters import CONTROLS, Parameters
+from napari_nlm.preview_layers import COMPARE_MODES
+from napari_nlm.recipes import RECIPE_KINDS
+
+pytestmark = pytest.mark.usefixtures("qapp")
+
+
+def test_every_parameter_has_a_field_in_one_group() -> None:
+    panels = ParameterPanels()
+    assert set(panels.fields) == set(CONTROLS)
+    assert sum(len(panel.fields) for panel in panels.panels) == len(CONTROLS)
+
+
+def test_values_and_notes_are_shown() -> None:
+    panels = ParameterPanels()
+    panels.show_values(Parameters(search_radius=4), {"sigma": 8.0, "h": 0.9}, {"h": "0.90 σ"})
+    assert panels.fields["search_radius"].value() == 4
+    assert panels.fields["sigma"].value() is None
+    assert panels.fields["sigma"].editor.value() == 8  # type: ignore[attr-defined]
+    assert panels.notes["h"].text() == "0.90 σ"
+    assert not panels.notes["h"].isHidden()
+    assert panels.notes["method"].isHidden()
+
+
+def test_only_parameters_that_apply_are_shown() -> None:
+    panels = ParameterPanels()
+    for noise, shown in (("gaussian", False), ("poisson", True)):
+        panels.show_values(Parameters(noise=noise), {}, {})
+        assert panels.fields["gain"].isHidden() != shown
+        assert panels.fields["sigma_varies"].isHidden() == shown
+
+
+def test_too_little_memory_has_another_colour() -> None:
+    panel = RunPanel("Control-N")
+    panel.show_memory("needs 1 GiB", enough=True)
+    assert panel.memory.text() == "needs 1 GiB"
+    panel.show_memory("needs 1 GiB", enough=False)
+    assert "color" in panel.memory.text()
+    assert "needs 1 GiB" in panel.memory.text()
+
+
+def test_there_is_a_button_for_every_mode_and_every_recipe() -> None:
+    preview, runs = PreviewPanel("Shift-O"), RunPanel("Control-N")
+    assert [button.text().lower() for button in preview.modes.buttons()] == list(COMPARE_MODES)
+    assert len(MODE_TIPS) == len(COMPARE_MODES)
+    assert tuple(runs.copies) == RECIPE_KINDS
+    assert "Shift-O" in preview.original.toolTip()
+    assert "Control-N" in runs.button.toolTip()
+
+
+def test_a_list_is_filled_without_a_signal() -> None:
+    box = QComboBox()
+    heard: list[int] = []
+    box.currentIndexChanged.connect(heard.append)
+    fill(box, [("none", None), ("scan", "layer")], "layer")
+    assert box.currentText() == "scan"
+    fill(box, [("none", None)], "layer")
+    assert box.currentIndex() == -1
+    assert heard == []
+
+
+def test_the_run_panel_stays_below_the_column_that_scrolls() -> None:
+    widget = QWidget()
+    image, parameters, preview, runs = ImagePanel(), ParameterPanels(), PreviewPanel("A"), RunPanel("B")
+    stack_panels(widget, image, parameters, preview, runs)
+    layout = widget.layout()
+    assert layout is not None
+    assert layout.indexOf(runs) == 1
+    assert runs.parent() is widget
+    scroll = layout.itemAt(0).widget()  # type: ignore[union-attr]
+    for panel in (image, preview, *parameters.panels):
+        assert scroll.isAncestorOf(panel)  # type: ignore[union-attr]

@@ -1,0 +1,251 @@
+"""The live preview: equal to the slice of the result, up to date, and no larger than necessary."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Image
+
+import nlmeans
+from napari_nlm.preview import removed_deviation
+from tests.napari_nlm.conftest import Bench
+from tests.napari_nlm.images import ORIENTATIONS, SIGMA, Watched, series, volume
+
+
+def shown_part(preview: Any, result: Any) -> Any:
+    """Where a preview layer lies in a result layer, by their places in the world."""
+    start = result.world_to_data(preview.data_to_world((0,) * preview.ndim))
+    return tuple(slice(round(at), round(at) + n) for at, n in zip(start, preview.data.shape, strict=False))
+
+
+@pytest.mark.parametrize(
+    ("place", "order"),
+    [
+        *(("LPS", order) for order in itertools.permutations(range(3))),
+        ("RAS", (0, 1, 2)),
+        ("sagittal", (1, 2, 0)),
+    ],
+)
+def test_the_preview_is_the_slice_of_the_result(bench: Bench, place: str, order: tuple[int, ...]) -> None:
+    bench.add(volume(), name="scan", **ORIENTATIONS[place])
+    bench.viewer.dims.order = order
+    bench.settle()
+    preview = bench.layer("preview")
+    data, part = preview.data, None
+    result = bench.run()
+    part = shown_part(preview, result)
+    assert data.size == np.prod([result.data.shape[axis] for axis in order[1:]])
+    np.testing.assert_allclose(data, result.data[part], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"method": "wiener"},
+        {"method": "bayes"},
+        {"method": "stochastic", "seed": 3, "search_radius": 4},
+        {"despeckle": True},
+        {"sigma_varies": True},
+        {"sigma_varies": True, "h": 1.1, "noise": "rician"},
+    ],
+    ids=str,
+)
+def test_the_preview_is_the_slice_of_the_result_whatever_is_chosen(bench: Bench, choices: dict[str, Any]) -> None:
+    data = volume(20, 20, 20)
+    data[13, 4, 5] = 4000
+    data *= np.linspace(0.8, 1.2, 20, dtype=np.float32)
+    layer = bench.add(data)
+    bench.session.next_run.set(**choices)
+    bench.viewer.dims.set_current_step(0, 13)
+    bench.settle()
+    preview = bench.layer("preview").data
+    result = bench.run()
+    rounding = 1e-6 * data.max()
+    np.testing.assert_allclose(preview[0], result.data[13], atol=rounding)
+    given = {name: value for name, value in choices.items() if name not in ("h", "sigma_varies")}
+    if "sigma_varies" in choices:
+        given["sigma"] = "map"
+    if "h" in choices:
+        given["h"] = choices["h"] * bench.session.next_run.survey.facts.unit  # type: ignore[union-attr]
+    np.testing.assert_allclose(
+        result.data, nlmeans.denoise(layer.data, **{"method": "classic", **given}), atol=rounding
+    )
+
+
+def test_the_preview_gives_way_to_a_result_that_shows_the_same(bench: Bench) -> None:
+    bench.add(volume())
+    assert bench.layer("preview") is not None
+    bench.run()
+    assert bench.layer("preview") is None
+    bench.session.next_run.set(h=2.0)
+    bench.settle()
+    assert bench.viewer.layers[-1] is bench.layer("preview")
+
+
+def test_another_slice_moves_the_preview(bench: Bench) -> None:
+    bench.add(volume(), scale=(3, 1, 1))
+    bench.viewer.dims.set_current_step(0, 2)
+    bench.settle()
+    layer = bench.layer("preview")
+    bench.viewer.dims.set_current_step(0, 9)
+    bench.settle()
+    assert bench.layer("preview") is layer
+    assert layer.translate[0] == 27
+    assert bench.viewer.dims.current_step[0] == 9
+
+
+def test_no_preview_in_3d_or_when_it_is_off(bench: Bench) -> None:
+    said: list[str] = []
+    bench.session.preview.status.connect(said.append)
+    bench.add(volume())
+    bench.viewer.dims.ndisplay = 3
+    bench.settle()
+    assert bench.layer("preview") is None
+    assert "2D" in said[-1]
+    bench.viewer.dims.ndisplay = 2
+    bench.settle()
+    assert bench.layer("preview") is not None
+    bench.session.set_live(False)
+    bench.settle()
+    assert bench.layer("preview") is None
+
+
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
+def test_a_layer_that_is_seen_edge_on_has_no_preview(bench: Bench) -> None:
+    bench.add(volume(), affine=np.array([[0, 0, -2.0, 10], [1.5, 0, 0, 0], [0, -1.0, 0, 5], [0, 0, 0, 1]]))
+    assert bench.layer("preview") is None
+    assert not bench.errors
+
+
+def test_only_the_last_of_many_changes_is_shown(bench: Bench) -> None:
+    bench.add(volume())
+    shown: list[Any] = []
+    bench.session.preview.shown.connect(shown.append)
+    for h in (0.5, 0.8, 1.1, 1.4):
+        bench.session.next_run.set(h=h)
+    bench.settle()
+    assert len(shown) == 1
+    assert bench.known.h_in_image_units == pytest.approx(1.4 * bench.sigma)
+
+
+def test_holding_shows_the_original_and_then_what_was_there(bench: Bench) -> None:
+    bench.add(volume())
+    result = bench.run()
+    bench.session.next_run.set(h=2.0)
+    bench.settle()
+    bench.session.preview.hold(True)
+    assert not result.visible
+    assert bench.layer("preview") is None
+    bench.session.preview.hold(False)
+    assert result.visible
+    assert bench.layer("preview") is not None
+
+
+def test_the_preview_of_a_series_is_that_of_its_volume(bench: Bench) -> None:
+    bench.add(series())
+    bench.viewer.dims.set_current_step(0, 1)
+    bench.viewer.dims.set_current_step(1, 4)
+    bench.settle()
+    data = bench.layer("preview").data
+    result = bench.run(all_volumes=True)
+    np.testing.assert_allclose(data[0, 0], result.data[1, 4], atol=1e-3)
+
+
+def test_a_preview_along_the_series_shows_several_volumes(bench: Bench) -> None:
+    bench.add(series())
+    bench.viewer.dims.order = (1, 2, 3, 0)
+    bench.settle()
+    data = bench.layer("preview").data
+    _, z, y, _ = bench.viewer.dims.current_step
+    result = bench.run(all_volumes=True)
+    np.testing.assert_allclose(data[:, 0, 0], result.data[:, z, y], atol=1e-3)
+
+
+def test_a_preview_loads_no_more_than_it_depends_on(bench: Bench) -> None:
+    data = Watched(volume(40, 24, 28))
+    layer = Image(data, contrast_limits=(0, 255), name="lazy")
+    bench.viewer.add_layer(layer)
+    bench.settle()
+    data.asked.clear()
+    bench.viewer.dims.set_current_step(0, 30)
+    bench.settle()
+    assert bench.layer("preview") is not None
+    assert max(data.asked) <= 9 * 24 * 28  # patch and search radius on either side
+
+
+def test_given_sigma_and_h_nothing_else_is_ever_loaded(bench: Bench) -> None:
+    data = Watched(volume(40, 24, 28))
+    bench.session.set_live(False)
+    bench.session.chosen.choose(Image(data, contrast_limits=(0, 255)))
+    bench.session.next_run.set(sigma=SIGMA, h=1.0)
+    bench.session.set_live(True)
+    bench.viewer.add_layer(bench.session.chosen.source.layer)  # type: ignore[union-attr]
+    bench.settle()
+    data.asked.clear()
+    bench.viewer.dims.set_current_step(0, 30)
+    bench.settle()
+    assert bench.layer("preview") is not None
+    assert max(data.asked) <= 9 * 24 * 28
+
+
+def test_large_slices_are_previewed_in_the_middle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_nlm.preview.LARGEST_PREVIEW", 16 * 16)
+    data = volume(64, 80)
+    bench.add(data)
+    preview = bench.layer("preview")
+    assert preview.data.shape == (16, 16)
+    result = bench.run()
+    np.testing.assert_allclose(preview.data, result.data[24:40, 32:48], atol=1e-3)
+    np.testing.assert_array_equal(preview.translate, (24, 32))
+
+
+def test_a_draft_comes_first_where_the_exact_preview_takes_long(bench: Bench) -> None:
+    bench.add(volume(20, 24, 24))
+    shown: list[Any] = []
+    bench.session.preview.shown.connect(shown.append)
+    bench.session.next_run.set(method="bayes")
+    bench.settle()
+    assert [picture.draft for picture in shown] == [True, False]
+
+
+def test_what_fails_takes_the_preview_away_and_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.add(volume())
+    assert bench.layer("preview") is not None
+
+    def broken(*arguments: Any, **named: Any) -> None:
+        raise ValueError("broken")
+
+    monkeypatch.setattr("napari_nlm.denoising.Plan.run", broken)
+    bench.session.next_run.set(h=2.0)
+    bench.settle()
+    assert bench.layer("preview") is None
+    assert str(bench.errors[-1]) == "broken"
+
+
+def test_sigma_is_estimated_even_while_the_preview_is_off(bench: Bench) -> None:
+    bench.session.set_live(False)
+    told: list[None] = []
+    bench.session.preview.surveyed.connect(lambda: told.append(None))
+    bench.add(volume())
+    assert len(told) == 1
+    assert bench.sigma == pytest.approx(nlmeans.estimate_sigma(volume()))
+
+
+def test_a_picture_of_an_image_without_noise_has_no_sigma(bench: Bench) -> None:
+    shown: list[Any] = []
+    bench.session.preview.shown.connect(shown.append)
+    bench.add(np.full((10, 12, 14), 7.0, np.float32), contrast_limits=(0, 10))
+    assert shown[-1].sigma == 0
+    assert shown[-1].deviation == 0
+    assert bench.known.facts is not None
+    assert bench.known.facts.unit == 1
+
+
+def test_rician_noise_is_judged_where_the_image_is_bright() -> None:
+    before = np.array([0.0, 0.0, 100.0, 104.0])
+    after = np.array([3.0, -9.0, 102.0, 102.0])
+    assert removed_deviation(before, after, "rician") == pytest.approx(2)
+    assert removed_deviation(before, after, "gaussian") > 2

@@ -1,0 +1,166 @@
+"""The layers of the preview: where they lie, and how they compare before and after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image
+
+from napari_nlm.geometry import View, matrix_and_offset
+from napari_nlm.preview_layers import (
+    COMPARE_MODES,
+    DENOISED,
+    REMOVED,
+    SIDE_BY_SIDE,
+    SPLIT,
+    Picture,
+    PreviewLayers,
+    is_preview,
+)
+from tests.napari_nlm.conftest import Bench, Dock
+from tests.napari_nlm.images import ORIENTATIONS, SIGMA, volume
+
+Pixels = npt.NDArray[Any]
+
+
+def bright(pixels: Pixels) -> npt.NDArray[np.bool_]:
+    """The box of `volume`, whose grey is far from that of its ground."""
+    return pixels[..., 0] > 110
+
+
+def test_a_split_view_covers_the_right_part(bench: Bench) -> None:
+    bench.add(volume())
+    whole = bench.layer("preview").data
+    bench.session.preview.set_mode(SPLIT, 0.25)
+    part = bench.layer("preview")
+    assert part.data.shape == (1, 24, 21)
+    assert part.translate[2] == 7
+    np.testing.assert_array_equal(part.data, whole[..., 7:])
+
+
+def test_removed_noise_is_image_minus_result_with_zero_in_the_middle(bench: Bench) -> None:
+    source = bench.add(volume())
+    denoised = bench.layer("preview").data
+    bench.session.preview.set_mode(REMOVED)
+    removed = bench.layer("removed noise")
+    slice_of_source = source.data[bench.viewer.dims.current_step[0]]
+    np.testing.assert_allclose(removed.data[0], slice_of_source - denoised[0], atol=1e-4)
+    low, high = removed.contrast_limits
+    assert low == -high
+    assert high == pytest.approx(4 * bench.sigma)
+    assert bench.layer("preview") is None
+
+
+def test_side_by_side_takes_the_grid_and_gives_it_back(bench: Bench) -> None:
+    bench.add(volume())
+    bench.session.preview.set_mode(SIDE_BY_SIDE)
+    assert bench.viewer.canvas.grid.enabled
+    assert [layer.name.split(" · ")[-1] for layer in bench.viewer.layers[1:]] == ["preview", "removed noise"]
+    bench.session.preview.set_mode("denoised")
+    assert not bench.viewer.canvas.grid.enabled
+    assert bench.layer("removed noise") is None
+
+
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+@pytest.mark.parametrize("place", ORIENTATIONS)
+def test_the_preview_lies_on_the_image(dock: Dock, place: str, order: tuple[int, ...]) -> None:
+    dock.viewer.add_image(volume(), contrast_limits=(0, 255), **ORIENTATIONS[place])
+    dock.viewer.dims.order = order
+    dock.settle()
+    hidden = order[0]
+    matrix, offset = matrix_and_offset(dock.viewer.layers[0])
+    inverse = np.linalg.inv(matrix)
+    middle = 3 * dock.viewer.layers[0].data.shape[hidden] // 8  # of the box, along the axis that is not on the canvas
+    dock.viewer.dims.set_point(hidden, (middle + (inverse @ offset)[hidden]) / inverse[hidden, hidden])
+    after = dock.shot()
+    dock.session.preview.hold(True)
+    before = dock.shot()
+    dock.session.preview.hold(False)
+    boxes = bright(before), bright(after)
+    assert boxes[0].sum() > 1000
+    # noise makes single voxels of the original cross the threshold; a shift by one voxel would cost a whole edge
+    assert (boxes[0] & boxes[1]).sum() > 0.97 * (boxes[0] | boxes[1]).sum()
+    inside = boxes[0] & boxes[1]
+    assert after[inside][:, 0].std() < 0.6 * before[inside][:, 0].std()
+
+
+def test_the_preview_does_not_move_the_sliders_or_the_camera(dock: Dock) -> None:
+    dock.viewer.add_image(volume(), scale=(3, 1, 1.5), contrast_limits=(0, 255))
+    dock.viewer.dims.set_current_step(0, 3)
+    ranges, zoom = dock.viewer.dims.range, dock.viewer.__wrapped__.scene.camera.zoom
+    dock.settle()
+    assert len(dock.viewer.layers) == 2
+    assert dock.viewer.dims.range == ranges
+    assert dock.viewer.dims.current_step[0] == 3
+    assert dock.viewer.__wrapped__.scene.camera.zoom == zoom
+
+
+def test_a_split_view_shows_noise_on_the_left_alone(dock: Dock) -> None:
+    data = 100 + 20 * np.random.default_rng(0).standard_normal((8, 64, 64)).astype(np.float32)
+    dock.viewer.add_image(data, contrast_limits=(0, 255))
+    dock.settle()
+    dock.widget.preview.modes.button(COMPARE_MODES.index("split")).click()
+    shot = dock.shot()[..., 0].astype(float)
+    lit = np.flatnonzero(shot.max(0) > 40)
+    left, right = np.array_split(shot[:, lit], 2, axis=1)
+    rows = shot[:, lit].mean(1) > 60
+    assert right[rows].std() < 0.5 * left[rows].std()
+
+
+def picture(layer: Image, cut: float = 0.0) -> Picture:
+    box = (slice(3, 4), slice(0, 24), slice(0, 28))
+    before = layer.data[box]
+    return Picture(layer, View((1, 2), box, False), before, before - cut, SIGMA, cut)
+
+
+def test_a_layer_is_changed_in_place_where_it_can_be() -> None:
+    viewer = ViewerModel()
+    source = viewer.add_image(volume(), name="scan")
+    layers = PreviewLayers(viewer)
+    layers.show(picture(source), DENOISED, 0.5, covered=False)
+    first = layers.layers["preview"]
+    assert is_preview(first)
+    assert not is_preview(source)
+    layers.show(picture(source, 5.0), DENOISED, 0.5, covered=False)
+    assert layers.layers["preview"] is first
+    np.testing.assert_allclose(first.data, source.data[3:4] - 5)
+    source.scale = (2, 1, 1)
+    layers.show(picture(source), DENOISED, 0.5, covered=False)
+    assert layers.layers["preview"] is not first
+    assert len(viewer.layers) == 2
+
+
+def test_a_result_that_covers_the_slice_needs_no_preview() -> None:
+    viewer = ViewerModel()
+    source = viewer.add_image(volume(), name="scan")
+    layers = PreviewLayers(viewer)
+    layers.show(picture(source), DENOISED, 0.5, covered=True)
+    assert layers.layers == {}
+    layers.show(picture(source), SPLIT, 0.5, covered=True)
+    assert set(layers.layers) == {"preview"}
+
+
+def test_the_removed_noise_of_colours_is_grey_where_nothing_was_removed() -> None:
+    viewer = ViewerModel()
+    source = viewer.add_image(np.full((8, 9, 4), 100, np.uint8), rgb=True, name="colours")
+    box = (slice(0, 8), slice(0, 9))
+    layers = PreviewLayers(viewer)
+    layers.show(Picture(source, View((0, 1), box, False), source.data, source.data, 5.0, 0.0), REMOVED, 0.5, False)
+    removed = layers.layers["removed noise"].data
+    np.testing.assert_array_equal(removed[..., :3], 0.5)
+    np.testing.assert_array_equal(removed[..., 3], 1)
+
+
+def test_a_removed_layer_is_forgotten_by_its_kind() -> None:
+    viewer = ViewerModel()
+    source = viewer.add_image(volume(), name="scan")
+    layers = PreviewLayers(viewer)
+    layers.show(picture(source), DENOISED, 0.5, covered=False)
+    assert layers.forget(source) is None
+    assert layers.forget(layers.layers["preview"]) == "preview"
+    assert layers.layers == {}

@@ -1,0 +1,139 @@
+"""Surveys: what the engine finds in a volume, once, and what needs no look at it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Image
+
+import nlmeans
+from napari_nlm.layer_mask import LayerMask
+from napari_nlm.layer_source import LayerSource
+from napari_nlm.parameters import Parameters
+from napari_nlm.surveys import Surveys, choices_for
+from nlmeans.core.layout import Layout
+from nlmeans.engine.choices import Choices
+from nlmeans.engine.plan import Plan
+from tests.napari_nlm.images import SIGMA, Watched, series, volume
+
+CLASSIC = Parameters(method="classic")
+
+
+def surveys_of(data: Any) -> Surveys:
+    return Surveys(LayerSource.of(Image(data, contrast_limits=(0, 255))), None)
+
+
+def engine_facts(data: Any, **settings: Any) -> Any:
+    """What the engine itself finds in the same numbers."""
+    layout = Layout.of(data, None, None)
+    return Plan.of(data, 0, layout, Choices.of(nlmeans.Settings(method="classic", **settings), layout)).facts
+
+
+def test_a_survey_has_the_facts_of_the_engine() -> None:
+    found = surveys_of(volume()).of((), CLASSIC)
+    assert found.facts == engine_facts(volume())
+    assert found.sigma_map is None
+    assert not found.stated
+
+
+def test_a_volume_without_noise_has_unit_1_as_in_the_engine() -> None:
+    constant = np.full((12, 14, 16), 7.0, np.float32)
+    facts = surveys_of(constant).of((), CLASSIC).facts
+    assert facts.sigma == (0.0,)
+    assert facts.unit == 1.0 == engine_facts(constant).unit
+
+
+def test_a_sigma_of_zero_that_is_given_has_unit_1_too() -> None:
+    found = surveys_of(volume()).peek((), Parameters(sigma=0.0, h=1.0))
+    assert found is not None
+    assert found.facts.unit == 1.0
+
+
+def test_a_volume_is_read_once() -> None:
+    data = Watched(volume())
+    surveys = surveys_of(data)
+    data.asked.clear()
+    first = surveys.of((), CLASSIC)
+    assert sum(data.asked) == data.size
+    assert surveys.of((), Parameters(method="wiener", h=2.0, search_radius=2)) is first
+    assert sum(data.asked) == data.size
+
+
+@pytest.mark.parametrize(
+    "changed", [{"noise": "rician"}, {"sigma": 3.0}, {"sigma_varies": True}, {"despeckle": True}, {"dtype": "float32"}]
+)
+def test_what_a_survey_depends_on_needs_another_look(changed: dict[str, Any]) -> None:
+    surveys = surveys_of(volume())
+    surveys.of((), CLASSIC)
+    assert surveys.peek((), CLASSIC) is not None
+    assert surveys.peek((), Parameters(method="classic", **changed)) is None
+
+
+def test_given_sigma_and_h_need_no_look() -> None:
+    data = Watched(volume())
+    surveys = surveys_of(data)
+    data.asked.clear()
+    found = surveys.of((), Parameters(sigma=SIGMA, h=1.0))
+    assert found.stated
+    assert found.facts.unit == SIGMA
+    assert data.asked == []
+
+
+def test_counts_are_looked_at_even_with_a_given_read_noise() -> None:
+    counts = np.random.default_rng(0).poisson(20, (8, 12, 12)).astype(np.float32)
+    parameters = Parameters(noise="poisson", sigma=2.0, h=1.0)
+    surveys = surveys_of(counts)
+    assert surveys.peek((), parameters) is None
+    found = surveys.of((), parameters)
+    assert not found.stated
+    assert found.facts.read_noise == 2
+    assert found.facts.unit == 1
+
+
+def test_every_volume_of_a_series_has_its_own_survey() -> None:
+    surveys = surveys_of(series())
+    levels = [surveys.of((number,), CLASSIC).facts.sigma[0] for number in range(3)]
+    assert levels == [pytest.approx(nlmeans.estimate_sigma(one)) for one in series()]
+
+
+def test_a_map_of_sigma_is_kept() -> None:
+    ramp = np.linspace(2, 10, 32, dtype=np.float32)[:, None, None]
+    data = 100 + ramp * np.random.default_rng(0).standard_normal((32, 32, 32), dtype=np.float32)
+    found = surveys_of(data).of((), Parameters(method="classic", sigma_varies=True))
+    assert found.sigma_map is not None
+    assert found.sigma_map.shape == data.shape
+    assert found.facts.sigma[0] == pytest.approx(found.sigma_map.max())
+
+
+def test_the_mask_decides_where_sigma_is_estimated() -> None:
+    data = volume(24, 24, 24)
+    data[:, 12:] += 40 * np.random.default_rng(1).standard_normal((24, 12, 24)).astype(np.float32)
+    inside = np.zeros(data.shape, int)
+    inside[:, :12] = 1
+    source = LayerSource.of(Image(data))
+    mask = LayerMask(inside, "inside", source)
+    assert Surveys(source, mask).of((), CLASSIC).facts.sigma[0] == pytest.approx(
+        nlmeans.estimate_sigma(data, mask=inside)
+    )
+
+
+def test_errors_of_the_engine_come_through() -> None:
+    data = volume()
+    data[0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="nan_to_num"):
+        surveys_of(data).of((), CLASSIC)
+    plain = LayerSource.of(Image(volume()))
+    waves = LayerSource(plain.layer, volume().astype(np.complex64), plain.axes)
+    with pytest.raises(TypeError, match="complex64"):
+        Surveys(waves, None).of((), CLASSIC)
+
+
+def test_the_choices_are_those_of_the_engine_for_the_layer() -> None:
+    source = LayerSource.of(Image(volume(), scale=(3, 1, 1)))
+    choices = choices_for(source, Parameters(method="classic", search_radius=3))
+    assert choices.name == "classic"
+    assert choices.search_radius == (1, 3, 3)
+    assert choices.settings.h is None
+    assert choices.settings.device is not None
