@@ -65,11 +65,11 @@ class Noisy:
         thresholded = hard_threshold(self.noisy, patch=4, stride=1, threshold=threshold)
         return (thresholded + (self.first if first is None else first)) / 2
 
-    def first_stage(self, guide: Tensor, strength: float = 1.5, alike: float = 0.2) -> Tensor:
-        return nl_bayes(self.noisy, guide, step=4, strength=strength, alike=alike)
+    def first_stage(self, guide: Tensor, strength: float = 1.5, tolerance: float = 0.2) -> Tensor:
+        return nl_bayes(self.noisy, guide, step=4, strength=strength, tolerance=tolerance)
 
-    def second_stage(self, guide: Tensor, strength: float = 1.0, alike: float = 0.05) -> Tensor:
-        return nl_bayes(self.noisy, guide, strength=strength, alike=alike)
+    def second_stage(self, guide: Tensor, strength: float = 1.0, tolerance: float = 0.05) -> Tensor:
+        return nl_bayes(self.noisy, guide, strength=strength, tolerance=tolerance)
 
     @cached_property
     def guide(self) -> Tensor:
@@ -119,16 +119,16 @@ CONSTANTS = {
         1.5,
         lambda noisy, value: noisy.second_stage(noisy.first_stage(noisy.pilot(3.0), strength=value)),
     ),
-    "bayes: alike of the first stage": Constant(
+    "bayes: tolerance of the first stage": Constant(
         (0.05, 0.1, 0.2, 0.4),
         0.2,
-        lambda noisy, value: noisy.second_stage(noisy.first_stage(noisy.pilot(3.0), alike=value)),
+        lambda noisy, value: noisy.second_stage(noisy.first_stage(noisy.pilot(3.0), tolerance=value)),
     ),
     "bayes: strength of the second stage": Constant(
         (0.7, 0.85, 1.0, 1.2, 1.5), 1.0, lambda noisy, value: noisy.second_stage(noisy.guide, strength=value)
     ),
-    "bayes: alike of the second stage": Constant(
-        (0.01, 0.025, 0.05, 0.1, 0.2), 0.05, lambda noisy, value: noisy.second_stage(noisy.guide, alike=value)
+    "bayes: tolerance of the second stage": Constant(
+        (0.01, 0.025, 0.05, 0.1, 0.2), 0.05, lambda noisy, value: noisy.second_stage(noisy.guide, tolerance=value)
     ),
 }
 

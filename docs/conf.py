@@ -86,7 +86,7 @@ def as_written(app: Sphinx, command: object, lines: list[str]) -> None:
 def signature_of_class(
     app: Sphinx, what: str, name: str, obj: type, options: object, signature: str | None, returns: str | None
 ) -> tuple[str, None] | None:
-    """Show the arguments of ``__init__`` where a base class hides them in its ``__new__``, as MONAI's MapTransform does."""
+    """Show the arguments of ``__init__`` where a base class hides them in its ``__new__``, such as MapTransform."""
     if what == "class" and signature == "(*args, **kwargs)":
         return stringify_signature(inspect.signature(obj), show_annotation=False, show_return_annotation=False), None
     return None

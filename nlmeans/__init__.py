@@ -1,6 +1,6 @@
 """Denoising of medical volumes by non-local means on PyTorch.
 
-Public names are loaded when they are first used, so that importing the package itself costs next to nothing.
+Public names are loaded at first use, so that importing the package itself takes almost no time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nlmeans.core.progress import Cancelled
     from nlmeans.engine.settings import Settings
     from nlmeans.files import samples
+    from nlmeans.files.zarr.denoise import denoise_zarr
     from nlmeans.methods.registry import METHODS
     from nlmeans.noise.outliers import despeckle
     from nlmeans.operator.nonlocal_means import nonlocal_means
@@ -27,6 +28,7 @@ __all__ = [
     "Settings",
     "blur",
     "denoise",
+    "denoise_zarr",
     "despeckle",
     "estimate_sigma",
     "metrics",
@@ -42,6 +44,7 @@ HOMES = {
     "Cancelled": "nlmeans.core.progress",
     "Settings": "nlmeans.engine.settings",
     "denoise": "nlmeans.api",
+    "denoise_zarr": "nlmeans.files.zarr.denoise",
     "despeckle": "nlmeans.noise.outliers",
     "estimate_sigma": "nlmeans.api",
     "nonlocal_means": "nlmeans.operator.nonlocal_means",
@@ -56,10 +59,11 @@ MODULES = {
     "nn": "nlmeans.nn",
     "samples": "nlmeans.files.samples",
 }
-"""Public modules."""
+"""Public modules by name."""
 
 
 def __getattr__(name: str) -> Any:
+    """Load a public name and keep it."""
     if name in HOMES:
         value: Any = getattr(importlib.import_module(HOMES[name]), name)
     elif name in MODULES:

@@ -1,4 +1,4 @@
-"""The Python door: any array in, the same type, shape, dtype and device out."""
+"""Python functions of the package: they take any array and return the same type, shape, dtype and device."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from nlmeans.core.progress import Report, reporting
 from nlmeans.engine.arguments import Arguments, spelled_out
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
-from nlmeans.engine.run import VolumeT, denoise_array, readable_beside
+from nlmeans.engine.run import VolumeT, denoise_array, readable_spatial
 from nlmeans.engine.settings import GivenSigma, settings_from
-from nlmeans.noise.estimate import Map, sigma_levels, sigma_maps
+from nlmeans.noise.estimate import SigmaMap, sigma_levels, sigma_maps
 
 
 @spelled_out(Arguments)
@@ -34,47 +34,49 @@ def denoise(
     Args:
         volume: (H, W) or (D, H, W), with one more axis each for `channels` and `series`. A numpy array or torch tensor
             of finite real numbers, of any dtype; a dask array; or anything that gives numpy arrays when sliced, such as
-            a zarr array, an h5py dataset or a NIfTI image's ``dataobj``. Arrays that are sliced, and numpy.memmap, are
-            read piece by piece and may be larger than memory. A ``.nii.gz`` is slow that way, because every piece is
-            decompressed from the start of the file. The input is never written to.
+            a zarr array, an h5py dataset or a NIfTI image's ``dataobj``. Such arrays and numpy.memmap are read piece by
+            piece and may be larger than memory. A ``.nii.gz`` is slow that way, because every piece is decompressed
+            from the start of the file. The input is never written to.
         sigma: standard deviation of the noise, in image units: one number; one per volume of the series, or per
             channel; or an array of the spatial shape, for noise that varies in space. None estimates one number
             (see `estimate_sigma`), and ``"map"`` estimates an array.
         method: a name in `nlmeans.METHODS`, or ``"auto"``: `bayes`, unless the volume would take more than ten minutes
-            or more memory than is free. The log (level INFO) says which method was picked, and why.
-        noise: ``"gaussian"``; ``"rician"`` for MR magnitude images, which also removes the bias that such noise adds,
-            so that the background becomes zero; or ``"poisson"`` for counts of photons or decays. For Poisson noise,
-            `sigma` is the read noise of the detector, and None means none.
+            or more memory than is free. The log (level INFO) says which method was chosen, and why.
+        noise: ``"gaussian"``; ``"rician"`` for MR magnitude images, which also removes the bias of such noise, so that
+            the background becomes zero; or ``"poisson"`` for counts of photons or decays. For Poisson noise, `sigma` is
+            the read noise of the detector, and None means that there is none.
         gain: image units per photon, for Poisson noise.
         offset: image value where no photon arrives, for Poisson noise.
         h: filter strength in image units; larger values smooth more. None for the method's own multiple of sigma. With
-            a map of sigma, the strength where sigma is largest; elsewhere it follows the map. With Poisson noise, in
-            units of the noise.
+            a map of sigma, `h` is the strength where sigma is largest; elsewhere it follows the map. With Poisson
+            noise, `h` is in units of the noise.
         patch_radius: voxels, one number for all axes or one per axis; a patch is 2r + 1 voxels wide. None for the
             method's own.
-        search_radius: voxels, likewise; the search window is 2r + 1 voxels wide.
+        search_radius: voxels, one number for all axes or one per axis; the search window is 2r + 1 voxels wide. None
+            for the method's own.
         mask: array of the spatial shape. Voxels where it is zero come back unchanged.
         spacing: voxel size in mm, one number per spatial axis. A radius that is one number, or not given, then spans
             the same distance along all axes, counted in voxels of the smallest size: thick slices get a flat window.
-        channels: the axis of channels that are compared together, such as RGB. None: all axes are spatial.
+        channels: the axis of channels that are compared together, such as RGB. None if there is no such axis.
         series: the axis of volumes that are denoised one by one, such as the repetitions of a 4D scan. Name the axis
-            `channels` instead to let all volumes decide together which voxels are similar.
+            `channels` instead to let all volumes decide together which voxels are similar. None if there is no such
+            axis.
         despeckle: replace impulses and dead voxels first; see `despeckle`.
         seed: random seed for the method ``"stochastic"``; the same seed repeats the same result.
-        backend: ``"auto"``, ``"cpu"``, ``"gpu"``, ``"loop"``, ``"full"`` or ``"windowed"``, which approximates.
+        backend: ``"auto"``, ``"cpu"``, ``"gpu"``, ``"loop"``, ``"full"`` or ``"windowed"``, which is an approximation.
         device: where to compute, such as ``"cuda"``; None for the device that holds the volume.
         memory: bytes to work in, or text such as ``"2GB"``. Larger volumes are cut into overlapping tiles, which does
             not change the result. None for half the free memory.
-        dtype: ``"float16"``, ``"float32"`` or ``"float64"`` for a result of that type; None for the volume's own.
-        out: where to write the result: a numpy array, a memory map, a zarr array or the like, of the volume's shape,
-            and of the volume's dtype, of a dtype that holds all its values, or of a floating-point dtype.
+        dtype: ``"float16"``, ``"float32"`` or ``"float64"`` for a result of that type; None for that of the volume.
+        out: the array to write the result to: a numpy array, a memory map, a zarr array or the like. It has the
+            volume's shape, and the volume's dtype, a dtype that holds all its values, or a floating-point dtype.
         progress: True for a progress bar, or a function that is called with the fraction done; returning ``False``
             cancels the run.
 
     Returns:
         `out` if it is given. Otherwise an array of the same type, shape and device as the volume, and of its dtype
-        unless `dtype` is given. A volume that is read by slicing gives a numpy array; a dask array gives a dask array,
-        of which nothing is computed yet. Integers are rounded and clipped. All methods compute in float32.
+        unless `dtype` is given. A volume that is read by slicing gives a numpy array. A dask array gives a dask array
+        that is computed later. Integers are rounded and clipped. All methods compute in float32.
 
     Raises:
         ValueError, TypeError: an argument is out of range or does not fit the volume; the message names a remedy.
@@ -92,7 +94,7 @@ def denoise(
     if arrays.is_dask(volume):
         if out is not None or progress:
             raise ValueError(
-                "out= and progress= do not work with a dask array, of which nothing is computed yet; store the result "
+                "out= and progress= do not work with a dask array, whose result is computed later; store the result "
                 "with its to_zarr() or dask.array.store(), and watch dask's ProgressBar or dashboard"
             )
         from nlmeans.engine.dask import denoised_lazily
@@ -113,13 +115,15 @@ def preview(
     progress: bool | Report | None = None,
     **arguments: Unpack[Arguments],
 ) -> VolumeT:
-    """Denoise one slice of a volume exactly as the whole run would, from the slab that the slice depends on.
+    """Denoise one slice of a volume, with the same result as denoising the whole volume.
+
+    Only the slab that the slice depends on is computed.
 
     Args:
         volume: (D, H, W), or with `channels` or `series`, as for `denoise`.
         index: number of the slice; negative numbers count from the end.
         axis: the spatial axis of `volume` that the slice is perpendicular to.
-        sigma: as for `denoise`. None estimates it from the whole volume at every call: pass it where speed matters.
+        sigma: as for `denoise`. None estimates it from the whole volume at every call; pass it to save time.
         mask: as for `denoise`, for the whole volume.
         progress: as for `denoise`.
         arguments: the other arguments of `denoise`.
@@ -128,7 +132,7 @@ def preview(
         The slice, without `axis`. It equals ``denoise(volume, ...).take(index, axis)`` up to rounding.
 
     Raises:
-        ValueError, TypeError, Cancelled: as for `denoise`, and if there is no such slice.
+        ValueError, TypeError, Cancelled: as for `denoise`. ValueError also if there is no such slice.
 
     Example:
         >>> import numpy as np
@@ -162,16 +166,20 @@ def usual_h(
     mask: arrays.Readable | None = None,
     **arguments: Unpack[Arguments],
 ) -> float:
-    """Return the filter strength in image units that ``h=None`` stands for; for a series, that of the first volume.
+    """Return the filter strength that ``h=None`` stands for, in image units.
 
-    It is a multiple of sigma: 0.6 to 1.0 for `classic` in 3D. The wider the range of the volume's values, relative to
-    sigma, the larger the multiple. With Poisson noise it is in units of the noise.
+    It is a multiple of sigma: 0.6 to 1.0 for `classic` in 3D. The multiple grows with the range of the volume's values
+    relative to sigma. With Poisson noise, the result is in units of the noise. For a series, it is that of the first
+    volume.
 
     Args:
         volume: as for `denoise`.
         sigma: as for `denoise`.
         mask: as for `denoise`.
         arguments: the other arguments of `denoise`.
+
+    Returns:
+        The filter strength.
 
     Raises:
         ValueError, TypeError: as for `denoise`.
@@ -186,7 +194,7 @@ def usual_h(
     settings = dataclasses.replace(settings, h=None)
     source = arrays.readable(volume, "volume")
     layout = Layout.of(source, settings.channels, settings.series)
-    where, given = readable_beside(mask, "mask", layout), readable_beside(sigma_map, "sigma", layout)
+    where, given = readable_spatial(mask, "mask", layout), readable_spatial(sigma_map, "sigma", layout)
     plan = Plan.of(source, 0, layout, Choices.of(settings, layout), mask=where, sigma_map=given)
     return plan.h * plan.facts.unit
 
@@ -220,7 +228,7 @@ def estimate_sigma(
     map: Literal[True],
     channels: int | None = ...,
     series: int | None = ...,
-) -> Map: ...
+) -> SigmaMap: ...
 def estimate_sigma(
     volume: arrays.Readable,
     *,
@@ -229,27 +237,31 @@ def estimate_sigma(
     map: bool = False,
     channels: int | None = None,
     series: int | None = None,
-) -> float | npt.NDArray[np.float64] | Map:
+) -> float | npt.NDArray[np.float64] | SigmaMap:
     """Estimate the standard deviation of the noise, in image units.
 
-    The deviation of the finest detail (second differences along all axes) over the flattest voxels of the object,
-    which is what lies above Otsu's threshold or inside `mask`. Voxels beside exact zeros, such as a removed
-    background, are left out. Interpolated, zero-filled or smoothed scans have correlated noise, which is
-    underestimated: pass sigma yourself there.
+    The estimate is the deviation of the finest detail (second differences along all axes) in the flattest parts of the
+    object. The object is what lies above Otsu's threshold, or inside `mask`. Voxels next to exact zeros, as in a
+    removed background, do not count. Interpolated, zero-filled or smoothed scans have correlated noise, for which the
+    estimate is too low: pass your own sigma to `denoise` instead.
 
     Args:
-        volume: (H, W) or (D, H, W), plus the axes that `channels` and `series` name; as for `denoise`. Of more than
-            16 million voxels it is read from evenly spaced parts; if it is read by slicing, in half the free memory.
-        noise: ``"gaussian"``, or ``"rician"`` for magnitude images, where the noise of dark voxels looks weaker.
-        mask: where to look, of the spatial shape; replaces Otsu's threshold.
-        map: True for noise that varies in space, as after parallel imaging: sigma of every voxel. It is read from
-            the air too, unless that is exactly zero or left out by `mask`.
+        volume: (H, W) or (D, H, W), plus the axes that `channels` and `series` name; an array as for `denoise`. A
+            volume of more than 16 million voxels is sampled in evenly spaced parts. One that is read by slicing is
+            sampled as far as half the free memory allows.
+        noise: ``"gaussian"``, or ``"rician"`` for MR magnitude images, in which dark voxels vary less than sigma.
+        mask: array of the spatial shape. Voxels where it is not zero are measured; None for Otsu's threshold.
+        map: True to estimate sigma at every voxel, for noise that varies in space, as after parallel imaging. The map
+            also depends on the background, unless this is exactly zero or outside `mask`.
         channels: axis of channels, each with its own sigma.
         series: axis of volumes, each with its own sigma.
 
     Returns:
-        A float; with `series` an array (T,), with `channels` (C,), with both (T, C). With `map` a float32 array of
-        the volume's shape, smooth. 0 where there is no noise.
+        A float; with `series` an array (T,), with `channels` (C,), with both (T, C). With `map`, a smooth float32 array
+        of the volume's shape. 0 if there is no noise.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range or does not fit the volume.
 
     References:
         J. Immerkær, "Fast noise variance estimation", Comput. Vis. Image Underst. 1996, doi:10.1006/cviu.1996.0060
@@ -266,7 +278,7 @@ def estimate_sigma(
     if arrays.is_dask(volume) and not map:
         from nlmeans.engine.dask import estimated_levels
 
-        return shaped(estimated_levels(volume, channels, series, noise, mask), channels, series)
+        return with_axes(estimated_levels(volume, channels, series, noise, mask), channels, series)
     source = arrays.readable(volume, "volume")
     layout = Layout.of(source, channels, series)
     where = None if mask is None else arrays.readable(mask, "mask")
@@ -276,11 +288,13 @@ def estimate_sigma(
         maps = [sigma_maps(source, index, layout, noise, where) for index in range(layout.volumes)]
         return np.concatenate(maps, axis=series or 0)
     found = [sigma_levels(source, index, layout, noise, where) for index in range(layout.volumes)]
-    return shaped(found, channels, series)
+    return with_axes(found, channels, series)
 
 
-def shaped(found: list[tuple[float, ...]], channels: int | None, series: int | None) -> float | npt.NDArray[np.float64]:
-    """Sigma of each channel of each volume, with the axes that there are."""
+def with_axes(
+    found: list[tuple[float, ...]], channels: int | None, series: int | None
+) -> float | npt.NDArray[np.float64]:
+    """Arrange the estimates of all volumes and channels along the axes that were named."""
     if channels is None and series is None:
         return float(found[0][0])
     estimates = np.array(found)

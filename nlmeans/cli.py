@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line: ``nlmeans denoise``, ``batch``, ``noise``, ``demo`` and ``info``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,24 @@ import click
 import torch
 
 import nlmeans
-from nlmeans.core.memory import available, readable, shortage
+from nlmeans.core.memory import available, shortage, size_text
 from nlmeans.core.metrics import psnr, ssim
 from nlmeans.core.progress import Cancelled, reporting
 from nlmeans.engine.settings import device_or_gpu
 from nlmeans.files import batch, bids, nifti, report, samples
-from nlmeans.files.denoise import denoise_file, interruption, noise_levels
-from nlmeans.methods.registry import METHODS
+from nlmeans.files.denoise import denoise_file, interruption, measure_noise
+from nlmeans.files.paths import one_line
+from nlmeans.methods.registry import METHODS, method_names
 from nlmeans.noise.kinds import NOISES
 from nlmeans.operator.backends import BACKENDS
 
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, MemoryError, torch.cuda.OutOfMemoryError, Cancelled)
 
 
-class Sigma(click.ParamType):  # type: ignore[type-arg]
+# ---------------------------------------------------------------- types of options
+
+
+class SigmaType(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions of click
     """A number, or ``map``."""
 
     name = "number|map"
@@ -46,8 +50,8 @@ class Sigma(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} is neither a number nor the word map", param, ctx)
 
 
-class Radius(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click alone
-    """``3`` for all axes or ``3,3,1`` for each."""
+class RadiusType(click.ParamType):  # type: ignore[type-arg]
+    """``3`` for all axes, or ``3,3,1`` for each."""
 
     name = "voxels"
 
@@ -59,18 +63,57 @@ class Radius(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
         return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
+class CurrentChoice(click.Choice[str]):
+    """A choice among names that are looked up when the command runs, because other packages can add some."""
+
+    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
+        self.names = names
+        self.case_sensitive = True
+
+    @property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(self.names())
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        return "NAME"
+
+
+class NameOption(click.Option):
+    """An option with many choices. Its help text lists them, because they would not fit into a line as metavar."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        if record is None or self.help is None or not isinstance(self.type, click.Choice):
+            return record
+        listed = f"{self.help} One of {', '.join(self.type.choices)}."
+        return record[0], record[1].replace(self.help, listed, 1)
+
+
+def method_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "--method",
+        cls=NameOption,
+        type=CurrentChoice(method_names),
+        default="auto",
+        show_default=True,
+        help="Denoising method; see 'nlmeans info'.",
+    )
+
+
+# ---------------------------------------------------------------- errors and output
+
+
 @contextlib.contextmanager
 def one_line_errors(interrupted: str = "Interrupted: nothing was left half-written.") -> Iterator[None]:
-    """Errors that a user can mend are one line on standard error; nothing was written then.
+    """Print an error that the user can correct, or `interrupted`, as one line on standard error.
 
-    An interruption may come too late to keep the result from being written, whole.
+    After an error nothing was written. An interruption may come so late that the complete result is still written.
     """
     try:
         with shortage():
             yield
     except EXPECTED_ERRORS as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise click.ClickException(text) from error
+        raise click.ClickException(one_line(error)) from error
     except KeyboardInterrupt as error:
         atexit.register(hush)
         click.echo(interrupted, err=True)
@@ -78,14 +121,14 @@ def one_line_errors(interrupted: str = "Interrupted: nothing was left half-writt
 
 
 def hush() -> None:
-    """Of the reads of zarr that were under way nothing is said in the end: nobody waits for them any more."""
+    """Silence errors from zarr reads that were still running when the user interrupted."""
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = lambda _: None
     warnings.simplefilter("ignore")
 
 
 def set_verbose(context: click.Context, _: click.Parameter, verbose: bool) -> None:
-    """For this command alone: several may run in a process."""
+    """Log what is chosen until this command ends; later commands in the same process must not be affected."""
     log = logging.getLogger("nlmeans")
     if verbose:
         context.call_on_close(functools.partial(log.setLevel, log.level))
@@ -97,51 +140,91 @@ def verbose_option(text: str) -> Callable[[Callable[..., None]], Callable[..., N
 
 
 def say(text: str) -> None:
-    """On standard output, also of files whose names are no text."""
+    """Print to standard output. File names that are not valid text are printed with replacement characters."""
     click.echo(click.format_filename(text))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(nlmeans.__version__)
 def main() -> None:
     """Denoise medical volumes by non-local means."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     if threading.current_thread() is threading.main_thread():
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as clusters end a job: like Ctrl-C
+        # Clusters end a job by SIGTERM. Treat it like Ctrl-C.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGTERM, before))
 
 
 PATH = click.Path(path_type=Path)
 
-mask_option = click.option("--mask", "mask_file", type=PATH, help="Image that is not zero where to look and work.")
 dicom_option = click.option(
-    "--dicom-series", help="Number or UID of the series to read, where a folder of DICOM files holds several."
+    "--dicom-series", help="Number or UID of the DICOM series to read, if a folder holds several."
 )
 
-
-SIGMA_HELP = (
-    "Standard deviation of the noise, in image units; estimated if not given. map: estimated in every place, for "
-    "noise that varies, as after parallel imaging."
+sigma_option = click.option(
+    "--sigma",
+    type=SigmaType(),
+    help="Standard deviation of the noise, in image units; estimated by default. 'map' estimates it at every voxel, "
+    "for noise that varies in space. With poisson noise, it is the read noise of the detector, and 0 by default.",
 )
 
-# What denoise and batch have in common.
 METHOD_OPTIONS = (
-    click.option("--method", type=click.Choice(["auto", *METHODS]), default="auto", help="How to denoise."),
-    click.option("--gain", type=float, default=1.0, help="Image units per photon, for poisson noise."),
-    click.option("--offset", type=float, default=0.0, help="Image value without any photon, for poisson noise."),
+    method_option(),
     click.option(
-        "--h", type=float, help="Filter strength in image units; the method's own multiple of sigma if not given."
+        "--gain", type=float, default=1.0, show_default=True, help="Image units per photon, for poisson noise."
     ),
-    click.option("--patch-radius", type=Radius(), help="3 for all axes or 3,3,1 for each; the patch is 2r+1 wide."),
-    click.option("--search-radius", type=Radius(), help="Likewise, of the window in which similar voxels are sought."),
-    click.option("--despeckle", is_flag=True, help="Replace impulses and dead voxels first."),
-    click.option("--seed", type=int, default=0, help="Of the method stochastic."),
-    click.option("--voxel-radii", is_flag=True, help="Radii count voxels along all axes, whatever the voxel size."),
-    click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", help="How to compute it."),
-    click.option("--device", help="cpu, cuda, cuda:1, …; by default cuda where there is one."),
-    click.option("--memory", help="Memory to work in, such as 2GB; half of what is free if not given."),
+    click.option(
+        "--offset",
+        type=float,
+        default=0.0,
+        show_default=True,
+        help="Image value without any photon, in image units, for poisson noise.",
+    ),
+    click.option(
+        "--h",
+        type=float,
+        help="Filter strength, in image units. A larger value smooths more. By default it is a multiple of sigma that "
+        "depends on the method.",
+    ),
+    click.option(
+        "--patch-radius",
+        type=RadiusType(),
+        help="Radius r of the patches, in voxels: 3 for all axes, or 3,3,1 for each. A patch is 2r+1 voxels wide. By "
+        "default the method chooses r.",
+    ),
+    click.option(
+        "--search-radius",
+        type=RadiusType(),
+        help="Radius r of the search window, in voxels: 5 for all axes, or 5,5,2 for each. The window is 2r+1 voxels "
+        "wide. By default the method chooses r.",
+    ),
+    click.option("--despeckle", is_flag=True, help="Replace impulses and dead voxels before denoising."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Random seed for the stochastic method."),
+    click.option(
+        "--voxel-radii",
+        is_flag=True,
+        help="Count radii in voxels along all axes. Without this option, a radius counts voxels along the axis with "
+        "the smallest voxels, and spans the same distance in mm along the others.",
+    ),
+    click.option(
+        "--backend",
+        cls=NameOption,
+        type=CurrentChoice(lambda: ("auto", *BACKENDS)),
+        default="auto",
+        show_default=True,
+        help="Backend that computes the operator; see 'nlmeans info'.",
+    ),
+    click.option(
+        "--device", help="Device to compute on: cpu, cuda, cuda:1, … By default cuda if there is a GPU, else cpu."
+    ),
+    click.option(
+        "--memory",
+        help="Memory for the computation, such as 2GB or 512MiB. By default half of the free memory, or four fifths of "
+        "the free memory of a GPU.",
+    ),
     click.option("--float", "as_float", is_flag=True, help="Store float32 instead of the type of IN."),
 )
+"""Options that `denoise` and `batch` share."""
 
 
 def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -150,39 +233,47 @@ def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@main.command()
+@main.command("denoise")
 @click.argument("source", metavar="IN", type=PATH)
 @click.argument("target", metavar="OUT", type=PATH)
-@click.option("--sigma", type=Sigma(), help=SIGMA_HELP)
-@click.option(
-    "--sigma-map", "sigma_file", type=PATH, help="Image of the standard deviation, for noise that varies in space."
-)
+@sigma_option
+@click.option("--sigma-map", "sigma_file", type=PATH, help="Image with sigma at every voxel, instead of --sigma.")
 @click.option(
     "--noise",
     type=click.Choice(NOISES),
     default="gaussian",
-    help="Kind of noise: rician for MR magnitude images, poisson for counts (sigma is then the read noise).",
+    show_default=True,
+    help="Kind of noise: rician for MR magnitude images, poisson for counts (PET, microscopy), gaussian for anything "
+    "else.",
 )
 @method_options
-@mask_option
+@click.option("--mask", "mask_file", type=PATH, help="Mask image: only voxels that are not zero are denoised.")
 @click.option(
-    "--share-weights", is_flag=True, help="Of a 4D image: all volumes together decide what is alike, as for diffusion."
+    "--share-weights",
+    is_flag=True,
+    help="Let all volumes of a 4D image decide together which voxels are similar; useful for diffusion.",
 )
 @dicom_option
-@click.option("--report", "picture", type=PATH, help="PNG of before, after and removed noise.")
-@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
-@click.option("--quiet", is_flag=True, help="No progress bar, no summary.")
-@verbose_option("Say what is chosen and why.")
-def denoise(source: Path, target: Path, quiet: bool, **options: Any) -> None:
-    """Denoise the image IN into OUT, with a record of how in OUT's name ending in .json.
+@click.option("--report", "picture", type=PATH, help="PNG file for a picture of before, after, and the removed noise.")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace existing outputs, and the unfinished zarr image of another run."
+)
+@click.option("--quiet", is_flag=True, help="Print neither the progress bar nor the summary.")
+@verbose_option("Print what is chosen, and why.")
+def denoise_command(source: Path, target: Path, quiet: bool, **options: Any) -> None:
+    """Denoise the image IN and write the result to OUT.
 
-    IN may be a folder with a DICOM series. OUT is then a NIfTI file, or another folder, for a derived DICOM series.
+    IN and OUT are NIfTI files. OUT keeps the shape, the type and the header of IN. A file next to OUT, with the same
+    name and the ending .json, records how the result was made.
 
-    IN may be an OME-Zarr image, or a zarr array. OUT is then an OME-Zarr image, with the record in its metadata. What
-    was interrupted goes on with the same command.
+    IN may also be a folder with a DICOM series. OUT is then a NIfTI file, or a folder for a derived DICOM series.
+
+    IN may also be an OME-Zarr image or a zarr array. OUT is then an OME-Zarr image, with the record in its metadata. If
+    a run is interrupted, give the same command again to resume it.
 
     \b
-    Example: nlmeans denoise t1.nii.gz t1_denoised.nii.gz --noise rician
+    Example:
+      nlmeans denoise t1.nii.gz t1_denoised.nii.gz --noise rician
     """
     with one_line_errors(interruption(target)):
         summary = denoise_file(source, target, progress=not quiet and sys.stderr.isatty(), **options)
@@ -193,29 +284,51 @@ def denoise(source: Path, target: Path, quiet: bool, **options: Any) -> None:
 @main.command("batch")
 @click.argument("sources", metavar="IN...", nargs=-1, required=True)
 @click.option(
-    "--out", type=PATH, help="Folder for the results; of a BIDS dataset derivatives/nlmeans in it if not given."
+    "--out",
+    type=PATH,
+    help="Folder for the results. By default derivatives/nlmeans in a BIDS dataset; needed for anything else.",
 )
-@click.option("--sigma", type=Sigma(), help=SIGMA_HELP)
+@sigma_option
 @click.option(
     "--noise",
     type=click.Choice(["auto", *NOISES]),
     default="auto",
-    help="Kind of noise. auto: in a BIDS dataset rician for MR magnitude images, else gaussian.",
+    show_default=True,
+    help="Kind of noise. 'auto' is rician for MR magnitude images of a BIDS dataset, and gaussian for all other scans.",
 )
 @method_options
 @click.option(
     "--suffix",
     "suffixes",
     multiple=True,
-    help=f"Which images of a BIDS dataset, such as bold; may be repeated. If not given {', '.join(bids.USUAL)}.",
+    help="Suffix of the images to denoise in a BIDS dataset, such as bold. May be repeated. By default "
+    f"{', '.join(bids.USUAL)}.",
 )
-@click.option("--participant", "participants", multiple=True, help="Label in a BIDS dataset; may be repeated.")
-@click.option("--session", "sessions", multiple=True, help="Label in a BIDS dataset; may be repeated.")
-@click.option("--workers", type=click.IntRange(1), default=1, help="Processes, each with a scan of its own.")
-@click.option("--threads", type=click.IntRange(1), help="Threads of each worker; the cores divided by the workers.")
-@click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
-@click.option("--quiet", is_flag=True, help="Say nothing but what failed.")
-@verbose_option("Say what is chosen and why; with one worker.")
+@click.option(
+    "--participant",
+    "participants",
+    multiple=True,
+    help="Participant to denoise in a BIDS dataset, such as 01. May be repeated. By default all.",
+)
+@click.option(
+    "--session",
+    "sessions",
+    multiple=True,
+    help="Session to denoise in a BIDS dataset, such as 01. May be repeated. By default all.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Number of scans denoised at a time, each in its own process.",
+)
+@click.option(
+    "--threads", type=click.IntRange(1), help="Threads of each worker. By default the cores divided by the workers."
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
+@click.option("--quiet", is_flag=True, help="Print only failures.")
+@verbose_option("Print what is chosen, and why. Works only with one worker.")
 def batch_command(
     sources: tuple[str, ...],
     workers: int,
@@ -224,15 +337,19 @@ def batch_command(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Denoise many scans: files, quoted patterns such as 'scans/**/*.nii.gz', folders, or one BIDS dataset.
+    """Denoise many scans.
 
-    A scan that fails stops no other; at the end those are named, and the exit code is 1. A second run skips what is
-    finished, unless the scan or the settings changed. report.html shows all of them.
+    IN is a file, a folder, a quoted pattern such as 'scans/**/*.nii.gz', or one BIDS dataset.
+
+    A failed scan does not stop the others. The command names it at the end and returns exit code 1. A second run skips
+    finished scans, unless the scan or the settings changed. The file report.html shows every scan before, after, and
+    what was removed.
 
     \b
-    Example: nlmeans batch my_bids_dataset --workers 4
+    Example:
+      nlmeans batch my_bids_dataset --workers 4
     """
-    with one_line_errors("Interrupted: what is finished stays; run it again to go on."):
+    with one_line_errors("Interrupted: finished scans are kept; give the same command again to resume."):
         if options["memory"] is None and workers > 1:
             device = torch.device(device_or_gpu(options["device"]))
             options["memory"] = str(available(device) // workers)
@@ -242,11 +359,11 @@ def batch_command(
                 say(f"{job.name} -> {job.target}: {job.options['noise']} noise")
             return
         if not quiet:
-            say(f"{len(jobs)} scans into {out}")
+            say(f"{len(jobs)} scans; the results go to {out}")
         threads = threads or max(1, torch.get_num_threads() // workers)
         with reporting(not quiet and sys.stderr.isatty(), "scans") as progress:
-            outcomes = batch.run_all(jobs, workers, threads, progress)
-        written = report.write(out, outcomes, description)
+            outcomes = batch.run_jobs(jobs, workers, threads, progress)
+        written = report.write_report(out, outcomes, description)
     if not quiet:
         say(f"{report.summary(outcomes)}; see {written}")
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
@@ -262,33 +379,57 @@ def batch_command(
     "--noise",
     type=click.Choice(["gaussian", "rician"]),
     default="gaussian",
-    help="Kind of noise; rician for MR magnitude images.",
+    show_default=True,
+    help="Kind of noise: rician for MR magnitude images, gaussian for anything else.",
 )
-@mask_option
+@click.option("--mask", "mask_file", type=PATH, help="Mask image: the noise is measured where it is not zero.")
 @dicom_option
 def noise_command(source: Path, noise: str, mask_file: Path | None, dicom_series: str | None) -> None:
-    """Print the noise of the image IN: sigma, signal-to-noise ratio, and what was assumed."""
+    """Print the noise level of the image IN.
+
+    For each volume, the command prints sigma (the standard deviation of the noise), the mean of the object, and the
+    signal-to-noise ratio (SNR). It also prints what it assumed.
+
+    \b
+    Example:
+      nlmeans noise t1.nii.gz --noise rician
+    """
     with one_line_errors():
-        found = noise_levels(source, noise, mask_file, dicom_series)
+        found = measure_noise(source, noise, mask_file, dicom_series)
     for name, sigma, mean in found:
-        ratio = f"{mean / sigma:.1f}" if sigma > 0 else "without noise"
+        ratio = f"{mean / sigma:.1f}" if sigma > 0 else "infinite"
         click.echo(f"{name and name + ': '}sigma {sigma:.4g}, mean of the object {mean:.4g}, SNR {ratio}")
     where = f"inside {mask_file}" if mask_file else "of the object (above Otsu's threshold)"
     click.echo(
-        f"Assumed: {noise} noise, the same everywhere and independent from voxel to voxel; "
-        f"read from the flattest parts {where}. "
-        "Interpolated, filtered or zero-filled scans have correlated noise, of which this sees too little."
+        f"Assumed: {noise} noise, the same everywhere and independent from voxel to voxel, measured in the flattest "
+        f"parts {where}. In interpolated, filtered or zero-filled scans the noise is correlated, and this sigma is too "
+        "small."
     )
 
 
-@main.command()
-@click.option("--out", type=PATH, default=Path("nlmeans-demo"), help="Folder for the results; made if it is not there.")
+@main.command("demo")
 @click.option(
-    "--sample", type=click.Choice(["head", "thick", "slice"]), default="head", help="Which of the shipped samples."
+    "--out",
+    type=PATH,
+    default=Path("nlmeans-demo"),
+    show_default=True,
+    help="Folder for the results; it is made if it does not exist.",
 )
-@click.option("--method", type=click.Choice(["auto", *METHODS]), default="auto", help="How to denoise.")
-def demo(out: Path, sample: str, method: str) -> None:
-    """Denoise a shipped sample: a head phantom with Rician noise, whose truth is known."""
+@click.option(
+    "--sample",
+    type=click.Choice(["head", "thick", "slice"]),
+    default="head",
+    show_default=True,
+    help="Sample to denoise.",
+)
+@method_option()
+def demo_command(out: Path, sample: str, method: str) -> None:
+    """Denoise a sample that comes with the package.
+
+    The samples are images of a head phantom with Rician noise. The command writes the denoised NIfTI file and a
+    picture. It also prints how close the image is to the noise-free truth, before and after: PSNR (peak signal-to-noise
+    ratio) and SSIM (structural similarity). For both, higher is better.
+    """
     with one_line_errors():
         source, facts = samples.path(sample), samples.truth()[f"{sample}.nii.gz"]
         out.mkdir(parents=True, exist_ok=True)
@@ -302,7 +443,9 @@ def demo(out: Path, sample: str, method: str) -> None:
             overwrite=True,
             progress=sys.stderr.isatty(),
         )
-        clean, noisy, denoised = (nifti.read(path).data for path in (samples.path(facts["clean"]), source, target))
+        clean, noisy, denoised = (
+            nifti.read_nifti(path).data for path in (samples.path(facts["clean"]), source, target)
+        )
     click.echo(f"{summary} (true sigma {facts['sigma']})")
     head = clean > 0
     before, after = (
@@ -316,19 +459,20 @@ def demo(out: Path, sample: str, method: str) -> None:
     click.echo(f"Wrote {target} and {picture}")
 
 
-@main.command()
-def info() -> None:
-    """Print versions, devices, backends, methods, and what would be chosen."""
+@main.command("info")
+def info_command() -> None:
+    """Print versions, devices, backends and methods."""
     python = f"Python {platform.python_version()}, {platform.system()}"
     click.echo(f"nlmeans {nlmeans.__version__}, torch {torch.__version__}, {python}")
     devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     for name in devices:
         device = torch.device(name)
         about = f"{torch.get_num_threads()} threads" if name == "cpu" else torch.cuda.get_device_name(device)
-        click.echo(f"device   {name}: {about}, {readable(available(device))} for a run by default")
+        click.echo(f"device   {name}: {about}, up to {size_text(available(device))} per run by default")
     for backend in BACKENDS.values():
         click.echo(f"backend  {backend.name}: {backend.summary}")
-    click.echo("         auto takes cpu or gpu where it can, else loop (full for small images)")
+    click.echo("         auto uses cpu or gpu if that can do what is asked, else loop (full for small images)")
+    click.echo("method   auto: bayes, unless it would take more than ten minutes or more memory than is free")
     for key, method in METHODS.items():
         click.echo(f"method   {key}: {method.summary}")
 

@@ -1,8 +1,7 @@
-"""Non-local means as a layer of a network: the non-local block, with weights that are learned.
+"""The non-local block: non-local means as a trainable layer of a network.
 
-All of it takes memory in proportion to the number of voxels N, forward and backward: no N × N matrix of weights is
-built. The Gaussian forms go through attention kernels, the dot product through its associativity, the
-concatenation through a sort.
+Forward and backward, the block takes memory in proportion to the number N of voxels. It never builds the N × N matrix
+of weights: the Gaussian forms use attention kernels, the dot product is associative, and the concatenation is sorted.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 class NonLocalBlock(nn.Module):
-    """Add to every voxel what it learns from all others, weighted by how they relate.
+    """Add to every voxel a weighted average of features of all voxels; weights and features are learned.
 
     ::
 
@@ -39,28 +38,29 @@ class NonLocalBlock(nn.Module):
     ========================  ==========================================  ==========
 
     θ, φ, g and W_z are convolutions with a kernel of one voxel. The last layer starts at zero, so a new block changes
-    nothing: it can be put into a trained network, which then goes on training from where it was.
+    nothing: you can insert it into a trained network and continue the training.
 
-    Memory grows with the voxels, not with their square. The time of the Gaussian forms grows with the square; for
-    N voxels the concatenation takes N log N and the dot product N.
+    For N voxels, memory grows with N. The time grows with N² for the Gaussian forms, with N log N for the concatenation
+    and with N for the dot product.
 
     Args:
         in_channels: channels of the input, and of the output.
         spatial_dims: 1, 2 or 3.
-        mode: how two voxels are compared, see above.
+        mode: how two voxels are compared: ``"gaussian"``, ``"embedded_gaussian"``, ``"dot_product"`` or
+            ``"concatenation"``, see above.
         inter_channels: channels of θ, φ and g; None for half of `in_channels`.
-        sub_sample: let j run over voxels of half the resolution only: φ and g are max-pooled over 2 voxels along each
-            axis. A quarter of the comparisons in 2D, an eighth in 3D.
-        batch_norm: normalise W_z y over the batch, as the authors did for video. For batches of one or two volumes
-            better not.
+        sub_sample: let j run over voxels of half the resolution: φ and g are max-pooled over 2 voxels along each axis.
+            This leaves a quarter of the comparisons in 2D and an eighth in 3D.
+        batch_norm: normalise W_z y over the batch, as the authors did for video. Not advisable for batches of one or
+            two volumes.
 
     Shape:
-        ``(B, in_channels, *spatial)`` to the same, any floating dtype. Under autocast, and for half precision, the
-        Gaussian forms compute in half precision, the others sum in float32. For float64 on a GPU, PyTorch has no
-        kernel that does without the matrix of the Gaussian forms.
+        Input and output: ``(B, in_channels, *spatial)``, any floating dtype. Under autocast and for half precision, the
+        Gaussian forms compute in half precision and the other forms sum in float32. For float64 on a GPU, PyTorch
+        builds the N × N matrix of the Gaussian forms.
 
     Raises:
-        ValueError, TypeError: an argument is out of range, or the input has other axes or channels.
+        ValueError, TypeError: an argument is out of range, or the input has the wrong axes or channels.
 
     References:
         X. Wang, R. Girshick, A. Gupta, K. He, "Non-local neural networks", CVPR 2018,
@@ -69,7 +69,7 @@ class NonLocalBlock(nn.Module):
     Example:
         >>> block = NonLocalBlock(8, spatial_dims=3)
         >>> features = torch.rand(1, 8, 6, 7, 5)
-        >>> bool((block(features) == features).all())  # new, it changes nothing
+        >>> bool((block(features) == features).all())  # a new block changes nothing
         True
     """
 
@@ -121,7 +121,7 @@ class NonLocalBlock(nn.Module):
         """Σ_j f(i, j) · g_j / C(i): (B, N, K), (B, M, K) and (B, M, C) to (B, N, C)."""
         if self.mode in ("gaussian", "embedded_gaussian"):
             return attention(theta, phi, g)
-        with torch.autocast(theta.device.type, enabled=False):  # sums over all voxels leave the range of float16
+        with torch.autocast(theta.device.type, enabled=False):  # sums over all voxels exceed the range of float16
             precise = torch.promote_types(g.dtype, torch.float32)
             theta, phi, values = theta.to(precise), phi.to(precise), g.to(precise)
             if self.pair is None:
@@ -138,10 +138,10 @@ class NonLocalBlock(nn.Module):
 def mean_of_positive_sums(a: Tensor, b: Tensor, values: Tensor) -> Tensor:
     """The mean over j of max(a_i + b_j, 0) · v_j: (B, N), (B, M) and (B, M, C) to (B, N, C).
 
-    In descending order of b, the j that count for i, b_j > −a_i, are the first ones; over those the sum is
-    a_i Σ v_j + Σ b_j v_j, of which both are running sums.
+    Only voxels j with b_j > −a_i contribute to voxel i. In descending order of b they come first. Their sum is
+    a_i Σ v_j + Σ b_j v_j, and both terms are running sums.
     """
-    middle = a.detach().mean(1, keepdim=True)  # what a and b have in common would cancel in a + b, but not in the sums
+    middle = a.detach().mean(1, keepdim=True)  # opposite offsets of a and b cancel in a + b, but not in sums
     a, b = a - middle, b + middle
     b, order = b.sort(1, descending=True)
     values = values.take_along_dim(order[..., None], 1)

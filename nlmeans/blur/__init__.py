@@ -1,4 +1,4 @@
-"""Blurring with one Gaussian, or with one for every voxel, differentiable in the image and in the covariances."""
+"""Blur with one Gaussian, or with a Gaussian per voxel, differentiable with respect to image and covariance."""
 
 from nlmeans.blur.covariance import COVARIANCE_TYPES, covariance_to_log_cholesky, log_cholesky_to_covariance
 from nlmeans.blur.filters import PADDINGS, gaussian_blur, gaussian_kernel, local_gaussian_blur

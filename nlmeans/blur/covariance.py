@@ -1,4 +1,4 @@
-"""Covariances: three types, free parameters for each, and what a filter needs to know of them."""
+"""Covariances: three types, unconstrained parameters for each, checks, kernel sizes and inverses."""
 
 from __future__ import annotations
 
@@ -15,39 +15,40 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nlmeans.core import arrays, checks
-from nlmeans.core.arrays import ArrayT, numbers
+from nlmeans.core.arrays import ArrayT, finite_floats
 
 COVARIANCE_TYPES = ("spherical", "diagonal", "full")
-"""One variance; one variance per axis; a matrix. In this order they have 0, 1 and 2 axes."""
+"""One variance, one variance per axis, or a matrix. In this order they have 0, 1 and 2 axes."""
 
-Numbers = float | Sequence[float] | Sequence[Sequence[float]] | arrays.Array
-"""What stands for a covariance: a number, nested sequences, or an array."""
+CovarianceLike = float | Sequence[float] | Sequence[Sequence[float]] | arrays.Array
+"""A covariance as a number, as nested sequences of numbers, or as an array."""
 
 MATRIX_AXES = {1: 1, 3: 2, 6: 3}
-"""Size of a matrix by the number of entries in its lower triangle."""
+"""Axes of a matrix for each number of entries in its lower triangle."""
 
-VOXELS_AT_ONCE = 2**14
-"""Matrices that are inverted together in float64: they stay in the cache, and PyTorch starts no threads for so few,
-which would be in the way of those that blur."""
+MATRICES_AT_ONCE = 2**14
+"""Matrices that are inverted together in float64. So few stay in the cache, and PyTorch starts no threads for them,
+which would slow down the threads that blur."""
 
 
 def log_cholesky_to_covariance(parameters: ArrayT, covariance_type: str = "full") -> ArrayT:
-    """Covariances from parameters that may be any real numbers: what to optimise instead of a covariance.
+    """Compute covariances from unconstrained parameters, which can be optimised instead of a covariance.
 
-    For ``"full"``, Σ = L·Lᵀ with a lower triangular L whose diagonal is given by its logarithm, so that Σ is always
-    positive definite. For ``"spherical"`` and ``"diagonal"`` the parameters are logarithms of standard deviations.
+    For ``"full"``, Σ = L·Lᵀ with a lower triangular L. The parameters are the entries of L, with logarithms on the
+    diagonal, so Σ is always positive definite. For ``"spherical"`` and ``"diagonal"`` the parameters are logarithms of
+    standard deviations.
 
     Args:
-        parameters: any shape for ``"spherical"``; (..., D) for ``"diagonal"``; for ``"full"`` (..., D·(D + 1)/2), the
-            lower triangle of L row by row: (log L₀₀, L₁₀, log L₁₁) in 2D. Real numpy array or torch tensor.
+        parameters: real numpy array or torch tensor. Any shape for ``"spherical"``; (..., D) for ``"diagonal"``;
+            (..., D·(D + 1)/2) for ``"full"``, the lower triangle of L row by row: (log L₀₀, L₁₀, log L₁₁) in 2D.
         covariance_type: ``"spherical"``, ``"diagonal"`` or ``"full"``.
 
     Returns:
-        Variances of the shape of the parameters, or matrices (..., D, D). Same kind of array as the parameters;
-        differentiable.
+        Variances of the shape of the parameters, or matrices (..., D, D). The same kind of array as the parameters, in
+        at least float32; differentiable.
 
     Raises:
-        ValueError, TypeError: the parameters are not finite, or are not the triangle of a matrix.
+        ValueError, TypeError: the parameters are not finite, or are not the triangle of a matrix of 1 to 3 axes.
 
     References:
         J. C. Pinheiro, D. M. Bates, "Unconstrained parametrizations for variance-covariance matrices", Statistics and
@@ -76,18 +77,19 @@ def log_cholesky_to_covariance(parameters: ArrayT, covariance_type: str = "full"
 
 
 def covariance_to_log_cholesky(covariance: ArrayT, covariance_type: str = "full") -> ArrayT:
-    """The parameters of covariances: the inverse of `log_cholesky_to_covariance`.
+    """Compute the parameters of covariances: the inverse of `log_cholesky_to_covariance`.
 
     Args:
-        covariance: variances of any shape, or (..., D) for ``"diagonal"``, or matrices (..., D, D) for ``"full"``; real
-            numpy array or torch tensor.
+        covariance: real numpy array or torch tensor. Variances of any shape for ``"spherical"`` and ``"diagonal"``;
+            matrices (..., D, D) for ``"full"``.
         covariance_type: ``"spherical"``, ``"diagonal"`` or ``"full"``.
 
     Returns:
-        Parameters as `log_cholesky_to_covariance` takes them. Same kind of array as the covariance; differentiable.
+        Parameters for `log_cholesky_to_covariance`. The same kind of array as the covariance, in at least float32;
+        differentiable.
 
     Raises:
-        ValueError, TypeError: a variance is not positive or a matrix not positive definite.
+        ValueError, TypeError: a variance is not positive, or a matrix is not positive definite.
 
     Example:
         >>> covariance_to_log_cholesky(torch.tensor([[1.0, 3.0], [3.0, 10.0]]))
@@ -111,32 +113,34 @@ def covariance_to_log_cholesky(covariance: ArrayT, covariance_type: str = "full"
 
 def not_positive_definite() -> ValueError:
     return ValueError(
-        "covariance is not positive definite everywhere; make it with log_cholesky_to_covariance, or add a small "
+        "covariance is not positive definite everywhere; compute it with log_cholesky_to_covariance, or add a small "
         "multiple of the identity"
     )
 
 
 def floats(value: object, name: str, dtype: torch.dtype | None = None) -> Tensor:
-    """Finite numbers as a floating-point tensor of at least float32; a tensor keeps its graph.
+    """Convert finite numbers to a floating-point tensor of at least float32; a tensor keeps its graph.
 
-    What is no array becomes one of `dtype`, or of torch's default type.
+    Numbers that are not in an array get `dtype`, or the default type of torch.
     """
     if not isinstance(value, Tensor | np.ndarray):
         try:
             value = torch.as_tensor(value, dtype=torch.float64)
         except (TypeError, ValueError, RuntimeError):
-            raise TypeError(f"{name}={value!r} must be a number, numbers, a numpy array or a torch tensor") from None
+            raise TypeError(
+                f"{name}={value!r} must be a number, several numbers, a numpy array or a torch tensor"
+            ) from None
         value = value.to(dtype or torch.get_default_dtype())
-    return numbers(arrays.checked(value, name), name)
+    return finite_floats(arrays.check_array(value, name), name)
 
 
 def same_kind(values: Tensor, array: ArrayT) -> ArrayT:
-    """A numpy array where `array` is one; else the tensor."""
+    """Convert `values` to a numpy array if `array` is one; otherwise return the tensor."""
     return cast(ArrayT, values.detach().cpu().numpy() if isinstance(array, np.ndarray) else values)
 
 
 def voxel_sizes(spacing: Sequence[float] | None, dimensions: int) -> tuple[float, ...]:
-    """One size per axis; 1 without spacing, so that covariances are in voxels."""
+    """Size of a voxel along each axis; 1 without spacing, so that covariances are in voxels²."""
     if spacing is None:
         return (1.0,) * dimensions
     sizes = tuple(checks.positive("spacing", float(size)) for size in np.atleast_1d(cast(Any, spacing)))
@@ -146,26 +150,26 @@ def voxel_sizes(spacing: Sequence[float] | None, dimensions: int) -> tuple[float
 
 
 def check_form(covariance: Tensor, covariance_type: str, dimensions: int) -> None:
-    """Refuse a diagonal or matrix of another dimension, and variances that are not positive."""
+    """Raise ``ValueError`` if a diagonal or matrix has the wrong size, or if a variance is not positive."""
     form = {"spherical": (), "diagonal": (dimensions,), "full": (dimensions, dimensions)}[covariance_type]
     if tuple(covariance.shape[covariance.ndim - len(form) :]) != form:
         raise ValueError(
-            f"covariance has shape {tuple(covariance.shape)}; a {covariance_type} one in {dimensions} dimensions ends "
-            f"with {form}"
+            f"covariance has shape {tuple(covariance.shape)}; the shape of a {covariance_type} one in {dimensions} "
+            f"dimensions must end with {form}"
         )
     smallest = float(variances(covariance, covariance_type).min())
     if smallest < SMALLEST_VARIANCE:
         raise ValueError(
-            f"covariance has a variance of {smallest:g}; it must be greater than 0 ({SMALLEST_VARIANCE:g})"
+            f"covariance has a variance of {smallest:g}; it must be greater than 0, at least {SMALLEST_VARIANCE:g}"
         )
 
 
 SMALLEST_VARIANCE = 1e-24
-"""Its inverse still lies far inside the range of float32."""
+"""The inverse of this variance is still far within the range of float32."""
 
 
 def variances(covariance: Tensor, covariance_type: str) -> Tensor:
-    """Along each axis, (..., D); or one for all axes, (..., 1)."""
+    """The variances along each axis, (..., D), or the one for all axes, (..., 1)."""
     covariance = covariance.detach()
     if covariance_type == "full":
         return covariance.diagonal(dim1=-2, dim2=-1)
@@ -179,7 +183,7 @@ def kernel_radius(
     std_devs: float,
     kernel_size: int | Sequence[int] | None,
 ) -> tuple[int, ...]:
-    """Voxels on either side, per axis: from the kernel size, or to cover `std_devs` of the largest deviation."""
+    """Radius of the kernel along each axis, from its size, or from `std_devs` and the largest standard deviation."""
     if kernel_size is not None:
         lengths = (
             (kernel_size,) * len(sizes) if isinstance(kernel_size, int | float | np.number) else tuple(kernel_size)
@@ -200,13 +204,14 @@ def kernel_radius(
 
 
 ROUNDING = 1e-4
-"""Voxels that a kernel may fall short of `std_devs`: √(3²) in float32 must not make it larger."""
+"""Voxels by which a kernel may fall short of `std_devs`, so that rounding of √(3²) in float32 does not enlarge it."""
 
 
 def precision(covariance: Tensor, covariance_type: str) -> Tensor:
-    """The inverses in 3D, entries first: (1, ...) spherical, (3, ...) diagonal, (6, ...) full, upper triangle by rows.
+    """Inverses of covariances as entries of 3D matrices: (1, ...) if spherical, (3, ...) if diagonal, (6, ...) if full.
 
-    An image or a line has its entries last; those of the axes that it lacks are never multiplied by anything but 0.
+    The six entries are the upper triangle row by row. The entries of a 1D or 2D covariance come last. The others belong
+    to axes of length 1; they are arbitrary, because they are only multiplied by 0.
     """
     if covariance_type == "spherical":
         return covariance.reciprocal()[None]
@@ -219,15 +224,16 @@ def precision(covariance: Tensor, covariance_type: str) -> Tensor:
 
 
 def inverse(covariance: Tensor) -> Tensor:
+    """The upper triangles of the inverses of symmetric matrices, (..., D, D) to (D·(D + 1)/2, ...); differentiable."""
     result: Tensor = _Inverse.apply(covariance)  # type: ignore[no-untyped-call]
     return result
 
 
 class _Inverse(torch.autograd.Function):
-    """Upper triangles of the inverses of symmetric matrices, (..., D, D) to (D·(D + 1)/2, ...).
+    """`inverse` and its derivative, in closed form.
 
-    In closed form and in float64, since thin kernels have badly conditioned matrices; part by part, to save memory. One
-    operation works on the same entry of all matrices, which is faster than a product of many small matrices.
+    Both are computed in float64, because the matrices of thin kernels are badly conditioned, and part by part, to save
+    memory. Each operation works on the same entry of all matrices, which is faster than many products of small ones.
     """
 
     @staticmethod
@@ -235,10 +241,10 @@ class _Inverse(torch.autograd.Function):
         dimensions = covariance.shape[-1]
         matrices = covariance.reshape(-1, dimensions, dimensions)
         result = covariance.new_empty(dimensions * (dimensions + 1) // 2, len(matrices))
-        for first in range(0, len(matrices), VOXELS_AT_ONCE):
-            part = matrices[first : first + VOXELS_AT_ONCE].double()
+        for first in range(0, len(matrices), MATRICES_AT_ONCE):
+            part = matrices[first : first + MATRICES_AT_ONCE].double()
             entries = [(part[:, i, j] + part[:, j, i]) / 2 for i, j in upper_triangle(dimensions)]
-            torch.stack(symmetric_inverse(entries), out=result[:, first : first + VOXELS_AT_ONCE])
+            torch.stack(symmetric_inverse(entries), out=result[:, first : first + MATRICES_AT_ONCE])
         result = result.view(-1, *covariance.shape[:-2])
         context.save_for_backward(result)
         return result
@@ -250,8 +256,8 @@ class _Inverse(torch.autograd.Function):
         count, (by_packed,) = len(packed), gradients
         dimensions = MATRIX_AXES[count]
         result = packed.new_empty(packed[0].numel(), dimensions, dimensions)
-        for first in range(0, len(result), VOXELS_AT_ONCE):
-            part = slice(first, first + VOXELS_AT_ONCE)
+        for first in range(0, len(result), MATRICES_AT_ONCE):
+            part = slice(first, first + MATRICES_AT_ONCE)
             inverse, change = (tensor.reshape(count, -1)[:, part] for tensor in (packed, by_packed))
             for (i, j), value in zip(upper_triangle(dimensions), by_matrices(inverse, change), strict=True):
                 result[part, i, j] = result[part, j, i] = value
@@ -259,11 +265,15 @@ class _Inverse(torch.autograd.Function):
 
 
 def upper_triangle(dimensions: int) -> list[tuple[int, int]]:
+    """Row and column of each entry of the upper triangle, row by row."""
     return list(itertools.combinations_with_replacement(range(dimensions), 2))
 
 
 def symmetric_inverse(entries: list[Tensor]) -> list[Tensor]:
-    """The upper triangle of the inverse, from that of matrices; ``ValueError`` if one is not positive definite."""
+    """The upper triangles of the inverses, from those of the matrices.
+
+    Raises ``ValueError`` if a matrix is not positive definite.
+    """
     if len(entries) == 1:
         return [1 / entries[0]]
     if len(entries) == 3:
@@ -281,13 +291,15 @@ def symmetric_inverse(entries: list[Tensor]) -> list[Tensor]:
 
 
 def check_positive(minors: list[Tensor], products: list[Tensor]) -> None:
-    """Sylvester's criterion, where variances are known to be positive; `products` of those that a minor is made of."""
-    if not all(bool((minor > SINGULAR * product).all()) for minor, product in zip(minors, products, strict=True)):
+    """Raise ``ValueError`` unless each minor is positive relative to the product of its variances (Sylvester)."""
+    if not all(
+        bool((minor > SINGULAR_CORRELATION * product).all()) for minor, product in zip(minors, products, strict=True)
+    ):
         raise not_positive_definite()
 
 
 def by_matrices(inverse: Tensor, change: Tensor) -> list[Tensor]:
-    """Upper triangle of −P·G·P for packed inverses P and derivatives by their entries G."""
+    """Upper triangle of −P·G·P, for packed inverses P and the derivatives G with respect to their entries."""
     dimensions = MATRIX_AXES[len(inverse)]
     number = {pair: n for n, pair in enumerate(upper_triangle(dimensions))}
     axes = range(dimensions)
@@ -295,15 +307,16 @@ def by_matrices(inverse: Tensor, change: Tensor) -> list[Tensor]:
     def entry(packed: Tensor, i: int, j: int) -> Tensor:
         return packed[number[min(i, j), max(i, j)]]
 
-    # an entry beside the diagonal stands for two, which share its derivative
+    # an entry off the diagonal stands for two, which share its derivative
     halved = torch.stack([values if i == j else values / 2 for (i, j), values in zip(number, change, strict=True)])
     product = {(i, k): sum_of(entry(inverse, i, j) * entry(halved, j, k) for j in axes) for i in axes for k in axes}
     return [-sum_of(product[i, k] * entry(inverse, k, j) for k in axes) for i, j in number]
 
 
 def sum_of(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of tensors, of which the first is overwritten."""
     return functools.reduce(torch.Tensor.add_, terms)
 
 
-SINGULAR = 1e-13
-"""Determinant of a matrix of correlations from which on it counts as singular."""
+SINGULAR_CORRELATION = 1e-13
+"""A matrix counts as singular if the determinant of its correlations is at most this."""

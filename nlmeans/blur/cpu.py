@@ -1,14 +1,13 @@
-"""Local blur on the CPU in float32, row by row of the image (numba); gives what `loop` gives.
+"""The local blur on the CPU in float32, with compiled kernels (numba); it computes the same as `loop`.
 
-`cpu_separable` has the kernels for spherical and diagonal covariances, `cpu_full` those for full ones.
+The kernels for spherical and diagonal covariances are in `separable_cpu_kernel`, those for full ones in
+`full_cpu_kernel`. Their inner loops run over x on whole rows, from which LLVM makes vectors.
 
-Sums are over differences from the voxel's own value, so that a constant image stays exactly as it is, and a derivative
-by the precision does not suffer from a large offset of the image.
+The kernels sum differences from the value of the voxel itself. A constant image therefore stays exactly the same, and a
+large offset of the image does not harm the derivative with respect to the precision.
 
-What is added to the image's derivative lands on other rows. Threads therefore take blocks of rows that lie apart by at
-least a kernel, in four turns. Each number is summed in an order that does not depend on the number of threads.
-
-The inner loops run over x on whole rows, for LLVM to make vectors of them.
+The derivative with respect to the image adds to other rows. Threads therefore work on blocks of rows that are at least
+one kernel apart, in four turns. The order of the sums does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ from nlmeans.kernels.turns import chequerboard, in_threads, in_turns
 log = logging.getLogger("nlmeans")
 
 MOST_BLOCKS = 16
-"""Along an axis."""
+"""Largest number of blocks along an axis."""
 
 
 @functools.cache
-def announce() -> None:
-    log.info("blur: first use here; compiling takes seconds, unless numba has it on disk")
+def log_blur_compilation() -> None:
+    log.info("blur: loading the kernels; if they are not on disk, compiling them takes seconds")
 
 
 def blur(padded: Tensor, precision: Tensor, radius: Axes, sizes: Sizes) -> tuple[Tensor, Tensor]:
-    """See `loop.blur`."""
-    announce()
+    """Compute what `loop.blur` computes."""
+    log_blur_compilation()
     shape = precision.shape[1:]
     result, totals = padded.new_empty(len(padded), *shape), padded.new_empty(shape)
     kernel = blur_full if len(precision) == 6 else blur_separable
@@ -58,7 +57,7 @@ def derivatives(
     by_image: Tensor | None,
     by_precision: Tensor | None,
 ) -> None:
-    """See `loop.derivatives`."""
+    """Compute what `loop.derivatives` computes."""
     full, inverse, shape = len(precision) == 6, precision.contiguous().numpy(), precision.shape[1:]
     scaled = (gradient / totals).contiguous().numpy()
     if by_precision is not None:
@@ -77,6 +76,6 @@ def derivatives(
 
 
 def bounds(length: int, reach: int) -> list[tuple[int, int]]:
-    """Parts of an axis; what those on either side of a part reach does not overlap."""
+    """Cut an axis into parts such that two parts with a part between them reach no voxel in common."""
     count = max(1, min(MOST_BLOCKS, length // max(2 * reach, 1)))
     return list(itertools.pairwise(length * k // count for k in range(count + 1)))

@@ -1,4 +1,4 @@
-"""What the CPU kernels of the local blur share."""
+"""The exponential and other functions that the CPU kernels of the local blur share."""
 
 from __future__ import annotations
 
@@ -7,44 +7,43 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from nlmeans.core.axes import Axes
 from nlmeans.kernels import cache
 from nlmeans.kernels.exponential import ROUNDER, exp2
+from nlmeans.kernels.vector import Floats
 
-Floats = npt.NDArray[np.float32]
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
-Block = tuple[int, int, int, int]
-"""Planes from, to; rows from, to."""
+KernelT = TypeVar("KernelT", bound=Callable[..., Any])
+RowBlock = tuple[int, int, int, int]
+"""First plane and end of the planes, first row and end of the rows."""
 
 
-def compiled(kernel: Kernel) -> Kernel:
-    """Compiled when first called. Without reassociation, which would undo `exponential`."""
+def blur_kernel(kernel: KernelT) -> KernelT:
+    """Compile a kernel at its first call, without reassociation, which would break `exponential`."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "nnan", "ninf"}}
-    decorated: Kernel = cache.compiled(kernel, **options)
+    decorated: KernelT = cache.compiled(kernel, **options)
     return decorated
 
 
 LOG2_E = np.float32(1 / math.log(2))
 
 SMALLEST = np.float32(-20)
-"""Exponent below which a weight is 0; compared with the voxel's own weight, e⁻²⁰ is less than float32 can tell.
-Products of three such weights and a derivative stay out of the subnormal numbers, which would be slow."""
+"""Exponent below which a weight is 0. Relative to the weight 1 of the voxel itself, e⁻²⁰ is below the resolution of
+float32. Products of three such weights and a derivative are not subnormal numbers, which would be slow."""
 
 TERMS = (ROUNDER, SMALLEST * LOG2_E, *(np.float32(math.log(2) ** k / math.factorial(k)) for k in range(7)))
-"""For kernels/exponential.py: a Taylor polynomial of degree 6, relative error 3e-7."""
+"""Terms of `exp2`: a Taylor polynomial of degree 6 with a relative error of 3e-7."""
 
 
-@compiled
+@blur_kernel
 def exponential(t: Any) -> Any:
-    """eᵗ for t ≤ 0 in float32, as code that LLVM can make vectors of."""
+    """eᵗ for t ≤ 0 in float32, written such that LLVM can make vectors of it."""
     return exp2(t * LOG2_E, TERMS) if t > SMALLEST else np.float32(0)
 
 
-@compiled
+@blur_kernel
 def set_mean(padded: Floats, radius: Axes, scaled: Floats, result: Floats, z: int, y: int, mean: Floats) -> None:
-    """Σ over channels of derivative × what the blur changed, of a row."""
+    """Write to `mean`, for a row, the sum over channels of `scaled` × (result − image)."""
     rz, ry, rx = radius
     mean[:] = 0
     for c in range(scaled.shape[0]):

@@ -1,4 +1,4 @@
-"""Gaussian kernels, and the two filters over arrays of any kind."""
+"""Gaussian kernels, and the two blur filters for arrays of any kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nlmeans.blur.covariance import (
     COVARIANCE_TYPES,
-    Numbers,
+    CovarianceLike,
     check_form,
     floats,
     kernel_radius,
@@ -24,7 +24,7 @@ from nlmeans.blur.covariance import (
 from nlmeans.blur.loop import slopes
 from nlmeans.blur.operators import blur_locally, convolve
 from nlmeans.core import arrays, checks
-from nlmeans.core.arrays import ArrayT, numbers, restored
+from nlmeans.core.arrays import ArrayT, convert_like, finite_floats
 from nlmeans.core.axes import Axes
 from nlmeans.core.padding import reflect
 
@@ -32,7 +32,7 @@ PADDINGS = ("reflect", "zeros")
 
 
 def gaussian_kernel(
-    covariance: Numbers,
+    covariance: CovarianceLike,
     spatial_dims: int | None = None,
     *,
     covariance_type: str | None = None,
@@ -40,22 +40,22 @@ def gaussian_kernel(
     kernel_size: int | Sequence[int] | None = None,
     spacing: Sequence[float] | None = None,
 ) -> Any:
-    """Gaussian kernels, sampled at the middles of the voxels and normalised to a sum of 1.
+    """Compute Gaussian kernels, sampled at the centres of the voxels and normalised to a sum of 1.
 
     Args:
-        covariance: one, as a variance, (D,) variances along the axes, or a (D, D) matrix; or many, with the axes that
-            count them first and `covariance_type` given. In mm² with `spacing`, else in voxels². A number, numbers,
-            real numpy array or torch tensor.
-        spatial_dims: D, from 1 to 3; None where the covariance or the spacing tells.
+        covariance: a number, several numbers, a real numpy array or a torch tensor. For one kernel a variance, (D,)
+            variances along the axes, or a (D, D) matrix. For many kernels the same with further axes in front, and
+            `covariance_type`. In mm² with `spacing`, otherwise in voxels².
+        spatial_dims: D, from 1 to 3; None if the covariance or the spacing determines it.
         covariance_type: ``"spherical"``, ``"diagonal"`` or ``"full"``; None for a single covariance.
-        std_devs: standard deviations that the kernel covers on either side of its middle, along each axis; of many
-            kernels, the largest. Never less than one voxel.
-        kernel_size: odd number of voxels, one for all axes or one per axis, instead of `std_devs`.
+        std_devs: standard deviations that the kernel covers on either side of its centre along each axis, and at least
+            one voxel. For many kernels, those of the largest.
+        kernel_size: odd number of voxels, one for all axes or one per axis; it replaces `std_devs`.
         spacing: voxel size in mm, one number per axis.
 
     Returns:
-        One kernel (K₁, ..., K_D), or many with the axes that count them first; all of the same size, which is not
-        differentiated. The covariance's kind of array, a tensor for numbers; differentiable.
+        One kernel (K₁, ..., K_D), or many with the further axes in front; all have the same size. A numpy array if the
+        covariance is one, otherwise a tensor. Differentiable, but the kernel size counts as constant.
 
     Raises:
         ValueError, TypeError: a covariance is not positive definite, or the arguments do not fit each other.
@@ -87,7 +87,7 @@ def gaussian_kernel(
 
 def gaussian_blur(
     image: ArrayT,
-    covariance: Numbers,
+    covariance: CovarianceLike,
     *,
     spatial_dims: int | None = None,
     std_devs: float = 2.0,
@@ -95,23 +95,23 @@ def gaussian_blur(
     spacing: Sequence[float] | None = None,
     padding: str = "reflect",
 ) -> ArrayT:
-    """Blur with the same Gaussian everywhere: axis by axis, unless the covariance is a full matrix.
+    """Blur with the same Gaussian everywhere. Works axis by axis, unless the covariance is a full matrix.
 
     Args:
-        image: (W,), (H, W) or (D, H, W), real numpy array or torch tensor; computed in float32, or in float64 where
-            its type has more digits. With `spatial_dims`, any axes before.
-        covariance: a variance, or (D,) variances along the axes, or a (D, D) matrix; in mm² with `spacing`, else in
+        image: real numpy array or torch tensor of shape (W,), (H, W) or (D, H, W), with further axes in front if
+            `spatial_dims` is given. Computed in float32, or in float64 if its type has more digits.
+        covariance: a variance, (D,) variances along the axes, or a (D, D) matrix; in mm² with `spacing`, otherwise in
             voxels².
-        spatial_dims: how many of the last axes are spatial; None for all. Those before, such as batch and channels, are
-            blurred one by one.
-        std_devs: standard deviations that the kernel covers on either side, along each axis.
-        kernel_size: odd number of voxels, for all axes or one per axis, instead of `std_devs`.
+        spatial_dims: number of spatial axes, which come last; None if all axes are spatial. The images along the other
+            axes, such as batch and channels, are blurred one by one.
+        std_devs: standard deviations that the kernel covers on either side of its centre along each axis.
+        kernel_size: odd number of voxels, one for all axes or one per axis; it replaces `std_devs`.
         spacing: voxel size in mm, one number per spatial axis.
-        padding: ``"reflect"``, so that a constant image stays as it is, or ``"zeros"``.
+        padding: ``"reflect"``, which leaves a constant image unchanged, or ``"zeros"``.
 
     Returns:
-        Same type, dtype, device and shape as the image. Differentiable, once, in image and covariance; the kernel size
-        is not differentiated.
+        An array of the type, dtype, device and shape of the image. Differentiable once, with respect to image and
+        covariance; the kernel size counts as constant.
 
     Raises:
         ValueError, TypeError: the covariance is not positive definite, or the arguments do not fit the image.
@@ -140,7 +140,7 @@ def gaussian_blur(
         for axis, (variance, size, reach) in enumerate(per_axis, start=4 - dimensions):
             kernel = gaussian_kernel(variance, 1, kernel_size=2 * reach + 1, spacing=[size])
             result = convolve(result, kernel, axis)
-    return restored(result.view(values.shape), image)
+    return convert_like(result.view(values.shape), image)
 
 
 def local_gaussian_blur(
@@ -153,33 +153,34 @@ def local_gaussian_blur(
     spacing: Sequence[float] | None = None,
     padding: str = "reflect",
 ) -> ArrayT:
-    """Blur with a Gaussian of its own for every voxel.
+    """Blur with a different Gaussian for every voxel.
 
     ::
 
         w(i,o) = exp(−½ oᵀ Σ(i)⁻¹ o)
         out(i) = Σ_o w(i,o)·V(i+o) / Σ_o w(i,o)      o over the kernel
 
-    Every voxel's kernel is normalised. All have one size, that of the widest. Memory does not grow with it: the
-    weights are never stored, and computed again for the derivative. The time grows with voxels × kernel size.
+    The kernel of every voxel is normalised. All kernels have the size of the widest. Memory does not grow with this
+    size, because weights are never stored: the backward pass computes them again. The time grows with the number of
+    voxels times the size of the kernel.
 
     Args:
-        image: (W,), (H, W) or (D, H, W), real numpy array or torch tensor; computed in float32, or in float64 where
-            its type has more digits. With `spatial_dims`, any axes before.
-        covariance: of each voxel: ``(*spatial shape)`` variances, or ``(*spatial shape, D)`` variances along the axes,
-            or ``(*spatial shape, D, D)`` matrices; in mm² with `spacing`, else in voxels². Where the image has axes
-            before the spatial ones, so has the covariance, of the same length or of length 1: (N, 1, H, W) for one
-            covariance per pixel of each of N images, common to its channels.
-        spatial_dims: how many of the last axes of the image are spatial; None for all.
-        std_devs: standard deviations of the widest Gaussian that the kernel covers on either side, along each axis.
-        kernel_size: odd number of voxels, for all axes or one per axis, instead of `std_devs`. When covariances are
-            learned, it keeps the time of a step and the truncation the same.
+        image: real numpy array or torch tensor of shape (W,), (H, W) or (D, H, W), with further axes in front if
+            `spatial_dims` is given. Computed in float32, or in float64 if its type has more digits.
+        covariance: one covariance per voxel: ``(*spatial shape)`` variances, ``(*spatial shape, D)`` variances along
+            the axes, or ``(*spatial shape, D, D)`` matrices; in mm² with `spacing`, otherwise in voxels². If the image
+            has axes in front of the spatial ones, the covariance has them as well, with the same length or length 1.
+            For example, (N, 1, H, W) is one variance per pixel of each of N images, shared by its channels.
+        spatial_dims: number of spatial axes of the image, which come last; None if all axes are spatial.
+        std_devs: standard deviations of the widest Gaussian that the kernel covers on either side along each axis.
+        kernel_size: odd number of voxels, one for all axes or one per axis; it replaces `std_devs`. Give it when
+            covariances are learned, so that the time of a step and the truncation stay the same.
         spacing: voxel size in mm, one number per spatial axis.
-        padding: ``"reflect"``, so that a constant image stays as it is, or ``"zeros"``.
+        padding: ``"reflect"``, which leaves a constant image unchanged, or ``"zeros"``.
 
     Returns:
-        Same type, dtype, device and shape as the image. Differentiable, once, in image and covariance; the kernel size
-        is not differentiated.
+        An array of the type, dtype, device and shape of the image. Differentiable once, with respect to image and
+        covariance; the kernel size counts as constant.
 
     Raises:
         ValueError, TypeError: a covariance is not positive definite, or the arguments do not fit the image.
@@ -202,7 +203,7 @@ def local_gaussian_blur(
     radius = kernel_radius(maps, covariance_type, sizes, std_devs, kernel_size)
     lead, shape = values.ndim - dimensions, values.shape[values.ndim - dimensions :]
     inverse = precision(maps, covariance_type)
-    # axes from the first to the last along which covariances differ; images along the others share them
+    # axes up to the last one along which covariances differ; images along the other axes share covariances
     split = max((axis + 1 for axis in range(lead) if maps.shape[axis] > 1), default=0)
     inverse = inverse.expand(-1, *values.shape[:split], *inverse.shape[1 + split :]).reshape(len(inverse), -1, *shape)
     images = values.reshape(inverse.shape[1], -1, *shape)
@@ -211,24 +212,25 @@ def local_gaussian_blur(
         for number, some in enumerate(images)
     ]
     result = torch.stack(blurred) if len(blurred) > 1 else blurred[0]
-    return restored(result.view(values.shape), image)
+    return convert_like(result.view(values.shape), image)
 
 
 def filtered(
     volumes: Tensor, inverse: Tensor, radius: tuple[int, ...], sizes: tuple[float, ...], padding: str
 ) -> Tensor:
-    """Blur (C, D, H, W) with the precisions (K, *spatial shape)."""
+    """Blur (C, D, H, W) with the inverse covariances (K, *spatial shape)."""
     inverse = inverse.reshape(len(inverse), *volumes.shape[1:])
     reach = engine_axes(radius, 0)
     return blur_locally(pad(volumes, reach, padding), inverse, reach, engine_axes(sizes, 1.0))
 
 
 def engine_axes(per_axis: tuple[Any, ...], missing: Any) -> Any:
-    """(depth, height, width), of which an image has the last ones."""
+    """Complete values per axis to (depth, height, width), with `missing` in front."""
     return (missing,) * (3 - len(per_axis)) + per_axis
 
 
 def pad(volumes: Tensor, radius: Axes, padding: str) -> Tensor:
+    """Pad (C, D, H, W) by `radius` on both sides, by reflection or with zeros."""
     if checks.choice("padding", padding, PADDINGS) == "reflect":
         return reflect(volumes, radius)
     depth, height, width = radius
@@ -236,37 +238,39 @@ def pad(volumes: Tensor, radius: Axes, padding: str) -> Tensor:
 
 
 def to_volumes(values: Tensor, dimensions: int) -> Tensor:
-    """(C, D, H, W), where an image or a line has depth, or depth and height, 1."""
+    """Convert to (C, D, H, W); an image has depth 1, and a line has depth and height 1."""
     return values.reshape(-1, *engine_axes(tuple(values.shape[values.ndim - dimensions :]), 1))
 
 
 def image_values(image: arrays.Array, spatial_dims: int | None) -> tuple[Tensor, int]:
-    """The numbers of an image, and how many of its last axes are spatial."""
-    values = numbers(arrays.checked(image, "image"), "image")
+    """Check an image; return its values and the number of its spatial axes, which come last."""
+    values = finite_floats(arrays.check_array(image, "image"), "image")
     if spatial_dims is None:
         if values.ndim not in (1, 2, 3):
             raise ValueError(
-                f"image has {values.ndim} axes (shape {tuple(values.shape)}); give (W,), (H, W) or (D, H, W), or say "
-                "with spatial_dims= how many of the last axes are spatial"
+                f"image has {values.ndim} axes (shape {tuple(values.shape)}); give (W,), (H, W) or (D, H, W), or the "
+                "number of spatial axes, which come last, as spatial_dims="
             )
         return values, values.ndim
     if spatial_dims not in (1, 2, 3) or spatial_dims > values.ndim:
-        raise ValueError(f"spatial_dims={spatial_dims!r} must be 1, 2 or 3, and the image has {values.ndim} axes")
+        raise ValueError(
+            f"spatial_dims={spatial_dims!r} must be 1, 2 or 3, and at most {values.ndim}, as many as the image has"
+        )
     return values, spatial_dims
 
 
 def single_type(covariance: Tensor) -> str:
-    """The type of one covariance, by its number of axes."""
+    """The type of a single covariance, from its number of axes."""
     if covariance.ndim > 2:
         raise ValueError(
-            f"covariance has shape {tuple(covariance.shape)}; give one: a number, (D,) or (D, D); for many, "
-            "gaussian_kernel takes covariance_type= and local_gaussian_blur one per voxel"
+            f"covariance has shape {tuple(covariance.shape)}; give a single one: a number, (D,) or (D, D). For "
+            "many, pass covariance_type= to gaussian_kernel, or give local_gaussian_blur one per voxel"
         )
     return COVARIANCE_TYPES[covariance.ndim]
 
 
 def local_type(covariance: Tensor, values: Tensor, dimensions: int) -> str:
-    """The type of a map of covariances, by the axes that it has more than the image."""
+    """The type of a map of covariances, from the number of axes that it has in addition to those of the image."""
     lead, shape = values.ndim - dimensions, tuple(values.shape)
     more = covariance.ndim - values.ndim
     fits = 0 <= more <= 2 and covariance.shape[lead : values.ndim] == values.shape[lead:]
@@ -275,7 +279,7 @@ def local_type(covariance: Tensor, values: Tensor, dimensions: int) -> str:
         raise ValueError(
             f"covariance has shape {tuple(covariance.shape)}; for an image of shape {shape} give {shape}, "
             f"{(*shape, dimensions)} or {(*shape, dimensions, dimensions)}"
-            + (", where the axes before the spatial ones may also have length 1" if lead else "")
+            + (", in which the axes in front of the spatial ones may also have length 1" if lead else "")
         )
     return COVARIANCE_TYPES[more]
 
@@ -283,6 +287,7 @@ def local_type(covariance: Tensor, values: Tensor, dimensions: int) -> str:
 def kernel_dimensions(
     covariance: Tensor, covariance_type: str, spatial_dims: int | None, spacing: Sequence[float] | None
 ) -> int:
+    """The number of axes of a kernel, from the argument, the covariance or the spacing."""
     if spatial_dims is not None:
         if spatial_dims not in (1, 2, 3):
             raise ValueError(f"spatial_dims={spatial_dims!r} must be 1, 2 or 3")
@@ -291,4 +296,4 @@ def kernel_dimensions(
         return covariance.shape[-1]
     if spacing is not None:
         return len(spacing)
-    raise ValueError("a spherical covariance does not tell the number of axes: give spatial_dims= or spacing=")
+    raise ValueError("a spherical covariance does not determine the number of axes; give spatial_dims= or spacing=")

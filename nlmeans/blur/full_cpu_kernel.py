@@ -1,20 +1,22 @@
-"""CPU kernels of the local blur for full covariances: opposite neighbours have the same weight and go in pairs.
+"""CPU kernels of the local blur for full covariances.
 
-Precisions are (6, D, H, W), the upper triangle row by row.
+Opposite neighbours have the same weight, so the kernels add them in pairs. Precisions, the inverses of the covariances,
+are (6, D, H, W), the upper triangle row by row.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from nlmeans.blur.cpu_kernel import Block, Floats, compiled, exponential, set_mean
+from nlmeans.blur.cpu_kernel import RowBlock, blur_kernel, exponential, set_mean
 from nlmeans.blur.loop import Sizes
 from nlmeans.core.axes import Axes
+from nlmeans.kernels.vector import Floats
 
 
-@compiled
+@blur_kernel
 def set_exponents(precision: Floats, sizes: Sizes, oz: int, oy: int, z: int, y: int, terms: Floats) -> None:
-    """The logarithm of the weights at (oz, oy, ox), as ``terms[0] + ox·(terms[1] + ox·terms[2])``, of a row."""
+    """Write `terms` for a row such that terms[0] + ox·(terms[1] + ox·terms[2]) is the logarithm of a weight."""
     step_z, step_y, size = np.float32(oz * sizes[0]), np.float32(oy * sizes[1]), np.float32(sizes[2])
     zz, zy, zx = precision[0, z, y], precision[1, z, y], precision[2, z, y]
     yy, yx, xx = precision[3, z, y], precision[4, z, y], precision[5, z, y]
@@ -26,19 +28,20 @@ def set_exponents(precision: Floats, sizes: Sizes, oz: int, oy: int, z: int, y: 
         square[x] = half * size * size * xx[x]
 
 
-@compiled
+@blur_kernel
 def set_weights(terms: Floats, ox: int, weight: Floats) -> None:
+    """Write the weights of a row at ox from the terms of `set_exponents`."""
     step = np.float32(ox)
     constant, linear, square = terms[0], terms[1], terms[2]
     for x in range(weight.size):
         weight[x] = exponential(constant[x] + step * (linear[x] + step * square[x]))
 
 
-@compiled
+@blur_kernel
 def blur_full(
     padded: Floats, precision: Floats, radius: Axes, sizes: Sizes, result: Floats, totals: Floats, first: int, last: int
 ) -> None:
-    """`blur` of the rows from `first` to `last`."""
+    """Blur the rows from `first` to `last`."""
     channels, _, height, width = result.shape
     rz, ry, rx = radius
     terms, weight = np.empty((3, width), np.float32), np.empty(width, np.float32)
@@ -66,7 +69,7 @@ def blur_full(
                 target[x] = own[x] + target[x] / total[x]
 
 
-@compiled
+@blur_kernel
 def full_by_precision(
     padded: Floats,
     precision: Floats,
@@ -78,7 +81,7 @@ def full_by_precision(
     first: int,
     last: int,
 ) -> None:
-    """∂L/∂ precision of the rows from `first` to `last`; `scaled` is ∂L/∂ result over the sum of the weights."""
+    """Add ∂L/∂ precision of the rows from `first` to `last`; `scaled` is ∂L/∂ result over the sum of the weights."""
     channels, _, height, width = result.shape
     rz, ry, rx = radius
     terms, weight = np.empty((3, width), np.float32), np.empty(width, np.float32)
@@ -124,11 +127,11 @@ def full_by_precision(
                     xx[x] += half * square[x]
 
 
-@compiled
+@blur_kernel
 def full_by_image(
-    by_image: Floats, precision: Floats, radius: Axes, sizes: Sizes, scaled: Floats, block: Block
+    by_image: Floats, precision: Floats, radius: Axes, sizes: Sizes, scaled: Floats, block: RowBlock
 ) -> None:
-    """∂L/∂ padded image, as far as the voxels of a block contribute to it."""
+    """Add what the voxels of a block contribute to ∂L/∂ padded image."""
     channels, _, _, width = scaled.shape
     rz, ry, rx = radius
     terms = np.empty((3, width), np.float32)

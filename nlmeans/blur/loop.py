@@ -1,7 +1,7 @@
-"""Local blur by torch operations, one offset of the kernel after another: any device, any precision.
+"""The local blur with torch operations, one offset of the kernel after another, on any device and in any precision.
 
-Offsets that mirror each other share their weight. Planes are worked on in parts, so that what is needed beside the
-result stays small and, on the CPU, in the cache.
+Offsets that mirror each other share their weight. The volume is computed in parts, so that intermediate results stay
+small and, on the CPU, in the cache.
 """
 
 from __future__ import annotations
@@ -16,27 +16,31 @@ from torch import Tensor
 from nlmeans.core.axes import Axes
 
 VOXELS_AT_ONCE = {"cpu": 2**15, "cuda": 2**20}
-"""On a CPU, what stays in the cache; on a GPU, what makes an operation take longer than starting it."""
+"""Voxels of a part. On a CPU, it stays in the cache; on a GPU, an operation on it takes longer than its start."""
 
 Sizes = tuple[float, float, float]
+"""Size of a voxel along each axis."""
 
 
 def blur(padded: Tensor, precision: Tensor, radius: Axes, sizes: Sizes) -> tuple[Tensor, Tensor]:
-    """The blurred image (C, D, H, W) and the sum of each voxel's weights (D, H, W).
+    """Compute the blurred image (C, D, H, W), and for each voxel the sum of its weights (D, H, W).
 
-    `padded` is the image with `radius` more voxels on either side; `precision` has the inverse covariances as
-    (1, D, H, W) spherical, (3, D, H, W) diagonal or (6, D, H, W) full, the upper triangle row by row; `sizes` are those
-    of a voxel.
+    Args:
+        padded: the image with `radius` more voxels on either side of each axis.
+        precision: inverse covariances, (1, D, H, W) if spherical, (3, D, H, W) if diagonal, or (6, D, H, W) if full,
+            the upper triangle row by row.
+        radius: radius of the kernel along each axis, in voxels.
+        sizes: size of a voxel along each axis.
     """
     shape = precision.shape[1:]
     result, totals = padded.new_empty(len(padded), *shape), padded.new_empty(shape)
-    for piece in pieces(precision):
+    for piece in parts_of_volume(precision):
         here = precision[:, *piece]
-        own = shifted(padded, piece, radius, (0, 0, 0), (1, 1, 1))
+        own = shifted_view(padded, piece, radius, (0, 0, 0), (1, 1, 1))
         total = torch.zeros_like(here[0])
         values = result[:, *piece].zero_()
         for weight, offset, mirrored in weighted_offsets(here, radius, sizes):
-            values += weight * differences(padded, piece, radius, offset, mirrored)
+            values += weight * sum_of_differences(padded, piece, radius, offset, mirrored)
             total += weight * len(mirrored)
         values.div_(total).add_(own)
         totals[piece] = total
@@ -54,14 +58,14 @@ def derivatives(
     by_image: Tensor | None,
     by_precision: Tensor | None,
 ) -> None:
-    """Add ∂L/∂ padded and ∂L/∂ precision to `by_image` and `by_precision`, unless None."""
-    for piece in pieces(precision):
+    """Add ∂L/∂ padded to `by_image` and ∂L/∂ precision to `by_precision`; skip those that are None."""
+    for piece in parts_of_volume(precision):
         scaled = gradient[:, *piece] / totals[piece]
-        own = shifted(padded, piece, radius, (0, 0, 0), (1, 1, 1))
+        own = shifted_view(padded, piece, radius, (0, 0, 0), (1, 1, 1))
         mean = (scaled * (result[:, *piece] - own)).sum(0)
         for weight, offset, mirrored in weighted_offsets(precision[:, *piece], radius, sizes):
             if by_precision is not None:
-                change = (scaled * differences(padded, piece, radius, offset, mirrored)).sum(0)
+                change = (scaled * sum_of_differences(padded, piece, radius, offset, mirrored)).sum(0)
                 by_logarithm = weight * (change - mean * len(mirrored))
                 for entry, slope in enumerate(slopes(offset, sizes, len(precision))):
                     if slope:
@@ -69,11 +73,11 @@ def derivatives(
             if by_image is not None:
                 share = weight * scaled
                 for sign in mirrored:
-                    shifted(by_image, piece, radius, offset, sign).add_(share)
+                    shifted_view(by_image, piece, radius, offset, sign).add_(share)
 
 
-def pieces(precision: Tensor) -> Iterator[tuple[slice, slice, slice]]:
-    """The volume in parts along its first axis that is longer than 1."""
+def parts_of_volume(precision: Tensor) -> Iterator[tuple[slice, slice, slice]]:
+    """Cut the volume into parts along its first axis that is longer than 1."""
     shape = precision.shape[1:]
     axis = next((a for a, n in enumerate(shape) if n > 1), 2)
     most = VOXELS_AT_ONCE.get(precision.device.type, VOXELS_AT_ONCE["cuda"])
@@ -84,8 +88,8 @@ def pieces(precision: Tensor) -> Iterator[tuple[slice, slice, slice]]:
         yield piece[0], piece[1], piece[2]
 
 
-def shifted(padded: Tensor, piece: tuple[slice, slice, slice], radius: Axes, offset: Axes, sign: Axes) -> Tensor:
-    """The voxels of the padded image at ±`offset` from those of the piece."""
+def shifted_view(padded: Tensor, piece: tuple[slice, slice, slice], radius: Axes, offset: Axes, sign: Axes) -> Tensor:
+    """View of the voxels of the padded image that lie at `sign` × `offset` from those of the piece."""
     moved = [
         slice(part.start + r + s * o, part.stop + r + s * o)
         for part, r, o, s in zip(piece, radius, offset, sign, strict=True)
@@ -93,21 +97,21 @@ def shifted(padded: Tensor, piece: tuple[slice, slice, slice], radius: Axes, off
     return padded[:, *moved]
 
 
-def differences(
+def sum_of_differences(
     padded: Tensor, piece: tuple[slice, slice, slice], radius: Axes, offset: Axes, mirrored: list[Axes]
 ) -> Tensor:
-    """Sum, over the offset and its mirror images, of the voxels there less the voxel itself.
+    """Sum of the differences from the voxel itself, over the voxels at the offset and its mirror images.
 
-    So a constant image stays exactly as it is, and derivatives do not suffer from a large offset of the image.
+    Differences leave a constant image exactly unchanged, and a large offset of the image does not harm derivatives.
     """
-    total = shifted(padded, piece, radius, offset, mirrored[0]).clone()
+    total = shifted_view(padded, piece, radius, offset, mirrored[0]).clone()
     for sign in mirrored[1:]:
-        total += shifted(padded, piece, radius, offset, sign)
-    return total.sub_(shifted(padded, piece, radius, (0, 0, 0), (1, 1, 1)), alpha=len(mirrored))
+        total += shifted_view(padded, piece, radius, offset, sign)
+    return total.sub_(shifted_view(padded, piece, radius, (0, 0, 0), (1, 1, 1)), alpha=len(mirrored))
 
 
 def weighted_offsets(precision: Tensor, radius: Axes, sizes: Sizes) -> Iterator[tuple[Tensor, Axes, list[Axes]]]:
-    """Unnormalised weights of a piece, with their offset and the signs that give it and its mirror images."""
+    """Yield the weights of a piece, not normalised, with an offset and the signs of it and its mirror images."""
     if len(precision) == 6:
         yield from weighted_pairs(precision, radius, sizes)
         return
@@ -123,7 +127,7 @@ def weighted_offsets(precision: Tensor, radius: Axes, sizes: Sizes) -> Iterator[
 
 
 def weighted_pairs(precision: Tensor, radius: Axes, sizes: Sizes) -> Iterator[tuple[Tensor, Axes, list[Axes]]]:
-    """`weighted_offsets` for full covariances, where only opposite offsets share a weight."""
+    """Yield `weighted_offsets` for full covariances, for which only opposite offsets share a weight."""
     yield torch.ones_like(precision[0]), (0, 0, 0), [(1, 1, 1)]
     for z, y, x in itertools.product(*(range(-r, r + 1) for r in radius)):
         if (z, y, x) > (0, 0, 0):
@@ -135,7 +139,7 @@ def weighted_pairs(precision: Tensor, radius: Axes, sizes: Sizes) -> Iterator[tu
 
 
 def slopes(offset: Axes, sizes: Sizes, entries: int) -> list[float]:
-    """Derivative of the logarithm of a weight by each entry of the precision."""
+    """Derivative of the logarithm of a weight with respect to each entry of the precision."""
     z, y, x = (step * size for step, size in zip(offset, sizes, strict=True))
     if entries == 1:
         return [-0.5 * (z * z + y * y + x * x)]

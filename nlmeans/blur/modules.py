@@ -1,4 +1,4 @@
-"""Blurring layers with learnable covariances."""
+"""Layers that blur with covariances that are learned."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nlmeans.blur.covariance import (
     COVARIANCE_TYPES,
-    Numbers,
+    CovarianceLike,
     check_form,
     covariance_to_log_cholesky,
     floats,
@@ -21,11 +21,11 @@ from nlmeans.core import checks
 
 
 class _Blur(nn.Module):
-    """What both layers share: the parameters of one or many covariances, and how the kernels are made."""
+    """Base of both layers: the parameters of one or many covariances, and the options of the blur."""
 
     def __init__(
         self,
-        covariance: Numbers,
+        covariance: CovarianceLike,
         covariance_type: str,
         count: tuple[int, ...],
         spatial_dims: int,
@@ -48,10 +48,11 @@ class _Blur(nn.Module):
 
     @property
     def covariance(self) -> Tensor:
-        """The covariances that the parameters stand for; differentiable."""
+        """The covariances that belong to the parameters; differentiable."""
         return log_cholesky_to_covariance(self.log_cholesky, self.covariance_type)
 
     def options(self) -> dict[str, Any]:
+        """Arguments of the blur other than image and covariance."""
         return {
             "spatial_dims": self.spatial_dims,
             "std_devs": self.std_devs,
@@ -67,13 +68,13 @@ class _Blur(nn.Module):
 class GaussianBlur(_Blur):
     """`gaussian_blur` with a covariance that is learned.
 
-    The parameter ``log_cholesky`` is unconstrained, see `log_cholesky_to_covariance`; ``covariance`` is what it stands
-    for. To hold it fixed: ``blur.requires_grad_(False)``.
+    The layer learns the parameter ``log_cholesky``, which is unconstrained (see `log_cholesky_to_covariance`). The
+    property ``covariance`` returns the covariance. ``blur.requires_grad_(False)`` stops the learning.
 
     Args:
         spatial_dims: 1, 2 or 3.
-        covariance: where learning starts: a variance, (D,) variances or a (D, D) matrix that the type can express;
-            in mm² with `spacing`, else in voxels².
+        covariance: initial covariance: a variance, (D,) variances or a (D, D) matrix, as far as the type can express
+            it; in mm² with `spacing`, otherwise in voxels².
         covariance_type: ``"spherical"``, ``"diagonal"`` or ``"full"``.
         std_devs, kernel_size, spacing, padding: as for `gaussian_blur`.
 
@@ -81,7 +82,7 @@ class GaussianBlur(_Blur):
         Input and output: ``(..., *spatial shape)``, such as (N, C, H, W).
 
     Raises:
-        ValueError, TypeError: the covariance is not positive definite or not of the type.
+        ValueError, TypeError: the covariance is not positive definite, or the type cannot express it.
 
     Example:
         >>> blur = GaussianBlur(spatial_dims=2, covariance=2.0, covariance_type="diagonal")
@@ -94,7 +95,7 @@ class GaussianBlur(_Blur):
         self,
         spatial_dims: int,
         *,
-        covariance: Numbers = 1.0,
+        covariance: CovarianceLike = 1.0,
         covariance_type: str = "spherical",
         std_devs: float = 2.0,
         kernel_size: int | Sequence[int] | None = None,
@@ -110,13 +111,13 @@ class GaussianBlur(_Blur):
 class LocalGaussianBlur(_Blur):
     """`local_gaussian_blur` with a covariance per voxel that is learned.
 
-    All images and channels share the covariances. Where these come from a network instead, call
-    `local_gaussian_blur` with what `log_cholesky_to_covariance` makes of its output.
+    All images and channels share the covariances. If a network predicts the covariances, do not use this layer: convert
+    its output with `log_cholesky_to_covariance`, and pass the result to `local_gaussian_blur`.
 
     Args:
         spatial_shape: shape of the images, 1 to 3 axes.
-        covariance: where learning starts, for all voxels alike: a variance, (D,) variances or a (D, D) matrix; or one
-            per voxel, with the spatial axes first. In mm² with `spacing`, else in voxels².
+        covariance: initial covariance of all voxels: a variance, (D,) variances or a (D, D) matrix; or one per voxel,
+            with the spatial axes first. In mm² with `spacing`, otherwise in voxels².
         covariance_type: ``"spherical"``, ``"diagonal"`` or ``"full"``.
         std_devs, kernel_size, spacing, padding: as for `local_gaussian_blur`.
 
@@ -124,7 +125,7 @@ class LocalGaussianBlur(_Blur):
         Input and output: ``(..., *spatial shape)``, such as (N, C, H, W).
 
     Raises:
-        ValueError, TypeError: a covariance is not positive definite or not of the type.
+        ValueError, TypeError: a covariance is not positive definite, or the type cannot express it.
 
     Example:
         >>> blur = LocalGaussianBlur((16, 16), covariance=2.0, covariance_type="full")
@@ -137,7 +138,7 @@ class LocalGaussianBlur(_Blur):
         self,
         spatial_shape: Sequence[int],
         *,
-        covariance: Numbers = 1.0,
+        covariance: CovarianceLike = 1.0,
         covariance_type: str = "spherical",
         std_devs: float = 2.0,
         kernel_size: int | Sequence[int] | None = None,
@@ -154,7 +155,7 @@ class LocalGaussianBlur(_Blur):
 
 
 def start_of(covariance: Tensor, covariance_type: str, count: tuple[int, ...], dimensions: int) -> Tensor:
-    """`covariance` as one of the type, or `count` of them: simpler types are written as the type asked for."""
+    """Convert the initial covariance to a type that is at least as general, and repeat it for `count` voxels."""
     axes = COVARIANCE_TYPES.index(covariance_type)
     per_voxel = bool(count) and covariance.shape[: len(count)] == count and covariance.ndim >= len(count)
     given = covariance.ndim - len(count) * per_voxel

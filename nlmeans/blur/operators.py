@@ -1,4 +1,4 @@
-"""The two filters with their derivatives. What the backward pass needs of the weights it computes again."""
+"""The two filters with their derivatives. The backward pass computes weights again and does not store them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nlmeans.kernels.dispatch import kernel_for
 
 
 def blur_locally(padded: Tensor, precision: Tensor, radius: Axes, sizes: Sizes) -> Tensor:
-    """`loop.blur`, differentiable in the padded image and the precision."""
+    """Compute `loop.blur`, differentiable with respect to the padded image and the precision."""
     result: Tensor = _LocalBlur.apply(padded, precision, radius, sizes)  # type: ignore[no-untyped-call]
     return result
 
@@ -55,7 +55,7 @@ class _LocalBlur(torch.autograd.Function):
 
 
 def convolve(padded: Tensor, kernel: Tensor, axis: int) -> Tensor:
-    """Correlate with a symmetric kernel of 2r + 1 numbers along one axis, which gets 2r voxels shorter."""
+    """Correlate with a symmetric kernel of 2r + 1 numbers along one axis, which becomes 2r voxels shorter."""
     result: Tensor = _Convolve.apply(padded, kernel, axis)  # type: ignore[no-untyped-call]
     return result
 

@@ -1,22 +1,23 @@
 """CPU kernels of the local blur for spherical and diagonal covariances.
 
-Weights are products of one factor per axis, which a row computes once. Rows of the image that mirror each other about
-it are added up first, as they share their weights, and neighbours along x in pairs. Precisions are (1, D, H, W), the
-same for all axes, or (3, D, H, W).
+Weights are products of one factor per axis. The kernels compute these factors once per row. Rows of the image that
+mirror each other have the same weights, so the kernels first add them, and then the neighbours along x in pairs.
+Precisions, the inverses of the covariances, are (1, D, H, W), the same for all axes, or (3, D, H, W).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from nlmeans.blur.cpu_kernel import Block, Floats, compiled, exponential, set_mean
+from nlmeans.blur.cpu_kernel import RowBlock, blur_kernel, exponential, set_mean
 from nlmeans.blur.loop import Sizes
 from nlmeans.core.axes import Axes
+from nlmeans.kernels.vector import Floats
 
 
-@compiled
-def add_rows(padded: Floats, z: int, oz: int, y: int, oy: int, row: Floats) -> int:
-    """Write the sum of the rows at (z ± oz, y ± oy) to `row`; return how many they are."""
+@blur_kernel
+def sum_mirrored_rows(padded: Floats, z: int, oz: int, y: int, oy: int, row: Floats) -> int:
+    """Write the sum of the rows at (z ± oz, y ± oy) to `row`, and return their number."""
     upper, lower = padded[z + oz], padded[z - oz]
     if oz == 0 and oy == 0:
         row[:] = upper[y]
@@ -32,7 +33,7 @@ def add_rows(padded: Floats, z: int, oz: int, y: int, oy: int, row: Floats) -> i
     return 4
 
 
-@compiled
+@blur_kernel
 def add_to_rows(row: Floats, padded: Floats, z: int, oz: int, y: int, oy: int) -> None:
     """Add `row` to the rows at (z ± oz, y ± oy)."""
     for sign_z in range(-1, 2 if oz else 0, 2):
@@ -42,9 +43,9 @@ def add_to_rows(row: Floats, padded: Floats, z: int, oz: int, y: int, oy: int) -
                 target[x] += row[x]
 
 
-@compiled
+@blur_kernel
 def fill_factors(precision: Floats, size: float, factors: Floats) -> None:
-    """The weights along one axis, (r + 1, W), of a row of voxels."""
+    """Write the factors of the weights along one axis, (r + 1, W), for a row of voxels."""
     for step in range(factors.shape[0]):
         scale = np.float32(-0.5 * (step * size) ** 2)
         target = factors[step]
@@ -52,19 +53,19 @@ def fill_factors(precision: Floats, size: float, factors: Floats) -> None:
             target[x] = exponential(scale * precision[x])
 
 
-@compiled
+@blur_kernel
 def fill_all_factors(
     precision: Floats, sizes: Sizes, z: int, y: int, along_z: Floats, along_y: Floats, along_x: Floats
 ) -> None:
-    """The weights along each axis of a row of voxels; a spherical precision is the same for all three."""
+    """Write the factors of the weights along each axis, for a row of voxels. A spherical precision serves all axes."""
     fill_factors(precision[0, z, y], sizes[0], along_z)
     fill_factors(precision[1 % len(precision), z, y], sizes[1], along_y)
     fill_factors(precision[2 % len(precision), z, y], sizes[2], along_x)
 
 
-@compiled
+@blur_kernel
 def add_moments(factors: Floats, total: Floats, second: Floats) -> None:
-    """The sum of weights over both sides of an axis, and of weights times steps squared."""
+    """Write the sum of the factors over both sides of an axis, and the sum of factors × squared steps."""
     total[:] = factors[0]
     second[:] = 0
     for step in range(1, factors.shape[0]):
@@ -74,9 +75,9 @@ def add_moments(factors: Floats, total: Floats, second: Floats) -> None:
             second[x] += 2 * square * source[x]
 
 
-@compiled
+@blur_kernel
 def sum_along_x(factors: Floats, row: Floats, count: int, own: Floats, total: Floats) -> None:
-    """Σ over x of weights × differences from the voxel's own value, where `row` is the sum of `count` rows."""
+    """Write the sum along x of factors × differences from the voxel itself; `row` is the sum of `count` rows."""
     width, radius = total.size, factors.shape[0] - 1
     middle, source = row[radius : radius + width], factors[0]
     once, twice = np.float32(count), np.float32(2 * count)
@@ -89,9 +90,9 @@ def sum_along_x(factors: Floats, row: Floats, count: int, own: Floats, total: Fl
             total[x] += source[x] * (left[x] + right[x] - twice * own[x])
 
 
-@compiled
+@blur_kernel
 def sum_squares_along_x(factors: Floats, row: Floats, count: int, own: Floats, total: Floats, second: Floats) -> None:
-    """`sum_along_x`, and the same with weights × steps squared."""
+    """Do what `sum_along_x` does, and write the same sum with factors × squared steps to `second`."""
     width, radius = total.size, factors.shape[0] - 1
     middle, source = row[radius : radius + width], factors[0]
     once, twice = np.float32(count), np.float32(2 * count)
@@ -107,11 +108,11 @@ def sum_squares_along_x(factors: Floats, row: Floats, count: int, own: Floats, t
             second[x] += square * value
 
 
-@compiled
+@blur_kernel
 def blur_separable(
     padded: Floats, precision: Floats, radius: Axes, sizes: Sizes, result: Floats, totals: Floats, first: int, last: int
 ) -> None:
-    """`blur` of the rows from `first` to `last`."""
+    """Blur the rows from `first` to `last`."""
     channels, _, height, width = result.shape
     rz, ry, rx = radius
     along_z, along_y, along_x = (
@@ -134,7 +135,7 @@ def blur_separable(
             target[:] = 0
             for oz in range(rz + 1):
                 for oy in range(ry + 1):
-                    count = add_rows(padded[c], z + rz, oz, y + ry, oy, row)
+                    count = sum_mirrored_rows(padded[c], z + rz, oz, y + ry, oy, row)
                     sum_along_x(along_x, row, count, own, value)
                     by_z, by_y = along_z[oz], along_y[oy]
                     for x in range(width):
@@ -143,7 +144,7 @@ def blur_separable(
                 target[x] = own[x] + target[x] / weights[x]
 
 
-@compiled
+@blur_kernel
 def separable_by_precision(
     padded: Floats,
     precision: Floats,
@@ -155,7 +156,7 @@ def separable_by_precision(
     first: int,
     last: int,
 ) -> None:
-    """∂L/∂ precision of the rows from `first` to `last`; `scaled` is ∂L/∂ result over the sum of the weights."""
+    """Add ∂L/∂ precision of the rows from `first` to `last`; `scaled` is ∂L/∂ result over the sum of the weights."""
     channels, _, height, width = result.shape
     rz, ry, rx = radius
     along_z, along_y, along_x = (
@@ -182,7 +183,7 @@ def separable_by_precision(
                 squares[:] = 0
                 count = 0
                 for c in range(channels):
-                    count = add_rows(padded[c], z + rz, oz, y + ry, oy, row)
+                    count = sum_mirrored_rows(padded[c], z + rz, oz, y + ry, oy, row)
                     own = padded[c, z + rz, y + ry, rx : rx + width]
                     sum_squares_along_x(along_x, row, count, own, value, second)
                     by_value = scaled[c, z, y]
@@ -204,11 +205,11 @@ def separable_by_precision(
                 target[x] += source[x]
 
 
-@compiled
+@blur_kernel
 def separable_by_image(
-    by_image: Floats, precision: Floats, radius: Axes, sizes: Sizes, scaled: Floats, block: Block
+    by_image: Floats, precision: Floats, radius: Axes, sizes: Sizes, scaled: Floats, block: RowBlock
 ) -> None:
-    """∂L/∂ padded image, as far as the voxels of a block contribute to it."""
+    """Add what the voxels of a block contribute to ∂L/∂ padded image."""
     channels, _, _, width = scaled.shape
     rz, ry, rx = radius
     along_z, along_y, along_x = (

@@ -1,6 +1,6 @@
-"""numpy arrays and torch tensors alike: read a piece as a tensor, write a piece back as what came in.
+"""Arrays in memory and on disk: read a piece as a tensor, and write a tensor back into an array.
 
-Arrays that do not fit into memory are read by slicing, and written to likewise.
+An array that does not fit into memory is read and written slice by slice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ArrayT = TypeVar("ArrayT", bound=Array)
 
 @runtime_checkable
 class Readable(Protocol):
-    """What gives numpy arrays when sliced: a zarr array, an h5py dataset, a nibabel image's ``dataobj``, any array."""
+    """Array that returns its values when sliced: a zarr array, an h5py dataset, ``dataobj`` of nibabel, any array."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -34,7 +34,7 @@ class Readable(Protocol):
 
 @runtime_checkable
 class Writable(Protocol):
-    """What takes numpy arrays for its slices: likewise."""
+    """Array whose slices can be assigned, such as a zarr array, an h5py dataset or a numpy array."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -44,7 +44,7 @@ class Writable(Protocol):
 
 
 class Sliced:
-    """An array that is only ever read piece by piece."""
+    """An array that is only read piece by piece."""
 
     def __init__(self, array: Readable) -> None:
         self.array = array
@@ -53,26 +53,26 @@ class Sliced:
         self.chunks = chunks(array)
         first = (slice(0, 1),) * self.ndim
         self.dtype = array.dtype if 0 in self.shape else np.asarray(array[first]).dtype
-        """Of what is read: nibabel's ``dtype`` is that in the file, before the values are scaled."""
+        """Type of the values read. The ``dtype`` of nibabel is the type in the file, before the values are scaled."""
 
     def __getitem__(self, key: Slices) -> npt.NDArray[Any]:
         return np.asarray(self.array[key])
 
 
 Source = Array | Sliced
-"""What a volume is read from."""
+"""Array that a volume is read from."""
 
-WIDE = frozenset({"float64", "int32", "uint32", "int64", "uint64", "longdouble", "float128"})
-"""Types with more digits than float32: their offset is taken off before they are rounded to it."""
+WIDE_DTYPES = frozenset({"float64", "int32", "uint32", "int64", "uint64", "longdouble", "float128"})
+"""Types with more digits than float32. An offset is subtracted from their values before these become float32."""
 
 
-def checked(array: object, name: str) -> Array:
-    """`array`, if it is a real-valued numpy array or strided tensor with at least one element."""
+def check_array(array: object, name: str) -> Array:
+    """Return `array`; raise an error unless it is a real numpy array or strided tensor with at least one voxel."""
     if isinstance(array, Tensor):
         if array.layout != torch.strided:
             raise TypeError(f"{name} has layout {array.layout}; give a dense tensor: {name}.to_dense()")
     elif isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; give {name}.filled(...), and where it is valid as mask=")
+        raise TypeError(f"{name} is a masked array; give {name}.filled(...), and its valid voxels as mask=")
     elif not isinstance(array, np.ndarray):
         raise TypeError(f"{name} is a {type(array).__name__}; give a numpy array or a torch tensor")
     check_numbers(array, name)
@@ -80,15 +80,16 @@ def checked(array: object, name: str) -> Array:
 
 
 def readable(array: object, name: str) -> Source:
-    """`array`, if it is as `checked` wants it, or else can be read piece by piece."""
+    """Return `array`; raise an error unless it passes `check_array` or can be read piece by piece."""
     if isinstance(array, np.ndarray | np.generic | Tensor) or not isinstance(array, Readable):
-        return checked(array, name)
+        return check_array(array, name)
     source = array if isinstance(array, Sliced) else Sliced(array)
     check_numbers(source, name)
     return source
 
 
 def check_numbers(array: Readable, name: str) -> None:
+    """Raise an error unless the array holds real numbers and has at least one voxel."""
     if isinstance(array, Tensor):
         real = not (array.is_complex() or array.is_quantized or dtype_name(array).startswith("float8"))
     else:
@@ -96,16 +97,16 @@ def check_numbers(array: Readable, name: str) -> None:
     if not real:
         raise TypeError(f"{name} has dtype {array.dtype}; give real numbers, for instance its magnitude")
     if 0 in array.shape:
-        raise ValueError(f"{name} has shape {tuple(array.shape)} and so no voxels")
+        raise ValueError(f"{name} has shape {tuple(array.shape)} and so no voxels; every axis needs at least one")
 
 
 def in_memory(array: Source) -> TypeGuard[Array]:
-    """Whether all of the array is there, so that to look at it takes no more memory."""
+    """Whether the whole array is in memory, so that reading it takes no more."""
     return not isinstance(array, Sliced) and memory_map(array) is None
 
 
 def memory_map(array: object) -> np.memmap[Any, Any] | None:
-    """The map that an array is a view of."""
+    """The memory map that an array is a view of; None if it is a view of none."""
     while isinstance(array, np.ndarray):
         if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):
             return array
@@ -114,10 +115,10 @@ def memory_map(array: object) -> np.memmap[Any, Any] | None:
 
 
 def release(array: object) -> None:
-    """Take the pages of a memory-mapped file out of this process; what was written to them stays written.
+    """Drop the pages of a memory-mapped file from this process; what was written to them stays written.
 
-    Otherwise every page ever touched would count as memory of the process. Changes to a copy-on-write map
-    (mode ``"c"``) are nowhere else, so its pages stay.
+    Otherwise every page that was ever touched would count as memory of the process. Changes to a copy-on-write map
+    (mode ``"c"``) exist only in its pages, so these stay.
     """
     found = memory_map(array)
     if found is not None and found.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
@@ -126,12 +127,12 @@ def release(array: object) -> None:
 
 
 def is_dask(array: object) -> TypeGuard[Any]:
-    """Whether it is a dask array, without loading dask."""
+    """Whether the array is a dask array. Does not import dask."""
     return "dask.array" in sys.modules and isinstance(array, sys.modules["dask.array"].Array)
 
 
 def fetch(array: Source, piece: Slices) -> Array:
-    """A piece as it is stored: a view of an array in memory, else a copy."""
+    """A piece with its values as stored: a view if the array is in memory, otherwise a copy."""
     if in_memory(array):
         return array[piece]
     values: npt.NDArray[Any] = array[piece] if isinstance(array, Sliced) else np.array(array[piece])
@@ -140,28 +141,29 @@ def fetch(array: Source, piece: Slices) -> Array:
 
 
 def chunks(array: object) -> tuple[int, ...] | None:
-    """The shape of the pieces that an array is stored in, of zarr the shards if it has any; None where it is in one."""
+    """Shape of the shards or, without shards, of the chunks in which an array is stored; None if it has neither."""
     shape = getattr(array, "shards", None) or getattr(array, "chunks", None)
     regular = isinstance(shape, tuple) and all(isinstance(n, int) for n in shape)
     return shape if regular else None
 
 
 def dtype_name(array: Readable | Writable) -> str:
-    """The type of the numbers, whatever their byte order."""
+    """Name of the type of the numbers, without their byte order."""
     return str(array.dtype).removeprefix("torch.") if isinstance(array, Tensor) else np.dtype(array.dtype).name
 
 
 def is_wide(array: Source) -> bool:
-    return dtype_name(array) in WIDE
+    """Whether the type of the array has more digits than float32."""
+    return dtype_name(array) in WIDE_DTYPES
 
 
 def precise_dtype(array: Source) -> torch.dtype:
-    """float32, or float64 where the array's type has more digits."""
+    """float64 if the type of the array has more digits than float32, otherwise float32."""
     return torch.float64 if is_wide(array) else torch.float32
 
 
 def read(array: Source, piece: Slices, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A new tensor with the values of a piece; the array itself is never shared."""
+    """A new tensor with the values of a piece. It never shares memory with the array."""
     if isinstance(array, Tensor):
         return array.detach()[piece].to(device=device, dtype=dtype, copy=True)
     numbers = np.array(array[piece], dtype=str(dtype).removeprefix("torch."), order="C")
@@ -174,7 +176,7 @@ def device_of(array: Source) -> torch.device:
 
 
 def empty_like(array: Source, dtype: str | None = None, shape: tuple[int, ...] | None = None) -> Array:
-    """An uninitialised array in memory of the same kind and device; dtype (by name) and shape too, if not given."""
+    """An uninitialised array in memory, of the kind and device of `array`, and of its dtype and shape unless given."""
     shape = tuple(array.shape) if shape is None else shape
     if isinstance(array, Tensor):
         return torch.empty(shape, dtype=getattr(torch, dtype) if dtype else array.dtype, device=array.device)
@@ -182,34 +184,34 @@ def empty_like(array: Source, dtype: str | None = None, shape: tuple[int, ...] |
 
 
 def check_out(out: object, source: Source, shape: tuple[int, ...], dtype: str | None) -> None:
-    """Whether a result from `source` can be written to `out`, with no more loss than rounding."""
+    """Raise an error unless a result from `source` can be written to `out` with no loss but rounding."""
     if not isinstance(out, Writable):
-        raise TypeError(f"out is a {type(out).__name__}; give an array, such as one of numpy or zarr")
+        raise TypeError(f"out is a {type(out).__name__}; give an array, such as a numpy or zarr array")
     if tuple(out.shape) != shape:
-        raise ValueError(f"out has shape {tuple(out.shape)}, but the result has {shape}; make it of that shape")
+        raise ValueError(f"out has shape {tuple(out.shape)}, but the result has {shape}; give an array of that shape")
     name, source_name = dtype_name(out), dtype_name(source)
     if dtype is not None and dtype != name:
-        raise ValueError(f"out has dtype {name}, but dtype={dtype!r} was asked for; leave out one of them")
+        raise ValueError(f"out has dtype {name}, but dtype={dtype!r} was asked for; leave out one of the two")
     if "float" not in name and name != source_name and ("float" in source_name or not np.can_cast(source_name, name)):
-        raise ValueError(f"out has dtype {name}, which does not hold all values of {source_name}; take float32")
+        raise ValueError(f"out has dtype {name}, which does not hold all values of {source_name}; use float32")
     whole = id(out) in (id(source), id(getattr(source, "array", None)))
     views = isinstance(out, np.ndarray) and isinstance(source, np.ndarray) and np.may_share_memory(out, source)
     if whole or views:
-        raise ValueError("out is the volume itself, which is still needed while the result is written; give another")
+        raise ValueError("out is the volume itself, which is read while the result is written; give another array")
 
 
 def check_holds(dtype: str, low: float, high: float, name: str) -> None:
-    """Raises ``ValueError`` if values from `low` to `high` are too large or too small for a floating-point type."""
+    """Raise ``ValueError`` if values from `low` to `high` are too large or too small for a floating-point type."""
     limits, peak = torch.finfo(getattr(torch, dtype)), max(-low, high)
     if peak > limits.max or 0 < peak < limits.smallest_normal:
         raise ValueError(
             f"dtype={dtype!r} holds numbers from {limits.smallest_normal:.2g} to {limits.max:.6g}, but {name} goes "
-            f"from {low:.6g} to {high:.6g}; take a wider dtype, or None for that of {name}"
+            f"from {low:.6g} to {high:.6g}; take a wider dtype, or None for the dtype of {name}"
         )
 
 
 def write(array: Writable, piece: Slices, values: Tensor) -> None:
-    """Store a piece, rounded where the array holds integers, and clipped to what its type holds."""
+    """Store a piece, rounded if the array holds integers, and clipped to the range of its type."""
     if isinstance(array, Tensor):
         array[piece] = to_dtype(values, array.dtype).to(array.device)
         return
@@ -226,7 +228,7 @@ def write(array: Writable, piece: Slices, values: Tensor) -> None:
 
 
 def to_dtype(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """`values` as `dtype`, rounded for integers, and clipped to what it holds."""
+    """Convert `values` to `dtype`: rounded for integers, and clipped to the range of the type."""
     if dtype == torch.bool:
         return values >= 0.5
     if dtype.is_floating_point:
@@ -239,7 +241,7 @@ def to_dtype(values: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def clip_to_integers(numbers: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Whole float64 numbers as `dtype`, without the overflow of 64-bit limits that float64 rounds up."""
+    """Convert whole float64 numbers to `dtype`. 64-bit limits, which float64 rounds up, do not overflow."""
     limits = np.iinfo(dtype)
     below, above = numbers <= limits.min, numbers >= limits.max
     integers = np.where(below | above, 0, numbers).astype(dtype)
@@ -247,15 +249,18 @@ def clip_to_integers(numbers: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> 
     return integers
 
 
-def numbers(array: Array, name: str) -> Tensor:
-    """Finite values as float32, or float64 where the dtype has more digits; a tensor keeps its graph."""
+def finite_floats(array: Array, name: str) -> Tensor:
+    """Convert an array to float32, or to float64 if its dtype has more digits; a tensor keeps its graph.
+
+    Raises ``ValueError`` if any value is NaN or infinite.
+    """
     value_range(array, name)
     dtype = precise_dtype(array)
     return array.to(dtype) if isinstance(array, Tensor) else read(array, (), dtype, torch.device("cpu"))
 
 
-def restored(values: Tensor, image: ArrayT) -> ArrayT:
-    """`values` as the same kind of array as `image`."""
+def convert_like(values: Tensor, image: ArrayT) -> ArrayT:
+    """Convert `values` to the dtype of `image` and to its kind of array."""
     if isinstance(image, Tensor):
         return cast(ArrayT, to_dtype(values, image.dtype))
     result = empty_like(image, shape=tuple(values.shape))
@@ -264,11 +269,14 @@ def restored(values: Tensor, image: ArrayT) -> ArrayT:
 
 
 EXACT_INTEGERS = 2**53
-"""Beyond it float64, in which all that is wide is read, skips integers."""
+"""Float64 holds every integer up to this number. All wide types are read as float64."""
 
 
 def value_range(array: Array, name: str) -> tuple[float, float]:
-    """Smallest and largest value; ``ValueError`` if any is NaN, infinite, or an integer that float64 does not hold."""
+    """Smallest and largest value.
+
+    Raises ``ValueError`` if any value is NaN, infinite, or an integer too large for float64.
+    """
     if isinstance(array, Tensor):
         values = array.detach()
         if values.dtype in (torch.bool, torch.uint16, torch.uint32, torch.uint64):
@@ -280,20 +288,20 @@ def value_range(array: Array, name: str) -> tuple[float, float]:
         raise not_finite(name)
     if max(-low, high) > EXACT_INTEGERS and dtype_name(array) in ("int64", "uint64"):
         raise ValueError(
-            f"{name} has integers from {low:.6g} to {high:.6g}, of which those beyond 2**53 would be rounded; take an "
-            "offset off first, or give it as float64"
+            f"{name} has integers from {low:.6g} to {high:.6g}, and those beyond 2**53 would be rounded; subtract an "
+            "offset first, or convert it to float64"
         )
     return low, high
 
 
-def deviation(values: npt.NDArray[Any]) -> float:
-    """Standard deviation, also where squares leave the type; 0 of no values."""
+def standard_deviation(values: npt.NDArray[Any]) -> float:
+    """Standard deviation, also of values whose squares would overflow or underflow; 0 if there are no values."""
     largest = float(np.abs(values).max(initial=0.0))
     return largest * float((values / largest).std(dtype=np.float64)) if largest > 0 else 0.0
 
 
-def finite(values: Tensor, name: str) -> Tensor:
-    """`values`, unless any is NaN or infinite, as often outside of what a program has computed: ``ValueError``."""
+def check_finite(values: Tensor, name: str) -> Tensor:
+    """Return `values`; raise ``ValueError`` if any is NaN or infinite."""
     if not bool(values.isfinite().all()):
         raise not_finite(name)
     return values

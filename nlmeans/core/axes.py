@@ -1,4 +1,4 @@
-"""Numbers per spatial axis."""
+"""Numbers per spatial axis, and the number of voxels in a window."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Axes = tuple[int, int, int]
 
 
 def window_voxels(radius: Axes) -> int:
-    """Voxels in a window that reaches `radius` voxels to either side.
+    """Number of voxels in a window that reaches `radius` voxels to either side along each axis.
 
     >>> window_voxels((0, 1, 2))
     15

@@ -1,4 +1,4 @@
-"""Checks of arguments. A message names the argument, its value and the remedy."""
+"""Checks of arguments. An error names the argument, its value and the remedy."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from typing import Any
 from nlmeans.core.axes import Axes
 
 Radius = int | Sequence[int]
-"""Voxels on either side of the middle one: for all axes alike, or one number per axis."""
+"""Voxels on either side of the middle voxel: one number for all axes, or one per axis."""
 
 
 def choice(name: str, value: str, allowed: Collection[str]) -> str:
+    """Return `value`; raise ``ValueError`` unless it is one of those allowed."""
     if value not in allowed:
         raise ValueError(f"{name}={value!r} is not known; choose one of {', '.join(map(repr, allowed))}")
     return value
 
 
 def positive(name: str, value: float) -> float:
+    """Return `value` as a float; raise an error unless it is a finite number above 0."""
     number = real(name, value)
     if number <= 0:
         raise ValueError(f"{name}={value!r} must be greater than 0")
@@ -28,6 +30,7 @@ def positive(name: str, value: float) -> float:
 
 
 def not_negative(name: str, value: float) -> float:
+    """Return `value` as a float; raise an error unless it is a finite number of at least 0."""
     number = real(name, value)
     if number < 0:
         raise ValueError(f"{name}={value!r} must not be negative")
@@ -35,6 +38,7 @@ def not_negative(name: str, value: float) -> float:
 
 
 def real(name: str, value: object) -> float:
+    """Return `value` as a float; raise an error unless it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}={value!r} must be a number")
     try:
@@ -47,6 +51,7 @@ def real(name: str, value: object) -> float:
 
 
 def whole(name: str, value: object, least: int = 0) -> int:
+    """Return `value` as an int; raise an error unless it is a whole number of at least `least`."""
     number = real(name, value)
     if not number.is_integer() or number < least:
         raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
@@ -54,16 +59,17 @@ def whole(name: str, value: object, least: int = 0) -> int:
 
 
 def radius(name: str, value: Radius) -> int | tuple[int, ...]:
-    """A whole, non-negative number of voxels, or one per axis."""
+    """Return a radius; raise an error unless it is a whole, non-negative number of voxels, or one per axis."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return tuple(whole_radius(name, v) for v in value)
     return whole_radius(name, value)
 
 
 def whole_radius(name: str, value: object) -> int:
+    """Return one radius as an int; raise an error unless it is a whole, non-negative number."""
     if isinstance(value, float) and not value.is_integer():
         raise ValueError(
-            f"{name}={value!r} must be whole: it makes a window of 2r + 1 voxels, which is odd, never {2 * value + 1:g}"
+            f"{name}={value!r} must be whole: a window is 2r + 1 voxels wide, which is odd, never {2 * value + 1:g}"
         )
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}={value!r} must be a whole number of voxels, or one per axis")
@@ -84,14 +90,14 @@ def radii(name: str, value: Radius, dimensions: int) -> Axes:
 
 
 def index(name: str, value: object) -> int:
-    """The number of an axis, which counts from the end if negative."""
+    """Return the number of an axis; raise ``TypeError`` unless it is an integer. A negative one counts from the end."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name}={value!r} must be the number of an axis")
+        raise TypeError(f"{name}={value!r} must be the number of an axis, such as 0 or -1")
     return int(value)
 
 
 def axis(name: str, value: int, dimensions: int) -> int:
-    """The axis as a non-negative number."""
+    """Return the number of an axis, counted from the first; raise an error unless the array has that axis."""
     number = index(name, value)
     if not -dimensions <= number < dimensions:
         raise ValueError(f"{name}={value} is not an axis of an array with {dimensions} axes")
@@ -99,17 +105,23 @@ def axis(name: str, value: int, dimensions: int) -> int:
 
 
 def spatial_dimensions(name: str, shape: Sequence[int], other_axes: str = "") -> int:
-    """2 or 3. `shape` is without channel and series axes; `other_axes` names those for the message."""
+    """Return the number of spatial axes; raise ``ValueError`` unless it is 2 or 3.
+
+    Args:
+        name: the argument, for the error.
+        shape: spatial axes alone, without channels and series.
+        other_axes: text about the other axes, for the error.
+    """
     if len(shape) not in (2, 3):
         raise ValueError(
             f"{name} has {len(shape)} spatial axes (shape {tuple(shape)}{other_axes}); give (H, W) or (D, H, W), "
-            "and say with channels= or series= which axis is something else"
+            "and name any other axis with channels= or series="
         )
     return len(shape)
 
 
 def json_object(name: str, text: str) -> dict[str, Any]:
-    """What `text` says, which must be one JSON object in which no name stands twice.
+    """Read a JSON object; raise an error if `text` is anything else, or gives a name twice.
 
     >>> json_object("settings", '{"sigma": 20}')
     {'sigma': 20}
@@ -124,8 +136,9 @@ def json_object(name: str, text: str) -> dict[str, Any]:
 
 
 def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dictionary of the pairs; raise ``ValueError`` if a name is given twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands there twice")
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is given twice")
     return found

@@ -1,4 +1,4 @@
-"""Which axis of an array is what: spatial, channels, series. The engine sees one (C, D, H, W) at a time."""
+"""The meaning of the axes of an array: spatial, channels or series. The engine sees one (C, D, H, W) at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nlmeans.core.tiles import Piece
 
 @dataclass(frozen=True)
 class Layout:
-    """The axes of an array, negative numbers resolved."""
+    """The meaning of each axis of an array. Axes are counted from the first, so no number is negative."""
 
     array_shape: tuple[int, ...]
     channels: int | None
@@ -22,6 +22,7 @@ class Layout:
 
     @classmethod
     def of(cls, array: arrays.Readable, channels: int | None, series: int | None, name: str = "volume") -> Layout:
+        """The layout of `array`, whose axes `channels` and `series` are given by number; `name` is for errors."""
         shape = tuple(array.shape)
         channels = None if channels is None else checks.axis("channels", channels, len(shape))
         series = None if series is None else checks.axis("series", series, len(shape))
@@ -59,19 +60,19 @@ class Layout:
         return d, h, w
 
     def piece(self, slices: Sequence[slice]) -> Piece:
-        """One slice per spatial axis as (D, H, W), with start and stop as numbers."""
+        """Convert one slice per spatial axis to slices of (D, H, W) whose start and stop are numbers."""
         if len(slices) != len(self.spatial_axes) or any(s.step not in (None, 1) for s in slices):
             raise ValueError(
-                f"region={tuple(slices)} must have one slice with step 1 per spatial axis: {self.spatial_shape}"
+                f"region={tuple(slices)} must have one slice with step 1 for each spatial axis of {self.spatial_shape}"
             )
         boxes = [range(n)[s] for n, s in zip(self.spatial_shape, slices, strict=True)]
         if not all(boxes):
-            raise ValueError(f"region={tuple(slices)} has no voxels of the spatial shape {self.spatial_shape}")
+            raise ValueError(f"region={tuple(slices)} contains no voxel of the spatial shape {self.spatial_shape}")
         d, h, w = [slice(0, 1)] * (3 - len(boxes)) + [slice(box.start, box.stop) for box in boxes]
         return d, h, w
 
     def index(self, volume: int, piece: Piece) -> arrays.Slices:
-        """Where a piece (slices of D, H, W) of one volume of the series lies in the array."""
+        """Index into the array of a piece (slices of D, H, W) of one volume of the series."""
         slices = [slice(None)] * len(self.array_shape)
         if self.series is not None:
             slices[self.series] = slice(volume, volume + 1)
@@ -80,7 +81,7 @@ class Layout:
         return tuple(slices)
 
     def chunk(self, array: object) -> Axes:
-        """How many voxels along (D, H, W) an array with these axes stores together; 1 if it is in one piece."""
+        """Voxels along (D, H, W) of a stored chunk of an array with these axes; 1 if the array has no chunks."""
         stored = arrays.chunks(array)
         if stored is None:
             return 1, 1, 1
@@ -89,14 +90,14 @@ class Layout:
         return d, h, w
 
     def array_shape_of(self, piece: Piece) -> tuple[int, ...]:
-        """The shape of an array with the same axes that holds a piece of every volume."""
+        """Shape of an array with the same axes that holds a piece of every volume."""
         shape = list(self.array_shape)
         for axis, part in zip(self.spatial_axes, piece[-len(self.spatial_axes) :], strict=True):
             shape[axis] = part.stop - part.start
         return tuple(shape)
 
     def channel_pieces(self, volume: int, piece: Piece) -> list[arrays.Slices]:
-        """Where a piece of each channel of one volume of the series lies in the array."""
+        """Index into the array of a piece of each channel of one volume of the series."""
         everything = list(self.index(volume, piece))
         if self.channels is None:
             return [tuple(everything)]
@@ -104,7 +105,7 @@ class Layout:
         return [(*before, slice(c, c + 1), *after) for c in range(self.array_shape[self.channels])]
 
     def to_engine(self, values: Tensor) -> Tensor:
-        """A piece of one volume, its axes as in the array, as (C, D, H, W)."""
+        """Convert a piece of one volume from the axes of the array to (C, D, H, W)."""
         if self.series is not None:
             values = values.movedim(self.series, 0).squeeze(0)
         if self.channels is None:
@@ -115,7 +116,7 @@ class Layout:
         return values.unsqueeze(1) if values.ndim == 3 else values
 
     def from_engine(self, values: Tensor) -> Tensor:
-        """(C, D, H, W) with its axes as in the array; the series axis has length 1."""
+        """Convert (C, D, H, W) to the axes of the array; the series axis has length 1."""
         if len(self.spatial_axes) == 2:
             values = values.squeeze(1)
         values = values.squeeze(0) if self.channels is None else values
@@ -125,7 +126,7 @@ class Layout:
         return values if self.series is None else values.unsqueeze(self.series)
 
     def spatial(self, array: arrays.Readable, name: str) -> Layout:
-        """The layout of an array that has the spatial axes alone, such as a mask or a map of sigma."""
+        """Layout of an array with the spatial axes alone, such as a mask; raise ``ValueError`` if its shape differs."""
         if tuple(array.shape) != self.spatial_shape:
             raise ValueError(
                 f"{name} has shape {tuple(array.shape)}, but the image has the spatial shape {self.spatial_shape}"

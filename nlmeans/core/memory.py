@@ -1,4 +1,4 @@
-"""How much memory a run may use."""
+"""Amounts of memory: how to read and write them, and how much a run may use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "m
 
 
 def parse_bytes(text: str) -> int:
-    """A number of bytes with an optional unit.
+    """Read a number of bytes with an optional unit.
 
     >>> parse_bytes("2GB"), parse_bytes("1.5 GiB"), parse_bytes("4096")
     (2000000000, 1610612736, 4096)
@@ -26,7 +26,7 @@ def parse_bytes(text: str) -> int:
 
 
 def available(device: torch.device) -> int:
-    """What a run may take by default, in bytes: half the free memory of the computer, four fifths of the GPU's."""
+    """Bytes that a run may use by default: half the free memory of the computer, or four fifths of that of the GPU."""
     if device.type == "cuda":
         return int(0.8 * torch.cuda.mem_get_info(device)[0])
     return int(0.5 * free())
@@ -38,27 +38,28 @@ def free() -> int:
 
 
 def allowed(device: torch.device, limit: int | None) -> int:
-    """The limit of a run on a device, in bytes; where there is none, what is `available`."""
+    """Bytes that a run on a device may use: `limit`, or without a limit what is `available`."""
     return available(device) if limit is None else limit
 
 
 @contextlib.contextmanager
 def shortage() -> Iterator[None]:
-    """What torch and the system say when the computer's memory is used up, as ``MemoryError``."""
+    """Raise ``MemoryError`` in place of the errors of torch and the system that say that the memory is used up."""
     try:
         yield
     except RuntimeError as error:
         if not any(words in str(error) for words in ("can't allocate memory", "can't start new thread")):
             raise
         raise MemoryError(
-            "the computer has too little free memory, or this process may not have more: free some, or allow less "
-            "with memory="
+            "the computer has too little free memory, or this process has reached its limit; free some, or pass a "
+            "smaller memory="
         ) from error
 
 
-def readable(amount: float) -> str:
-    """
-    >>> readable(3 * 2**30)
+def size_text(amount: float) -> str:
+    """Write a number of bytes in a unit that suits its size.
+
+    >>> size_text(3 * 2**30)
     '3.00 GiB'
     """
     for unit, size in (("GiB", 2**30), ("MiB", 2**20)):

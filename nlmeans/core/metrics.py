@@ -1,4 +1,4 @@
-"""How close an image is to the truth."""
+"""Measures of how close an image is to the truth."""
 
 from __future__ import annotations
 
@@ -10,16 +10,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Image = npt.NDArray[np.generic]
+ImageArray = npt.NDArray[np.generic]
 
 GAUSSIAN_SIGMA = 1.5
-"""Of the window in which SSIM compares, in voxels."""
+"""Standard deviation of the window of SSIM, in voxels."""
 
 TRUNCATE = 3.5
+"""Radius of the window of SSIM, in standard deviations."""
 
 
-def psnr(truth: Image, image: Image, *, peak: float | None = None, mask: Image | None = None) -> float:
-    """Peak signal-to-noise ratio in dB. `peak` is the truth's maximum if not given; `mask` says where to look.
+def psnr(truth: ImageArray, image: ImageArray, *, peak: float | None = None, mask: ImageArray | None = None) -> float:
+    """Peak signal-to-noise ratio (PSNR) in dB; higher is better.
+
+    Args:
+        truth: the image without noise, an array of any shape and any real dtype.
+        image: the image to compare with it, of the same shape.
+        peak: value that the error is compared with, in image units; None for the maximum of `truth`.
+        mask: array of the same shape; voxels that are not zero are compared. None for all voxels.
+
+    Returns:
+        10 · log₁₀(peak² / mean squared error); infinity for equal images.
 
     Example:
         >>> truth = np.array([[0.0, 100.0]])
@@ -32,8 +42,19 @@ def psnr(truth: Image, image: Image, *, peak: float | None = None, mask: Image |
     return math.inf if mean == 0 else 10 * math.log10(peak**2 / mean)
 
 
-def ssim(truth: Image, image: Image, *, peak: float | None = None, mask: Image | None = None) -> float:
-    """Mean structural similarity with a Gaussian window of 1.5 voxels, in 2D or 3D, over `mask` or everywhere.
+def ssim(truth: ImageArray, image: ImageArray, *, peak: float | None = None, mask: ImageArray | None = None) -> float:
+    """Mean structural similarity (SSIM) with a Gaussian window; higher is better.
+
+    The window has a standard deviation of 1.5 voxels.
+
+    Args:
+        truth: the image without noise, a 2D or 3D array of any real dtype.
+        image: the image to compare with it, of the same shape.
+        peak: range of the values, in image units; None for the maximum of `truth`.
+        mask: array of the same shape; the mean is over its voxels that are not zero. None for all voxels.
+
+    Returns:
+        A number up to 1, which equal images reach.
 
     References:
         Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, "Image quality assessment: from error visibility to
@@ -57,7 +78,7 @@ def ssim(truth: Image, image: Image, *, peak: float | None = None, mask: Image |
 
 
 def smooth(values: Tensor) -> Tensor:
-    """Gaussian window along every axis; the border voxel is repeated outwards."""
+    """Average with a Gaussian window along every axis. The border voxel is repeated outwards."""
     radius = int(TRUNCATE * GAUSSIAN_SIGMA + 0.5)
     kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=values.dtype) / GAUSSIAN_SIGMA) ** 2)
     kernel = (kernel / kernel.sum())[None, None]

@@ -1,4 +1,4 @@
-"""Reflection at the borders, for any margin: an axis shorter than its margin is reflected again and again."""
+"""Padding by reflection, with any margin. An axis shorter than its margin is reflected repeatedly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def reflected_index(length: int, margin: int, device: torch.device | None = None) -> Tensor:
-    """Where each voxel of the padded axis comes from; the border voxel itself is not repeated.
+    """For each voxel of the padded axis, the index of the voxel that it copies. The border voxel is not repeated.
 
     >>> reflected_index(4, 2).tolist()
     [2, 1, 0, 1, 2, 3, 2, 1]
@@ -19,7 +19,7 @@ def reflected_index(length: int, margin: int, device: torch.device | None = None
 
 
 def reflect(volume: Tensor, margin: tuple[int, int, int]) -> Tensor:
-    """Pad the last three axes of `volume` by `margin` on both sides."""
+    """Pad the last three axes of `volume` by reflection, with `margin` voxels on both sides."""
     spatial = volume.shape[-3:]
     if all(width < length for width, length in zip(margin, spatial, strict=True)):
         depth, height, width = margin

@@ -1,7 +1,7 @@
 """Progress and cancellation of long work.
 
-The engine reports the fraction done to one callable, from the thread that called the engine. The
-callable cancels the run by returning ``False``; whatever it raises ends the run too.
+The engine reports the fraction done to one function, from the thread that called the engine. The function
+cancels the run by returning ``False``. An exception that it raises ends the run as well.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterator
 from tqdm import tqdm
 
 Report = Callable[[float], object]
-"""Called with the fraction done, 0 to 1. Returning ``False`` cancels; other results are ignored."""
+"""Function that is called with the fraction done, 0 to 1. If it returns ``False``, the run is cancelled."""
 
 
 class Cancelled(Exception):
-    """The progress callback asked to stop. Nothing was written."""
+    """Raised when the progress callback returns ``False``. Nothing was written."""
 
 
 def silent(fraction: float) -> None:
-    """Report nothing."""
+    """Ignore the fraction done."""
 
 
 def cancellable(report: Report | None) -> Report:
-    """A reporter that raises `Cancelled` once `report` returns ``False``."""
+    """Return a reporter that raises `Cancelled` once `report` returns ``False``."""
     if report is None:
         return silent
     if not callable(report):
@@ -38,13 +38,13 @@ def cancellable(report: Report | None) -> Report:
 
 
 def part(report: Report, start: float, stop: float) -> Report:
-    """A reporter for a piece of work that spans `start` to `stop` of the whole."""
+    """Return a reporter for a part of the work, which spans `start` to `stop` of the whole."""
     return lambda fraction: report(start + (stop - start) * fraction)
 
 
 @contextlib.contextmanager
 def reporting(progress: bool | Report | None, title: str) -> Iterator[Report]:
-    """Turn the public `progress` argument into a reporter: a bar for ``True``, the callable itself, or silence."""
+    """Turn the public argument `progress` into a reporter: a bar for ``True``, a cancellable function, or silence."""
     if progress is True:
         with tqdm(
             total=100, desc=title, unit="%", bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"

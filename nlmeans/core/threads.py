@@ -1,4 +1,4 @@
-"""How many threads torch computes with, in one thread of the process alone."""
+"""The number of threads that torch uses, changed for one thread of the process only."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections.abc import Iterator
 import torch
 
 CHANGING = threading.Lock()
+"""Held while numbers of threads are changed."""
 
 
 @contextlib.contextmanager
 def shared_among(tasks: int) -> Iterator[None]:
-    """Let torch compute here with its share of the threads, and with all of them in other threads of the process.
+    """Let torch use 1/`tasks` of its threads in this thread; other threads of the process keep all of them.
 
-    `torch.set_num_threads` sets both what this thread uses and what threads that start later begin with. The second is
-    put back at once, or else tasks that overlap in time would leave their shares behind.
+    `torch.set_num_threads` sets the number for this thread, and also the number that later threads start with. The
+    latter is restored at once; otherwise tasks that overlap in time would leave their shares behind.
     """
     with CHANGING:
         before = torch.get_num_threads()

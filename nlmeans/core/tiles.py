@@ -1,4 +1,4 @@
-"""Cut a volume into tiles that overlap by a halo, so that a method sees within a tile all that it depends on."""
+"""Tiles: parts of a volume with a halo, a border that contains everything on which their voxels depend."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Piece = tuple[slice, slice, slice]
 
 
 class Tile(NamedTuple):
-    """A box to compute, the box to read for it, and where the first lies within the second."""
+    """A box to compute (`inner`), the box to read for it (`outer`), and the place of the first within the second."""
 
     inner: Piece
     outer: Piece
@@ -27,7 +27,7 @@ class Tile(NamedTuple):
 
     @classmethod
     def around(cls, inner: Piece, shape: Axes, halo: Axes, grain: int = 1) -> Tile:
-        """The tile that computes `inner`; its halo begins at a multiple of `grain` and ends at the volume's border."""
+        """The tile that computes `inner`. Its halo begins at a multiple of `grain` and stays within the volume."""
         outer, within = [], []
         for box, size, margin in zip(inner, shape, halo, strict=True):
             first, last = max(box.start - margin, 0) // grain * grain, min(box.stop + margin, size)
@@ -36,7 +36,7 @@ class Tile(NamedTuple):
         return cls(inner, piece(outer), piece(within))
 
     def halves(self, shape: Axes, halo: Axes, grain: int = 1) -> list[Tile]:
-        """Two tiles that compute the same together, cut across the longest axis; none if it is a single voxel."""
+        """Cut the tile in two across its longest axis; an empty list if it is a single voxel."""
         longest = max(range(3), key=lambda axis: self.shape[axis])
         box = self.inner[longest]
         middle = (box.start + box.stop) // 2
@@ -57,12 +57,12 @@ def tile_shape(
     chunk: Axes = (1, 1, 1),
     grain: int = 1,
 ) -> Axes:
-    """The size of tiles that have at most `limit` voxels with their halo, and read as little twice as they can.
+    """Choose the size of tiles that have at most `limit` voxels with their halo, and reread as few voxels as possible.
 
-    They tile the `region` of a volume of this shape, by default all of it. They are made of whole chunks, counted from
-    the first voxel of the region, if one fits. Their halo begins at a multiple of `grain`.
+    The tiles cover `region`, by default the whole volume of this shape. If a chunk fits, they consist of whole chunks,
+    counted from the first voxel of the region. Their halo begins at a multiple of `grain`.
 
-    Raises ``ValueError`` if not even one voxel with its halo fits.
+    Raises ``ValueError`` if not even one voxel fits with its halo.
 
     >>> tile_shape((100, 100, 100), (4, 4, 4), 350_000)
     (50, 50, 100)
@@ -101,26 +101,28 @@ def tiles(shape: Axes, tile: Axes, halo: Axes, region: Piece | None = None, grai
 
 
 def blocks(shape: Axes, limit: float, region: Piece, chunk: Axes) -> Iterator[Piece]:
-    """Cover a region with boxes of at most `limit` voxels, of whole chunks if one fits."""
+    """Cover a region with boxes of at most `limit` voxels. If a chunk fits, they consist of whole chunks."""
     for tile in tiles(shape, tile_shape(shape, (0, 0, 0), max(limit, 1), region, chunk), (0, 0, 0), region):
         yield tile.inner
 
 
 def common(box: Piece, other: Piece) -> Piece:
-    """Where two boxes overlap; slices that stop before they start if they do not."""
+    """The overlap of two boxes. If they do not overlap, a slice of it stops no later than it starts."""
     return piece([slice(max(b.start, o.start), min(b.stop, o.stop)) for b, o in zip(box, other, strict=True)])
 
 
 def lengths(box: Piece) -> Axes:
+    """Voxels along each axis of a box."""
     d, h, w = (side.stop - side.start for side in box)
     return d, h, w
 
 
 def shifted(box: Piece, origin: Piece) -> Piece:
-    """`box` as counted from the first voxel of `origin`."""
+    """Shift `box` so that it counts from the first voxel of `origin`."""
     return piece([slice(b.start - o.start, b.stop - o.start) for b, o in zip(box, origin, strict=True)])
 
 
 def piece(slices: Sequence[slice]) -> Piece:
+    """Make a box of three slices."""
     d, h, w = slices
     return d, h, w

@@ -11,11 +11,11 @@ import torch
 
 from nlmeans.core.checks import Radius
 
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+CallableT = TypeVar("CallableT", bound=Callable[..., Any])
 
 
 class FilterArguments(TypedDict, total=False):
-    """How to denoise, whatever the axes of the data mean. `nlmeans.denoise` explains each argument."""
+    """Arguments that say how to denoise, without those that describe axes. `nlmeans.denoise` explains each of them."""
 
     method: str
     noise: str
@@ -40,7 +40,7 @@ class Arguments(FilterArguments, total=False):
     series: int | None
 
 
-DEFAULTS: dict[str, Any] = {
+ARGUMENT_DEFAULTS: dict[str, Any] = {
     "method": "auto",
     "noise": "gaussian",
     "gain": 1.0,
@@ -49,10 +49,12 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "backend": "auto",
 }
-"""Defaults other than ``None``."""
+"""Default values other than ``None``."""
 
 
-def spelled_out(*listed: type[Any], defaults: Mapping[str, Any] = DEFAULTS) -> Callable[[FunctionT], FunctionT]:
+def spelled_out(
+    *listed: type[Any], defaults: Mapping[str, Any] = ARGUMENT_DEFAULTS
+) -> Callable[[CallableT], CallableT]:
     """Show the keywords of ``**arguments: Unpack[...]`` one by one, with their defaults, in ``help()`` and the docs.
 
     Args:
@@ -76,7 +78,7 @@ def spelled_out(*listed: type[Any], defaults: Mapping[str, Any] = DEFAULTS) -> C
         for name, annotation in one.__annotations__.items()
     ]
 
-    def decorate(function: FunctionT) -> FunctionT:
+    def decorate(function: CallableT) -> CallableT:
         signature = inspect.signature(function)
         own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
         before = [p for p in own if p.kind is not inspect.Parameter.KEYWORD_ONLY]

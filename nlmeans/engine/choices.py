@@ -1,4 +1,4 @@
-"""What the engine chooses before it looks at the voxels: the method and its radii."""
+"""The choices that the engine makes before it reads any voxel: the method and its radii."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nlmeans.core.checks import Radius
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed
 from nlmeans.engine.settings import Settings
-from nlmeans.methods.automatic import pick
+from nlmeans.methods.automatic import pick_method
 from nlmeans.methods.method import Method
 from nlmeans.methods.registry import METHODS
-from nlmeans.noise.outliers import REACH
+from nlmeans.noise.outliers import DESPECKLE_REACH
 from nlmeans.operator.windowed import windows_step
 
 log = logging.getLogger("nlmeans")
@@ -26,12 +26,12 @@ log = logging.getLogger("nlmeans")
 
 @dataclass(frozen=True)
 class Choices:
-    """Settings together with everything that shapes and memory decide."""
+    """Settings, together with everything that the shape of the volume and the memory decide."""
 
     settings: Settings
-    """As the user gave them."""
+    """Settings as the user gave them."""
     name: str
-    """Name of the method, never ``"auto"``. Processes that share work look the method up by it."""
+    """Name of the method, never ``"auto"``. Other processes look up the method by this name."""
     patch_radius: Axes
     search_radius: Axes
     dimensions: int
@@ -41,15 +41,15 @@ class Choices:
     def of(cls, settings: Settings, layout: Layout) -> Choices:
         """Choose the method, and one radius per axis.
 
-        A window never reaches farther than the opposite border: a voxel would meet its own reflection there.
+        A radius is at most the length of its axis − 1. In a wider window, a voxel would meet its own reflection.
 
         Raises:
-            ValueError: `settings` do not fit the axes of the array.
+            ValueError: the settings do not fit the axes of the array.
         """
         name = settings.method
         if name == "auto":
             memory = allowed(torch.device(settings.device or "cpu"), settings.memory)
-            name, reason = pick(layout.shape, layout.channel_count, settings.backend, memory)
+            name, reason = pick_method(layout.shape, layout.channel_count, settings.backend, memory)
             log.info("method auto picked %s: %s", name, reason)
         method, dimensions = METHODS[name], len(layout.spatial_axes)
         if settings.spacing is not None and len(settings.spacing) != dimensions:
@@ -73,11 +73,12 @@ class Choices:
 
     @property
     def method(self) -> Method:
+        """The chosen method."""
         return METHODS[self.name]
 
     @property
     def record(self) -> Settings:
-        """Settings that repeat these choices: the method by name, and one radius per spatial axis."""
+        """Settings that lead to the same choices again: the method by name, and one radius per spatial axis."""
         return dataclasses.replace(
             self.settings,
             method=self.name,
@@ -87,13 +88,13 @@ class Choices:
 
     @property
     def halo(self) -> Axes:
-        """How far around a voxel its result depends on other voxels."""
+        """Distance along each axis within which other voxels influence the result of a voxel."""
         margins = [self.method.halo(self.patch_radius, self.search_radius)]
         if self.settings.noise == "rician" and self.method.shrinks:
             margins.append(METHODS["classic"].halo(self.patch_radius, self.search_radius))
-        if self.settings.backend == "windowed":  # a voxel at the edge of a window depends on all of that window
+        if self.settings.backend == "windowed":  # a voxel at the edge of a window depends on the whole window
             margins += [self.search_radius] * len(margins)
-        d, h, w = (sum(margin) + REACH * self.settings.despeckle for margin in zip(*margins, strict=True))
+        d, h, w = (sum(margin) + DESPECKLE_REACH * self.settings.despeckle for margin in zip(*margins, strict=True))
         return d, h, w
 
     @property
@@ -103,14 +104,14 @@ class Choices:
         return math.lcm(self.method.grain, windows)
 
     def usual_h(self, contrast: float) -> float:
-        """The method's own filter strength, in units of sigma."""
+        """Return the method's own filter strength, in units of sigma."""
         return self.method.usual_h(contrast, self.search_radius)
 
     def bytes_per_voxel(self, channels: int) -> float:
-        """Working memory for each voxel of a tile with its halo."""
+        """Return the working memory per voxel of a tile with its halo."""
         working = self.method.bytes_per_voxel(self.settings.backend, channels, self.patch_radius, self.search_radius)
         return working + CONVERSION_BYTES * channels
 
 
 CONVERSION_BYTES = 24
-"""Per voxel and channel: the tile as it was read, in units of sigma, and converted back."""
+"""Bytes per voxel and channel for the copies of a tile: as read, in units of sigma, and converted back."""

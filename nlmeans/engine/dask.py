@@ -1,7 +1,7 @@
-"""Chunked and distributed arrays: a dask array is denoised chunk by chunk, wherever dask runs its tasks.
+"""Denoise dask arrays chunk by chunk, on threads, processes or a cluster.
 
-A task reads its chunk and a halo out of the chunks around it, and runs the engine there as on a window of the whole
-volume. What must be known of the whole is found in a first pass, which reads every chunk once.
+A first pass reads every chunk once and collects the facts of each volume. Then one task per chunk reads the chunk with
+its halo and runs the plan on it, as on a window of the whole volume.
 """
 
 from __future__ import annotations
@@ -35,36 +35,35 @@ from nlmeans.core.threads import shared_among
 from nlmeans.core.tiles import Piece, Tile, piece
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
-from nlmeans.engine.run import readable_beside
+from nlmeans.engine.run import readable_spatial
 from nlmeans.engine.settings import MINIMUM_MEMORY, Settings
-from nlmeans.engine.survey import Facts, Noise, Seen, facts_of, look_at, merged, noise_of
+from nlmeans.engine.survey import Facts, Noise, Seen, facts_of, look_at, merge_seen, noise_of
 from nlmeans.noise import estimate
 
 Graph = dict[Any, Any]
 Key = tuple[Any, ...]
-Numbers = npt.NDArray[Any]
+NumpyArray = npt.NDArray[Any]
 
 
 def denoised_lazily(
     array: da.Array, settings: Settings, mask: arrays.Readable | None, sigma_map: arrays.Readable | None
 ) -> da.Array:
-    """`nlmeans.denoise` for a dask array: nothing is computed before the result is.
+    """Denoise a dask array lazily: all computation happens when the result is computed.
 
-    The array is read twice, once to estimate sigma and the range of its values and once to denoise, so that no chunk
-    has to wait in memory. Chunks may have any size, also smaller than the halo. None as sigma estimates it when the
-    result is computed, once for all of a volume, from evenly spaced parts.
+    The array is read twice: once to estimate sigma and the range of its values, once to denoise. So no chunk has to
+    wait in memory. Chunks may have any size, and may be smaller than the halo. If sigma is None, it is estimated once
+    per volume, from evenly spaced parts.
 
-    Each task takes as many threads as there are cores for each of the tasks that run at the same time: one with the
-    threaded scheduler, all of them with the synchronous one. With ``device="cuda"`` each worker of a cluster takes
-    another GPU, as long as there are enough. ``memory`` limits one task: larger chunks are cut into tiles. None gives
-    each thread an equal share of half the worker's or computer's memory. The method that ``"auto"`` stands for is
-    picked at once, by the memory of the process that calls this.
+    Tasks that run at the same time share the cores evenly: each has one thread with the threaded scheduler, and all
+    cores with the synchronous one. With ``device="cuda"``, the workers of a cluster are spread over the GPUs.
+    ``memory`` limits one task, which cuts larger chunks into tiles. None gives each thread an equal share of half the
+    memory of the worker or computer. The method for ``"auto"`` is chosen at once, by the memory of the calling process.
 
     Args:
         array: the volume.
         settings: how to denoise.
-        mask: where to denoise; a dask array, or one that gives numpy arrays when sliced.
-        sigma_map: standard deviation of the noise at every voxel, likewise.
+        mask: voxels where it is zero stay unchanged; a dask array, or an array that gives numpy arrays when sliced.
+        sigma_map: standard deviation of the noise at every voxel; an array as for `mask`.
 
     Returns:
         A dask array with the same chunks, and dtype unless ``settings.dtype`` is given.
@@ -82,33 +81,34 @@ def denoised_lazily(
     layout = layout_of(array, settings.channels, settings.series)
     if settings.sigma == "map":
         raise ValueError(
-            "sigma='map' is estimated from all of a volume at once, which a dask array may be too large for; give a "
-            "number, or an array with sigma of each voxel, estimated in another way"
+            "sigma='map' needs the whole volume in memory, which a dask array may be too large for; "
+            "give a number, or a map of your own as an array"
         )
     if sigma_map is not None and settings.noise == "poisson":
         raise ValueError("with noise='poisson', sigma is the read noise of the detector; give a number, not a map")
     choices = Choices.of(settings, layout)
     names = [getattr(array, "name", array) for array in (mask, sigma_map)]
     builder = GraphBuilder(f"nlmeans-{tokenize(array.name, choices.record, names)}", array, layout, choices)
-    builder.mask, builder.sigma_map = builder.beside(mask, "mask"), builder.beside(sigma_map, "sigma")
+    builder.mask, builder.sigma_map = builder.chunked(mask, "mask"), builder.chunked(sigma_map, "sigma")
     return builder.denoised()
 
 
 def estimated_levels(
     array: da.Array, channels: int | None, series: int | None, noise: str, mask: arrays.Readable | None
 ) -> list[tuple[float, ...]]:
-    """Sigma of each channel of each volume, computed now."""
+    """Estimate sigma of each channel of each volume. This computes at once."""
     layout = layout_of(array, channels, series)
     settings = Settings(noise=noise, method="classic", channels=layout.channels, series=layout.series)
     token = f"nlmeans-{tokenize(array.name, settings, mask)}"
     builder = GraphBuilder(token, array, layout, Choices.of(settings, layout))
-    builder.mask = builder.beside(mask, "mask")
+    builder.mask = builder.chunked(mask, "mask")
     keys = [builder.levels(array, index) for index in range(layout.volumes)]
     graph = builder.with_dependencies("levels")
     return list(compute(*(Delayed(key, graph, layer=builder.name("levels")) for key in keys)))
 
 
 def layout_of(array: da.Array, channels: int | None, series: int | None) -> Layout:
+    """Check a dask array and return its layout."""
     if not isinstance(array, da.Array):
         raise TypeError(f"array is a {type(array).__name__}; give a dask array, or call nlmeans.denoise")
     if not isinstance(array._meta, np.ndarray) or array.dtype.kind not in "buif":
@@ -120,7 +120,7 @@ def layout_of(array: da.Array, channels: int | None, series: int | None) -> Layo
 
 
 class GraphBuilder:
-    """Builds the graph of one run."""
+    """Builder of the task graph of one run."""
 
     def __init__(self, token: str, array: da.Array, layout: Layout, choices: Choices) -> None:
         self.token, self.array, self.layout, self.choices = token, array, layout, choices
@@ -131,18 +131,20 @@ class GraphBuilder:
         self.dependencies: list[Any] = [array]
 
     def name(self, what: str) -> str:
+        """Return the name of the tasks of one kind."""
         return f"{self.token}-{what}"
 
     def with_dependencies(self, what: str) -> HighLevelGraph:
+        """Join the tasks with the graphs of the arrays that they read."""
         return HighLevelGraph.from_collections(self.name(what), self.graph, dependencies=self.dependencies)
 
-    def beside(self, array: arrays.Readable | None, name: str) -> da.Array | None:
-        """A mask or map as a dask array with the chunks of the volume."""
+    def chunked(self, array: arrays.Readable | None, name: str) -> da.Array | None:
+        """Turn a mask or map into a dask array with the chunks of the volume."""
         if array is None:
             return None
         chunked = array if isinstance(array, da.Array) else None
         if chunked is None:
-            readable_beside(array, name, self.layout)
+            readable_spatial(array, name, self.layout)
             chunks = tuple(self.array.chunks[axis] for axis in self.layout.spatial_axes)
             numbers = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
             chunked = da.from_array(numbers, chunks=chunks)
@@ -151,8 +153,9 @@ class GraphBuilder:
         return chunked
 
     def denoised(self) -> da.Array:
+        """Add all tasks, and return the result as a dask array."""
         layout, choices = self.layout, self.choices
-        apart = clone(self.array, seed=self.token)  # or its chunks would wait in memory for the survey to end
+        apart = clone(self.array, seed=self.token)  # else chunks would wait in memory for the survey of all others
         self.dependencies.append(apart)
         facts = [self.facts(apart, index) for index in range(layout.volumes)]
         chunks = list(self.array.chunks)
@@ -161,34 +164,34 @@ class GraphBuilder:
         halo, grain = choices.halo, choices.grain
         dtype = np.dtype(choices.settings.dtype or self.array.dtype)
         name = self.name("denoise")
-        for number, box in boxes(tuple(chunks)):
+        for number, box in chunk_boxes(tuple(chunks)):
             tile = Tile.around(spatial(box, layout), layout.shape, halo, grain)
             volumes = range(layout.volumes) if layout.series is None else range(layout.volumes)[box[layout.series]]
             window = list(layout.index(0, tile.outer))
             if layout.series is not None:
                 window[layout.series] = box[layout.series]
-            beside = Layout(layout.spatial_shape, None, None).index(0, tile.outer)
+            read = Layout(layout.spatial_shape, None, None).index(0, tile.outer)
             inputs = [
                 self.cut(self.array, tuple(window)),
-                None if self.mask is None else self.cut(self.mask, beside),
-                None if self.sigma_map is None else self.cut(self.sigma_map, beside),
+                None if self.mask is None else self.cut(self.mask, read),
+                None if self.sigma_map is None else self.cut(self.sigma_map, read),
             ]
-            block = Block(box, tile, len(volumes), layout, choices, dtype)
+            block = ResultBlock(box, tile, len(volumes), layout, choices, dtype)
             self.graph[(name, *number)] = (denoise_block, *inputs, [facts[index] for index in volumes], block)
         result: da.Array = da.Array(self.with_dependencies("denoise"), name, tuple(chunks), dtype=dtype)
         same_chunks: da.Array = result.rechunk(self.array.chunks)
         return same_chunks
 
     def facts(self, array: da.Array, index: int) -> Key:
-        """The key of what is known of one volume."""
+        """Add the tasks that survey one volume; return the key of its facts."""
         layout, looks, ranges = self.layout, [], []
         spatial_chunks = tuple(array.chunks[axis] for axis in layout.spatial_axes)
-        beside = Layout(layout.spatial_shape, None, None)
-        for number, box in boxes(spatial_chunks):
-            place = spatial(box, beside)
+        without_channels = Layout(layout.spatial_shape, None, None)
+        for number, box in chunk_boxes(spatial_chunks):
+            place = spatial(box, without_channels)
             looks.append((self.name("look"), index, *number))
             glance = Glance(place, layout, self.settings.h is None)
-            self.graph[looks[-1]] = (look, self.cut(array, layout.index(index, place)), glance)
+            self.graph[looks[-1]] = (look_at_chunk, self.cut(array, layout.index(index, place)), glance)
             if self.sigma_map is not None:
                 ranges.append((self.name("range"), *number))
                 self.graph[ranges[-1]] = (map_range, self.cut(self.sigma_map, box), place)
@@ -199,24 +202,26 @@ class GraphBuilder:
             noise = noise_of(arrays.Sliced(np.empty(1)), index, layout, self.settings, None, None)
         key = (self.name("facts"), index)
         known = Opaque(noise) if isinstance(noise, Noise) else noise
-        self.graph[key] = (facts_together, looks, known, ranges, self.settings, layout.channel_count)
+        self.graph[key] = (join_facts, looks, known, ranges, self.settings, layout.channel_count)
         return key
 
     def levels(self, array: da.Array, index: int) -> Key:
-        """The key of sigma of each channel of one volume."""
-        voxels = estimate.SAMPLE
+        """Add the tasks that estimate sigma of each channel of one volume; return the key of the result."""
+        voxels = estimate.SAMPLE_VOXELS
         if self.settings.memory is not None:
             voxels = min(voxels, self.settings.memory // estimate.SAMPLE_BYTES)
-        places = estimate.sample(self.layout.shape, voxels)
-        beside = Layout(self.layout.spatial_shape, None, None)
+        places = estimate.sample_pieces(self.layout.shape, voxels)
+        without_channels = Layout(self.layout.spatial_shape, None, None)
         values = [self.cut(array, self.layout.index(index, place)) for place in places]
-        inside = [] if self.mask is None else [self.cut(self.mask, beside.index(0, place)) for place in places]
+        inside = []
+        if self.mask is not None:
+            inside = [self.cut(self.mask, without_channels.index(0, place)) for place in places]
         key = (self.name("levels"), index)
-        self.graph[key] = (levels_of, values, inside, self.layout, self.settings)
+        self.graph[key] = (sigma_of_pieces, values, inside, self.layout, self.settings)
         return key
 
     def cut(self, array: da.Array, box: arrays.Slices) -> Key:
-        """The key of the values in a box, put together from the parts of the chunks that it touches."""
+        """Add the tasks that read a box from the chunks that it touches; return the key of its values."""
         along = [overlaps(sizes, range(n)[side]) for sizes, n, side in zip(array.chunks, array.shape, box, strict=True)]
         parts, places = [], []
         for crossed in itertools.product(*along):
@@ -227,20 +232,20 @@ class GraphBuilder:
             places.append(tuple(place for _, _, place in crossed))
         shape = tuple(len(range(n)[side]) for n, side in zip(array.shape, box, strict=True))
         key = (self.name("window"), len(self.graph))
-        self.graph[key] = (put_together, parts, Opaque((shape, places)))
+        self.graph[key] = (assemble, parts, Opaque((shape, places)))
         return key
 
 
 @dataclass(frozen=True)
 class Opaque:
-    """Something that dask is not to look for keys in."""
+    """Wrapper that keeps dask from searching a value for keys."""
 
     value: Any
 
 
 @dataclass(frozen=True)
 class Glance:
-    """Where to look, and what for."""
+    """Arguments of the survey of one chunk; see `look_at`."""
 
     place: Piece
     layout: Layout
@@ -248,32 +253,33 @@ class Glance:
 
 
 @dataclass(frozen=True)
-class Block:
-    """One chunk of the result: where it lies, what is read for it, and how it is denoised."""
+class ResultBlock:
+    """One chunk of the result: where it lies, which voxels it depends on, and how it is denoised."""
 
     box: arrays.Slices
     tile: Tile
     volumes: int
+    """Number of volumes of the series in the chunk."""
     layout: Layout
     choices: Choices
     dtype: np.dtype[Any]
 
 
 class Window(arrays.Sliced):
-    """Part of an array, sliced as if it were the whole."""
+    """Part of an array that can be sliced with the indices of the whole array."""
 
-    def __init__(self, values: Numbers, shape: tuple[int, ...], origin: tuple[int, ...]) -> None:
+    def __init__(self, values: NumpyArray, shape: tuple[int, ...], origin: tuple[int, ...]) -> None:
         self.values, self.origin = values, origin
         self.shape, self.ndim, self.dtype, self.chunks = shape, len(shape), values.dtype, None
 
-    def __getitem__(self, key: arrays.Slices) -> Numbers:
+    def __getitem__(self, key: arrays.Slices) -> NumpyArray:
         sides = [range(n)[side] for n, side in zip(self.shape, key, strict=True)]
         local = tuple(slice(s.start - first, s.stop - first) for s, first in zip(sides, self.origin, strict=True))
         return self.values[local]
 
 
-def boxes(chunks: tuple[tuple[int, ...], ...]) -> Iterator[tuple[tuple[int, ...], arrays.Slices]]:
-    """The number of each chunk along each axis, and where it lies."""
+def chunk_boxes(chunks: tuple[tuple[int, ...], ...]) -> Iterator[tuple[tuple[int, ...], arrays.Slices]]:
+    """Iterate over all chunks: the number of each along each axis, and where it lies."""
     sides = []
     for sizes in chunks:
         stops = itertools.accumulate(sizes)
@@ -285,7 +291,10 @@ def boxes(chunks: tuple[tuple[int, ...], ...]) -> Iterator[tuple[tuple[int, ...]
 
 
 def overlaps(sizes: tuple[int, ...], wanted: range) -> list[tuple[int, slice, slice]]:
-    """Chunks along one axis that overlap with what is wanted: number, where within the chunk, and within the wanted."""
+    """Find the chunks along one axis that overlap a range.
+
+    For each, return its number, the overlap relative to the chunk, and the overlap relative to the range.
+    """
     found = []
     for number, stop in enumerate(itertools.accumulate(sizes)):
         start = stop - sizes[number]
@@ -297,14 +306,16 @@ def overlaps(sizes: tuple[int, ...], wanted: range) -> list[tuple[int, slice, sl
 
 
 def spatial(box: arrays.Slices, layout: Layout) -> Piece:
+    """Return the spatial part of a box as slices of (D, H, W)."""
     sides = [box[axis] for axis in layout.spatial_axes]
     return piece([slice(0, 1)] * (3 - len(sides)) + sides)
 
 
-# ---------------------------------------------------------------- what the tasks do
+# ---------------------------------------------------------------- the functions that tasks call
 
 
-def put_together(parts: list[Numbers], plan: Opaque) -> Numbers:
+def assemble(parts: list[NumpyArray], plan: Opaque) -> NumpyArray:
+    """Assemble a box from parts of chunks."""
     shape, places = plan.value
     if len(parts) == 1:
         return parts[0]
@@ -314,18 +325,22 @@ def put_together(parts: list[Numbers], plan: Opaque) -> Numbers:
     return values
 
 
-def look(values: Numbers, glance: Glance) -> list[Seen]:
+def look_at_chunk(values: NumpyArray, glance: Glance) -> list[Seen]:
+    """Survey one chunk of a volume."""
     with naming(glance.place), own_threads():
         return look_at(values, glance.place, glance.layout, glance.layout.everywhere, glance.strided)
 
 
-def map_range(values: Numbers, place: Piece) -> tuple[float, float]:
+def map_range(values: NumpyArray, place: Piece) -> tuple[float, float]:
+    """Find the smallest and largest value in one chunk of the map of sigma."""
     with naming(place), own_threads():
         return arrays.value_range(values, "sigma")
 
 
-def levels_of(values: list[Numbers], inside: list[Numbers], layout: Layout, settings: Settings) -> tuple[float, ...]:
-    """Sigma of each channel, from pieces of one volume."""
+def sigma_of_pieces(
+    values: list[NumpyArray], inside: list[NumpyArray], layout: Layout, settings: Settings
+) -> tuple[float, ...]:
+    """Estimate sigma of each channel from pieces of one volume."""
     axis = layout.spatial_axes[0]
     together = np.concatenate(values, axis=axis)
     where = np.concatenate(inside, axis=0) if inside else None
@@ -334,13 +349,14 @@ def levels_of(values: list[Numbers], inside: list[Numbers], layout: Layout, sett
         return estimate.sigma_levels(together, 0, sampled, settings.noise, where, despeckled=settings.despeckle)
 
 
-def facts_together(
+def join_facts(
     looks: list[list[Seen]],
     noise: Opaque | tuple[float, ...] | None,
     ranges: list[tuple[float, float]],
     settings: Settings,
     channels: int,
 ) -> Facts:
+    """Compute the facts of one volume from what was seen in all chunks."""
     if isinstance(noise, Opaque):
         known: Noise = noise.value
     elif noise is not None:
@@ -348,12 +364,21 @@ def facts_together(
     else:
         checks.not_negative("sigma", min(low for low, _ in ranges))
         known = Noise((max(high for _, high in ranges),) * channels, 0.0, None)
-    return facts_of(merged(looks), settings, known)
+    return facts_of(merge_seen(looks), settings, known)
 
 
 def denoise_block(
-    values: Numbers, inside: Numbers | None, sigma: Numbers | None, facts: list[Facts], block: Block
-) -> Numbers:
+    values: NumpyArray, inside: NumpyArray | None, sigma: NumpyArray | None, facts: list[Facts], block: ResultBlock
+) -> NumpyArray:
+    """Denoise one chunk of the result.
+
+    Args:
+        values: the chunk with its halo.
+        inside: the same voxels of the mask.
+        sigma: the same voxels of the map of sigma.
+        facts: those of each volume in the chunk.
+        block: where the chunk lies, and how it is denoised.
+    """
     layout, outer = block.layout, block.tile.outer
     shape = list(layout.array_shape)
     if layout.series is not None:
@@ -375,7 +400,7 @@ def denoise_block(
 
 @contextlib.contextmanager
 def naming(place: Piece) -> Iterator[None]:
-    """What goes wrong, as an error that says in which block."""
+    """Name the block of voxels in the message of any error."""
     try:
         yield
     except Exception as error:
@@ -385,12 +410,12 @@ def naming(place: Piece) -> Iterator[None]:
 
 
 def own_threads() -> contextlib.AbstractContextManager[None]:
-    """As many threads for this task as there are cores for each of those that run beside it."""
+    """Limit the threads of this task to its share of the cores."""
     return shared_among(tasks_here())
 
 
 def tasks_here() -> int:
-    """How many tasks run in this process at a time."""
+    """Return how many tasks run in this process at the same time."""
     worker = this_worker()
     if worker is not None:
         return int(worker.state.nthreads)
@@ -398,7 +423,7 @@ def tasks_here() -> int:
 
 
 def this_worker() -> Any:
-    """The worker of a cluster that runs this task, if one does."""
+    """Return the worker of a cluster that runs this task, or None."""
     if "distributed" not in sys.modules:
         return None
     try:
@@ -408,7 +433,7 @@ def this_worker() -> Any:
 
 
 def on_this_worker(settings: Settings) -> Settings:
-    """The settings with the memory that one task may use here, and one of several GPUs."""
+    """Complete the settings with the memory that one task may use here, and with one of several GPUs."""
     worker = this_worker()
     if settings.device is not None and torch.device(settings.device).type == "cuda":
         count = torch.cuda.device_count()

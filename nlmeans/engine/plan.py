@@ -1,4 +1,4 @@
-"""The plan of one volume: what is known of it, what was chosen for it, and how any box of its result is computed."""
+"""The plan of one volume: its facts, the choices made for it, and the computation of any box of its result."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 from nlmeans.core import arrays
 from nlmeans.core.axes import Axes
 from nlmeans.core.layout import Layout
-from nlmeans.core.memory import allowed, readable, shortage
+from nlmeans.core.memory import allowed, shortage, size_text
 from nlmeans.core.progress import Report, part, silent
 from nlmeans.core.tiles import Piece, Tile, shifted, tile_shape, tiles
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.settings import Settings
-from nlmeans.engine.survey import TINY, Facts, noise_of, survey
+from nlmeans.engine.survey import LEAST_SIGMA, Facts, noise_of, survey_volume
 from nlmeans.methods.means import classic
 from nlmeans.methods.method import Options
 from nlmeans.noise import poisson
@@ -28,18 +28,21 @@ log = logging.getLogger("nlmeans")
 
 
 class Work(NamedTuple):
-    """How one box of a volume is computed."""
+    """The computation of one box of a volume."""
 
     options: Options
+    """Options of the method."""
     device: torch.device
+    """Device to compute on."""
     tiles: list[Tile]
+    """Tiles that the box is cut into."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """One volume to denoise, with everything that must be known before any box of its result can be computed.
 
-    Whoever needs a part of the result (tiles, dask, zarr, previews, napari) asks `run` for it.
+    Everything that needs a box of the result (dask, zarr, previews, napari) calls `run`.
     """
 
     volume: arrays.Source
@@ -67,14 +70,17 @@ class Plan:
         """Survey a volume and plan its denoising.
 
         Args:
-            volume: the array, of all volumes of a series.
-            index: which volume of the series.
+            volume: the array, with all volumes of the series.
+            index: number of the volume in the series.
             layout: what the axes of `volume` are.
             choices: method and radii.
-            mask: where to denoise.
+            mask: voxels where it is zero stay unchanged.
             sigma_map: standard deviation of the noise at every voxel.
-            region: the only box that will be asked for; None for any.
-            facts: those of an earlier plan for the same volume, which save another look at it.
+            region: the only box that `run` will be called for; None for any.
+            facts: those of an earlier plan for the same volume, to skip the survey.
+
+        Raises:
+            ValueError: the volume holds NaN or infinite values, or sigma does not fit it.
         """
         settings = choices.settings
         if facts is None or (settings.sigma == "map" and sigma_map is None):
@@ -82,40 +88,47 @@ class Plan:
             sigma_map = noise.map
         if facts is None:
             outer = Tile.around(layout.everywhere if region is None else region, layout.shape, choices.halo).outer
-            facts = survey(volume, index, layout, settings, noise, outer)
+            facts = survey_volume(volume, index, layout, settings, noise, outer)
         return cls(volume, index, layout, choices, facts, mask, sigma_map)
 
     @property
     def settings(self) -> Settings:
+        """Settings as the user gave them."""
         return self.choices.settings
 
     @property
     def h(self) -> float:
-        """The filter strength in units of sigma."""
+        """Filter strength in units of sigma."""
         if self.settings.h is not None:
             return self.settings.h / self.facts.unit
         return self.choices.usual_h(self.facts.contrast)
 
     @property
     def device(self) -> torch.device:
+        """Device to compute on: the one in the settings, or that of the volume."""
         return torch.device(self.settings.device or arrays.device_of(self.volume))
 
     @property
     def memory(self) -> int:
-        """Bytes that the plan may work in."""
+        """Bytes to work in."""
         return allowed(self.device, self.settings.memory)
 
     def run(self, box: Piece, progress: Report = silent, into: arrays.Writable | None = None) -> arrays.Writable:
         """Denoise a box of the volume.
 
         Args:
-            box: which voxels, as slices of depth, height and width.
+            box: the voxels to denoise, as slices of depth, height and width.
             progress: called with the fraction done.
-            into: where to write, with the shape of the box along the spatial axes; None for a new array. No two tiles
-                write to the same chunk of it, unless one chunk with its halo takes more memory than allowed.
+            into: the array to write to, with the shape of the box along the spatial axes; None for a new one. If its
+                chunks with their halo fit the memory, no two tiles write to the same chunk.
 
         Returns:
             `into`, or the new array.
+
+        Raises:
+            ValueError: `memory` is too small for a single voxel with its halo.
+            MemoryError: the device ran out of memory even so.
+            Cancelled: `progress` returned ``False``.
         """
         if into is None:
             into = arrays.empty_like(self.volume, self.settings.dtype, self.layout.array_shape_of(box))
@@ -135,7 +148,7 @@ class Plan:
             size = tile_shape(self.layout.shape, choices.halo, voxels, box, chunk, choices.grain)
         except ValueError as error:
             raise ValueError(
-                f"memory={readable(memory)} is too little: {error}; allow more or take a smaller search_radius"
+                f"memory={size_text(memory)} is too little: {error}; allow more or use a smaller search_radius"
             ) from error
         options = Options(
             self.h, choices.patch_radius, choices.search_radius, self.settings.backend, memory, self.settings.seed
@@ -151,29 +164,29 @@ class Plan:
             halves = tile.halves(self.layout.shape, self.choices.halo, self.choices.grain)
             if not halves:
                 raise MemoryError(
-                    f"{work.device} has too little free memory for even one voxel and its surroundings: "
-                    "free some, take a smaller search_radius, or device='cpu'"
+                    f"{work.device} has too little free memory for even one voxel with its halo; "
+                    "free some, use a smaller search_radius, or device='cpu'"
                 ) from error
         else:
             place = shifted(tile.inner, box)
             arrays.write(into, self.layout.index(self.index, place), self.layout.from_engine(denoised))
             return
         torch.cuda.empty_cache()
-        log.warning("%s: out of memory with a tile of %s voxels, going on in halves", work.device, tile.shape)
+        log.warning("%s ran out of memory with a tile of %s voxels; continuing with halves", work.device, tile.shape)
         for number, half in enumerate(halves):
             self.run_tile(half, work, into, box, part(progress, number / 2, (number + 1) / 2))
 
     def denoise_tile(self, tile: Tile, work: Work, progress: Report) -> Tensor:
-        """The inner voxels of a tile, denoised, in image units."""
+        """Denoise the inner voxels of a tile, in image units."""
         noisy = self.read(tile.outer, work.device)
         result = noisy[:, *tile.within].clone()
         inside = torch.ones_like(result[0], dtype=torch.bool)
         if self.mask is not None:
-            inside &= self.read_beside(self.mask, "mask", tile.inner, work.device) != 0
+            inside &= self.read_spatial(self.mask, "mask", tile.inner, work.device) != 0
         relative: float | Tensor = 1.0
         if self.sigma_map is not None:
-            relative = self.read_beside(self.sigma_map, "sigma", tile.outer, work.device)
-            relative = (relative / max(self.facts.sigma[0], TINY)).float()
+            relative = self.read_spatial(self.sigma_map, "sigma", tile.outer, work.device)
+            relative = (relative / max(self.facts.sigma[0], LEAST_SIGMA)).float()
             inside &= relative[tile.within] > 0
             relative = relative.clamp_min(LEAST_RELATIVE_SIGMA)
         present = [channel for channel, sigma in enumerate(self.facts.sigma) if sigma > 0]
@@ -202,24 +215,24 @@ class Plan:
         return result
 
     def deviation_of_magnitudes(self, noisy: Tensor, relative: float | Tensor, work: Work) -> Tensor:
-        """Of Rician noise, in units of sigma, where it is less for what is dark: (D, H, W), the rms over the channels.
+        """Estimate the deviation of Rician noise at each voxel, (D, H, W), in units of sigma; rms over the channels.
 
-        The mean that decides is that of plain non-local means.
+        Dark magnitudes vary less than sigma. The mean magnitude comes from `classic`.
         """
         mean = classic(noisy, relative, work.options, silent)
         return rician_deviation(mean / relative).square().mean(0).sqrt()
 
     def read(self, piece: Piece, device: torch.device) -> Tensor:
-        """A piece of the volume, (C, D, H, W)."""
+        """Read a piece of the volume, (C, D, H, W)."""
         index = self.layout.index(self.index, piece)
         return self.layout.to_engine(arrays.read(self.volume, index, arrays.precise_dtype(self.volume), device))
 
-    def read_beside(self, array: arrays.Source, name: str, piece: Piece, device: torch.device) -> Tensor:
-        """The same piece of a mask or map, (D, H, W)."""
+    def read_spatial(self, array: arrays.Source, name: str, piece: Piece, device: torch.device) -> Tensor:
+        """Read the same piece of a mask or map, (D, H, W)."""
         layout = self.layout.spatial(array, name)
         values = arrays.read(array, layout.index(0, piece), arrays.precise_dtype(array), device)
-        return layout.to_engine(arrays.finite(values, name))[0]
+        return layout.to_engine(arrays.check_finite(values, name))[0]
 
 
 LEAST_RELATIVE_SIGMA = 1e-4
-"""Relative to the map's largest value; where sigma is less, the noise is far below the rounding of float32."""
+"""Lower limit of sigma relative to the largest value of the map. Smaller noise is far below the rounding of float32."""

@@ -1,4 +1,4 @@
-"""Denoise whole arrays, or a region of them, with given settings."""
+"""Denoise arrays in memory, or arrays that are read by slicing, with given settings."""
 
 from __future__ import annotations
 
@@ -29,16 +29,22 @@ def denoise_array(
 
     Args:
         volume: image, volume or series.
-        settings: how; they say which axis is which.
-        mask: where to denoise, of the spatial shape.
-        sigma_map: standard deviation of the noise at every voxel, instead of ``settings.sigma``.
-        out: where to write the result; None for a new array.
+        settings: how to denoise, and which axis is which.
+        mask: array of the spatial shape. Voxels where it is zero stay unchanged.
+        sigma_map: standard deviation of the noise at every voxel; replaces ``settings.sigma``.
+        out: the array to write to; None for a new one.
         progress: called with the fraction done.
         region: the box of (D, H, W) to compute and return; None for all.
+
+    Returns:
+        `out`, or the new array.
+
+    Raises:
+        ValueError, TypeError, Cancelled: as for `nlmeans.denoise`.
     """
     source = arrays.readable(volume, "volume")
     layout = Layout.of(source, settings.channels, settings.series)
-    where, levels = readable_beside(mask, "mask", layout), readable_beside(sigma_map, "sigma", layout)
+    where, levels = readable_spatial(mask, "mask", layout), readable_spatial(sigma_map, "sigma", layout)
     choices = Choices.of(settings, layout)
     region = layout.everywhere if region is None else region
     shape = layout.array_shape_of(region)
@@ -52,8 +58,8 @@ def denoise_array(
     return cast(VolumeT, result)
 
 
-def readable_beside(array: arrays.Readable | None, name: str, layout: Layout) -> arrays.Source | None:
-    """A mask or map, if it has the spatial shape."""
+def readable_spatial(array: arrays.Readable | None, name: str, layout: Layout) -> arrays.Source | None:
+    """Check that a mask or map has the spatial shape of the volume, and make it readable by slices."""
     if array is None:
         return None
     source = arrays.readable(array, name)

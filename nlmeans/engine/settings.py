@@ -1,4 +1,4 @@
-"""All that decides a run beside the data itself: one frozen, checked, JSON-able object for every door."""
+"""Settings of a run: one frozen, checked object that can be stored as JSON."""
 
 from __future__ import annotations
 
@@ -21,16 +21,21 @@ from nlmeans.noise.kinds import NOISES
 from nlmeans.operator.backends import BACKENDS
 
 NoiseLevel = float | tuple[float, ...] | Literal["map"]
+"""Type of sigma in `Settings`."""
 
 GivenSigma = float | Sequence[float] | str | arrays.Readable | None
-"""What a caller may give as sigma: a number, several, the word ``"map"``, an array, or None for an estimate."""
+"""Type of the argument sigma: a number, several, ``"map"``, an array, or None for an estimate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings of `nlmeans.denoise`, checked and in plain types; ``None`` leaves the choice to the run.
+    """Settings of `nlmeans.denoise`, checked and in plain types.
 
-    The arguments mean what they mean for `nlmeans.denoise`. Wrong ones raise ``ValueError`` or ``TypeError``.
+    Each field has the meaning of the argument of `nlmeans.denoise` with the same name. ``None`` leaves a choice to the
+    run.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range; the message names a remedy.
 
     Example:
         >>> settings = Settings(sigma=20, spacing=[1.0, 1.0, 5.0])
@@ -63,7 +68,7 @@ class Settings:
         checks.choice("noise", self.noise, NOISES)
         checks.choice("backend", self.backend, ("auto", *BACKENDS))
         if self.sigma is not None:
-            self._set("sigma", noise_level("sigma", self.sigma))
+            self._set("sigma", checked_sigma("sigma", self.sigma))
         if not isinstance(self.despeckle, bool):
             raise TypeError(f"despeckle={self.despeckle!r} must be True or False")
         self._set("seed", checks.whole("seed", self.seed))
@@ -71,7 +76,7 @@ class Settings:
         self._set("offset", checks.real("offset", self.offset))
         if self.noise != "poisson" and (self.gain, self.offset) != (1, 0):
             raise ValueError(
-                f"gain={self.gain} and offset={self.offset} are those of a detector: they need noise='poisson'"
+                f"gain={self.gain} and offset={self.offset} describe a detector; they need noise='poisson'"
             )
         if self.h is not None:
             self._set("h", checks.positive("h", self.h))
@@ -96,17 +101,22 @@ class Settings:
                 f"memory={self.memory} bytes is too little to work in; give at least {MINIMUM_MEMORY} (16 MiB)"
             )
         if self.dtype is not None:
-            checks.choice("dtype", self.dtype, FLOATS)
+            checks.choice("dtype", self.dtype, RESULT_DTYPES)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the settings by name."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Settings:
-        """Raises ``ValueError`` on a name that is no setting. Lists, as JSON has them, become tuples."""
+        """Make settings from their values by name. Lists, which JSON has instead of tuples, become tuples.
+
+        Raises:
+            ValueError, TypeError: a name is unknown, or a value is out of range.
+        """
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: no such setting; the settings are {', '.join(cls().to_dict())}")
@@ -114,41 +124,60 @@ class Settings:
         return cls(**arguments)
 
     def to_json(self) -> str:
+        """Return the settings as a JSON object."""
         return json.dumps(self.to_dict())
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
-        """Raises ``ValueError`` or ``TypeError`` where `text` is no JSON object, or has a setting twice or wrong."""
+        """Make settings from a JSON object.
+
+        Raises:
+            ValueError, TypeError: `text` is not a JSON object, or has a setting twice, an unknown one or a wrong one.
+        """
         return cls.from_dict(checks.json_object("settings", text))
 
 
-FLOATS = ("float16", "float32", "float64")
+RESULT_DTYPES = ("float16", "float32", "float64")
+"""Values of the setting ``dtype``."""
+
 MINIMUM_MEMORY = 16 * 2**20
+"""Least value of the setting ``memory``, in bytes."""
+
+HARDWARE_SETTINGS = ("device", "memory")
+"""Settings that say on what hardware a run computes. They change the result by no more than rounding."""
 
 
-def noise_level(name: str, value: NoiseLevel) -> NoiseLevel:
+def checked_sigma(name: str, value: NoiseLevel) -> NoiseLevel:
+    """Check sigma and convert it to plain types."""
     if value == "map":
         return "map"
     if isinstance(value, str):
-        raise TypeError(f"{name}={value!r} must be a number, several, or the word 'map'")
+        raise TypeError(f"{name}={value!r} must be a number, several numbers, or the word 'map'")
     if isinstance(value, tuple | list):
         return tuple(checks.not_negative(name, v) for v in value)
     return checks.not_negative(name, value)
 
 
 def device_or_gpu(device: str | None) -> str:
-    """The device asked for; if none was, the GPU where there is one. Engine calls stay where their array is instead."""
+    """Return the given device; for None, the GPU if there is one, and otherwise the CPU.
+
+    The command line and napari use this. The Python functions compute where their array is.
+    """
     return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def checked_device(device: str) -> str:
-    """The device, if tensors can be made there."""
+    """Return the device if tensors can be made there.
+
+    Raises:
+        ValueError: they cannot.
+    """
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         here = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
         raise ValueError(
-            f"device={device!r} is not here or not known to torch; use one of {', '.join(here)}"
+            f"device={device!r} is not available or not known to torch; use one of {', '.join(here)}"
         ) from error
     if torch.device(device).type == "meta":
         raise ValueError("device='meta' computes nothing; use 'cpu' or 'cuda'")
@@ -156,7 +185,7 @@ def checked_device(device: str) -> str:
 
 
 def settings_from(sigma: GivenSigma, arguments: Mapping[str, Any]) -> tuple[Settings, arrays.Readable | None]:
-    """Turn the arguments of `nlmeans.denoise` into settings and, if sigma is an array, the map that it is.
+    """Turn the arguments of `nlmeans.denoise` into settings, and return sigma separately if it is a map.
 
     Raises:
         ValueError, TypeError: an argument does not exist or is out of range.

@@ -1,4 +1,4 @@
-"""What must be known of a volume before it can be cut into tiles, from one look at all of it, piece by piece."""
+"""Survey a volume before it is cut into tiles: its noise and the range of its values, read piece by piece."""
 
 from __future__ import annotations
 
@@ -26,29 +26,30 @@ log = logging.getLogger("nlmeans")
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of one volume. In plain numbers, so that a record can hold it for a run that goes on later."""
+    """Facts about one volume, in plain numbers, so that a record can store them for a run that is resumed later."""
 
     sigma: tuple[float, ...]
-    """One per channel; with a map of sigma, its largest value."""
+    """Standard deviation of the noise in each channel; with a map of sigma, its largest value. 0 for no noise."""
     shift: tuple[float, ...]
-    """The middle of each channel's range, which goes to zero, so that a constant channel comes back exactly."""
+    """Middle of each channel's range, which is subtracted, so that a constant channel comes back exactly."""
     contrast: float
-    """What the values span, in units of sigma, on average over the channels. h follows from it where not given."""
+    """Range of the values in units of sigma, averaged over the channels. The default of h depends on it."""
     read_noise: float
-    """Of a detector that counts; there sigma and shift are those of the stabilised counts."""
+    """Read noise of the detector, for Poisson noise. Sigma and shift are then those of the stabilised counts."""
 
     @property
     def unit(self) -> float:
-        """What h is a multiple of: the mean of sigma over the channels that have noise; 1 if none has."""
+        """Unit of h: the mean of sigma over the channels that have noise; 1 if none has."""
         noisy = [sigma for sigma in self.sigma if sigma > 0]
         return sum(noisy) / len(noisy) if noisy else 1.0
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the facts by name."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Facts:
-        """Lists, as JSON has them, become tuples.
+        """Make facts from their values by name. Lists, which JSON has instead of tuples, become tuples.
 
         >>> facts = Facts((8.0,), (127.5,), 31.9, 0.0)
         >>> Facts.from_dict({**facts.to_dict(), "sigma": [8.0]}) == facts
@@ -59,23 +60,29 @@ class Facts:
 
 
 class Noise(NamedTuple):
-    """Of one volume."""
+    """Noise of one volume, given or estimated."""
 
     sigma: tuple[float, ...]
+    """Standard deviation in each channel; with a map, its largest value."""
     read_noise: float
+    """Read noise of the detector, for Poisson noise; otherwise 0."""
     map: arrays.Source | None
+    """Sigma at every voxel, if it varies in space."""
 
 
-def survey(volume: arrays.Source, index: int, layout: Layout, settings: Settings, noise: Noise, region: Piece) -> Facts:
-    """The facts of a volume of which only a region will be read.
+def survey_volume(
+    volume: arrays.Source, index: int, layout: Layout, settings: Settings, noise: Noise, region: Piece
+) -> Facts:
+    """Collect the facts of a volume of which only a region will be denoised.
 
-    Raises ``ValueError`` if anything there is not finite.
+    Raises:
+        ValueError: the region holds NaN or infinite values.
     """
     return facts_of(look_through(volume, index, layout, settings, region), settings, noise)
 
 
 def facts_of(seen: list[Seen], settings: Settings, noise: Noise) -> Facts:
-    """The facts of a volume, of whose channels this was seen."""
+    """Compute the facts of a volume from what was seen of each channel."""
     ranges, values = [channel.range for channel in seen], [channel.values for channel in seen]
     if settings.dtype is not None:
         for low, high in ranges:
@@ -88,33 +95,42 @@ def facts_of(seen: list[Seen], settings: Settings, noise: Noise) -> Facts:
     peaks = (max(-low, high) for low, high in ranges)
     sigma = tuple(s if 0 < peak * NEGLIGIBLE < s else 0.0 for s, peak in zip(noise.sigma, peaks, strict=True))
     middles = tuple(low / 2 + high / 2 for low, high in ranges)
-    spans = [span(some) / s for some, s in zip(values, sigma, strict=True) if s > 0 and len(some)]
+    spans = [robust_span(some) / s for some, s in zip(values, sigma, strict=True) if s > 0 and len(some)]
     return Facts(sigma, middles, sum(spans) / max(len(spans), 1), noise.read_noise)
 
 
 NEGLIGIBLE = 1e-12
-"""Sigma beside the largest value; where it is less there is no noise to speak of, and values / sigma leave float32."""
+"""Sigma relative to the largest absolute value below which it counts as 0: values / sigma would overflow float32."""
 
 
 class Seen(NamedTuple):
-    """Of one channel."""
+    """Range and sampled values of one channel."""
 
     range: tuple[float, float]
+    """Smallest and largest value."""
     values: Tensor
-    """Evenly spaced ones, float64; none where h is given, which alone needs them."""
+    """Evenly spaced values, float64. Only the default of h needs them; if h is given, there are none."""
 
 
 def look_through(volume: arrays.Source, index: int, layout: Layout, settings: Settings, region: Piece) -> list[Seen]:
-    """The range of the region, and evenly spaced values of the whole volume."""
+    """Find the range of a region, and sample evenly spaced values of the whole volume."""
     seen = []
-    for box in pieces(volume, layout, settings, region if settings.h is not None else layout.everywhere):
+    for box in pieces_to_read(volume, layout, settings, region if settings.h is not None else layout.everywhere):
         stored = arrays.fetch(volume, layout.index(index, box))
         seen.append(look_at(stored, box, layout, region, settings.h is None))
-    return merged(seen)
+    return merge_seen(seen)
 
 
 def look_at(stored: arrays.Array, box: Piece, layout: Layout, region: Piece, strided: bool) -> list[Seen]:
-    """What there is to see in one box of one volume, which is `stored` there."""
+    """Find the range within one box, and sample evenly spaced values of it.
+
+    Args:
+        stored: the box of one volume, as it was read.
+        box: where it lies in the volume.
+        layout: what the axes of the whole array are.
+        region: the part of the volume that counts for the range.
+        strided: whether to sample values.
+    """
     inside = shifted(common(box, region), box)
     ranges = [(math.inf, -math.inf)] * layout.channel_count
     if all(side.start < side.stop for side in inside):
@@ -129,8 +145,8 @@ def look_at(stored: arrays.Array, box: Piece, layout: Layout, region: Piece, str
     return [Seen(limits, some) for limits, some in zip(ranges, values, strict=True)]
 
 
-def merged(boxes: list[list[Seen]]) -> list[Seen]:
-    """What was seen in several boxes of a volume."""
+def merge_seen(boxes: list[list[Seen]]) -> list[Seen]:
+    """Merge what was seen of each channel in several boxes of a volume."""
     together = []
     for channel in zip(*boxes, strict=True):
         lows, highs = zip(*(seen.range for seen in channel), strict=True)
@@ -138,8 +154,8 @@ def merged(boxes: list[list[Seen]]) -> list[Seen]:
     return together
 
 
-def pieces(volume: arrays.Source, layout: Layout, settings: Settings, region: Piece) -> Iterator[Piece]:
-    """A region in one piece if it is in memory, else in some that fit there."""
+def pieces_to_read(volume: arrays.Source, layout: Layout, settings: Settings, region: Piece) -> Iterator[Piece]:
+    """Cut a region into pieces that fit the memory; an array in memory stays in one piece."""
     if arrays.in_memory(volume):
         yield region
         return
@@ -149,17 +165,18 @@ def pieces(volume: arrays.Source, layout: Layout, settings: Settings, region: Pi
 
 
 COPIES = 4
-"""Of a piece, while it is read and decompressed."""
+"""Copies of a piece that are in memory while it is read and decompressed."""
 
 LARGEST_PIECE = 2**24
+"""Largest number of voxels in a piece."""
 
 SPAN_VOXELS = 2**17
-"""Of the volume, evenly spaced: enough to know its range by."""
+"""Number of evenly spaced voxels that suffice to know the robust range of a volume."""
 
 
-def span(values: Tensor) -> float:
-    """What values span, but for half a per cent at either end."""
-    low, high = np.quantile(values.numpy(), [0.005, 0.995])  # partitions, where torch.quantile sorts
+def robust_span(values: Tensor) -> float:
+    """Return the range of values without the lowest and highest half per cent."""
+    low, high = np.quantile(values.numpy(), [0.005, 0.995])  # faster than torch.quantile, which sorts
     return float(high - low)
 
 
@@ -171,17 +188,29 @@ def noise_of(
     mask: arrays.Source | None,
     sigma_map: arrays.Source | None,
 ) -> Noise:
-    """Sigma of each channel of one volume, its map if it varies, as given or estimated; and what a detector adds."""
+    """Find the noise of one volume: as the settings give it, or estimated.
+
+    Args:
+        volume: the array, with all volumes of the series.
+        index: number of the volume.
+        layout: what the axes of `volume` are.
+        settings: how to denoise.
+        mask: which voxels to estimate sigma from.
+        sigma_map: sigma at every voxel, if it was given.
+
+    Raises:
+        ValueError: sigma does not fit the volume or the kind of noise.
+    """
     if settings.noise == "poisson":
         if sigma_map is not None:
-            raise ValueError("sigma is the read noise where noise='poisson'; give a number, not a map")
+            raise ValueError("with noise='poisson', sigma is the read noise of the detector; give a number, not a map")
         return Noise((1.0,) * layout.channel_count, read_noise_of(index, layout, settings), None)
     if sigma_map is not None:
         layout.spatial(sigma_map, "sigma")
-        beside = Layout.of(sigma_map, None, None, "sigma")
+        own = Layout.of(sigma_map, None, None, "sigma")
         limits = [
-            arrays.value_range(arrays.fetch(sigma_map, beside.index(0, box)), "sigma")
-            for box in pieces(sigma_map, beside, settings, beside.everywhere)
+            arrays.value_range(arrays.fetch(sigma_map, own.index(0, box)), "sigma")
+            for box in pieces_to_read(sigma_map, own, settings, own.everywhere)
         ]
         checks.not_negative("sigma", min(low for low, _ in limits))
         return Noise((max(high for _, high in limits),) * layout.channel_count, 0.0, sigma_map)
@@ -191,57 +220,65 @@ def noise_of(
         found = sigma_levels(volume, index, layout, settings.noise, mask, settings.memory, settings.despeckle)
         log.info("estimated sigma %s", found)
         return Noise(found, 0.0, None)
-    return Noise(given(settings.sigma, index, layout), 0.0, None)
+    return Noise(given_sigma(settings.sigma, index, layout), 0.0, None)
 
 
-def given(sigma: float | tuple[float, ...], index: int, layout: Layout) -> tuple[float, ...]:
-    """Sigma of each channel of one volume, from one number or several."""
+def given_sigma(sigma: float | tuple[float, ...], index: int, layout: Layout) -> tuple[float, ...]:
+    """Return sigma of each channel of one volume, from one number or several."""
     channels = layout.channel_count
     if isinstance(sigma, float):
         return (sigma,) * channels
     expected = layout.volumes if layout.series is not None else channels
     if len(sigma) != expected or (layout.series is None and layout.channels is None):
         raise ValueError(
-            f"sigma has {len(sigma)} numbers; give one, or one per volume of series= or channel of channels= "
+            f"sigma has {len(sigma)} numbers; give one, or one per volume of series= or per channel of channels= "
             f"(here {expected}), or an array of the spatial shape {layout.spatial_shape}"
         )
     return (sigma[index],) * channels if layout.series is not None else sigma
 
 
 def read_noise_of(index: int, layout: Layout, settings: Settings) -> float:
-    """The read noise of a detector, which is what sigma stands for with Poisson noise."""
+    """Return the read noise of the detector, which sigma stands for if the noise is Poisson."""
     if settings.sigma is None:
         return 0.0
     if settings.sigma == "map":
-        raise ValueError("sigma='map' is not for noise='poisson', where noise follows the counts; give the read noise")
-    found = given(settings.sigma, index, layout)
+        raise ValueError(
+            "sigma='map' does not work with noise='poisson', whose strength follows from the counts; "
+            "give the read noise of the detector as a number, or None"
+        )
+    found = given_sigma(settings.sigma, index, layout)
     if len(set(found)) > 1:
-        raise ValueError(f"sigma={found} is the read noise where noise='poisson'; give one number for all channels")
+        raise ValueError(
+            f"sigma={found} has different numbers, but with noise='poisson' it is the read noise of one detector; "
+            "give one number for all channels"
+        )
     if found[0] > MOST_READ_NOISE * settings.gain:
         raise ValueError(
-            f"sigma={found[0]:g}, the read noise where noise='poisson', is more than {MOST_READ_NOISE:g} times "
-            f"gain={settings.gain:g}: beside it counts make no difference; use noise='gaussian', or mend one of them"
+            f"sigma={found[0]:g}, the read noise of the detector, is more than {MOST_READ_NOISE:g} times "
+            f"gain={settings.gain:g}, so that counts make no difference; correct one of them, or use noise='gaussian'"
         )
     return found[0]
 
 
 MOST_READ_NOISE = 1e4
-"""Of a detector, in gains; stabilised with more, counts are lost in float32's rounding."""
+"""Largest read noise in units of the gain. With more, stabilised counts would be lost in the rounding of float32."""
 
 
 def estimated_map(
     volume: arrays.Source, index: int, layout: Layout, settings: Settings, mask: arrays.Source | None
 ) -> Noise:
-    """Sigma of one volume where it varies in space, and its largest value in each channel.
+    """Estimate the map of sigma of one volume, and its largest value in each channel.
 
-    Channels share the mean of their maps, each relative to its largest value; the map is in units of the first.
+    All channels share one map: the mean of their own maps, each relative to its largest value, scaled to the first
+    channel.
     """
     found = sigma_maps(volume, index, layout, settings.noise, mask, settings.despeckle)
     maps = [found[place].reshape(layout.spatial_shape) for place in layout.channel_pieces(0, layout.everywhere)]
     sigma = tuple(float(values.max()) for values in maps)
-    log.info("estimated a map of sigma, at most %s", sigma)
-    relative = [values / max(s, TINY) for values, s in zip(maps, sigma, strict=True)]
-    return Noise(sigma, 0.0, np.mean(relative, axis=0) * max(sigma[0], TINY))
+    log.info("estimated a map of sigma with the largest values %s", sigma)
+    relative = [values / max(s, LEAST_SIGMA) for values, s in zip(maps, sigma, strict=True)]
+    return Noise(sigma, 0.0, np.mean(relative, axis=0) * max(sigma[0], LEAST_SIGMA))
 
 
-TINY = 1e-38
+LEAST_SIGMA = 1e-38
+"""Lower limit of sigma as a divisor."""

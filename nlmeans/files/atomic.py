@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, whatever ends the run that writes them."""
+"""Write files and folders completely or not at all, however the run ends."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ from pathlib import Path
 from nlmeans.files import lock
 
 
-def check_folder(path: Path) -> None:
-    """Refuse, before any work, to make `path` where nothing could be written after it."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder for {path.name}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise PermissionError(f"{path.parent}: this folder may not be written to; choose another for {path.name}")
-
-
 @contextlib.contextmanager
 def written_together(*paths: Path, folders: Collection[Path] = (), overwrite: bool = True) -> Iterator[list[Path]]:
-    """Temporary names beside `paths`, to write to; all take their place at the end, or none if anything fails.
+    """Yield temporary paths to write to, and rename all of them at the end, or none if anything fails.
 
-    Those of `paths` that are in `folders` are empty folders to write into. Runs that write the same path take turns,
-    and what a killed one has left is removed. The first of `paths`, a file, is always there whole, if it was; the
-    others, which say something of it, are never there from another run than it, also when the process is killed.
+    Runs that write the same path take turns. Each first removes what a killed run left.
+
+    If the process is killed while it renames, the first file is the old one or the new one, complete. The other files
+    are then either missing or from the same run as the first, because they describe it.
+
+    Args:
+        paths: files to write.
+        folders: those of `paths` that become folders; their temporary paths are empty folders.
+        overwrite: replace what exists.
+
+    Yields:
+        One temporary path for each of `paths`, next to it and with the same ending.
 
     Raises:
-        FileExistsError: without `overwrite`, one of `paths` is there by now.
-        OSError: the disk is full, the folder gone, and so on; all is as it was before.
+        FileExistsError: `overwrite` is False, and one of `paths` exists by the time of renaming.
+        OSError: writing failed, for instance because the disk is full. Nothing was changed.
     """
     try:
         with contextlib.ExitStack() as stack:
             for path in sorted(paths):
-                if stack.enter_context(lock.held(path.with_name(f"{hidden(path)}.lock"), path)):
-                    clear(path)
+                if stack.enter_context(lock.held(path.with_name(f"{temporary_prefix(path)}.lock"), path)):
+                    clear_leftovers(path)
             temporary = []
             for path in paths:
-                temporary.append(made(path, path in folders))
+                temporary.append(temporary_path(path, path in folders))
                 stack.callback(remove, temporary[-1])
             yield temporary
             for source in temporary:
@@ -58,31 +59,32 @@ def written_together(*paths: Path, folders: Collection[Path] = (), overwrite: bo
         raise OSError(f"{paths[0]} cannot be written: {error.strerror or error}; {remedy(error)}") from error
 
 
-def hidden(path: Path) -> str:
-    """How the names of all begin that lies beside `path` only while it is written; short, however long its own is."""
+def temporary_prefix(path: Path) -> str:
+    """Start of the names of all temporary files for `path`. It is short even if the name of `path` is long."""
     return f".nlmeans-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}"
 
 
-def clear(path: Path) -> None:
-    """Remove what a killed run has left beside `path`; for who alone writes it."""
-    remove(*path.parent.glob(f"{hidden(path)}-*"))
+def clear_leftovers(path: Path) -> None:
+    """Remove temporary files for `path` that a killed run left. The caller must hold the lock of `path`."""
+    remove(*path.parent.glob(f"{temporary_prefix(path)}-*"))
 
 
-def made(path: Path, folder: bool) -> Path:
-    """An empty file or folder that can become `path`, with the ending that chooses the format."""
+def temporary_path(path: Path, folder: bool) -> Path:
+    """Make an empty file or folder next to `path`. Its name has the ending of `path`, which chooses the format."""
+    prefix = f"{temporary_prefix(path)}-"
     if folder:
-        return Path(tempfile.mkdtemp(prefix=f"{hidden(path)}-", suffix=".partial", dir=path.parent))
+        return Path(tempfile.mkdtemp(prefix=prefix, suffix=".partial", dir=path.parent))
     ending = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
-    handle, name = tempfile.mkstemp(prefix=f"{hidden(path)}-", suffix=f".partial{ending}", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=f".partial{ending}", dir=path.parent)
     os.close(handle)
     return Path(name)
 
 
 def sync(*paths: Path) -> None:
-    """Return once files, and what folders say of the names in them, are on the disk.
+    """Wait until files, and the names listed in folders, are on the disk.
 
-    So that an error shows now, and no loss of power makes an empty file of a renamed one. Windows and some network file
-    systems cannot be told so of folders.
+    Errors of writing then show before anything is renamed, and a power cut cannot leave a renamed file empty. Windows
+    and some network file systems cannot do this for folders.
     """
     for path in paths:
         if os.name == "nt" and path.is_dir():
@@ -98,17 +100,17 @@ def sync(*paths: Path) -> None:
 
 
 def put_in_place(temporary: Sequence[Path], paths: Sequence[Path]) -> None:
-    """Rename all or none.
+    """Rename all temporary paths, or none.
 
-    The first path is replaced in one step. The others are moved away before and appear after it, so that at no moment
-    one of them lies beside a first that it does not belong to.
+    The first path is replaced in one step. The others are moved away before it and appear after it, so that none of
+    them ever lies next to a first file from another run.
     """
     kept: list[tuple[Path, Path]] = []
     placed: list[Path] = []
     try:
         for path in reversed(paths):
             if os.path.lexists(path):
-                kept.append((path, path.with_name(f"{hidden(path)}-{os.getpid()}.old")))
+                kept.append((path, path.with_name(f"{temporary_prefix(path)}-{os.getpid()}.old")))
                 set_aside(*kept[-1], stay=path == paths[0])
         for source, path in zip(temporary, paths, strict=True):
             placed.append(path)
@@ -120,13 +122,13 @@ def put_in_place(temporary: Sequence[Path], paths: Sequence[Path]) -> None:
                 if path.is_dir():
                     remove(path)
                 old.replace(path)
-                remove(old)  # a second name of the same file is not renamed
+                remove(old)  # renaming does nothing if both names belong to the same file
         raise
     remove(*(old for _, old in kept))
 
 
 def set_aside(path: Path, old: Path, stay: bool) -> None:
-    """Give what is at `path` another name; with `stay`, of a file and where links are possible, a second one."""
+    """Rename `path` to `old`. With `stay`, give a file a second name instead, if the file system supports links."""
     if stay and path.is_file() and not path.is_symlink():
         with contextlib.suppress(OSError):
             os.link(path, old)
@@ -135,7 +137,7 @@ def set_aside(path: Path, old: Path, stay: bool) -> None:
 
 
 def remove(*paths: Path) -> None:
-    """Files and folders, if they are there."""
+    """Remove files and folders. What does not exist or cannot be removed is skipped."""
     for path in paths:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -145,7 +147,7 @@ def remove(*paths: Path) -> None:
 
 
 def remedy(error: OSError) -> str:
-    """What to do about an error of writing."""
+    """What the user can do about an error of writing."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "nothing was changed: make room there, or choose another folder"
     if error.errno == errno.ENOENT:

@@ -1,4 +1,4 @@
-"""Cohorts: denoise many scans in several processes, go on where one fails, and skip what is finished."""
+"""Denoise many scans in several processes. A failed scan does not stop the others, and finished scans are skipped."""
 
 from __future__ import annotations
 
@@ -19,70 +19,72 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Unpack
 
 import torch
 
 from nlmeans.core import memory
 from nlmeans.core.progress import Report
-from nlmeans.engine.settings import Settings
+from nlmeans.engine.arguments import FilterArguments
+from nlmeans.engine.settings import HARDWARE_SETTINGS, Settings
 from nlmeans.files import atomic, bids, nifti
 from nlmeans.files.denoise import denoise_file
+from nlmeans.files.paths import one_line, real_path, sha256
 
 log = logging.getLogger("nlmeans")
-
-WITHOUT_INFLUENCE = ("device", "memory")
-"""Options that change how a result is computed, and the result by no more than rounding."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One scan of a cohort: where from, where to, and how."""
+    """One scan to denoise: its source, its outputs, and the options."""
 
     name: str
     source: Path
     target: Path
     picture: Path
     options: Mapping[str, Any]
-    image: bids.Image | None = None
-    """The same as an image of a BIDS dataset, if it is one."""
+    """Keyword arguments of `denoise_file`."""
+    image: bids.BidsImage | None = None
+    """The image in its BIDS dataset, if it comes from one."""
     copies: tuple[tuple[Path, Path], ...] = ()
-    """Files that belong to the result as they are, such as directions and weights of diffusion: from, to."""
+    """Files to copy next to the result, as (source, copy): for diffusion, the directions and weights."""
 
     @property
     def record(self) -> Path:
+        """The file with the record of the run."""
         return self.target.with_name(self.target.name.removesuffix(".nii.gz") + ".json")
 
     @property
     def request(self) -> dict[str, Any]:
-        """What was asked for, as far as it decides the result."""
-        asked = {name: value for name, value in self.options.items() if name not in WITHOUT_INFLUENCE}
-        plain: dict[str, Any] = json.loads(json.dumps(asked))  # as the record will have it
+        """The options that decide the result, and the version."""
+        asked = {name: value for name, value in self.options.items() if name not in HARDWARE_SETTINGS}
+        plain: dict[str, Any] = json.loads(json.dumps(asked))  # what the record holds once it is read back
         return plain | {"version": version("nlmeans")}
 
     def check(self) -> None:
-        """Refuse pipes, devices and links to nowhere, of which reading would not end or not begin."""
+        """Raise ``ValueError`` if an input is a pipe, a device or a broken link: reading those may never end."""
         for path in (self.source, *(source for source, _ in self.copies)):
             if not path.is_file() and not (path == self.source and path.is_dir()):
-                raise ValueError(f"{path} is no regular file; remove it or put the right one there")
+                raise ValueError(f"{path} is not a regular file; replace it by one or remove it")
 
     def finished(self) -> bool:
-        """Whether the result is there as it was written, of this source and of these settings."""
+        """Whether the result exists, was not changed since, and was made from this source with these options."""
         if not (self.target.is_file() and self.picture.is_file()):
             return False
-        if not all(copy.is_file() and nifti.sha256(copy) == nifti.sha256(source) for source, copy in self.copies):
+        if not all(copy.is_file() and sha256(copy) == sha256(source) for source, copy in self.copies):
             return False
         try:
-            record = bids.read_object(self.record)
+            record = bids.read_json(self.record)
         except (ValueError, TypeError):
             return False
         return (
             record.get("request") == self.request
-            and record.get("input_sha256") == nifti.sha256(self.source)
-            and record.get("output_sha256") == nifti.sha256(self.target)
+            and record.get("input_sha256") == sha256(self.source)
+            and record.get("output_sha256") == sha256(self.target)
         )
 
     def run(self) -> str:
+        """Denoise the scan. Returns a line that says what was done."""
         for path in (self.target, self.picture):
             path.parent.mkdir(parents=True, exist_ok=True)
         for source, copy in self.copies:
@@ -100,29 +102,31 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a scan: ``denoised``, ``finished before`` or ``failed``."""
+    """What happened to a scan."""
 
     job: Job
-    state: str
+    state: Literal["denoised", "finished before", "failed"]
     reason: str = ""
+    """Why the scan failed."""
 
     @property
     def record(self) -> dict[str, Any]:
-        return {} if self.state == "failed" else bids.read_object(self.job.record)
+        """The record of the run; empty if the scan failed."""
+        return {} if self.state == "failed" else bids.read_json(self.job.record)
 
 
 # ---------------------------------------------------------------- which scans
 
 
-def jobs_of_dataset(images: Sequence[bids.Image], out: Path, noise: str, options: Mapping[str, Any]) -> list[Job]:
-    """A job for each image of a BIDS dataset, named as its derivatives are."""
+def jobs_of_dataset(images: Sequence[bids.BidsImage], out: Path, noise: str, options: Mapping[str, Any]) -> list[Job]:
+    """Make a job for each image of a BIDS dataset. Outputs have the names of BIDS derivatives."""
     jobs = []
     for image in images:
         target = out / image.derivative
         copies = []
         for ending in (".bval", ".bvec"):
-            if image.suffix == "dwi" and image.beside(ending):
-                copies.append((image.beside(ending)[-1], target.with_name(bids.stem(target) + ending)))
+            if image.suffix == "dwi" and image.associated(ending):
+                copies.append((image.associated(ending)[-1], target.with_name(bids.stem(target) + ending)))
         settings = {**options, "noise": image.noise if noise == "auto" else noise}
         picture = out / "figures" / f"{bids.stem(target)}.png"
         jobs.append(Job(image.relative.as_posix(), image.path, target, picture, settings, image, tuple(copies)))
@@ -130,7 +134,10 @@ def jobs_of_dataset(images: Sequence[bids.Image], out: Path, noise: str, options
 
 
 def jobs_of_files(sources: Sequence[Path], out: Path, noise: str, options: Mapping[str, Any]) -> list[Job]:
-    """A job for each file or folder of DICOM, under the folders below the one that they all share."""
+    """Make a job for each file or DICOM folder.
+
+    Outputs lie in the same subfolders of `out` as the scans in the folder that all scans share.
+    """
     places = [Path(os.path.normpath(source.absolute())) for source in sources]
     shared = Path(os.path.commonpath([place.parent for place in places]))
     settings = {**options, "noise": "gaussian" if noise == "auto" else noise}
@@ -144,16 +151,21 @@ def jobs_of_files(sources: Sequence[Path], out: Path, noise: str, options: Mappi
     return jobs
 
 
-def expanded(sources: Sequence[str], out: Path) -> list[Path]:
-    """The files, the files that patterns match, and of folders the images in them, or the folder itself for DICOM.
+def input_files(sources: Sequence[str], out: Path) -> list[Path]:
+    """List the scans to denoise, without those that lie in `out`.
+
+    Args:
+        sources: files, patterns, and folders. A folder stands for the NIfTI files in it; without any, it is taken as a
+            folder of DICOM files.
+        out: folder for the results.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        ValueError: a BIDS dataset among other things.
+        FileNotFoundError: a source does not exist, and matches nothing as a pattern.
+        ValueError: a source is a BIDS dataset.
     """
     found: list[Path] = []
     for source in sources:
-        paths = [Path(source)] if Path(source).exists() else matching(source)
+        paths = [Path(source)] if Path(source).exists() else glob_matches(source)
         if not paths:
             raise FileNotFoundError(f"{source}: no such file, folder or match")
         for path in sorted(paths):
@@ -164,40 +176,49 @@ def expanded(sources: Sequence[str], out: Path) -> list[Path]:
                 raise ValueError(f"{path} is a BIDS dataset; give it alone")
             inside = sorted(file for ending in nifti.ENDINGS for file in path.rglob(f"*{ending}"))
             found += inside or [path]
-    there = nifti.real(out)
-    return [path for path in dict.fromkeys(found) if there not in nifti.real(path).parents]
+    there = real_path(out)
+    return [path for path in dict.fromkeys(found) if there not in real_path(path).parents]
 
 
-def matching(pattern: str) -> list[Path]:
-    """What a pattern such as ``scans/**/*.nii.gz`` matches."""
+def glob_matches(pattern: str) -> list[Path]:
+    """List the paths that match a pattern such as ``scans/**/*.nii.gz``."""
     path = Path(pattern)
     return list(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
 
 
-def checked(jobs: Sequence[Job], out: Path) -> None:
-    """Refuse names that lead out of the output folder, over a source, or that two scans share."""
-    root = nifti.real(out)
+def check_targets(jobs: Sequence[Job], out: Path) -> None:
+    """Raise ``ValueError`` if an output leads out of the output folder, is a source, or belongs to two scans."""
+    root = real_path(out)
     taken: dict[Path, str] = {}
-    sources = {nifti.real(job.source) for job in jobs}
+    sources = {real_path(job.source) for job in jobs}
     for job in jobs:
         for path in (job.target, job.record, job.picture, *(copy for _, copy in job.copies)):
-            real = nifti.real(path)
-            if root not in real.parents:
-                raise ValueError(f"{path} leads out of {out}, to {real}; choose another --out or remove the link")
-            if real in sources:
+            place = real_path(path)
+            if root not in place.parents:
+                raise ValueError(f"{path} leads out of {out}, to {place}; choose another --out or remove the link")
+            if place in sources:
                 raise ValueError(f"{path} is one of the scans; choose another --out")
-            if taken.setdefault(real, job.name) != job.name:
-                raise ValueError(f"{job.name} and {taken[real]} would both become {path}; denoise them apart")
+            if taken.setdefault(place, job.name) != job.name:
+                raise ValueError(f"{job.name} and {taken[place]} would both become {path}; denoise them separately")
 
 
 # ---------------------------------------------------------------- the work
 
 
-def run_all(jobs: Sequence[Job], workers: int, threads: int, progress: Report) -> list[Outcome]:
-    """Run the jobs, each in one of `workers` processes with its own `threads`; with one worker in this process.
+def run_jobs(jobs: Sequence[Job], workers: int, threads: int, progress: Report) -> list[Outcome]:
+    """Run jobs in worker processes, or in this process if there is one worker.
 
-    Each process has a queue of its own, so that one that dies, for instance for want of memory, takes no other scan
-    with it. `progress` is told the share of scans that is done, from this thread.
+    Each worker is a pool with one process, so that a process that dies, for instance because memory ran out, does not
+    affect the other scans.
+
+    Args:
+        jobs: what to run.
+        workers: number of processes.
+        threads: threads of each process.
+        progress: called from this thread with the fraction of scans that are done.
+
+    Returns:
+        One outcome per job, in the same order.
     """
     if workers == 1:
         before = torch.get_num_threads()
@@ -205,7 +226,7 @@ def run_all(jobs: Sequence[Job], workers: int, threads: int, progress: Report) -
         try:
             outcomes = []
             for job in jobs:
-                outcomes.append(run_one(job))
+                outcomes.append(run_job(job))
                 progress(len(outcomes) / len(jobs))
         finally:
             torch.set_num_threads(before)
@@ -243,42 +264,44 @@ def run_all(jobs: Sequence[Job], workers: int, threads: int, progress: Report) -
 
 
 def raise_first(futures: Sequence[Future[None]]) -> None:
-    """What ended the threads before their work was done."""
+    """Raise the error that ended a worker's thread."""
     for future in futures:
         future.result()
     raise RuntimeError("the workers ended before their work was done")
 
 
 class Worker:
-    """One process, replaced by a new one when it dies."""
+    """A worker process, which is replaced if it dies."""
 
     def __init__(self, index: int, threads: int) -> None:
         self.index, self.threads = index, threads
-        self.process = self.started()
+        self.process = self.start()
 
-    def started(self) -> ProcessPoolExecutor:
-        # Threads and CUDA do not survive a fork.
+    def start(self) -> ProcessPoolExecutor:
+        """Start a pool with one process."""
+        # spawn, because threads and CUDA do not survive a fork
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(1, context, initializer=prepare, initargs=(self.index, self.threads))
 
     def run(self, job: Job) -> Outcome:
-        # A process inherits this from the thread, and is not interrupted while it begins. Not done earlier, because
-        # what keeps track of the processes undoes it when it is started, together with the queues.
+        """Run a job in the worker process."""
+        # Block Ctrl-C in this thread, because the new process inherits that and must not be interrupted while it
+        # starts. This cannot be done earlier: multiprocessing's resource tracker, started with the queues, unblocks it.
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return self.process.submit(run_interruptibly, job).result()
         except BrokenProcessPool:
             self.close()
-            self.process = self.started()
-            return Outcome(job, "failed", "the process died, perhaps killed for want of memory; take fewer --workers")
+            self.process = self.start()
+            return Outcome(job, "failed", "the process died, perhaps because memory ran out; use fewer --workers")
 
     def close(self) -> None:
         self.process.shutdown(wait=True, cancel_futures=True)
 
 
 def prepare(index: int, threads: int) -> None:
-    """In a new process: its threads, its GPU if there are several, and an end when the one that started it ends."""
+    """Set up a new worker process: set its threads, choose a GPU, and make it end when the main process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -291,21 +314,22 @@ def prepare(index: int, threads: int) -> None:
 
 
 def end_with(parent: BaseProcess) -> None:
+    """End this process as soon as its parent has ended."""
     parent.join()
     os._exit(1)
 
 
 def run_interruptibly(job: Job) -> Outcome:
-    """In a worker, which Ctrl-C reaches too: it ends the scan, and its traces are removed."""
+    """Run a job in a worker process so that Ctrl-C, which reaches it too, ends the scan and removes temporary files."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return run_one(job)
+        return run_job(job)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def run_one(job: Job) -> Outcome:
-    """Whatever is wrong with a scan is told of it, and stops no other."""
+def run_job(job: Job) -> Outcome:
+    """Run a job. An error becomes the reason of a failed outcome, so that the other scans go on."""
     try:
         job.check()
         if job.finished():
@@ -314,10 +338,10 @@ def run_one(job: Job) -> Outcome:
             log.info(job.run())
     except Exception as error:
         log.info("%s failed", job.name, exc_info=True)
-        text = " ".join(str(error).split()).replace(str(job.source), job.source.name)
-        foreseen = isinstance(error, ValueError | TypeError | OSError | MemoryError) and text
-        kind = "" if foreseen else f"{type(error).__name__}: "
-        old = "; what an earlier run made of it is still there" if os.path.lexists(job.target) else ""
+        text = one_line(error).replace(str(job.source), job.source.name)
+        expected = isinstance(error, ValueError | TypeError | OSError | MemoryError)
+        kind = "" if expected or not str(error) else f"{type(error).__name__}: "
+        old = "; the result of an earlier run is still there" if os.path.lexists(job.target) else ""
         return Outcome(job, "failed", f"{kind}{text}{old}")
     return Outcome(job, "denoised")
 
@@ -329,36 +353,63 @@ def cohort(
     sources: Sequence[str],
     out: Path | None,
     *,
-    noise: str = "auto",
+    sigma: float | Literal["map"] | None = None,
+    voxel_radii: bool = False,
+    as_float: bool = False,
     suffixes: tuple[str, ...] = (),
     participants: tuple[str, ...] = (),
     sessions: tuple[str, ...] = (),
-    **options: Any,
+    **arguments: Unpack[FilterArguments],
 ) -> tuple[list[Job], Path, dict[str, Any] | None]:
-    """The jobs of a run, the folder for their results, and for a BIDS dataset the description of its derivatives."""
+    """Plan a run over many scans. Nothing is written.
+
+    Args:
+        sources: files, patterns, folders, or one BIDS dataset.
+        out: folder for the results; None for ``derivatives/nlmeans`` in the BIDS dataset.
+        sigma: as for `denoise_file`.
+        voxel_radii: as for `denoise_file`.
+        as_float: as for `denoise_file`.
+        suffixes: which images of a BIDS dataset, such as ``bold``; none for the usual ones.
+        participants: which participants of a BIDS dataset; none for all.
+        sessions: which sessions of a BIDS dataset; none for all.
+        arguments: further arguments of `nlmeans.denoise`. ``noise="auto"``, the default, is Rician for MR magnitude
+            images of a BIDS dataset and Gaussian for all other scans.
+
+    Returns:
+        The jobs, the folder for the results, and for a BIDS dataset the description of its derivatives.
+
+    Raises:
+        ValueError, TypeError: an argument is wrong, or an output would lie outside the folder or over another file.
+        FileNotFoundError: a source does not exist.
+    """
+    noise = arguments.pop("noise", "auto")
+    options: dict[str, Any] = {"sigma": sigma, "voxel_radii": voxel_radii, "as_float": as_float, **arguments}
     root = Path(sources[0])
     if len(sources) == 1 and bids.is_dataset(root):
         out = root / "derivatives" / "nlmeans" if out is None else out
-        images = bids.selected(root, suffixes, participants, sessions)
-        jobs, description = jobs_of_dataset(images, out, noise, options), bids.description(root, out)
+        images = bids.selected_images(root, suffixes, participants, sessions)
+        jobs, description = jobs_of_dataset(images, out, noise, options), bids.derivative_description(root, out)
     else:
         if out is None:
-            raise ValueError("--out is needed, the folder for the results; a BIDS dataset alone has one of its own")
+            raise ValueError("--out is missing: name the folder for the results. Only a BIDS dataset has a default")
         if suffixes or participants or sessions:
-            raise ValueError(f"--suffix, --participant and --session choose from a BIDS dataset, which {root} is not")
-        files = expanded(sources, out)
+            raise ValueError(
+                f"--suffix, --participant and --session select images of a BIDS dataset, which {root} is not"
+            )
+        files = input_files(sources, out)
         if not files:
-            raise ValueError(f"{', '.join(sources)}: no image outside {out}, where the results go")
+            raise ValueError(f"{', '.join(sources)}: no image outside {out}, the folder for the results")
         jobs, description = jobs_of_files(files, out, noise, options), None
     if bids.is_dataset(out) and "nlmeans" not in makers(out):
         raise ValueError(f"{out} is a dataset that nlmeans did not make; choose another --out")
-    checked(jobs, out)
+    check_targets(jobs, out)
     known = {field.name for field in dataclasses.fields(Settings)}
-    for kind in {job.options["noise"] for job in jobs}:  # what is wrong for all is said before any work
+    for kind in {job.options["noise"] for job in jobs}:  # report a wrong argument before any work
         Settings(**{name: value for name, value in options.items() if name in known}, noise=kind)
     return jobs, out, description
 
 
 def makers(out: Path) -> list[str]:
-    made = bids.read_object(out / bids.DESCRIPTION).get("GeneratedBy")
+    """Names of the programs that made a BIDS dataset."""
+    made = bids.read_json(out / bids.DESCRIPTION).get("GeneratedBy")
     return [str(maker.get("Name")) for maker in made if isinstance(maker, dict)] if isinstance(made, list) else []

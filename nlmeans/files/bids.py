@@ -1,4 +1,4 @@
-"""What a BIDS dataset holds, and what its derivatives are called (bids-specification.readthedocs.io)."""
+"""Find the images of a BIDS dataset, and name their derivatives (https://bids-specification.readthedocs.io)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from nlmeans.core import checks
 from nlmeans.files import nifti
+from nlmeans.files.paths import one_line
 
 DESCRIPTION = "dataset_description.json"
 
@@ -21,29 +22,35 @@ MAGNITUDE = (
 """Suffixes of MR magnitude images, whose noise is Rician."""
 
 OTHERS = ("UNIT1", "pet", "ct")
+"""Suffixes of other images that contain noise."""
 
 SUFFIXES = (*MAGNITUDE, *OTHERS)
-"""Of images with noise in them; not of maps, masks and phases."""
+"""Suffixes of all images that can be denoised, in contrast to maps, masks and phase images."""
 
 USUAL = ("T1w", "T2w", "PDw", "T2starw", "FLAIR", "dwi")
-"""What is denoised if nothing is said."""
+"""Suffixes of the images that are denoised by default."""
+
+LONGEST_SIDECAR = 16 * 2**20
+"""Bytes."""
 
 
 @dataclass(frozen=True)
-class Image:
+class BidsImage:
     """An image of a BIDS dataset."""
 
     root: Path
     path: Path
-    """Inside `root`, without links resolved: in a DataLad dataset every image is one."""
+    """A path inside `root`. Links are not resolved: in a DataLad dataset every image is a link."""
 
     @property
     def entities(self) -> dict[str, str]:
+        """The entities in the file name: {"sub": "01"} for sub-01_T1w.nii.gz."""
         parts = self.stem.split("_")[:-1]
         return dict(part.partition("-")[::2] for part in parts)
 
     @property
     def suffix(self) -> str:
+        """The last part of the file name: T1w for sub-01_T1w.nii.gz."""
         return self.stem.split("_")[-1]
 
     @property
@@ -62,15 +69,16 @@ class Image:
 
     @property
     def derivative(self) -> Path:
-        """The name of what is made of it, inside the derivative dataset: ``desc-denoised`` before the suffix."""
+        """Path of the denoised image in the derivative dataset. Its name has ``desc-denoised`` before the suffix."""
         parts = [part for part in self.stem.split("_") if not part.startswith("desc-")]
         name = "_".join([*parts[:-1], "desc-denoised", parts[-1]])
         return self.relative.with_name(name + ".nii.gz")
 
-    def beside(self, ending: str) -> list[Path]:
-        """Files that say something of this image, the nearest last: the inheritance principle of BIDS.
+    def associated(self, ending: str) -> list[Path]:
+        """List the files with this ending that apply to the image, by BIDS' inheritance principle; the nearest last.
 
-        Such a file lies in the same folder or one above it, has the same suffix, and no entity that the image lacks.
+        Such a file lies in the folder of the image or in one above. It has the same suffix, and no entity that the
+        image lacks.
         """
         found: list[Path] = []
         mine = set(self.stem.split("_")[:-1])
@@ -86,61 +94,73 @@ class Image:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What its sidecars say, of which nearer ones overrule those farther up."""
+        """The entries of all sidecars that apply. A nearer sidecar overrides one farther up."""
         facts: dict[str, Any] = {}
-        for file in self.beside(".json"):
-            facts |= read_object(file)
+        for file in self.associated(".json"):
+            facts |= read_json(file)
         return facts
 
     @property
     def about_derivative(self) -> dict[str, Any]:
-        """What the sidecar of the derivative says: what the scanner did holds on, and where it comes from."""
+        """Entries for the sidecar of the derivative: the metadata of the scan, and its source."""
         raw = {"SkullStripped": False} if self.path.parent.name == "anat" else {}
         sources = [f"bids:raw:{self.relative.as_posix()}"]
         return {**raw, **self.metadata, "Description": "Denoised by non-local means", "Sources": sources}
 
 
 def stem(path: Path) -> str:
+    """The file name without any ending.
+
+    >>> stem(Path("sub-01_T1w.nii.gz"))
+    'sub-01_T1w'
+    """
     return path.name.partition(".")[0]
 
 
-def read_object(file: Path) -> dict[str, Any]:
-    """Raises ``ValueError`` or ``TypeError`` with the name of a file that is no JSON object, or far too long."""
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a file that holds a JSON object.
+
+    Raises:
+        ValueError, TypeError: the file cannot be read, holds no JSON object, or is too long; the message names it.
+    """
     try:
         if not file.is_file():
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         if file.stat().st_size > LONGEST_SIDECAR:
-            raise ValueError(f"it is longer than the {LONGEST_SIDECAR} bytes that a sidecar may have")
+            raise ValueError(f"it is longer than {LONGEST_SIDECAR} bytes, the most that a sidecar may have")
         text = file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{file} cannot be read: {one_line(error)}") from error
     return checks.json_object(str(file), text)
-
-
-LONGEST_SIDECAR = 16 * 2**20
 
 
 def is_dataset(folder: Path) -> bool:
     return (folder / DESCRIPTION).is_file()
 
 
-def images(root: Path) -> Iterator[Image]:
-    """The images of all participants and sessions that are intensities with noise, in the order of their names."""
+def dataset_images(root: Path) -> Iterator[BidsImage]:
+    """Find the images of all participants and sessions that can be denoised, sorted by path."""
     for path in sorted(path for ending in nifti.ENDINGS for path in root.glob(f"sub-*/**/*{ending}")):
-        image = Image(root, path)
+        image = BidsImage(root, path)
         if image.suffix in SUFFIXES and image.entities.get("part") != "phase":
             yield image
 
 
-def selected(
+def selected_images(
     root: Path, suffixes: tuple[str, ...] = (), participants: tuple[str, ...] = (), sessions: tuple[str, ...] = ()
-) -> list[Image]:
-    """The images of a dataset with these suffixes, labels of participants, and labels of sessions.
+) -> list[BidsImage]:
+    """Select images of a dataset by suffix, participant and session.
+
+    Args:
+        root: folder of the dataset.
+        suffixes: such as ``bold``; none selects `USUAL`.
+        participants: labels, with or without ``sub-``; none selects all.
+        sessions: labels, with or without ``ses-``; none selects all.
 
     Raises:
-        ValueError: a suffix or a label that the dataset does not have.
+        ValueError: the dataset has no image with one of these suffixes or labels, or no image is left.
     """
-    found = list(images(root))
+    found = list(dataset_images(root))
     asked = {
         "suffix": ([image.suffix for image in found], suffixes),
         "sub": ([image.entities.get("sub", "") for image in found], labels("sub", participants)),
@@ -158,19 +178,25 @@ def selected(
         and all(there[index] in wanted for name, (there, wanted) in asked.items() if wanted and name != "suffix")
     ]
     if not result:
-        has = ", ".join(sorted({image.suffix for image in found})) or "none that is known"
-        raise ValueError(f"{root} has no such image with suffix {', '.join(kept)}; it has {has}: choose with --suffix")
+        has = ", ".join(sorted({image.suffix for image in found})) or "no known suffix"
+        raise ValueError(
+            f"{root} has no such image with suffix {', '.join(kept)}; it has {has}: choose one with --suffix"
+        )
     return result
 
 
 def labels(name: str, given: tuple[str, ...]) -> tuple[str, ...]:
-    """Labels with or without their ``sub-`` or ``ses-``."""
+    """Labels without their ``sub-`` or ``ses-``.
+
+    >>> labels("sub", ("sub-01", "02"))
+    ('01', '02')
+    """
     return tuple(label.removeprefix(f"{name}-") for label in given)
 
 
-def description(root: Path, out: Path) -> dict[str, Any]:
-    """What dataset_description.json of the derivatives says."""
-    source = read_object(root / DESCRIPTION)
+def derivative_description(root: Path, out: Path) -> dict[str, Any]:
+    """Make the content of dataset_description.json for the derivatives of the dataset `root` in the folder `out`."""
+    source = read_json(root / DESCRIPTION)
     facts = {
         "Name": f"{source.get('Name', root.resolve().name)}, denoised",
         "BIDSVersion": "1.9.0",
@@ -185,7 +211,7 @@ def description(root: Path, out: Path) -> dict[str, Any]:
 
 
 def relative_url(root: Path, out: Path) -> str:
-    """Where the source lies as seen from the derivatives, so that both can be moved together."""
+    """Path from the derivatives to their source, so that both can be moved together."""
     try:
         return Path(os.path.relpath(root.resolve(), out.resolve())).as_posix()
     except ValueError:  # on another drive

@@ -1,33 +1,26 @@
-"""From file to file: read, denoise, and write the result with a record of how, and a picture if wanted."""
+"""Denoise a file into a file, with a record of how the result was made and a picture on request."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Unpack, cast
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import torch
-from matplotlib.figure import Figure
 
-from nlmeans.api import estimate_sigma
-from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
 from nlmeans.core.progress import reporting
 from nlmeans.engine.arguments import FilterArguments
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.run import denoise_array
-from nlmeans.engine.settings import device_or_gpu, settings_from
-from nlmeans.files import atomic, figure, nifti
-from nlmeans.noise import outliers
-from nlmeans.noise.estimate import otsu_threshold
+from nlmeans.engine.settings import Settings, device_or_gpu, settings_from
+from nlmeans.files import atomic, figure, nifti, paths, scan
 
 
 def denoise_file(
@@ -47,229 +40,243 @@ def denoise_file(
     about: Mapping[str, Any] | None = None,
     **arguments: Unpack[FilterArguments],
 ) -> str:
-    """Denoise a file, or the DICOM series in a folder; returns a line that says what was done.
+    """Denoise an image file, a DICOM series in a folder, or a zarr image.
 
-    `target` is a NIfTI file, or for a folder also another folder, for a derived DICOM series. `about` goes into the
-    record first. A zarr image becomes a zarr image by `denoise_zarr`.
+    The record of the run is written next to `target`, under the same name with the ending ``.json``. A zarr image keeps
+    its record in its metadata.
+
+    Args:
+        source: image file, folder with a DICOM series, or zarr image. It is never written to.
+        target: NIfTI file; for a DICOM series also a folder, for a derived series; for a zarr image, a zarr image.
+        sigma: standard deviation of the noise, in image units; ``"map"`` estimates it at every voxel; None estimates
+            one number per volume.
+        sigma_file: image with sigma at every voxel.
+        mask_file: image that is not zero where to denoise; all other voxels stay unchanged.
+        voxel_radii: count radii in voxels along all axes, whatever the voxel size.
+        share_weights: the volumes of a series decide together which voxels are similar.
+        as_float: store float32 instead of the type of `source`.
+        dicom_series: number or UID of the series, if the folder holds several.
+        picture: PNG file for a picture of before, after, and the removed noise.
+        overwrite: replace existing outputs.
+        progress: show a progress bar.
+        about: entries that come first in the record.
+        arguments: further arguments of `nlmeans.denoise`.
+
+    Returns:
+        A line that says what was done.
+
+    Raises:
+        ValueError, TypeError: an argument is wrong, or the file is damaged or holds no image with real numbers.
+        OSError: a file cannot be read or written.
     """
-    if is_zarr(source, target):
+    if wants_zarr(source, target):
         if share_weights or dicom_series is not None:
             name = "--share-weights" if share_weights else "--dicom-series"
             raise ValueError(f"{name} is not for zarr images, whose volumes are denoised one by one; leave it out")
         if as_float:
             arguments["dtype"] = "float32"
-        return denoise_zarr(
+        return denoise_zarr_file(
             source,
             target,
             picture,
+            overwrite,
             sigma=sigma,
             sigma_map=sigma_file,
             mask=mask_file,
             spacing=None if voxel_radii else "image",
-            overwrite=overwrite,
             progress=progress,
             **arguments,
         )
     as_dicom = source.is_dir() and not target.name.endswith(nifti.ENDINGS)
     record = target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     outputs = [target, record] if picture is None else [target, record, picture]
-    if as_dicom:
-        dicom_module(source).check_output(target, source, overwrite)
-        if as_float:
-            raise ValueError(f"OUT={target} is for DICOM, which stores integers; leave out --float or write a .nii.gz")
-    for path, endings in zip(outputs, (nifti.ENDINGS, (".json",), (".png",)), strict=False):
-        if path != target or not as_dicom:
-            nifti.check_output(path, overwrite, endings)
-    if nifti.real(target) == nifti.real(source):
-        raise ValueError(f"OUT={target} is IN itself; the original is never overwritten, choose another name")
-
+    check_outputs(source, outputs, as_dicom, as_float, overwrite)
     if sigma is not None and sigma_file is not None:
-        raise ValueError(f"--sigma {sigma} and --sigma-map {sigma_file} both say what the noise is; give one of them")
+        raise ValueError(f"--sigma {sigma} and --sigma-map {sigma_file} both describe the noise; give one of them")
     settings, _ = settings_from(sigma, arguments)
-    scan = read(source, dicom_series)
-    if share_weights and scan.series is None:
+    noisy = scan.read_scan(source, dicom_series)
+    if share_weights and noisy.series is None:
         raise ValueError(f"--share-weights is for series of volumes, but {source} has no fourth axis; leave it out")
-    channels, series = (scan.series, None) if share_weights else (None, scan.series)
-    layout = Layout.of(scan.data, channels, series, str(source))
-    mask, sigma_map = read_beside(mask_file, layout), read_beside(sigma_file, layout)
-    device = device_or_gpu(settings.device)
-    spacing = None if voxel_radii else scan.spacing
-    settings = dataclasses.replace(settings, channels=channels, series=series, spacing=spacing, device=device)
-    if as_float:
-        settings = dataclasses.replace(settings, dtype="float32")
+    channels, series = (noisy.series, None) if share_weights else (None, noisy.series)
+    layout = Layout.of(noisy.data, channels, series, str(source))
+    mask, sigma_map = scan.read_mask_or_map(mask_file, layout), scan.read_mask_or_map(sigma_file, layout)
+    settings = dataclasses.replace(
+        settings,
+        channels=channels,
+        series=series,
+        spacing=None if voxel_radii else noisy.spacing,
+        device=device_or_gpu(settings.device),
+        dtype="float32" if as_float else settings.dtype,
+    )
     if settings.sigma is None and sigma_map is None and settings.noise != "poisson":
-        settings = dataclasses.replace(settings, sigma=estimated(scan, settings.noise, mask, settings.despeckle))
+        found = scan.estimated_sigma(noisy, settings.noise, mask, settings.despeckle)
+        settings = dataclasses.replace(settings, sigma=found)
     settings = Choices.of(settings, layout).record
-    where = scan.inside if mask is None or scan.inside is None else scan.inside & (np.asarray(mask) != 0)
+    where = noisy.inside if mask is None or noisy.inside is None else noisy.inside & (np.asarray(mask) != 0)
     with reporting(progress, source.name) as report_progress:
         result = denoise_array(
-            scan.data, settings, mask=mask if where is None else where, sigma_map=sigma_map, progress=report_progress
+            noisy.data, settings, mask=mask if where is None else where, sigma_map=sigma_map, progress=report_progress
         )
 
-    level = "" if settings.noise == "poisson" else f", sigma {sigma_text(settings.sigma)}"
-    how = f"{settings.method}, {settings.noise} noise{level}"
+    how = f"{settings.method}, {settings.noise} noise{sigma_text(settings)}"
     facts = {
         **(about or {}),
         "input": source.name,
-        "input_sha256": nifti.sha256(source),
+        "input_sha256": paths.sha256(source),
         "sigma_estimated": sigma in (None, "map") and sigma_map is None and settings.noise != "poisson",
         "settings": settings.to_dict(),
         "mask": mask_file and mask_file.name,
         "sigma_map": sigma_file and sigma_file.name,
-        "quality": quality(scan, result, settings.sigma, mask),
+        "quality": scan.quality(noisy, result, settings.sigma, mask),
         "nlmeans": version("nlmeans"),
         "torch": torch.__version__,
     }
     with atomic.written_together(*outputs, folders=[target] if as_dicom else (), overwrite=overwrite) as temporary:
-        if as_dicom:
-            text = f"Denoised by nlmeans {version('nlmeans')}: {how}"
-            dicom_module(source).write(scan, np.asarray(result), temporary[0], text)
-        else:
-            nifti.write(nifti.like(scan, result, keep_type=not as_float), temporary[0])
-        facts["output_sha256"] = nifti.sha256(temporary[0])
+        write_result(noisy, np.asarray(result), temporary[0], how, keep_type=not as_float)
+        facts["output_sha256"] = paths.sha256(temporary[0])
         temporary[1].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         if picture is not None:
-            figure.save(temporary[2], picture_of(scan, result))
+            figure.save_figure(temporary[2], figure.scan_figure(noisy, result))
     return f"{target}: {how}"
 
 
-def is_zarr(source: Path, target: Path) -> bool:
-    """Whether a zarr image is to be read and written; for what is one alone there is no way to the other."""
-    if target.name.endswith(".zarr") and source.exists() and not nifti.is_zarr(source):
-        raise ValueError(f"OUT={target} would be a zarr image, but {source} is none; write a .nii.gz")
-    return nifti.is_zarr(source) or target.name.endswith(".zarr")
+def check_outputs(source: Path, outputs: Sequence[Path], as_dicom: bool, as_float: bool, overwrite: bool) -> None:
+    """Raise an error, before any work, if an output cannot be written or is the input.
+
+    Args:
+        source: the input.
+        outputs: the result, its record, and perhaps a picture.
+        as_dicom: the result is a folder with a derived DICOM series.
+        as_float: the result is stored as float32.
+        overwrite: replace existing outputs.
+    """
+    target, *others = outputs
+    if as_dicom:
+        with scan.needs_dicom(source):
+            from nlmeans.files.dicom import check_series_folder
+        check_series_folder(target, source, overwrite)
+        if as_float:
+            raise ValueError(
+                f"OUT={target} is a DICOM series, which stores integers; leave out --float or write a .nii.gz"
+            )
+    else:
+        paths.check_output_file(target, overwrite, nifti.ENDINGS)
+    for path, ending in zip(others, (".json", ".png"), strict=False):
+        paths.check_output_file(path, overwrite, (ending,))
+    if paths.real_path(target) == paths.real_path(source):
+        raise ValueError(f"OUT={target} is IN itself, which is never overwritten; choose another name")
 
 
-def denoise_zarr(source: Path, target: Path, picture: Path | None, **options: Any) -> str:
-    """Denoise a zarr image, chunk by chunk, and show the middle of it."""
-    module = optional("zarr.denoise", "zarr", f"{source} is a zarr image; for those")
+def write_result(noisy: nifti.Scan, result: npt.NDArray[Any], path: Path, how: str, keep_type: bool) -> None:
+    """Write a result as a derived DICOM series if `path` is a folder, else as NIfTI with the header of the scan."""
+    if path.is_dir():
+        from nlmeans.files.dicom import DicomScan, write_derived
+
+        write_derived(cast(DicomScan, noisy), result, path, f"Denoised by nlmeans {version('nlmeans')}: {how}")
+    else:
+        nifti.write_nifti(nifti.image_like(noisy, result, keep_type), path)
+
+
+def sigma_text(settings: Settings) -> str:
+    """Say what sigma was: one number, a range, or a map; nothing for Poisson noise, where it is only the read noise.
+
+    >>> sigma_text(Settings(sigma=[8, 12]))
+    ', sigma 8 to 12 over 2 volumes'
+    """
+    sigma = settings.sigma
+    if settings.noise == "poisson":
+        return ""
+    if sigma is None:
+        return ", sigma from a map"
+    if isinstance(sigma, str):
+        return ", sigma estimated at every voxel"
+    if isinstance(sigma, tuple):
+        return f", sigma {min(sigma):.4g} to {max(sigma):.4g} over {len(sigma)} volumes"
+    return f", sigma {sigma:.4g}"
+
+
+# ---------------------------------------------------------------- zarr images
+
+
+def wants_zarr(source: Path, target: Path) -> bool:
+    """Whether a zarr image is read or written.
+
+    Raises:
+        ValueError: the output is a zarr image and the input is not.
+    """
+    if target.name.endswith(".zarr") and source.exists() and not paths.is_zarr(source):
+        raise ValueError(f"OUT={target} is a zarr image, but {source} is not; write a .nii.gz instead")
+    return paths.is_zarr(source) or target.name.endswith(".zarr")
+
+
+def denoise_zarr_file(
+    source: Path,
+    target: Path,
+    picture: Path | None,
+    overwrite: bool,
+    *,
+    sigma: float | str | None,
+    sigma_map: Path | None,
+    mask: Path | None,
+    spacing: str | None,
+    progress: bool,
+    **arguments: Unpack[FilterArguments],
+) -> str:
+    """Denoise a zarr image, and draw the centre of its middle plane if `picture` is given."""
+    with needs_zarr(source):
+        from nlmeans.files.zarr.denoise import denoise_zarr, middle_planes
     if picture is not None:
-        nifti.check_output(picture, options["overwrite"], (".png",))
-    summary: str = module.denoise_zarr(source, target, **options)
+        paths.check_output_file(picture, overwrite, (".png",))
+    summary = denoise_zarr(
+        source,
+        target,
+        sigma=sigma,
+        sigma_map=sigma_map,
+        mask=mask,
+        spacing=spacing,
+        overwrite=overwrite,
+        progress=progress,
+        **arguments,
+    )
     if picture is not None:
-        (before, after), spacing = module.middle_planes(source, target)
+        (before, after), pixel_size = middle_planes(source, target)
         with atomic.written_together(picture) as (temporary,):
-            figure.save(temporary, figure.figure(before, after, spacing))
+            figure.save_figure(temporary, figure.before_and_after(before, after, pixel_size))
     return summary
 
 
 def interruption(target: Path) -> str:
-    """What an interrupted run leaves."""
+    """Say what a run that was interrupted leaves."""
     if target.name.endswith(".zarr"):
-        return f"Interrupted: the same command goes on with {target}, which is not there before it is whole."
+        return f"Interrupted: give the same command again to resume. {target} does not exist until it is complete."
     return "Interrupted: nothing was left half-written."
 
 
-def read(source: Path, dicom_series: str | None = None) -> nifti.Scan:
-    """An image file, or the DICOM series in a folder."""
-    if source.is_dir():
-        scan: nifti.Scan = dicom_module(source).read(source, dicom_series)
-        return scan
-    if dicom_series is not None:
-        raise ValueError(f"--dicom-series {dicom_series} is for a folder of DICOM files, which {source} is not")
-    return nifti.read(source)
+# ---------------------------------------------------------------- noise
 
 
-def dicom_module(folder: Path) -> ModuleType:
-    return optional("dicom", "dicom", f"{folder} is a folder; for the DICOM series in it")
-
-
-def optional(name: str, extra: str, why: str) -> ModuleType:
-    """A module of ours that needs packages which not everyone has."""
-    try:
-        return importlib.import_module(f"nlmeans.files.{name}")
-    except ModuleNotFoundError as error:
-        raise ValueError(f'{why} install: pip install "nlmeans[{extra}]"') from error
-
-
-def read_beside(path: Path | None, layout: Layout) -> arrays.Array | None:
-    """A mask or map that must have the spatial shape of the image."""
-    if path is None:
-        return None
-    data = nifti.read(path).data
-    layout.spatial(data, str(path))
-    if not data.any():
-        raise ValueError(f"{path} is zero everywhere, so there is nothing to do; give an image with other values")
-    return data
-
-
-def estimated(
-    scan: nifti.Scan, noise: str, mask: arrays.Array | None, without_outliers: bool = False
-) -> float | tuple[float, ...]:
-    data = outliers.despeckle(scan.data, series=scan.series) if without_outliers else scan.data
-    if mask is None and scan.inside is not None:  # padding would take part in Otsu's threshold
-        mask = object_of(scan, 0, None)
-    found = np.asarray(estimate_sigma(data, noise=noise, mask=mask, series=scan.series))
-    return float(found) if found.ndim == 0 else tuple(found.tolist())
-
-
-def noise_levels(
+def measure_noise(
     source: Path, noise: str, mask_file: Path | None, dicom_series: str | None
 ) -> list[tuple[str, float, float]]:
-    """Of each volume what it is called, if there are several, sigma, and the mean of the object."""
-    if nifti.is_zarr(source):
-        module = optional("zarr.denoise", "zarr", f"{source} is a zarr image; for those")
-        levels: list[tuple[str, float, float]] = module.noise_levels(source, noise, mask_file)
-        return levels
-    scan = read(source, dicom_series)
-    mask = read_beside(mask_file, Layout.of(scan.data, None, scan.series, str(source)))
-    return [
-        (f"volume {index}" if scan.series is not None else "", float(sigma), object_mean(scan, index, mask))
-        for index, sigma in enumerate(np.atleast_1d(estimated(scan, noise, mask)))
-    ]
+    """Measure the noise in an image file, a DICOM series in a folder, or a zarr image.
 
+    Args:
+        source: file or folder.
+        noise: ``"gaussian"`` or ``"rician"``.
+        mask_file: image that is not zero where to measure.
+        dicom_series: number or UID of the series, if the folder holds several.
 
-def sigma_text(sigma: float | tuple[float, ...] | str | None) -> str:
-    if sigma is None or isinstance(sigma, str):
-        return "from a map" if sigma is None else "estimated in every place"
-    if isinstance(sigma, tuple):
-        return f"{min(sigma):.4g} to {max(sigma):.4g} over {len(sigma)} volumes"
-    return f"{sigma:.4g}"
-
-
-def picture_of(scan: nifti.Scan, result: arrays.Array) -> Figure:
-    """The report of a scan, turned so that its axes run right, anterior, superior; of a series the first volume."""
-    before, after = (data[..., 0] if data.ndim == 4 else data for data in (scan.data, np.asarray(result)))
-    spacing = scan.spacing or (1.0,) * before.ndim
-    with np.errstate(invalid="ignore"):  # an affine without volume gives NaN
-        turn = nib.orientations.io_orientation(scan.image.affine)[: before.ndim]
-    if not np.isnan(turn).any():
-        order = turn[:, 0].argsort()
-        turn[:, 0] = order.argsort()  # a 2D image keeps the two axes that it has
-        spacing = tuple(spacing[axis] for axis in order)
-        before, after = (nib.orientations.apply_orientation(volume, turn) for volume in (before, after))
-    return figure.figure(before, after, spacing)
-
-
-def object_of(scan: nifti.Scan, index: int, mask: arrays.Array | None) -> npt.NDArray[np.bool_]:
-    """Where the object is in one volume: in the mask, or above Otsu's threshold of what was measured."""
-    if mask is not None:
-        return np.asarray(np.asarray(mask) != 0)
-    volume = scan.volume(index)
-    known = volume if scan.inside is None else volume[scan.inside]
-    bright: npt.NDArray[np.bool_] = volume > otsu_threshold(torch.from_numpy(known.astype(np.float64)))
-    return bright if scan.inside is None else bright & scan.inside
-
-
-def object_mean(scan: nifti.Scan, index: int, mask: arrays.Array | None) -> float:
-    where = object_of(scan, index, mask)
-    return float(scan.volume(index)[where].mean()) if where.any() else 0.0
-
-
-def quality(
-    scan: nifti.Scan, result: arrays.Array, sigma: float | tuple[float, ...] | str | None, mask: arrays.Array | None
-) -> dict[str, Any]:
-    """Of the object: mean, mean / sigma, and standard deviation of what was removed. Lists for a series.
-
-    What was removed should be about sigma: much less is noise that stayed, more is structure that went.
+    Returns:
+        Name (empty for a single volume), sigma, and mean of the object, for each volume, in image units.
     """
-    levels = None if sigma is None or isinstance(sigma, str) else np.atleast_1d(sigma)
-    found: dict[str, list[float | None]] = {"signal": [], "snr": [], "removed": []}
-    for index in range(1 if scan.series is None else scan.data.shape[scan.series]):
-        where, after = object_of(scan, index, mask), scan.volume(index, np.asarray(result))
-        values = scan.volume(index)[where].astype(np.float64)
-        level = 0.0 if levels is None else float(levels[min(index, len(levels) - 1)])
-        found["signal"].append(float(values.mean()) if where.any() else 0.0)
-        found["snr"].append((found["signal"][-1] or 0.0) / level if level > 0 else None)
-        found["removed"].append(arrays.deviation(values - after[where]))
-    return found if scan.series is not None else {name: numbers[0] for name, numbers in found.items()}
+    if paths.is_zarr(source):
+        with needs_zarr(source):
+            from nlmeans.files.zarr.denoise import zarr_noise_levels
+        return zarr_noise_levels(source, noise, mask_file)
+    noisy = scan.read_scan(source, dicom_series)
+    mask = scan.read_mask_or_map(mask_file, Layout.of(noisy.data, None, noisy.series, str(source)))
+    return scan.noise_levels(noisy, noise, mask)
+
+
+def needs_zarr(path: Path) -> AbstractContextManager[None]:
+    return scan.needs_extra("zarr", f"{path} is a zarr image; to read it")

@@ -1,4 +1,7 @@
-"""DICOM series in and out. highdicom knows the geometry, pydicom the files: ``pip install "nlmeans[dicom]"``."""
+"""Read DICOM series, and write a result as a derived series. Needs ``pip install "nlmeans[dicom]"``.
+
+pydicom reads and writes the files; highdicom computes the geometry.
+"""
 
 from __future__ import annotations
 
@@ -25,57 +28,60 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
 
 from nlmeans.core import arrays, memory
-from nlmeans.files import atomic, nifti
+from nlmeans.files.nifti import Scan
+from nlmeans.files.paths import apart, check_folder, errors_naming
 
 ORIENTATION_TOLERANCE = 1e-4
-"""Of direction cosines, which scanners write with about six digits."""
+"""Largest difference between direction cosines that count as equal. Scanners write about six digits."""
 
 SPACING_TOLERANCE = 0.02
-"""Of the distance between slices, relative."""
+"""Largest relative difference between distances of slices that count as equal."""
 
 
 @dataclass(frozen=True)
-class DicomScan(nifti.Scan):
-    """A series of slices as one volume (columns, rows, slices), rescaled, in the order in which they are stacked."""
+class DicomScan(Scan):
+    """A series of slices in spatial order, as one volume of rescaled values: (columns, rows, slices)."""
 
     files: tuple[Path, ...]
-    """One per slice."""
+    """One file per slice."""
 
 
-def read(folder: Path, series: str | None = None) -> DicomScan:
-    """Read a series of single-frame images from a folder and the folders below it.
+def read_series(folder: Path, series: str | None = None) -> DicomScan:
+    """Read a series of single-frame images from a folder and its subfolders.
 
     Args:
-        folder: holds the files, under any names.
-        series: SeriesNumber or SeriesInstanceUID, where there are several.
+        folder: folder with the files, whose names do not matter.
+        series: SeriesNumber or SeriesInstanceUID; None if there is only one series.
 
     Returns:
-        Values after rescaling, integers where slope and intercept are; the affine is that of NIfTI, in mm.
+        Values after rescaling, as integers if slope and intercept are integers; the affine maps to RAS, in mm.
 
     Raises:
-        ValueError: there is no series, there are several and none is chosen, one cannot be read, or it is no volume
-            of parallel slices at even distances.
+        IsADirectoryError: the folder holds no DICOM images.
+        ValueError: there are several series and `series` is None, there is no such series, a file cannot be read, or
+            the slices do not form a volume of parallel slices at even distances.
     """
-    files = chosen(folder, series)
-    with nifti.errors_naming(folder):  # pydicom decodes an element when it is asked for
-        return volume_of(folder, files)
+    files = series_files(folder, series)
+    with errors_naming(folder):  # pydicom decodes an element only when it is used
+        return volume_of_series(folder, files)
 
 
-def volume_of(folder: Path, files: Sequence[Path]) -> DicomScan:
-    """The images of a series as one volume."""
+def volume_of_series(folder: Path, files: Sequence[Path]) -> DicomScan:
+    """Read the files of a series and stack them to a volume."""
     slices: list[Dataset] = []
     needed, free = 0, memory.free()
     for file in files:
-        with nifti.errors_naming(file):
+        with errors_naming(file):
             slices.append(pydicom.dcmread(file))
             needed += get_expected_length(slices[-1])
         if needed > free:
             raise ValueError(
-                f"{file} brings the series to {memory.readable(needed)}, and {memory.readable(free)} of memory is free"
+                f"{file} brings the series to {memory.size_text(needed)}, but only {memory.size_text(free)} of memory "
+                "is free"
             )
-        with nifti.errors_naming(file):
+        with errors_naming(file):
             check_image(file, slices[-1])
-    order = stacked(folder, slices)
+    order = stacking_order(folder, slices)
     files, slices = [files[index] for index in order], [slices[index] for index in order]
     volume = highdicom.get_volume_from_series(
         slices,
@@ -84,18 +90,18 @@ def volume_of(folder: Path, files: Sequence[Path]) -> DicomScan:
         orientation_tol=ORIENTATION_TOLERANCE,
         rtol=SPACING_TOLERANCE,
     )
-    volume = volume.flip_spatial(0)  # highdicom stacks against the normal of the slices
+    volume = volume.flip_spatial(0)  # highdicom stacks against the direction of the slice normal
     affine = volume.get_affine("RAS")[:, [2, 1, 0, 3]]
-    if len(slices) == 1:  # highdicom does not look at the thickness
+    if len(slices) == 1:  # highdicom ignores the thickness of a single slice
         affine[:3, 2] *= float(slices[0].get("SliceThickness") or 1) / np.linalg.norm(affine[:3, 2])
     kind, values = np.dtype(type_of_values(slices)), volume.array.transpose(2, 1, 0)
     if kind.kind in "ui" and not np.iinfo(kind).min <= values.min() <= values.max() <= np.iinfo(kind).max:
         raise ValueError(
-            f"{folder} holds values from {values.min():g} to {values.max():g}, which the {slices[0].BitsStored} bits "
-            "that are said to be stored cannot hold; it may be damaged"
+            f"{folder} holds values from {values.min():g} to {values.max():g}, which do not fit into the "
+            f"{slices[0].BitsStored} bits of BitsStored; it may be damaged"
         )
     data = np.ascontiguousarray(values.astype(kind))
-    arrays.value_range(arrays.checked(data, str(folder)), str(folder))
+    arrays.value_range(arrays.check_array(data, str(folder)), str(folder))
     image: Any = nib.Nifti1Image(data, affine)
     image.set_qform(affine, code="scanner")
     image.set_sform(affine, code="scanner")
@@ -106,12 +112,12 @@ def volume_of(folder: Path, files: Sequence[Path]) -> DicomScan:
 # ---------------------------------------------------------------- which files
 
 
-def chosen(folder: Path, series: str | None) -> list[Path]:
-    """The files of the one series in a folder, or of the one that is asked for by number or UID."""
+def series_files(folder: Path, series: str | None) -> list[Path]:
+    """Find the files of the only series in a folder, or of the one with this number or UID."""
     found: dict[str, list[Path]] = defaultdict(list)
     names: dict[str, tuple[str, str]] = {}
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with nifti.errors_naming(file):
+        with errors_naming(file):
             header = header_of(file)
             if header is not None and "Rows" in header:
                 uid = str(header.get("SeriesInstanceUID", ""))
@@ -119,7 +125,9 @@ def chosen(folder: Path, series: str | None) -> list[Path]:
                 found[uid].append(file)
                 names[uid] = (str(number), str(name))
     if not found:
-        raise IsADirectoryError(f"{folder} is a folder without DICOM images; name a file, or the folder of a series")
+        raise IsADirectoryError(
+            f"{folder} is a folder without DICOM images; name a file, or a folder that holds a DICOM series"
+        )
     listed = "; ".join(
         f"{number or '–'} {name!r}, {len(found[uid])} images, {uid}" for uid, (number, name) in names.items()
     )
@@ -135,10 +143,13 @@ def chosen(folder: Path, series: str | None) -> list[Path]:
 
 
 def header_of(file: Path) -> Dataset | None:
-    """All but the pixels; None of what is no DICOM file and does not say that it is one."""
+    """Read the tags that say which series a file belongs to; None if it neither is nor claims to be a DICOM file."""
     try:
         if read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-            raise ValueError("it is packed as a whole, and unpacks to any size; unpack it, as with gdcmconv --raw")
+            raise ValueError(
+                "the whole file is compressed (deflated), so its size is not known in advance; decompress it, for "
+                "instance with gdcmconv --raw"
+            )
         return pydicom.dcmread(
             file,
             stop_before_pixels=True,
@@ -151,51 +162,62 @@ def header_of(file: Path) -> Dataset | None:
 
 
 def check_image(file: Path, image: Dataset) -> None:
-    """Refuse what is no slice of grey values, what is damaged, and what no installed plugin can decompress."""
+    """Check that an image is one slice of grey values, is not damaged, and can be decompressed here."""
     if int(image.get("NumberOfFrames") or 1) > 1:
         raise ValueError(
-            f"{file} holds {image.NumberOfFrames} frames (an enhanced or multi-frame image); convert it to NIfTI, for "
-            "instance with dcm2niix, or to single frames"
+            f"{file} holds {image.NumberOfFrames} frames (an enhanced or multi-frame image); convert it to single "
+            "frames, or to NIfTI, for instance with dcm2niix"
         )
     if image.get("SamplesPerPixel", 1) != 1:
-        raise ValueError(f"{file} holds colours ({image.get('PhotometricInterpretation')}), not intensities")
+        raise ValueError(
+            f"{file} holds colours ({image.get('PhotometricInterpretation')}), not intensities; convert it to grey first"
+        )
     slope, intercept = scaling(image)
     if slope == 0 or not np.isfinite([slope, intercept]).all():
-        raise ValueError(f"{file} says that its values are to be multiplied by {slope}, and {intercept} added")
+        raise ValueError(
+            f"{file} has RescaleSlope {slope} and RescaleIntercept {intercept}; both must be finite, and the slope "
+            "must not be 0"
+        )
     if image.get("HighBit", image.BitsStored - 1) != image.BitsStored - 1:
         raise ValueError(
-            f"{file} says that {image.BitsStored} bits are stored, and that the highest is number {image.HighBit}"
+            f"{file} has BitsStored {image.BitsStored} but HighBit {image.HighBit}, which should be "
+            f"{image.BitsStored - 1}; it may be damaged"
         )
     expected, length = get_expected_length(image), len(image.get("PixelData") or b"")
     if not image.file_meta.TransferSyntaxUID.is_compressed and length not in (expected, expected + expected % 2):
         raise ValueError(
-            f"{file} cannot be read, it may be damaged: it has {length} bytes of pixels, and {image.Rows} rows and "
-            f"{image.Columns} columns of {image.BitsAllocated} bits are {expected}"
+            f"{file} cannot be read; it may be damaged: it has {length} bytes of pixels, but {image.Rows} rows and "
+            f"{image.Columns} columns of {image.BitsAllocated} bits take {expected}"
         )
     try:
         values = image.pixel_array
     except (RuntimeError, NotImplementedError) as error:
         syntax = image.file_meta.TransferSyntaxUID.name
         raise ValueError(
-            f"{file} is compressed as {syntax}, for which no plugin of pydicom is installed; most kinds are read with: "
+            f"{file} is compressed as {syntax}, and no installed plugin of pydicom can decompress that; install one: "
             "pip install python-gdcm, or pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
         ) from error
     if values.ndim != 2:
-        raise ValueError(f"{file} has pixels of shape {values.shape}; only single slices can be read")
+        raise ValueError(
+            f"{file} has pixels of shape {values.shape}; convert it to single slices"
+        )
 
 
 # ---------------------------------------------------------------- which order, which values
 
 
-def stacked(folder: Path, slices: Sequence[Dataset]) -> list[int]:
-    """The slices' order along their normal; refused where they are not parallel, evenly spaced and complete."""
+def stacking_order(folder: Path, slices: Sequence[Dataset]) -> list[int]:
+    """Order the slices along their normal, and check that they are parallel, evenly spaced and complete."""
     for one in slices:
         missing = [
             name for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not one.get(name)
         ]
         if missing:
-            raise ValueError(f"{folder}: {Path(str(one.filename)).name} has no {missing[0]}, so its place is not known")
-        if "FrameOfReferenceUID" not in one:  # as in files that were made anonymous; one series has one
+            raise ValueError(
+                f"{folder}: {Path(str(one.filename)).name} has no {missing[0]}, so its position in the volume is "
+                "unknown"
+            )
+        if "FrameOfReferenceUID" not in one:  # anonymising may remove it; all slices of a series share one
             one.FrameOfReferenceUID = "2.25.0"
     tolerances: dict[str, Any] = {"rtol": SPACING_TOLERANCE, "orientation_tol": ORIENTATION_TOLERANCE}
     spacing, places = get_series_volume_positions(slices, **tolerances)
@@ -204,34 +226,36 @@ def stacked(folder: Path, slices: Sequence[Dataset]) -> list[int]:
     positions = {tuple(float(x) for x in one.ImagePositionPatient) for one in slices}
     if len(positions) < len(slices):
         raise ValueError(
-            f"{folder} holds {len(slices)} images at {len(positions)} places: several echoes, times or directions. "
-            "Only one volume can be read; put each into a folder of its own, or convert to NIfTI with dcm2niix"
+            f"{folder} holds {len(slices)} images at {len(positions)} positions: several echoes, times or directions. "
+            "Only one volume can be read; put each into a separate folder, or convert to NIfTI with dcm2niix"
         )
     spacing, places = get_series_volume_positions(slices, allow_missing_positions=True, **tolerances)
     if spacing is not None and places is not None:
         gaps = sorted(max(places) - place for place in set(range(max(places) + 1)) - set(places))
         raise ValueError(
-            f"{folder} lacks {len(gaps)} of {max(places) + 1} slices, which are {spacing:g} mm apart: number "
+            f"{folder} lacks {len(gaps)} of {max(places) + 1} slices (at a distance of {spacing:g} mm): number "
             f"{', '.join(str(gap + 1) for gap in gaps[:8])} along their normal; complete the series"
         )
     raise ValueError(
-        f"{folder}: the {len(slices)} images are no volume of parallel slices at even distances, as of a scout or a "
-        "tilted gantry; choose another series, or resample it first"
+        f"{folder}: the {len(slices)} images do not form a volume of parallel slices at even distances; they may come "
+        "from a scout or a tilted gantry. Choose another series, or resample this one first"
     )
 
 
 def scaling(image: Dataset) -> tuple[float, float]:
+    """Slope and intercept of the rescaling; 1 and 0 if the image has none."""
     slope, intercept = image.get("RescaleSlope"), image.get("RescaleIntercept")
     return float(1 if slope is None else slope), float(intercept or 0)
 
 
 def stored_range(image: Dataset) -> tuple[int, int]:
+    """The least and the greatest integer that the image can store."""
     bits, signed = int(image.BitsStored), bool(image.PixelRepresentation)
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
 def type_of_values(slices: Sequence[Dataset]) -> npt.DTypeLike:
-    """The smallest integers that hold all that could be stored, or float32 where rescaling makes fractions."""
+    """The smallest integer type that holds every rescaled value, or float32 if rescaling makes fractions."""
     low, high = 0.0, 0.0
     for image in slices:
         slope, intercept = scaling(image)
@@ -245,7 +269,7 @@ def type_of_values(slices: Sequence[Dataset]) -> npt.DTypeLike:
 
 
 def measured(data: npt.NDArray[Any], slices: Sequence[Dataset]) -> npt.NDArray[np.bool_] | None:
-    """Where there is no padding, which fills the corners around a round field of view; None if there is none."""
+    """Find the voxels that are not padding around a round field of view; None if there is no padding."""
     inside = np.ones(data.shape, np.bool_)
     for index, image in enumerate(slices):
         if "PixelPaddingValue" in image:
@@ -269,44 +293,51 @@ STALE = (
     "MACParametersSequence",
     "PixelDataProviderURL",
 )
-"""What was true of the pixels of the source alone."""
+"""Tags that describe the pixels of the source and do not hold for the derived image."""
 
 
-def check_output(folder: Path, source: Path, overwrite: bool) -> None:
-    """Refuse, before any work, a folder that must not be replaced by a derived series."""
-    atomic.check_folder(folder)
-    if not nifti.apart(folder, source):
-        raise ValueError(f"OUT={folder} must be apart from IN, which is never written to; choose another folder")
+def check_series_folder(folder: Path, source: Path, overwrite: bool) -> None:
+    """Raise an error, before any work, if a derived series cannot be written to the folder.
+
+    Raises:
+        ValueError: the folder is the source, lies in it, or contains it.
+        OSError: the path is a file, the folder is in use, or it cannot be created.
+    """
+    check_folder(folder)
+    if not apart(folder, source):
+        raise ValueError(f"OUT={folder} must lie outside IN, which is never written to; choose another folder")
     if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; choose another name, for a folder of DICOM files or a .nii.gz")
+        raise FileExistsError(f"{folder} is a file; name a folder for DICOM files, or a .nii.gz file")
     if folder.is_dir() and any(folder.iterdir()):
         if not overwrite:
             raise FileExistsError(f"{folder} is not empty; choose another name or add --overwrite")
         others = [file.name for file in folder.iterdir() if file.suffix != ".dcm"]
         if others:
             raise FileExistsError(
-                f"{folder} holds other things than a DICOM series, such as {others[0]}; choose another"
+                f"{folder} holds more than a DICOM series, such as {others[0]}; choose another folder"
             )
 
 
-def write(scan: DicomScan, data: npt.NDArray[Any], folder: Path, how: str) -> None:
-    """Write `data` as a series derived from `scan`: new UIDs, the old geometry, patient, study and scaling.
+def write_derived(scan: DicomScan, data: npt.NDArray[Any], folder: Path, how: str) -> None:
+    """Write `data` as a series derived from `scan`. It keeps geometry, patient, study and scaling, and gets new UIDs.
 
     Args:
-        scan: what `data` was made from.
-        data: (columns, rows, slices), in units after rescaling; rounded and clipped to what the files can store.
-        folder: an empty one.
+        scan: the scan that `data` was made from.
+        data: rescaled values, (columns, rows, slices); they are rounded and clipped to what the files can store.
+        folder: an empty folder.
         how: what was done, for DerivationDescription.
 
     Raises:
-        ValueError: the series has a lookup table instead of slope and intercept, or what cannot be read is in a header.
+        ValueError: the series has a lookup table instead of slope and intercept, or a header cannot be read.
     """
     uid, now = generate_uid(), datetime.datetime.now(datetime.UTC).astimezone()
     for index, file in enumerate(scan.files):
-        with nifti.errors_naming(file):
+        with errors_naming(file):
             image = pydicom.dcmread(file, stop_before_pixels=True)
             if "ModalityLUTSequence" in image:
-                raise ValueError(f"{file} has a modality lookup table, which has no inverse; write a .nii.gz instead")
+                raise ValueError(
+                    f"{file} has a modality lookup table, which cannot be inverted; write a .nii.gz instead"
+                )
             slope, intercept = scaling(image)
             stored = np.rint((data[..., index].T.astype(np.float64) - intercept) / slope).clip(*stored_range(image))
             derive(image, uid, now, how)
@@ -318,13 +349,20 @@ def write(scan: DicomScan, data: npt.NDArray[Any], folder: Path, how: str) -> No
 
 
 def padded(values: npt.NDArray[Any]) -> bytes:
-    """An even number of bytes, as DICOM wants them."""
+    """Values as bytes; DICOM requires an even number of them."""
     raw = values.tobytes()
     return raw + b"\0" * (len(raw) % 2)
 
 
 def derive(image: Dataset, series: str, now: datetime.datetime, how: str) -> None:
-    """Turn the header of a source image into that of the image derived from it."""
+    """Turn the header of a source image into the header of the derived image.
+
+    Args:
+        image: the source image; changed in place.
+        series: SeriesInstanceUID of the derived series.
+        now: when it was derived.
+        how: what was done.
+    """
     source = Dataset()
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
     source.PurposeOfReferenceCodeSequence = [coded(codes.DCM.SourceImageForImageProcessingOperation)]
@@ -359,6 +397,7 @@ def derive(image: Dataset, series: str, now: datetime.datetime, how: str) -> Non
 
 
 def coded(code: Any) -> Dataset:
+    """A code as an item of a code sequence."""
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
     return item

@@ -1,4 +1,4 @@
-"""A picture of a denoised volume: before, after, and the noise that was removed."""
+"""Draw a denoised volume: before, after, and the noise that was removed."""
 
 from __future__ import annotations
 
@@ -6,47 +6,55 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nlmeans.core import arrays
+from nlmeans.files.nifti import Scan
 
-Volume = npt.NDArray[Any]
+Intensities = npt.NDArray[Any]
 
 PLANES = ("sagittal", "coronal", "axial")
 
 LOWEST, HIGHEST = 0.2, 3.0
-"""Height by width of the room for a picture; a longer one is shown smaller."""
+"""Limits of the height of a picture, as a multiple of its width. A longer picture is drawn smaller."""
 
 
-def middle_slices(volume: Volume, spacing: Sequence[float]) -> list[tuple[str, Volume, float]]:
-    """The planes to show of an array whose axes run right, anterior, superior: title, picture and its height by width.
+def scan_figure(scan: Scan, result: arrays.Array) -> Figure:
+    """Draw a scan and its result, turned so that the axes run right, anterior, superior.
 
-    A plane that is one voxel thin, or whose voxels are more than three times as long as wide, shows little and is left
-    out; if all are, the one with the most voxels remains.
+    The figure of a series shows its first volume.
     """
-    if volume.ndim == 2:
-        return [("", volume.T, spacing[1] / spacing[0])]
-    planes = []
-    for axis, title in enumerate(PLANES):
-        (_, across), (_, up) = [(a, spacing[a]) for a in range(3) if a != axis]
-        planes.append((title, volume.take(volume.shape[axis] // 2, axis).T, up / across))
-    clear = [plane for plane in planes if min(plane[1].shape) > 1 and 1 / 3 <= plane[2] <= 3]
-    return clear or [max(planes, key=lambda plane: plane[1].size)]
+    before, after = (data[..., 0] if data.ndim == 4 else data for data in (scan.data, np.asarray(result)))
+    spacing = scan.spacing or (1.0,) * before.ndim
+    with np.errstate(invalid="ignore"):  # a singular affine gives NaN
+        turn = nib.orientations.io_orientation(scan.image.affine)[: before.ndim]
+    if not np.isnan(turn).any():
+        order = turn[:, 0].argsort()
+        turn[:, 0] = order.argsort()  # number the axes of a 2D image 0 and 1
+        spacing = tuple(spacing[axis] for axis in order)
+        before, after = (nib.orientations.apply_orientation(volume, turn) for volume in (before, after))
+    return before_and_after(before, after, spacing)
 
 
-def figure(before: Volume, after: Volume, spacing: Sequence[float]) -> Figure:
-    """Rows of planes, columns before, after and removed.
+def before_and_after(before: Intensities, after: Intensities, spacing: Sequence[float]) -> Figure:
+    """Draw the middle slices of a volume: one row per plane, with the columns before, after and removed noise.
 
-    Before and after share one grey scale, from the 0.5th to the 99.5th percentile of the image before. The removed
-    noise has zero in the middle of its own, and reaches four of its standard deviations to either side.
+    Before and after share one grey scale, from the 0.5th to the 99.5th percentile of the image before. The scale of the
+    removed noise has zero in the middle and spans four of its standard deviations to either side.
+
+    Args:
+        before: volume or 2D image whose axes run right, anterior, superior.
+        after: the same, denoised.
+        spacing: voxel size along each axis.
     """
     before, after = (volume.astype(np.result_type(volume.dtype, np.float32)) for volume in (before, after))
     removed = before - after
     low, high = (float(v) for v in np.percentile(before, (0.5, 99.5)))
-    reach = 4 * arrays.deviation(removed) or 1.0
+    reach = 4 * arrays.standard_deviation(removed) or 1.0
     columns = (
         ("before", before, (low, high)),
         ("after", after, (low, high)),
@@ -71,5 +79,29 @@ def figure(before: Volume, after: Volume, spacing: Sequence[float]) -> Figure:
     return drawing
 
 
-def save(path: Path, drawing: Figure) -> None:
+def middle_slices(volume: Intensities, spacing: Sequence[float]) -> list[tuple[str, Intensities, float]]:
+    """Take the middle slice of each plane that is worth showing.
+
+    A plane that is only one voxel thin, or whose pixels are more than three times as long as wide, is left out. If all
+    planes would be left out, the one with the most pixels is shown.
+
+    Args:
+        volume: array whose axes run right, anterior, superior.
+        spacing: voxel size along each axis.
+
+    Returns:
+        Title, picture, and height of a pixel divided by its width, for each plane.
+    """
+    if volume.ndim == 2:
+        return [("", volume.T, spacing[1] / spacing[0])]
+    planes = []
+    for axis, title in enumerate(PLANES):
+        (_, across), (_, up) = [(a, spacing[a]) for a in range(3) if a != axis]
+        planes.append((title, volume.take(volume.shape[axis] // 2, axis).T, up / across))
+    clear = [plane for plane in planes if min(plane[1].shape) > 1 and 1 / 3 <= plane[2] <= 3]
+    return clear or [max(planes, key=lambda plane: plane[1].size)]
+
+
+def save_figure(path: Path, drawing: Figure) -> None:
+    """Save a figure as PNG."""
     drawing.savefig(path, format="png", dpi=110, bbox_inches="tight")

@@ -1,4 +1,4 @@
-"""One run at a time: a lock file that belongs to the process that holds it, and is free when that process ends."""
+"""Lock files, so that one run at a time writes an output. A lock becomes free when the process that holds it ends."""
 
 from __future__ import annotations
 
@@ -18,44 +18,54 @@ log = logging.getLogger("nlmeans")
 
 @contextlib.contextmanager
 def held(path: Path, what: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock file `path`, waiting while another process or thread holds it; it is removed in the end.
+    """Hold a lock file inside the block, and remove it at the end.
 
-    `what` is written under it, and named to who has to wait. Yields whether there is a lock: some file systems know
-    none, and neither does this on Windows.
+    Args:
+        path: the lock file.
+        what: the output that the lock protects; messages name it.
+        wait: wait while another process or thread holds the lock.
+
+    Yields:
+        Whether there is a lock. Some file systems do not support locks, and this module does not lock on Windows.
 
     Raises:
-        BlockingIOError: another holds it, without `wait`.
+        BlockingIOError: another process or thread holds the lock, and `wait` is False.
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder, held(Path(folder) / "lock", Path("example")) as locked:
-    ...     print(locked)
-    True
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, held(Path(folder) / "lock", Path("example")) as locked:
+        ...     print(locked)
+        True
     """
     if fcntl is None:
         yield False
         return
-    handle = acquired(path, what, wait)
+    handle = open_locked(path, what, wait)
     try:
         yield handle is not None
     finally:
         if handle is not None:
             try:
-                path.unlink()  # before it is free: who waits for it sees that it is gone, and makes another
+                path.unlink()  # before unlocking: a waiting run then sees that the file is gone and makes a new one
             except OSError:
-                log.info("%s stays; the next run removes it", path)
+                log.info("the lock file %s could not be removed; the next run removes it", path)
             finally:
                 os.close(handle)
 
 
-def acquired(path: Path, what: Path, wait: bool) -> int | None:
-    """An open and locked file, which is still the one at `path`; None where the file system knows no locks."""
+def open_locked(path: Path, what: Path, wait: bool) -> int | None:
+    """Open and lock a file, and make sure that it is still the one at `path`.
+
+    Returns:
+        The file descriptor; None if the file system does not support locks.
+    """
     while True:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except PermissionError:  # left or held by another user
+        except PermissionError:  # another user made the file
             handle = os.open(path, os.O_RDONLY)
         try:
-            lock(handle, what, wait)
+            lock_file(handle, what, wait)
         except BlockingIOError as error:
             os.close(handle)
             raise BlockingIOError(
@@ -74,7 +84,7 @@ def acquired(path: Path, what: Path, wait: bool) -> int | None:
         os.close(handle)
 
 
-def lock(handle: int, what: Path, wait: bool) -> None:
+def lock_file(handle: int, what: Path, wait: bool) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,12 +1,8 @@
-"""NIfTI in and out: what is denoised keeps its header."""
+"""Read NIfTI files, and write a result with the header of the scan that it was made from."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
-import os
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,21 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 from nlmeans.core import arrays
-from nlmeans.files import atomic, nifti_header
+from nlmeans.files import nifti_header
+from nlmeans.files.paths import errors_naming
 
 ENDINGS = (".nii.gz", ".nii")
 
 
 @dataclass(frozen=True)
 class Scan:
-    """An image file: its values with their scaling applied, and the image that they came from."""
+    """A scan: its values after scaling, and the nibabel image that they were read from."""
 
     path: Path
     data: npt.NDArray[Any]
     """(X, Y), (X, Y, Z) or (X, Y, Z, T); integers if the file holds unscaled integers, else floating point."""
     image: Any
     inside: npt.NDArray[np.bool_] | None = dataclasses.field(default=None, kw_only=True)
-    """Where something was measured; None for everywhere."""
+    """Voxels that were measured, in contrast to padding; None for all."""
 
     @property
     def series(self) -> int | None:
@@ -38,22 +35,23 @@ class Scan:
         return 3 if self.data.ndim == 4 else None
 
     def volume(self, index: int, data: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
-        """One volume of the scan, or of an array like it."""
+        """One volume of the scan, or of another array with the same axes."""
         data = self.data if data is None else data
         return data if self.series is None else data[..., index]
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
-        """Voxel size along the spatial axes, in the file's unit of length; None where the header gives none."""
+        """Voxel size along the spatial axes, in the file's unit of length; None if the header gives no valid size."""
         sizes = tuple(float(size) for size in self.image.header.get_zooms()[: min(self.data.ndim, 3)])
         return sizes if all(np.isfinite(sizes)) and all(size > 0 for size in sizes) else None
 
 
-def read(path: Path | str) -> Scan:
-    """Read an image that nibabel knows, NIfTI above all.
+def read_nifti(path: Path | str) -> Scan:
+    """Read a NIfTI file, or an image of another format that nibabel can read.
 
-    Raises ``FileNotFoundError``; ``ValueError`` or ``TypeError`` where the file is damaged or holds something else than
-    finite real numbers.
+    Raises:
+        OSError: there is no such file, or it is a folder.
+        ValueError, TypeError: the file is damaged, or holds anything but finite real numbers in 2D, 3D or 4D.
     """
     path = Path(path)
     if path.is_dir():
@@ -61,9 +59,9 @@ def read(path: Path | str) -> Scan:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if not path.is_file():
-        raise ValueError(f"{path} is no regular file; copy what comes out of it into one")
+        raise ValueError(f"{path} is not a regular file; copy its content to one and name that")
     with errors_naming(path):
-        nifti_header.check(path)
+        nifti_header.check_header(path)
         image: Any = nib.load(path)
     if not isinstance(image, nib.spatialimages.SpatialImage):
         raise TypeError(f"{path} is a {type(image).__name__}, which has no voxels")
@@ -71,10 +69,10 @@ def read(path: Path | str) -> Scan:
         raise TypeError(f"{path} holds colours ({image.get_data_dtype()}), not intensities; convert it to grey first")
     with errors_naming(path):
         if isinstance(image, nib.Nifti1Pair) and not image.header.is_single:
-            nifti_header.check(Path(str(image.file_map["header"].filename)))
+            nifti_header.check_header(Path(str(image.file_map["header"].filename)))
             nifti_header.check_length(Path(str(image.file_map["image"].filename)), image.header)
         data = np.asarray(image.dataobj)
-    arrays.value_range(arrays.checked(data, str(path)), str(path))
+    arrays.value_range(arrays.check_array(data, str(path)), str(path))
     while data.ndim > 4 and data.shape[-1] == 1:
         data = data[..., 0]
     if data.ndim not in (2, 3, 4):
@@ -82,32 +80,15 @@ def read(path: Path | str) -> Scan:
     return Scan(path, data, image)
 
 
-def is_zarr(path: Path) -> bool:
-    """Whether a folder is a zarr group or array."""
-    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+def image_like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> Any:
+    """Make an image of `data` with the header of `scan`: affine, qform, sform, units, intent, description, extensions.
 
+    If `scan` is not NIfTI, only its affine, its voxel size and the type of its values after scaling are kept.
 
-@contextlib.contextmanager
-def errors_naming(path: Path) -> Iterator[None]:
-    """What goes wrong while a file is read, as an error that names it: readers of damaged files raise anything."""
-    try:
-        yield
-    except MemoryError as error:
-        raise MemoryError(f"{path} does not fit into the memory that is free: {error}") from error
-    except Exception as error:
-        if isinstance(error, ValueError) and str(error).startswith(str(path)):
-            raise
-        raise ValueError(
-            f"{path} cannot be read, it may be damaged or no image: {' '.join(str(error).split())}"
-        ) from error
-
-
-def like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> Any:
-    """An image of `data` with the header of `scan`: affine, qform, sform, units, intent, description, extensions.
-
-    `data` has the shape of the scan, or of one volume of its series. With `keep_type` the values are stored as they
-    were in `scan`, scaled integers with their slope and intercept; otherwise as float32. Of a format other than NIfTI
-    the affine is kept, and the type of the values after scaling.
+    Args:
+        scan: where the header comes from.
+        data: values with the shape of the scan, or of one volume of its series.
+        keep_type: store the values as `scan` does, integers with their slope and intercept; otherwise as float32.
     """
     header, shape = scan.image.header, scan.image.shape
     data = data.reshape(shape if data.size == scan.data.size else shape[:3])
@@ -136,38 +117,10 @@ def like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> Any:
     return image
 
 
-def write(image: Any, path: Path) -> None:
-    """Unlike nibabel's own saving, this closes the file whatever happens, so that it can be removed everywhere."""
+def write_nifti(image: Any, path: Path) -> None:
+    """Write an image and close the file even if writing fails, which nibabel's own ``save`` does not.
+
+    Some operating systems cannot remove a file that is still open.
+    """
     with nib.openers.ImageOpener(str(path), "wb") as file:
         image.to_stream(file)
-
-
-def check_output(path: Path, overwrite: bool, endings: Sequence[str] = ENDINGS) -> None:
-    """Refuse, before any work, what could not be written after it."""
-    if not path.name.endswith(tuple(endings)):
-        raise ValueError(f"{path} must end in {' or '.join(endings)}")
-    atomic.check_folder(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; choose another name")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name or add --overwrite")
-
-
-def real(path: Path) -> Path:
-    """Where links lead; `Path.resolve` raises RuntimeError for one that leads to itself."""
-    return Path(os.path.realpath(path))
-
-
-def apart(one: Path, other: Path) -> bool:
-    """Whether neither is the other, or lies in it."""
-    here, there = real(one), real(other)
-    return here != there and here not in there.parents and there not in here.parents
-
-
-def sha256(path: Path) -> str:
-    """Of a file, or of the files in a folder, in the order of their names."""
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The quality report of a cohort: what failed and why, and each scan before, after, and what was removed."""
+"""Write the report of a run over many scans: why scans failed, and each scan before, after, and what was removed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,17 @@ td img { width: 28em; display: block; }
 """
 
 
-def write(out: Path, outcomes: Sequence[Outcome], description: Mapping[str, Any] | None = None) -> Path:
-    """Write report.html into `out`, and with a `description` what makes of it a BIDS dataset; returns the report."""
+def write_report(out: Path, outcomes: Sequence[Outcome], description: Mapping[str, Any] | None = None) -> Path:
+    """Write report.html.
+
+    Args:
+        out: folder for the report.
+        outcomes: what happened to each scan.
+        description: content of dataset_description.json; with it, `out` becomes a BIDS dataset.
+
+    Returns:
+        The path of the report.
+    """
     texts = {"report.html": page(outcomes, out)}
     if description is not None:
         texts[bids.DESCRIPTION] = json.dumps(description, indent=2) + "\n"
@@ -37,19 +46,25 @@ def write(out: Path, outcomes: Sequence[Outcome], description: Mapping[str, Any]
     paths = [out / name for name in texts]
     with atomic.written_together(*paths) as temporary:
         for file, text in zip(temporary, texts.values(), strict=True):
-            file.write_text(text, encoding="utf-8", errors="replace")  # of names that are no UTF-8
+            file.write_text(text, encoding="utf-8", errors="replace")  # file names need not be UTF-8
     return paths[0]
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """How many scans came to which end, in words."""
+    """Count the outcomes in words.
+
+    >>> from nlmeans.files.batch import Job
+    >>> job = Job("scan", Path("scan.nii"), Path("out.nii"), Path("out.png"), {})
+    >>> summary([Outcome(job, "denoised"), Outcome(job, "failed", "no such file"), Outcome(job, "denoised")])
+    '2 denoised, 1 failed'
+    """
     states = ("denoised", "finished before", "failed")
     counts = {state: sum(outcome.state == state for outcome in outcomes) for state in states}
     return ", ".join(f"{count} {state}" for state, count in counts.items() if count)
 
 
 def page(outcomes: Sequence[Outcome], out: Path) -> str:
-    """The report as HTML. Pictures are files beside it, loaded when scrolled to, so that it may be long."""
+    """Make the report as HTML. Pictures are separate files, loaded when they are scrolled to, so it may be long."""
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     rows = "".join(
         f'<tr class="failed"><td class="name">{escape(outcome.job.name)}</td><td>{escape(outcome.reason)}</td></tr>\n'
@@ -64,9 +79,10 @@ def page(outcomes: Sequence[Outcome], out: Path) -> str:
 <h1>Denoised scans</h1>
 <p>{len(outcomes)} scans: {summary(outcomes)}. nlmeans {version("nlmeans")}.</p>
 {failures}<h2>Scans</h2>
-<p>Sigma is the standard deviation of the noise, SNR the mean of the object divided by sigma. What was removed, its
-standard deviation in the object divided by sigma, should be near 1 and look like noise: anatomy in the third picture
-means that too much was taken. A series has the median over its volumes, and its first volume as picture.</p>
+<p>Sigma is the standard deviation of the noise. SNR is the mean of the object divided by sigma. Removed / sigma is the
+standard deviation of what was removed from the object, divided by sigma; it should be near 1. The third picture should
+show only noise: if it shows anatomy, too much was removed. For a series, the table gives medians over its volumes and
+shows the first volume.</p>
 <table>
 <tr><th>Scan</th><th>Method</th><th class="number">Sigma</th><th class="number">SNR</th>
 <th class="number">Removed / sigma</th><th>Before, after, removed</th></tr>
@@ -77,11 +93,12 @@ means that too much was taken. A series has the median over its volumes, and its
 
 
 def row(outcome: Outcome, out: Path) -> str:
+    """Make the table row of a scan that did not fail."""
     record = outcome.record
     settings, quality = record["settings"], record["quality"]
     sigma = settings["sigma"]
     level = None if sigma is None or isinstance(sigma, str) else float(np.median(sigma))
-    removed = middle(quality["removed"])
+    removed = median_of(quality["removed"])
     ratio = None if not level or removed is None else removed / level
     picture = quote(os.fsencode(outcome.job.picture.relative_to(out).as_posix()))
     method = f"{settings['method']}, {settings['noise']}"
@@ -89,7 +106,7 @@ def row(outcome: Outcome, out: Path) -> str:
         f'<td class="number">{text}</td>'
         for text in (
             "varies" if sigma == "map" else number(level, ".4g"),
-            number(middle(quality["snr"]), ".1f"),
+            number(median_of(quality["snr"]), ".1f"),
             number(ratio, ".2f"),
         )
     )
@@ -100,8 +117,12 @@ def row(outcome: Outcome, out: Path) -> str:
     )
 
 
-def middle(values: float | Sequence[float | None] | None) -> float | None:
-    """The number, or the median of those of a series."""
+def median_of(values: float | Sequence[float | None] | None) -> float | None:
+    """Return a number as it is, and the median of the numbers of a series; None if there is none.
+
+    >>> median_of(3.0), median_of([1.0, None, 2.0, 9.0]), median_of(None)
+    (3.0, 2.0, None)
+    """
     numbers = [value for value in np.atleast_1d(np.array(values, dtype=object)) if value is not None]
     return float(np.median(np.array(numbers, float))) if numbers else None
 

@@ -1,4 +1,4 @@
-"""The sample volumes that come with the package: a head phantom made from formulas, with its truth alongside."""
+"""Sample volumes that come with the package: a head phantom made from formulas, noisy and noise-free."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ IN_REPOSITORY = Path(__file__).parents[2] / "sample_data"
 
 
 def folder() -> Path:
-    """Where the samples lie: inside the installed package, or beside it in a checkout."""
+    """Find the folder of the samples: inside the installed package, or next to it in a clone of the repository."""
     for place in (INSTALLED, IN_REPOSITORY):
         if (place / "truth.json").is_file():
             return place
@@ -19,7 +19,7 @@ def folder() -> Path:
 
 
 def truth() -> dict[str, dict[str, Any]]:
-    """Of each noisy sample: the name of its noise-free twin, the kind of noise, its sigma and the voxel size.
+    """Describe each noisy sample: name of the noise-free twin, kind of noise, sigma in image units, voxel size in mm.
 
     Example:
         >>> truth()["head.nii.gz"]["sigma"]
@@ -30,7 +30,13 @@ def truth() -> dict[str, dict[str, Any]]:
 
 
 def path(name: str) -> Path:
-    """The file of a sample, by its name with or without the ending: ``head``, ``head_clean``, ``thick``, ``slice``…
+    """Find the NIfTI file of a sample.
+
+    Args:
+        name: ``head``, ``thick``, ``slice``, or a noise-free twin such as ``head_clean``; with or without ``.nii.gz``.
+
+    Raises:
+        ValueError: there is no sample with this name.
 
     Example:
         >>> path("head").name
@@ -39,5 +45,5 @@ def path(name: str) -> Path:
     file = folder() / f"{name.removesuffix('.nii.gz')}.nii.gz"
     if not file.is_file():
         known = ", ".join(sorted(p.name.removesuffix(".nii.gz") for p in folder().glob("*.nii.gz")))
-        raise ValueError(f"name={name!r} is no sample; choose one of {known}")
+        raise ValueError(f"name={name!r} is not a sample; choose one of {known}")
     return file

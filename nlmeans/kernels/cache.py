@@ -1,4 +1,8 @@
-"""Compiled kernels on the disk: numba's cache, which by itself sees the file of a kernel alone, and takes no turns."""
+"""The cache of compiled kernels on disk.
+
+By itself, the cache of numba notices changes only in the file that defines a kernel, and does not lock its files. This
+cache notices changes in all files with kernels, and locks its files.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +25,8 @@ except ImportError:  # Windows
 PACKAGE = Path(__file__).parents[1]
 
 
-def fingerprint() -> str:
-    """Of all that kernels are made of, as they take functions and constants from one another's files."""
+def kernel_fingerprint() -> str:
+    """Checksum of the version and of all files with kernels, which use functions and constants of each other."""
     found = hashlib.sha256(version("nlmeans").encode())
     for file in sorted(PACKAGE.rglob("*.py")):
         if "kernel" in file.relative_to(PACKAGE).as_posix():
@@ -30,14 +34,15 @@ def fingerprint() -> str:
     return found.hexdigest()
 
 
-SOURCES = fingerprint()
+SOURCES = kernel_fingerprint()
+"""Part of the key under which a kernel is stored, so that a changed file makes all kernels compile anew."""
 
 
 class KernelCache(FunctionCache):  # type: ignore[misc]
-    """One kernel's index, and what is compiled of it for each of its constants.
+    """The stored code of one kernel: an index, and a file for each set of constants that it was compiled with.
 
-    A process that saves while another does, or loads meanwhile, could take the code of one set of constants for that of
-    another: the index is written before the code that it names.
+    Numba writes the index before the code that it names. Without a lock, a process that saves or loads while another
+    process saves could therefore take the code of one set of constants for that of another.
     """
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
@@ -54,19 +59,22 @@ class KernelCache(FunctionCache):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """While no other process or thread is in here, where the folder may be written to and knows locks."""
+    """Wait until no other process or thread holds the lock of the folder, then hold it.
+
+    Does nothing if the folder cannot be written to or its file system has no locks.
+    """
     with contextlib.ExitStack() as stack:
         if fcntl is not None:
             with contextlib.suppress(OSError):
                 handle = os.open(folder / "kernels.lock", os.O_RDWR | os.O_CREAT, 0o666)
                 stack.callback(os.close, handle)
                 fcntl.flock(handle, fcntl.LOCK_EX)
-                stack.callback(fcntl.flock, handle, fcntl.LOCK_UN)  # also of a child that was forked meanwhile
+                stack.callback(fcntl.flock, handle, fcntl.LOCK_UN)  # also for a child process that was forked meanwhile
         yield
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """A kernel that is kept on the disk, if the package's folder or the user's cache folder is writable."""
+    """Compile a kernel at its first call, and store it on disk if a cache folder is writable."""
     kernel = njit(**options)(function)
     with contextlib.suppress(RuntimeError):
         kernel._cache = KernelCache(kernel.py_func)

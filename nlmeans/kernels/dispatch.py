@@ -1,4 +1,4 @@
-"""The one rule by which patches and blur choose their kernel."""
+"""The choice between implementations in torch, for the CPU and for GPUs, and what GPU kernels need."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
+ImplementationT = TypeVar("ImplementationT", bound=Callable[..., object])
 
 
 def kernel_for(
     tensors: Sequence[Tensor],
     *,
-    plain: FunctionT,
-    cpu: FunctionT | None = None,
-    gpu: FunctionT | None = None,
+    plain: ImplementationT,
+    cpu: ImplementationT | None = None,
+    gpu: ImplementationT | None = None,
     dtypes: Sequence[torch.dtype] = (torch.float32,),
-) -> FunctionT:
-    """Choose between implementations that compute the same.
+) -> ImplementationT:
+    """Choose between functions that compute the same result.
 
     Args:
-        tensors: what they work on.
-        plain: torch operations; it serves any device and precision.
-        cpu: compiled for the CPU.
-        gpu: compiled for GPUs; it is taken only where kernels can be compiled.
-        dtypes: what the compiled ones serve.
+        tensors: the tensors that the function will work on.
+        plain: function of torch operations, for any device and precision.
+        cpu: function with a compiled kernel for the CPU; None if there is none.
+        gpu: function with a compiled kernel for GPUs; None if there is none. It is chosen only if such kernels can be
+            compiled here.
+        dtypes: types that the compiled kernels support.
 
     Returns:
-        The compiled one for the device of the tensors, if there is one that serves them; otherwise `plain`.
+        The function with a compiled kernel if it supports the device and type of all tensors, otherwise `plain`.
 
     Example:
         >>> kernel_for([torch.zeros(3)], plain=torch.sum, cpu=torch.mean) is torch.mean
@@ -48,22 +49,22 @@ def kernel_for(
 
 
 def interpreted() -> bool:
-    """Whether Triton runs kernels on the CPU, slowly, for tests."""
+    """Whether Triton interprets kernels on the CPU, which is slow and meant for tests."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @cache
 def missing() -> str:
-    """Why kernels for a GPU cannot be compiled here; an empty string if they can."""
+    """The reason why kernels for a GPU cannot be compiled here; an empty string if they can."""
     if importlib.util.find_spec("triton") is None:
-        return "it needs the package triton (pip install triton; PyTorch for CUDA on Linux brings it along)"
+        return "it needs the package triton (pip install triton; PyTorch for CUDA on Linux includes it)"
     triton = importlib.import_module("triton")
     if tuple(int(part) for part in triton.__version__.split(".")[:2]) < (3, 3):
         return f"it needs triton 3.3 (PyTorch 2.7) or newer, not {triton.__version__}"
     if interpreted():
         return ""
     if torch.version.hip:
-        return "it is made for NVIDIA cards"
+        return "it needs an NVIDIA card, and this PyTorch is made for AMD cards"
     if torch.cuda.get_device_capability() < (8, 0):
         return "it needs an NVIDIA card of compute capability 8.0 (Ampere, 2020) or newer"
     return ""

@@ -1,7 +1,7 @@
-"""2ᵗ for t ≤ 0 in float32, by a polynomial: for vectors (kernels/vector.py) and for single numbers alike.
+"""2ᵗ for t ≤ 0 in float32 by a polynomial, for vectors (kernels/vector.py) and for single numbers.
 
-t = n + f with n the nearest integer, which is found by adding a number whose last mantissa bit is worth 1. The
-polynomial gives 2ᶠ, and n goes into the exponent bits. With a constant term of 1 the result is exactly 1 at 0.
+With t = n + f, n is the nearest integer. Adding a number whose last mantissa bit is worth 1 rounds t to n. The
+polynomial gives 2ᶠ, and n is added to the exponent bits. If the constant term is 1, the result is exactly 1 at t = 0.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-from nlmeans.kernels.vector import FAST, FLOATS, INTEGERS, LANES, NUMBA_OPTIONS, vector
+from nlmeans.kernels.vector import FAST, FLOAT_VECTOR, INTEGER_VECTOR, LANES, NUMBA_OPTIONS, vector
 
 ROUNDER = np.float32(1.5 * 2**23)
-"""A number whose last mantissa bit is worth 1: adding it rounds to integers."""
+"""Number whose last mantissa bit is worth 1: adding it rounds to integers."""
 
 OPTIONS: dict[str, Any] = {"forceinline": True, "fastmath": set(FAST), **NUMBA_OPTIONS}
 """`contract` lets a * b + c become one instruction; reassociation would undo the rounding."""
@@ -26,7 +26,7 @@ OPTIONS: dict[str, Any] = {"forceinline": True, "fastmath": set(FAST), **NUMBA_O
 def add_exponent(typing_context, value, rounded):
     """value · 2ⁿ, where the low mantissa bits of `rounded` hold the integer n."""
     if value == vector:
-        floats, integers, places = FLOATS, INTEGERS, ir.Constant(INTEGERS, [23] * LANES)
+        floats, integers, places = FLOAT_VECTOR, INTEGER_VECTOR, ir.Constant(INTEGER_VECTOR, [23] * LANES)
     else:
         floats, integers = ir.FloatType(), ir.IntType(32)
         places = ir.Constant(integers, 23)
@@ -40,7 +40,7 @@ def add_exponent(typing_context, value, rounded):
 
 
 def polynomial(f, coefficients):
-    """c₀ + c₁·f + c₂·f² + …, for a tuple of coefficients whose length is known when it is compiled."""
+    """c₀ + c₁·f + c₂·f² + …, for a tuple of coefficients whose length is a compile-time constant."""
     value = coefficients[-1]
     for coefficient in coefficients[-2::-1]:
         value = coefficient + f * value
@@ -56,7 +56,7 @@ def compile_polynomial(f, coefficients):
 
 @njit(**OPTIONS)
 def exp2(t, terms):
-    """2ᵗ for t ≤ 0; `terms` are `ROUNDER`, the least t that counts, and the coefficients of the polynomial."""
+    """2ᵗ for t ≤ 0; `terms` are `ROUNDER`, the bound to which smaller t are raised, and the coefficients."""
     rounder = terms[0]
     t = max(t, terms[1])
     rounded = t + rounder

@@ -1,8 +1,8 @@
 """Products of small float32 matrices that lie in one flat array, in tiles that stay in registers.
 
-All matrices are stored row by row, with rows padded to whole vectors (cpu_vector.py). A tile has TILE_ROWS rows of up
-to TILE_VECTORS vectors. Each step of a product multiplies one number per row, which may lie anywhere, by one
-row of the right factor; nothing is summed across lanes.
+Matrices are stored row by row, with rows padded to whole vectors (kernels/vector.py). A tile has TILE_ROWS rows of up
+to TILE_VECTORS vectors. Each step of a product multiplies one number per row, which may lie anywhere, by one row of
+the right factor. Nothing is summed across lanes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from numba.extending import intrinsic
 
 from nlmeans.kernels.vector import (
     FAST,
-    INTEGERS,
+    INTEGER_VECTOR,
     LANES,
     in_all_lanes,
-    inlined,
-    inner,
+    inlined_kernel,
+    inner_kernel,
     lane_pointer,
     load,
     repeat,
@@ -27,12 +27,13 @@ from nlmeans.kernels.vector import (
     store,
 )
 
-TILE_ROWS, TILE_VECTORS = 4, 4 if LANES == 16 else 3  # of 32 registers; of 16, beside three of the right factor
+# A tile and one row of the right factor fit into 32 registers, or into 16 with vectors of 8 floats.
+TILE_ROWS, TILE_VECTORS = 4, 4 if LANES == 16 else 3
 
 
 @intrinsic
 def add_outer_product(typing_context, tile, array, left, left_step, right):
-    """tile[r][c] + array[left + r·left_step] · (vector c from `right` on), for a tuple of rows of vectors."""
+    """tile[r][c] + array[left + r·left_step] · (vector c from `right` on); the tile is a tuple of rows of vectors."""
     rows, vectors = tile.count, tile.dtype.count
 
     def emit(context, builder, sig, args):
@@ -63,7 +64,7 @@ def add_outer_product(typing_context, tile, array, left, left_step, right):
 
 @intrinsic
 def transpose(typing_context, array, source, source_pitch, target, target_pitch):
-    """Copy a square of LANES × LANES, transposed."""
+    """Copy a square of LANES × LANES numbers, transposed."""
 
     def emit(context, builder, sig, args):
         array, source, source_pitch, target, target_pitch = args
@@ -78,8 +79,8 @@ def transpose(typing_context, array, source, source_pitch, target, target_pitch)
             for first in range(LANES):
                 if not first & distance:
                     pair = values[first], values[first + distance]
-                    values[first] = builder.shuffle_vector(*pair, ir.Constant(INTEGERS, low))
-                    values[first + distance] = builder.shuffle_vector(*pair, ir.Constant(INTEGERS, high))
+                    values[first] = builder.shuffle_vector(*pair, ir.Constant(INTEGER_VECTOR, low))
+                    values[first + distance] = builder.shuffle_vector(*pair, ir.Constant(INTEGER_VECTOR, high))
             distance //= 2
         for value in values:
             builder.store(value, lane_pointer(context, builder, sig.args[0], array, target), align=4)
@@ -89,9 +90,9 @@ def transpose(typing_context, array, source, source_pitch, target, target_pitch)
     return types.void(array, types.intp, types.intp, types.intp, types.intp), emit
 
 
-@inlined
+@inlined_kernel
 def tile_product(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth, zeros, subtract):
-    """`multiply` for a tile of as many rows and vectors as `zeros` has."""
+    """Compute `multiply` for one tile, with as many rows and vectors as `zeros` has."""
     tile = zeros
     for k in range(depth):
         tile = add_outer_product(tile, array, left + k * left_pitch, left_step, right + k * right_pitch)
@@ -105,22 +106,24 @@ def tile_product(array, out, out_pitch, left, left_step, left_pitch, right, righ
         out += out_pitch
 
 
-@inlined
+@inlined_kernel
 def multiply(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth, vectors, subtract):
-    """TILE_ROWS rows of a product: out[r, :] = Σ_k left(k, r) · right[k, :], or out − that, with `vectors` per row.
+    """TILE_ROWS rows of a product, of `vectors` vectors each: out[r, :] = Σ_k left(k, r) · right[k, :].
 
-    All are offsets in `array`: left(k, r) lies at left + k·left_pitch + r·left_step, row k of the right factor at
-    right + k·right_pitch. The result must not overlap the rows of the factors.
+    If `subtract` is true, the product is subtracted from `out`. `out`, `left` and `right` are offsets in `array`:
+    left(k, r) lies at left + k·left_pitch + r·left_step, and row k of the right factor at right + k·right_pitch. The
+    result must not overlap the rows of the factors.
     """
-    # as plain integers, since numba would compile it anew for all literals
+    # plain integers, because numba would compile the function anew for each literal
     multiply_rows(
         array, np.int64(out), np.int64(out_pitch), np.int64(left), np.int64(left_step), np.int64(left_pitch),
         np.int64(right), np.int64(right_pitch), np.int64(depth), np.int64(vectors), np.bool_(subtract),
     )  # fmt: skip
 
 
-@inner
+@inner_kernel
 def multiply_rows(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth, vectors, subtract):
+    """Compute `multiply` in tiles of up to TILE_VECTORS vectors."""
     zero = splat(np.float32(0))
     while vectors:
         if vectors >= 4 and vectors != 6 and TILE_VECTORS == 4:
@@ -144,9 +147,9 @@ def multiply_rows(array, out, out_pitch, left, left_step, left_pitch, right, rig
         right += done * LANES
 
 
-@inner
+@inner_kernel
 def multiply_row(array, out, left, right, pitch, vectors):
-    """A row times a square matrix: out[:] = Σ_k left[k] · right[k, :]; `out` must not overlap the others."""
+    """A row times a square matrix: out[:] = Σ_k left[k] · right[k, :]. `out` must not overlap the factors."""
     zero = splat(np.float32(0))
     depth = vectors * LANES
     while vectors >= 4:

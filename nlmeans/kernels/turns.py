@@ -1,7 +1,7 @@
-"""Threads that live for one call, and blocks that do not touch each other.
+"""Work in threads: in parts of a range, or in turns of blocks that are not neighbours.
 
-Threads belong to the call: an executor that lasts would not survive a fork, and numba's own parallel layers abort in
-forked workers or when several threads call at once.
+Each call starts threads of its own. An executor that outlives the call would not survive a fork, and the parallel
+layers of numba abort in forked workers or when several threads call them at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ResultT = TypeVar("ResultT")
 
 
 def in_threads(work: Callable[[int, int], object], count: int) -> None:
-    """Call ``work(first, last)`` for parts of ``range(count)``, on as many threads as torch uses."""
+    """Call ``work(first, last)`` for one part of ``range(count)`` per thread, on as many threads as torch uses."""
     parts = max(1, min(torch.get_num_threads(), count))
     if parts == 1:
         work(0, count)
@@ -32,13 +32,15 @@ def in_threads(work: Callable[[int, int], object], count: int) -> None:
 
 
 def chequerboard(*cuts: Sequence[CutT]) -> list[list[tuple[CutT, ...]]]:
-    """Blocks in turns: no two blocks of a turn are neighbours, so that they may write to voxels around them.
+    """Sort blocks into turns such that no two blocks of a turn are neighbours.
+
+    Blocks of one turn may then write to voxels around them at the same time.
 
     Args:
-        cuts: for each axis, its parts in order. What a part writes to must not reach beyond the next part.
+        cuts: the parts of each axis, in order. Two parts may write to the same voxels only if one follows the other.
 
     Returns:
-        For each turn, the blocks in it, one part per axis. Turns without blocks are left out.
+        The blocks of each turn, which have one part per axis. Turns without blocks are left out.
 
     Example:
         >>> chequerboard("abc", "xy")
@@ -54,17 +56,17 @@ def chequerboard(*cuts: Sequence[CutT]) -> list[list[tuple[CutT, ...]]]:
 def in_turns(
     work: Callable[[BlockT], ResultT], turns: Sequence[Sequence[BlockT]], progress: Report = silent
 ) -> list[ResultT]:
-    """Call `work` for all blocks, those of one turn side by side, one turn after another.
+    """Call `work` for all blocks: turn after turn, and the blocks of one turn in parallel.
 
-    Every voxel is then summed in the same order on any number of threads.
+    The sums at a voxel therefore have the same order with any number of threads.
 
     Args:
         work: called with a block, from several threads.
-        turns: blocks, as `chequerboard` makes them.
-        progress: called with the fraction done.
+        turns: the blocks of each turn, from `chequerboard`.
+        progress: called with the fraction done. If it raises, no more blocks are started.
 
     Returns:
-        What `work` returned for each block, in order.
+        The results of `work`, in the order of the blocks.
     """
     results: list[ResultT] = []
     count = sum(map(len, turns))

@@ -1,7 +1,7 @@
 """A vector of 16 or 8 floats as a numba type, with the arithmetic that the CPU kernels need.
 
-LLVM maps it to one AVX-512, one AVX or four NEON registers.  With vectors spelled out, speed depends neither on
-LLVM's loop vectoriser nor on its preference for 256 bits, and there are no index checks.
+LLVM maps it to one AVX-512, one AVX or four NEON registers. With explicit vectors, the speed depends neither on the
+loop vectoriser of LLVM nor on its preference for 256 bits, and there are no index checks.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from llvmlite import binding, ir
 from numba import njit, types
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
@@ -17,9 +19,12 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from nlmeans.kernels import cache
 
+Floats = npt.NDArray[np.float32]
+"""Array that a kernel works on."""
+
 
 def lanes_for(features: Mapping[str, bool]) -> int:
-    """As many as a register has on x86; vectors of two AVX registers would find too few of them.
+    """Number of floats in a vector: 8 with AVX alone, whose registers hold 8 and are too few for pairs; otherwise 16.
 
     >>> lanes_for({"avx": True, "avx512f": True}), lanes_for({"avx": True, "avx512f": False}), lanes_for({"neon": True})
     (16, 8, 16)
@@ -28,22 +33,25 @@ def lanes_for(features: Mapping[str, bool]) -> int:
 
 
 LANES = lanes_for(binding.get_host_cpu_features())
-FLOATS = ir.VectorType(ir.FloatType(), LANES)
-INTEGERS = ir.VectorType(ir.IntType(32), LANES)
-# `contract` lets a * b + c become one instruction; reassociation would break rounding by adding a large number.
+FLOAT_VECTOR = ir.VectorType(ir.FloatType(), LANES)
+INTEGER_VECTOR = ir.VectorType(ir.IntType(32), LANES)
+# `contract` allows one instruction for a * b + c. Reassociation would break rounding by adding a large number.
 FAST = ("contract", "nsz", "nnan", "ninf")
 
 
 NUMBA_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-inlined = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **NUMBA_OPTIONS)
-inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **NUMBA_OPTIONS)  # called by other kernels only
+inlined_kernel = njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **NUMBA_OPTIONS)
+inner_kernel = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **NUMBA_OPTIONS)  # called by other kernels only
 
 
-def compiled(function: Callable) -> Any:
+def vector_kernel(function: Callable) -> Any:
+    """Compile a kernel of vectors at its first call, and store it on disk."""
     return cache.compiled(function, **NUMBA_OPTIONS)
 
 
 class Vector(types.Type):
+    """The numba type of a vector of LANES floats."""
+
     def __init__(self) -> None:
         super().__init__(name=f"nlmeans_float32x{LANES}")
 
@@ -53,11 +61,15 @@ vector = Vector()
 
 @register_model(Vector)
 class VectorModel(models.PrimitiveModel):
+    """The LLVM type of a vector."""
+
     def __init__(self, manager: Any, frontend_type: Vector) -> None:
-        super().__init__(manager, frontend_type, FLOATS)
+        super().__init__(manager, frontend_type, FLOAT_VECTOR)
 
 
 def define_binary(function: Callable, emit: Callable) -> None:
+    """Let kernels call `function` with two vectors; `emit` writes its LLVM instructions."""
+
     @infer_global(function)
     class Template(ConcreteTemplate):
         cases = [signature(vector, vector, vector)]
@@ -75,14 +87,14 @@ define_binary(min, lambda builder, a, b: builder.select(builder.fcmp_ordered("<"
 define_binary(max, lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
 
 
-def lane_pointer(context, builder, array_type, array, index, lanes=FLOATS):
+def lane_pointer(context, builder, array_type, array, index, lanes=FLOAT_VECTOR):
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), lanes.as_pointer())
 
 
 @intrinsic
 def load(typing_context, array, index):
-    """The LANES floats of a flat array from `index` on; any alignment."""
+    """Read LANES floats of a flat array, starting at `index`, with any alignment."""
 
     def emit(context, builder, sig, args):
         return builder.load(lane_pointer(context, builder, sig.args[0], *args), align=4)
@@ -92,6 +104,8 @@ def load(typing_context, array, index):
 
 @intrinsic
 def store(typing_context, array, index, value):
+    """Write a vector to a flat array, starting at `index`, with any alignment."""
+
     def emit(context, builder, sig, args):
         pointer = lane_pointer(context, builder, sig.args[0], *args[:2])
         builder.store(args[2], pointer, align=4)
@@ -101,14 +115,14 @@ def store(typing_context, array, index, value):
 
 
 def in_all_lanes(builder, value):
-    undefined = ir.Constant(FLOATS, ir.Undefined)
+    undefined = ir.Constant(FLOAT_VECTOR, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.IntType(32)(0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(INTEGERS, [0] * LANES))
+    return builder.shuffle_vector(first, undefined, ir.Constant(INTEGER_VECTOR, [0] * LANES))
 
 
 @intrinsic
 def splat(typing_context, value):
-    """All lanes equal to a float32."""
+    """A vector whose lanes are all equal to a float32."""
 
     def emit(context, builder, sig, args):
         return in_all_lanes(builder, args[0])
@@ -138,7 +152,7 @@ def total(typing_context, value):
 
 @intrinsic
 def at_most(typing_context, value, limit):
-    """A bit for each lane where value ≤ limit, the first lane's lowest."""
+    """An int64 with one bit per lane, the lowest for the first lane, which is set where value ≤ limit."""
 
     def emit(context, builder, sig, args):
         lanes = builder.bitcast(builder.fcmp_ordered("<=", *args), ir.IntType(LANES))
@@ -149,31 +163,31 @@ def at_most(typing_context, value, limit):
 
 @intrinsic
 def where_above(typing_context, measure, limit, value):
-    """`value` in the lanes where measure > limit, else 0."""
+    """`value` in the lanes where measure > limit, and 0 in the others."""
 
     def emit(context, builder, sig, args):
         above = builder.fcmp_ordered(">", *args[:2])
-        return builder.select(above, args[2], ir.Constant(FLOATS, [0.0] * LANES))
+        return builder.select(above, args[2], ir.Constant(FLOAT_VECTOR, [0.0] * LANES))
 
     return vector(vector, vector, vector), emit
 
 
 @intrinsic
 def count_bits(typing_context, bits):
-    """How many bits of an int64 are set."""
+    """Number of bits of an int64 that are set."""
     return types.int64(types.int64), lambda context, builder, sig, args: builder.ctpop(args[0])
 
 
 @intrinsic
 def lowest_bit(typing_context, bits):
-    """The place of the lowest bit of an int64 that is set."""
+    """Index of the lowest bit of an int64 that is set."""
     zero_is_defined = ir.IntType(1)(0)
     return types.int64(types.int64), lambda context, builder, sig, args: builder.cttz(args[0], zero_is_defined)
 
 
 @intrinsic(prefer_literal=True)
 def repeat(typing_context, value, count):
-    """A tuple with `count` times the same value, for a compile-time count."""
+    """A tuple that holds the same value `count` times; `count` is a compile-time constant."""
     result = types.UniTuple(value, count.literal_value)
 
     def emit(context, builder, sig, args):
@@ -182,17 +196,17 @@ def repeat(typing_context, value, count):
     return result(value, count), emit
 
 
-FOUR = ir.VectorType(ir.FloatType(), 4)
+FOUR_FLOATS = ir.VectorType(ir.FloatType(), 4)
 
 
 @intrinsic
 def copy_four(typing_context, source, i, target, o):
-    """Copy four floats."""
+    """Copy four floats from index i of `source` to index o of `target`."""
 
     def emit(context, builder, sig, args):
         source, i, target, o = args
-        value = builder.load(lane_pointer(context, builder, sig.args[0], source, i, FOUR), align=4)
-        builder.store(value, lane_pointer(context, builder, sig.args[2], target, o, FOUR), align=4)
+        value = builder.load(lane_pointer(context, builder, sig.args[0], source, i, FOUR_FLOATS), align=4)
+        builder.store(value, lane_pointer(context, builder, sig.args[2], target, o, FOUR_FLOATS), align=4)
         return context.get_dummy_value()
 
     return types.void(source, types.intp, target, types.intp), emit
@@ -200,12 +214,12 @@ def copy_four(typing_context, source, i, target, o):
 
 @intrinsic
 def add_four(typing_context, source, i, target, o):
-    """Add four floats to four others."""
+    """Add four floats at index i of `source` to those at index o of `target`."""
 
     def emit(context, builder, sig, args):
         source, i, target, o = args
-        value = builder.load(lane_pointer(context, builder, sig.args[0], source, i, FOUR), align=4)
-        pointer = lane_pointer(context, builder, sig.args[2], target, o, FOUR)
+        value = builder.load(lane_pointer(context, builder, sig.args[0], source, i, FOUR_FLOATS), align=4)
+        pointer = lane_pointer(context, builder, sig.args[2], target, o, FOUR_FLOATS)
         builder.store(builder.fadd(builder.load(pointer, align=4), value), pointer, align=4)
         return context.get_dummy_value()
 

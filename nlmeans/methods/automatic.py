@@ -1,4 +1,4 @@
-"""What the method ``"auto"`` stands for."""
+"""The choice that ``method="auto"`` makes."""
 
 from __future__ import annotations
 
@@ -8,46 +8,51 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.tiles import tile_shape
 from nlmeans.methods.registry import METHODS
 
-LARGE = 2**29
-"""Voxels of which `bayes` takes more than ten minutes on two cores."""
+LARGE_VOLUME = 2**29
+"""Number of voxels above which `bayes` takes more than ten minutes on two cores."""
 
 MOST_OVERLAP = 4
-"""Voxels computed for each one wanted, where tiles are small and their halo is wide."""
+"""Largest acceptable number of voxels computed per voxel of the result. Small tiles with a wide halo exceed it."""
 
 
-def pick(shape: Axes, channels: int, backend: str, memory: float) -> tuple[str, str]:
-    """What ``"auto"`` stands for, and why.
+def pick_method(shape: Axes, channels: int, backend: str, memory: float) -> tuple[str, str]:
+    """Choose a method by time and memory. Return its name and the reason, which the log reports.
 
-    `bayes` is the best or within 0.1 dB of it at every level of noise, in 2D and 3D (benchmarks/results/quality.md),
-    so that the time and the memory decide.
+    Quality does not matter for the choice: at every level of noise, in 2D and 3D, `bayes` is the best method or within
+    0.1 dB of it (benchmarks/results/quality.md).
+
+    Args:
+        shape: shape of the volume, (D, H, W).
+        channels: number of channels.
+        backend: the backend in the settings.
+        memory: bytes to work in.
     """
     if backend == "windowed":
-        return "classic", "of which attention within windows is a form"
+        return "classic", "the method that backend='windowed' approximates"
     reason = "the best at every level of noise"
     for name in ("bayes", "wiener"):
         method = METHODS[name]
-        patch_radius, search_radius = (
-            radii_within(shape, method.patch_radius),
-            radii_within(shape, method.search_radius),
-        )
+        patch_radius = radii_within(shape, method.patch_radius)
+        search_radius = radii_within(shape, method.search_radius)
         halo = method.halo(patch_radius, search_radius)
         limit = memory / method.bytes_per_voxel(backend, channels, patch_radius, search_radius)
-        if name == "bayes" and math.prod(shape) > LARGE:
-            reason = f"the best in the time that {math.prod(shape):,} voxels leave"
+        if name == "bayes" and math.prod(shape) > LARGE_VOLUME:
+            reason = f"bayes takes more than ten minutes on two cores for {math.prod(shape):,} voxels"
         elif overlap(shape, halo, limit) > MOST_OVERLAP:
-            reason = "the best whose tiles fit into the memory"
+            reason = f"the tiles of {name} do not fit into the memory"
         else:
             return name, reason
     return "classic", reason
 
 
 def radii_within(shape: Axes, radius: int) -> Axes:
+    """Limit a radius to the axes of a volume."""
     d, h, w = (min(radius, n - 1) for n in shape)
     return d, h, w
 
 
 def overlap(shape: Axes, halo: Axes, limit: float) -> float:
-    """Voxels to compute for each one wanted, in tiles of at most `limit` voxels with their halo."""
+    """Return the number of voxels computed per voxel of the result, in tiles of at most `limit` voxels with halo."""
     try:
         tile = tile_shape(shape, halo, limit)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Methods on groups of similar patches: bayes, best and subspace."""
+"""Methods that filter groups of similar patches: bayes, best and subspace."""
 
 from __future__ import annotations
 
@@ -14,38 +14,42 @@ from nlmeans.patches.dct import hard_threshold
 from nlmeans.patches.low_rank import low_rank, series_low_rank
 
 GRAIN = 12
-"""The grids of patches step by 2, 3 and 4 voxels."""
+"""Tiles start at multiples of this many voxels, because the grids of patches have steps of 2, 3 and 4 voxels."""
 
 LARGEST_GROUP_PATCH = 6
-"""Edge of the patches of an image."""
+"""Edge of the patches of an image, in pixels."""
 
 
 def pilot(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
-    """The mean of two estimates whose errors differ: the DCT rings, non-local means blurs what is rare."""
+    """Average two first estimates with different errors: the DCT rings, non-local means blurs rare patches."""
     thresholded = hard_threshold(noisy, sigma, patch=4, stride=1, threshold=3.0)
     return (thresholded + classic(noisy, sigma, options, progress)) / 2
 
 
 def group_patch(noisy: Tensor) -> int:
-    """The edge of the patches that are grouped: 4³ voxels of a volume, 6² of an image, whichever its axes are."""
+    """Return the edge of the patches that are grouped: 4 (patches of 4³) in a volume, 6 (patches of 6²) in an image."""
     return LARGEST_GROUP_PATCH if 1 in noisy.shape[1:] else 4
 
 
 def group_radius(search_radius: Axes, radius: int) -> Axes:
-    """Where groups come from: `radius` voxels along the axes that are searched; in one plane 2.5 times as far."""
+    """Return the search radius for groups: `radius` along the searched axes, or 2.5 times as much within a plane."""
     wide = radius if all(search_radius) else radius * 5 // 2
     d, h, w = (wide if r else 0 for r in search_radius)
     return d, h, w
 
 
 def pilot_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
-    """A patch of 4 reaches 3 voxels, and its values 3 more; classic reaches patch + search radius."""
+    """Return the reach of the pilot: that of the DCT, 3 voxels to a patch and 3 within it, or that of `classic`."""
     d, h, w = (max(6, p + s) for p, s in zip(patch_radius, search_radius, strict=True))
     return d, h, w
 
 
 def stages_halo(stages: int, radius: int, patch_radius: Axes, search_radius: Axes) -> Axes:
-    """A stage reaches from a voxel over a patch to its reference patch, from there to its group, and over a patch."""
+    """Return the reach of the pilot and several stages.
+
+    A stage reaches from a voxel to the corner of a patch, to its reference patch, to another patch of the group, and
+    to the far end of that.
+    """
     patch = 4 if all(search_radius) else LARGEST_GROUP_PATCH
     stage = [2 * r + 2 * (patch - 1) for r in group_radius(search_radius, radius)]
     d, h, w = (a + stages * b for a, b in zip(pilot_halo(patch_radius, search_radius), stage, strict=True))
@@ -53,15 +57,15 @@ def stages_halo(stages: int, radius: int, patch_radius: Axes, search_radius: Axe
 
 
 def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
-    """Two stages of NL-Bayes (Lebrun, Buades and Morel 2013) on the mean of two pilots: DCT and non-local means.
+    """Non-local Bayes (Lebrun, Buades and Morel 2013) in two stages, on the mean of a DCT and a non-local means pilot.
 
-    The first may step by as much as a patch, since the second averages again.
+    The first stage may step by as much as a patch, because the second averages again.
     """
     reports = [part(progress, 0.1, 0.4), part(progress, 0.4, 1.0)]
     patch, radius = group_patch(noisy), group_radius(options.search_radius, 4)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
     guide = nl_bayes(
-        noisy, guide, sigma, patch=patch, step=4, search_radius=radius, strength=1.5, alike=0.2, progress=reports[0]
+        noisy, guide, sigma, patch=patch, step=4, search_radius=radius, strength=1.5, tolerance=0.2, progress=reports[0]
     )
     return nl_bayes(noisy, guide, sigma, patch=patch, search_radius=radius, progress=reports[1])
 
@@ -71,7 +75,7 @@ def bayes_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
 
 
 BAYES = Method(
-    "two stages of non-local Bayes",
+    "non-local Bayes on groups of similar patches, in two stages",
     whole_tile(bayes),
     halo=bayes_halo,
     bytes_per_voxel=patch_memory,
@@ -81,12 +85,12 @@ BAYES = Method(
 
 
 def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
-    """`bayes` with larger groups and windows, and a third stage that steps by 2 voxels."""
+    """Non-local Bayes with larger groups and windows than `bayes`, and a third stage that steps by 2 voxels."""
     reports = [part(progress, 0.05, 0.2), part(progress, 0.2, 0.4), part(progress, 0.4, 1.0)]
     patch, radius = group_patch(noisy), group_radius(options.search_radius, 5)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.05))
     guide = nl_bayes(
-        noisy, guide, sigma, patch=patch, step=4, count=64, search_radius=radius, strength=1.5, alike=0.2,
+        noisy, guide, sigma, patch=patch, step=4, count=64, search_radius=radius, strength=1.5, tolerance=0.2,
         progress=reports[0],
     )  # fmt: skip
     guide = nl_bayes(noisy, guide, sigma, patch=patch, search_radius=radius, progress=reports[1])
@@ -98,7 +102,7 @@ def best_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
 
 
 BEST = Method(
-    "three stages of non-local Bayes",
+    "non-local Bayes with larger groups and windows, in three stages",
     whole_tile(best),
     halo=best_halo,
     bytes_per_voxel=patch_memory,
@@ -108,7 +112,7 @@ BEST = Method(
 
 
 def subspace(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
-    """Low-rank groups of similar patches (Gavish and Donoho 2017); for many channels, MP-PCA along them."""
+    """Low-rank approximation of groups of similar patches (Gavish and Donoho 2017); MP-PCA along many channels."""
     if len(noisy) >= MANY_CHANNELS:
         return series_low_rank(noisy, sigma, progress=progress)
     patch, radius = group_patch(noisy), group_radius(options.search_radius, 4)
@@ -117,7 +121,7 @@ def subspace(noisy: Tensor, sigma: float | Tensor, options: Options, progress: R
 
 
 MANY_CHANNELS = 8
-"""From this many on, channels have more in common than patches have."""
+"""Least number of channels for MP-PCA along them. So many channels have more in common than similar patches have."""
 
 
 def subspace_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
@@ -125,7 +129,8 @@ def subspace_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
 
 
 SUBSPACE = Method(
-    "low-rank groups of similar patches",
+    "low-rank approximation of groups of similar patches; "
+    "Marchenko–Pastur PCA (MP-PCA) along a series that is given as channels",
     whole_tile(subspace),
     halo=subspace_halo,
     bytes_per_voxel=patch_memory,

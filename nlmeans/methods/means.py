@@ -27,7 +27,17 @@ def average(
     center: str | float = 0.1,
     **arguments: Any,
 ) -> Tensor:
-    """Average `values` over voxels that look alike in `noisy`, as the options say."""
+    """Average `values` over voxels whose patches in `noisy` are similar.
+
+    Args:
+        values: (C, D, H, W), to average.
+        noisy: (C', D, H, W), which decides the weights.
+        sigma: 1.0, or a (D, H, W) map around 1.
+        options: strength, radii, backend and memory.
+        progress: called with the fraction done.
+        center: weight of the voxel itself; see `nonlocal_means`.
+        arguments: more arguments of `nonlocal_means`.
+    """
     attention = options.backend == "windowed"
     return nonlocal_means(
         values,
@@ -46,27 +56,29 @@ def average(
 
 
 def both_radii(patch_radius: Axes, search_radius: Axes) -> Axes:
+    """Return the reach of non-local means: patch radius + search radius."""
     d, h, w = (p + s for p, s in zip(patch_radius, search_radius, strict=True))
     return d, h, w
 
 
 def operator_memory(backend: str, channels: int, patch_radius: Axes, search_radius: Axes) -> float:
+    """Return the bytes per voxel that the operator works in."""
     return working_memory(backend, channels, channels, patch_radius, search_radius)
 
 
 def classic(
     noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report, wanted: Piece | None = None
 ) -> Tensor:
-    """Patch non-local means (Buades, Coll and Morel 2005) with the distance due to noise taken off.
+    """Patch-based non-local means (Buades, Coll and Morel 2005), with the distance due to noise subtracted.
 
-    A voxel counts as much as its best neighbour, but at least a tenth, so that what is unlike all else is kept.
-    Attention within windows knows neither of the two: there all weights are plain, and its own is 1.
+    A voxel's own weight is the largest of its neighbours' weights, but at least 0.1, so that a voxel unlike all others
+    is kept. The backend ``"windowed"`` supports neither: it subtracts nothing, and a voxel's own weight is 1.
     """
     return average(noisy, noisy, sigma, options, progress, region=wanted)
 
 
 CLASSIC = Method(
-    "patch non-local means",
+    "patch-based non-local means (Buades, Coll and Morel 2005)",
     lambda noisy, sigma, wanted, options, progress: classic(noisy, sigma, options, progress, wanted),
     halo=both_radii,
     bytes_per_voxel=operator_memory,
@@ -74,25 +86,25 @@ CLASSIC = Method(
 
 
 def patchwise(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
-    """Non-local means of whole patches."""
+    """Non-local means that averages whole patches; see `average_patches`."""
     mean = partial(average, noisy=noisy, sigma=sigma, options=options, progress=progress, center="max")
     return average_patches(noisy, options.patch_radius, mean)
 
 
 def patchwise_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
-    """A voxel takes part in patches around its neighbours, each of which comes from patches compared by patches."""
+    """Return the reach: to the patches that hold a voxel, to similar patches, and across the patches compared."""
     d, h, w = (2 * p + s for p, s in zip(patch_radius, search_radius, strict=True))
     return d, h, w
 
 
 def patchwise_memory(backend: str, channels: int, patch_radius: Axes, search_radius: Axes) -> float:
-    """The image once for each voxel of a patch."""
+    """Return the bytes per voxel: the image is averaged once for each voxel of a patch."""
     copies = channels * window_voxels(patch_radius)
     return working_memory(backend, copies, channels, patch_radius, search_radius) + 8.0 * (copies + channels)
 
 
 PATCHWISE = Method(
-    "non-local means of whole patches",
+    "non-local means that averages whole patches instead of single voxels",
     whole_tile(patchwise),
     halo=patchwise_halo,
     bytes_per_voxel=patchwise_memory,
@@ -101,7 +113,7 @@ PATCHWISE = Method(
 
 
 def linear(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
-    """Non-local means that fit planes instead of constants."""
+    """Non-local means that fits planes instead of constants; see `fit_planes`."""
     result = torch.empty_like(noisy)
     axes = [axis for axis, radius in enumerate(options.search_radius) if radius]
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
@@ -118,18 +130,21 @@ def linear(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Rep
 
 
 LINEAR_BLOCK = 32
-"""Voxels fitted together. Squares of coordinates are averaged and subtracted again, which leaves float32 digits for
-0.0005 sigma; more voxels leave less."""
+"""Edge of the blocks that are fitted together. Squares of coordinates are averaged and subtracted again; in blocks of
+this size, float32 keeps the result exact to 0.0005 sigma."""
 
 
 def linear_memory(backend: str, channels: int, patch_radius: Axes, search_radius: Axes) -> float:
-    """Beside the image 3 coordinates, their 6 products with each other and 3 with each channel; then a 3 × 3 system."""
+    """Return the bytes per voxel: the averaged channels, and a 3 × 3 system.
+
+    Averaged are the image, 3 coordinates, their 6 products with each other, and their 3 products with each channel.
+    """
     averaged = 4 * channels + 9
     return working_memory(backend, averaged, channels, patch_radius, search_radius) + 4.0 * (2 * averaged + 45)
 
 
 LINEAR = Method(
-    "non-local means that fit planes, for smooth ramps",
+    "non-local means that fits planes instead of constants, for smooth ramps",
     whole_tile(linear),
     halo=both_radii,
     bytes_per_voxel=linear_memory,
@@ -139,13 +154,13 @@ LINEAR = Method(
 def stochastic(
     noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report, wanted: Piece | None = None
 ) -> Tensor:
-    """Monte Carlo non-local means (Chan, Zickler and Lu 2014): a random fifth of a very large window."""
+    """Monte Carlo non-local means (Chan, Zickler and Lu 2014): averages over a random fifth of a large window."""
     samples = max(2, window_voxels(options.search_radius) // 5)
     return average(noisy, noisy, sigma, options, progress, region=wanted, samples=samples, seed=options.seed)
 
 
 STOCHASTIC = Method(
-    "non-local means over a random fifth of a very large window",
+    "non-local means over a random fifth of a 17³ search window",
     lambda noisy, sigma, wanted, options, progress: stochastic(noisy, sigma, options, progress, wanted),
     halo=both_radii,
     bytes_per_voxel=operator_memory,

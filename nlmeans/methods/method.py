@@ -1,4 +1,4 @@
-"""What a method is: a function, and the facts that the engine needs in order to run it."""
+"""The type of a method: a function, and the facts that the engine needs in order to run it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from nlmeans.core.tiles import Piece
 
 @dataclass(frozen=True)
 class Options:
-    """What a method may be told, in voxels and in units of sigma."""
+    """Options of a method, in voxels and in units of sigma."""
 
     h: float
+    """Filter strength in units of sigma."""
     patch_radius: Axes
     search_radius: Axes
     backend: str
     memory: int
+    """Bytes to work in."""
     seed: int = 0
     """Random seed, for methods that draw at random."""
 
@@ -40,36 +42,38 @@ Memory = Callable[[str, int, Axes, Axes], float]
 
 @dataclass(frozen=True)
 class Method:
-    """A way to denoise (C, D, H, W), given in units of sigma.
-
-    ``run`` takes the noisy tile, sigma (a number or a (D, H, W) map), which part of the tile is wanted, the options,
-    and a progress callback. It returns the wanted part, which depends on no voxel farther away than ``halo``.
-    """
+    """A method that denoises tiles, (C, D, H, W), in units of sigma."""
 
     summary: str
+    """One line for help texts and tables."""
     run: TileFilter
+    """Denoises the wanted part of a tile."""
     halo: Halo
+    """Returns how far away, in voxels along each axis, other voxels influence a voxel's result."""
     bytes_per_voxel: Memory
-    """Working memory."""
+    """Returns the working memory."""
     h: float = 1.0
-    """The method's own filter strength, in units of `h_of_contrast`."""
+    """The method's own filter strength, as a multiple of `h_of_contrast`."""
     patch_radius: int = 1
+    """Default patch radius."""
     search_radius: int = 3
+    """Default search radius."""
     shrinks: bool = False
-    """Whether sigma decides how much is taken off, and not only which voxels are similar."""
+    """Whether sigma decides how much noise is subtracted, and not only which voxels are similar."""
     grain: int = 1
     """Tiles start at multiples of this many voxels, so that their grids of patches are those of the whole volume."""
 
     def usual_h(self, contrast: float, search_radius: Axes) -> float:
-        """The filter strength in units of sigma, where the user gives none."""
+        """Return the filter strength, in units of sigma, that is used if the user gives none."""
         return self.h * h_of_contrast(contrast, search_radius)
 
 
 def h_of_contrast(contrast: float, search_radius: Axes) -> float:
-    """The filter strength, in units of sigma, that suits a volume whose values span `contrast` times sigma.
+    """Return the filter strength, in units of sigma, that suits a volume whose values span `contrast` times sigma.
 
-    Weak noise tolerates more averaging than strong noise, which hides differences. The line was fitted to seven volumes
-    at 1 to 9 % (benchmarks/results/calibration.md). A window in one plane has fewer voxels to choose from.
+    Weak noise allows more averaging than strong noise, which hides differences between patches. The line is fitted to
+    seven volumes with 1 to 9 % noise (benchmarks/results/calibration.md). It applies to 3D windows. A 2D window has
+    fewer voxels to average, so its strength is 1.
     """
     return min(max(0.53 + 0.012 * contrast, 0.6), 1.0) if all(search_radius) else 1.0
 

@@ -1,4 +1,4 @@
-"""The methods by name: those of this package, and those that other packages register.
+"""The methods by name: those of this package and those that other packages register.
 
 A package registers a method by an entry point in the group ``nlmeans.methods``. In its ``pyproject.toml``::
 
@@ -22,9 +22,9 @@ from nlmeans.methods.transform import DCT, PRI, WIENER
 log = logging.getLogger("nlmeans")
 
 GROUP = "nlmeans.methods"
-"""Name of the entry points' group."""
+"""Group of the entry points."""
 
-BUILT_IN = {
+BUILT_IN: dict[str, Method] = {
     "classic": CLASSIC,
     "patchwise": PATCHWISE,
     "linear": LINEAR,
@@ -46,17 +46,17 @@ class Registry(MutableMapping[str, Method]):
         self.complete = False
 
     def load(self) -> None:
-        """Add the methods of other packages; one that cannot be loaded is named in a warning and left out."""
+        """Add the methods of other packages. Log a warning for each one that cannot be loaded, and leave it out."""
         if self.complete:
             return
-        self.complete = True  # before loading: a package that registers a method may read the registry
+        self.complete = True  # set first, because a package that is loaded here may read the registry
         for entry in entry_points(group=GROUP):
             try:
                 if entry.name in self.methods:
                     raise ValueError("there is a method with this name already")
                 self[entry.name] = entry.load()
-            except Exception as error:  # whatever somebody else's module raises
-                log.warning("the method %r of %s is left out: %s", entry.name, entry.value, error)
+            except Exception as error:  # any error in another package
+                log.warning("left out the method %r of %s: %s", entry.name, entry.value, error)
 
     def __getitem__(self, name: str) -> Method:
         self.load()
@@ -66,7 +66,7 @@ class Registry(MutableMapping[str, Method]):
         if not isinstance(method, Method):
             raise TypeError(f"METHODS[{name!r}] is a {type(method).__name__}; give a nlmeans.methods.method.Method")
         if name == "auto":
-            raise ValueError("METHODS['auto'] cannot be set: auto is the engine's own choice; take another name")
+            raise ValueError("METHODS['auto'] cannot be set, because the engine itself defines auto; use another name")
         self.methods[name] = method
 
     def __delitem__(self, name: str) -> None:
@@ -86,10 +86,11 @@ class Registry(MutableMapping[str, Method]):
 
 
 METHODS = Registry(BUILT_IN)
+"""All methods by name."""
 
 
 def method_names() -> tuple[str, ...]:
-    """All that ``method=`` accepts now.
+    """Return the names that ``method=`` accepts now.
 
     >>> method_names()[:3]
     ('auto', 'classic', 'patchwise')

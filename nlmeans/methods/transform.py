@@ -1,4 +1,4 @@
-"""Methods in the domain of the discrete cosine transform, and those that start from one: dct, wiener and pri."""
+"""Methods that use the discrete cosine transform (DCT): dct, wiener and pri."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from nlmeans.patches.dct import hard_threshold, wiener_filter
 
 
 def patch_memory(backend: str, channels: int, patch_radius: Axes, search_radius: Axes) -> float:
-    """In addition to the pilot: noisy and guide with their extension, sums and weights, the estimate, and the DCT's."""
+    """Return the bytes per voxel: those of the pilot, and those of the patches.
+
+    The latter hold the extended image and guide, sums and weights, the estimate, and coefficients.
+    """
     return operator_memory(backend, channels, patch_radius, search_radius) + 4.0 * (14 * channels + 6)
 
 
 def dct(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
-    """Hard threshold of the sliding DCT (Manjón et al. 2012, ODCT)."""
+    """Hard threshold of a sliding DCT (Manjón et al. 2012, ODCT)."""
     return hard_threshold(noisy, sigma, patch=4, stride=1, threshold=2.7)
 
 
 def dct_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
+    """Return the reach: 3 voxels from a voxel to the corner of a patch of 4, and 3 within another patch there."""
     return 6, 6, 6
 
 
 DCT = Method(
-    "hard threshold of the sliding DCT",
+    "hard threshold of a sliding discrete cosine transform (DCT)",
     whole_tile(dct),
     halo=dct_halo,
     bytes_per_voxel=patch_memory,
@@ -37,18 +41,18 @@ DCT = Method(
 
 
 def wiener(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
-    """Non-local means as the pilot of a Wiener filter in the DCT domain."""
+    """Wiener filter in the DCT domain, with non-local means as the pilot."""
     return wiener_filter(noisy, classic(noisy, sigma, options, progress), sigma, patch=4, stride=1)
 
 
 def wiener_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
-    """A patch of 4 reaches 3 voxels, and its values 3 more, to each of which the pilot reaches."""
+    """Return the reach: that of the DCT, and from there that of the pilot."""
     d, h, w = (6 + p + s for p, s in zip(patch_radius, search_radius, strict=True))
     return d, h, w
 
 
 WIENER = Method(
-    "DCT-Wiener filter with non-local means as its pilot",
+    "Wiener filter in the DCT domain, guided by non-local means",
     whole_tile(wiener),
     halo=wiener_halo,
     bytes_per_voxel=patch_memory,
@@ -60,8 +64,8 @@ WIENER = Method(
 def pri(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Prefiltered rotationally invariant non-local means (Manjón et al. 2012, PRI-NLM).
 
-    Voxels are compared by their value and the mean of their neighbours in a DCT-filtered pilot: by their squared
-    differences over 0.8 h² and 0.4 h².
+    Two voxels are compared by their values and by the means of their neighbourhoods, both in a pilot that `dct` makes.
+    The squared differences are divided by 0.8 h² and 0.4 h².
     """
     pilot = dct(noisy, sigma, options, progress)
     results = [
@@ -82,7 +86,7 @@ def pri(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report
 
 
 def neighbour_mean(volume: Tensor) -> Tensor:
-    """The mean of 3 × 3 × 3 voxels (3 × 3 of an image), borders reflected, of (D, H, W)."""
+    """Average a (D, H, W) volume over 3 × 3 × 3 voxels (3 × 3 in an image), with reflected borders."""
     for axis, length in enumerate(volume.shape):
         if length > 1:
             first, last = volume.narrow(axis, 1, 1), volume.narrow(axis, length - 2, 1)
@@ -92,12 +96,13 @@ def neighbour_mean(volume: Tensor) -> Tensor:
 
 
 def pri_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
+    """Return the reach: the search radius, one voxel to a neighbour, and the reach of the DCT."""
     d, h, w = (7 + s for s in search_radius)
     return d, h, w
 
 
 PRI = Method(
-    "prefiltered rotationally invariant non-local means",
+    "prefiltered rotationally invariant non-local means (Manjón et al. 2012)",
     whole_tile(pri),
     halo=pri_halo,
     bytes_per_voxel=patch_memory,

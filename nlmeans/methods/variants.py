@@ -1,6 +1,6 @@
-"""Variants of non-local means, each a few calls of the operator with more to average than the image itself.
+"""Variants of non-local means that average more than the image itself, in one call of the operator.
 
-All take and return (C, D, H, W), with noise of standard deviation 1 or of a (D, H, W) map.
+They take and return (C, D, H, W).
 """
 
 from __future__ import annotations
@@ -15,20 +15,28 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.padding import reflect
 
 WeightedMean = Callable[[Tensor], Tensor]
-"""Non-local mean, with weights that the noisy image decides, of any channels of its spatial shape."""
+"""A function that averages any channels of the image's spatial shape, with the weights of the noisy image."""
 
 
 def average_patches(noisy: Tensor, patch_radius: Axes, average: WeightedMean) -> Tensor:
-    """Average whole patches, and then at each voxel the estimates of all the patches that it lies in.
+    """Average whole patches; then average, at each voxel, the estimates of all patches that contain it.
 
     ::
 
         P(i)    = Σ_j w(i,j)·V(j+patch) / Σ_j w(i,j)        one patch around every voxel
         out(x)  = mean over o of P(x−o)(o)
 
-    Every patch is normalised by its own weights, so that a patch without any like it does not spoil its neighbours
-    (A. Buades, B. Coll, J.-M. Morel, "A review of image denoising algorithms, with a new one", Multiscale Model. Simul.
-    2005, doi:10.1137/040616024, section 5.2; P. Coupé et al. 2008, doi:10.1109/TMI.2007.906087, for volumes).
+    Each patch is normalised by its own weights, so that a patch without similar ones does not spoil its neighbours.
+
+    Args:
+        noisy: (C, D, H, W).
+        patch_radius: voxels.
+        average: the non-local mean.
+
+    References:
+        A. Buades, B. Coll, J.-M. Morel, "A review of image denoising algorithms, with a new one", Multiscale Model.
+        Simul. 2005, doi:10.1137/040616024, section 5.2. P. Coupé et al. 2008, doi:10.1109/TMI.2007.906087, for
+        volumes.
     """
     offsets = list(itertools.product(*(range(-r, r + 1) for r in patch_radius)))
     padded, shape = reflect(noisy, patch_radius), noisy.shape[1:]
@@ -47,26 +55,29 @@ def average_patches(noisy: Tensor, patch_radius: Axes, average: WeightedMean) ->
 
 
 def fit_planes(noisy: Tensor, axes: list[int], average: WeightedMean) -> Tensor:
-    """Fit a plane instead of a constant: what the fit by weighted least squares is at the voxel itself.
+    """Fit a plane at each voxel by weighted least squares, and return its value there.
 
     ::
 
         out(i) = a   where a, b minimise   Σ_j w(i,j)·(V(j) − a − b·(j − i))² + λ·|b|²·Σ_j w(i,j)
 
-    On a smooth ramp the mean of a window is right only where the window is symmetric about the voxel, which it is
-    neither at borders nor where noise chose the neighbours; the plane is right everywhere (P. Chatterjee, P. Milanfar,
-    "A generalization of non-local means via kernel regression", Proc. SPIE 6814, 2008, doi:10.1117/12.778615).
-    The ridge λ, `RIDGE`, keeps b small where few voxels count.
+    On a smooth ramp, a weighted mean is right only if its weights are symmetric about the voxel. They are not at
+    borders, nor where noise decides which voxels look similar. The plane is right everywhere. The ridge λ (`RIDGE`)
+    keeps b small where few voxels have weight.
 
     Args:
         noisy: (C, D, H, W).
-        axes: of D, H, W, those that are searched; the slope is along them.
+        axes: the axes among D, H, W (0, 1, 2) that are searched; the plane may slope along them.
         average: the non-local mean.
+
+    References:
+        P. Chatterjee, P. Milanfar, "A generalization of non-local means via kernel regression", Proc. SPIE 6814, 2008,
+        doi:10.1117/12.778615.
     """
     if not axes:
         return average(noisy)
     channels, shape = len(noisy), noisy.shape[1:]
-    half = max(shape) / 2  # all that is averaged is between -1 and 1, so that float32 has the digits for products
+    half = max(shape) / 2  # scales all that is averaged to -1..1, so that float32 has the digits for products
     size = noisy.abs().amax().clamp_min(1e-30)
     along = [torch.arange(n, device=noisy.device, dtype=noisy.dtype) / half - (n - 1) / 2 / half for n in shape]
     grids = torch.meshgrid(*along, indexing="ij")
@@ -83,7 +94,7 @@ def fit_planes(noisy: Tensor, axes: list[int], average: WeightedMean) -> Tensor:
         scatter[..., a, b] = scatter[..., b, a] = mean - middle[a] * middle[b]
     scatter.diagonal(dim1=-2, dim2=-1).add_(RIDGE / half**2)
     covariance = product.view(channels, len(axes), *shape) - value[:, None] * middle
-    lower = torch.linalg.cholesky(scatter)  # cholesky_solve takes one voxel after the other on a GPU
+    lower = torch.linalg.cholesky(scatter)  # cholesky_solve would process one voxel after the other on a GPU
     slope = torch.linalg.solve_triangular(lower, covariance.movedim((0, 1), (-1, -2)), upper=False)
     slope = torch.linalg.solve_triangular(lower.mT, slope, upper=True)
     rise = (slope * (place - middle).movedim(0, -1)[..., None]).sum(-2).movedim(-1, 0)
@@ -92,4 +103,5 @@ def fit_planes(noisy: Tensor, axes: list[int], average: WeightedMean) -> Tensor:
 
 
 RIDGE = 1.0
-"""In squared voxels. A window of 7 × 7 × 7 has a variance of 4 along each axis, its best few voxels less."""
+"""Ridge λ in squared voxels. For comparison: the positions in a window of 7 × 7 × 7 have a variance of 4 along each
+axis, and those of its few most similar voxels less."""

@@ -1,7 +1,7 @@
-"""Counting noise: the transform that makes it Gaussian, and the exact way back.
+"""Poisson noise: the transform that makes it Gaussian, and its exact unbiased inverse.
 
-A detector reads ``gain`` × Poisson(photons) + normal(``offset``, ``read_noise``). All three are in image units;
-with gain 1, offset 0 and no read noise the image is the counts themselves.
+A detector reads ``gain`` × Poisson(photons) + normal(``offset``, ``read_noise``). All three are in image units.
+With gain 1, offset 0 and no read noise, the image is the counts themselves.
 """
 
 from __future__ import annotations
@@ -12,12 +12,18 @@ import math
 import torch
 from torch import Tensor
 
-MANY = 60.0
-"""Photons above which a quarter of the squared mean is them and a constant, to a thousandth of a photon."""
+MANY_PHOTONS = 60.0
+"""Photons above which the inverse has a simple form, exact to a thousandth of a photon: mean²/4 minus a constant."""
 
 
 def stabilise_counts(image: Tensor, gain: float, offset: float, read_noise: float) -> Tensor:
-    """Generalised Anscombe transform: noise of standard deviation 1, nearly whatever the brightness.
+    """Apply the generalised Anscombe transform, after which the noise has standard deviation 1 nearly everywhere.
+
+    Args:
+        image: floating point, any shape, in image units.
+        gain: image units per photon.
+        offset: image value where no photon arrives.
+        read_noise: standard deviation of the detector's own noise, in image units.
 
     References:
         J.-L. Starck, F. Murtagh, A. Bijaoui, "Image Processing and Data Analysis", Cambridge University Press 1998,
@@ -33,9 +39,10 @@ def stabilise_counts(image: Tensor, gain: float, offset: float, read_noise: floa
 
 
 def mean_of_stabilised(photons: Tensor, read_noise: float) -> Tensor:
-    """Expectation of the stabilised image for each number of photons (float64, at most a few hundred of them).
+    """Compute the mean of the stabilised image for each expected number of photons, with gain 1 and offset 0.
 
-    The sum over all counts that can occur, and over read noise up to six of its deviations.
+    The mean is a sum over all counts that can occur and over the read noise up to six of its deviations. So `photons`,
+    in float64, should be at most a few hundred.
     """
     highest = int(photons.max()) + 12 * math.ceil(math.sqrt(float(photons.max()) + 1)) + 12
     counts = torch.arange(highest, dtype=torch.float64)
@@ -48,16 +55,22 @@ def mean_of_stabilised(photons: Tensor, read_noise: float) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def inverse_table(read_noise: float) -> tuple[Tensor, Tensor]:
-    """Means of the stabilised image, rising, and the photons that they stand for, from none to `MANY`."""
-    photons = torch.linspace(0, math.sqrt(MANY), 600, dtype=torch.float64).square()
+    """Tabulate the means of the stabilised image, rising, and their numbers of photons, from 0 to `MANY_PHOTONS`."""
+    photons = torch.linspace(0, math.sqrt(MANY_PHOTONS), 600, dtype=torch.float64).square()
     return mean_of_stabilised(photons, read_noise), photons
 
 
 def restore_counts(mean: Tensor, gain: float, offset: float, read_noise: float) -> Tensor:
-    """The image without noise, from the mean of its stabilised version: the exact unbiased inverse.
+    """Return the noise-free image from the mean of its stabilised version: the exact unbiased inverse.
 
-    The algebraic inverse of `stabilise_counts` would be too dark by a quarter of a photon, because the mean of roots is
-    not the root of the mean. A mean below that of darkness becomes darkness.
+    The algebraic inverse of `stabilise_counts` would be too dark by a quarter of a photon, because the mean of square
+    roots is not the square root of the mean. A mean below that of no photons becomes `offset`.
+
+    Args:
+        mean: floating point, any shape: the stabilised image after denoising.
+        gain: as for `stabilise_counts`.
+        offset: as for `stabilise_counts`.
+        read_noise: as for `stabilise_counts`.
 
     References:
         M. Mäkitalo, A. Foi, "Optimal inversion of the generalized Anscombe transformation for Poisson-Gaussian noise",

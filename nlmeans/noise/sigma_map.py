@@ -18,62 +18,66 @@ from nlmeans.noise.finest import (
     ring_means,
     robust_deviation,
 )
-from nlmeans.noise.rician import RAYLEIGH_MEAN, STRONG, rician_moments
+from nlmeans.noise.rician import RAYLEIGH_MEAN, STRONG_SIGNAL, rician_moments
 
 KNOT_DISTANCE, SEGMENTS = 8, 4
-"""The logarithm of sigma is cubic between knots: about so many voxels apart, at most so many segments per axis."""
+"""Least distance of the spline's knots in voxels, and largest number of segments between them per axis."""
 
-CELLS = 24
-"""Per axis, at most, in which voxels are summed before the map is fitted to them."""
+MOST_CELLS = 24
+"""Largest number of cells per axis. The map is fitted to sums over the voxels of a cell."""
 
-BLOCK = 16
-"""Voxels per axis of the blocks that each give a share of their flattest voxels."""
+BLOCK_EDGE = 16
+"""Edge, in voxels, of the blocks that each contribute their flattest voxels."""
 
-FLATTEST = 0.3
-"""Share of a block that is looked at."""
+FLATTEST_OF_BLOCK = 0.3
+"""Share of a block's voxels that sigma is measured in."""
 
-WIDE = 5
-"""The finest detail around a voxel is that of 11 × 11 × 11 voxels without the 5 × 5 × 5 in the middle."""
+OUTER_FOR_NOISE = 5
+"""Outer radius of the ring that the finest detail is averaged over: 11 × 11 × 11 voxels without the inner 5 × 5 × 5."""
 
 TOLERATED = 0.3
-"""Detail around a voxel beyond what noise leaves there, beside it, that halves the voxel's weight."""
+"""Excess of the detail around a voxel over that of noise, as a share of the latter, that halves the voxel's weight."""
 
-ROUNDS, STEPS = 4, 6
-"""Choices of voxels, and steps of Newton's method after each."""
+FIT_ROUNDS, NEWTON_STEPS = 4, 6
+"""Number of times that voxels are chosen, and steps of Newton's method after each choice."""
 
 LEAST_PENALTY = 4.0
-"""However rough the data want the map to be. At 4, sigma bends by a factor of 1.6 from knot to knot without effort."""
+"""Lower limit of the roughness penalty. At 4, sigma still bends by a factor of 1.6 from knot to knot at little cost."""
 
-ENOUGH_VOXELS = 2**21
-"""To read the map from; of larger volumes only every second, third … voxel counts."""
+MAP_VOXELS = 2**21
+"""Voxels that suffice to fit the map. Of larger volumes, every second, third, … voxel is taken."""
 
-SLAB_VOXELS = 2**22
+MAP_SLAB_VOXELS = 2**22
+"""Voxels measured at once."""
 
-ENOUGH = 64
-"""Voxels inside a mask; with fewer, all of the volume is read."""
+LEAST_IN_MASK = 64
+"""Least number of usable voxels in a mask. With fewer, the whole volume is measured."""
 
 VOXELS_PER_INDEPENDENT = 1.94
-"""Per axis, as second differences are correlated: 1 + 2·(4/6)² + 2·(1/6)², the sum of squared correlations."""
+"""Voxels per independent measurement, per axis. Second differences are correlated: 1 + 2·(4/6)² + 2·(1/6)² is the sum
+of their squared correlations."""
 
 LARGEST_PENALTY = 1e6
+"""Upper limit of the roughness penalty."""
 
-TINY = 1e-30
+LEAST_EXPECTED = 1e-30
+"""Lower limit of the expected detail, a divisor."""
 
-PULL = 0.1
-"""Towards the same sigma everywhere, in voxels: all that decides where there is nothing to read from."""
+PULL_TO_LEVEL = 0.1
+"""Weight, in voxels, of a pull towards the same sigma everywhere. It decides only where nothing was measured."""
 
 
 def sigma_map_of_volume(volume: Tensor, noise: str = "gaussian", inside: Tensor | None = None) -> Tensor:
-    """Sigma of every voxel of one volume, in image units.
+    """Estimate sigma of every voxel of one volume, in image units.
 
-    The logarithm of sigma is a penalised spline, fitted by maximum likelihood to the finest detail of voxels with
-    little other detail around them; where there are only edges it is bridged from the neighbourhood. The volume is
-    looked at slab by slab; of a large one only some voxels are kept, so that the working memory is bounded.
+    The logarithm of sigma is a penalised spline. It is fitted by maximum likelihood to the finest detail of voxels with
+    little other detail around them. Where there are only edges, the spline bridges the gap. The volume is measured slab
+    by slab, and of a large one only some voxels are kept, so that the working memory is bounded.
 
     Args:
         volume: (D, H, W), on any device.
         noise: ``"gaussian"`` or ``"rician"``.
-        inside: (D, H, W), where to look; the map is extended beyond. None for all but exact zeros.
+        inside: (D, H, W), which voxels to measure; the map extends to the others. None for all but exact zeros.
 
     Returns:
         (D, H, W), float32, on the volume's device. 0 everywhere if there is no noise.
@@ -88,56 +92,70 @@ def sigma_map_of_volume(volume: Tensor, noise: str = "gaussian", inside: Tensor 
     peak = float(volume.abs().max())
     if peak == 0 or max(shape) < 3:
         return torch.zeros(shape, dtype=torch.float32, device=volume.device)
-    voxels = voxels_of(volume, peak, inside)
-    start = robust_deviation(voxels.finest) if len(voxels.finest) else 0.0
+    measured = measure_volume(volume, peak, inside)
+    start = robust_deviation(measured.finest) if len(measured.finest) else 0.0
     if start == 0:
         return torch.zeros(shape, dtype=torch.float32, device=volume.device)
     spline = Spline((d, h, w))
-    coefficients = fitted(spline, voxels, start, noise == "rician")
-    low, high = torch.aminmax(spline.in_cells(coefficients)[torch.unique(voxels.cell)])
-    along = [basis(n, torch.arange(n)).to(volume.device, torch.float32) for n in shape]
+    coefficients = fit_spline(spline, measured, start, noise == "rician")
+    low, high = torch.aminmax(spline.in_cells(coefficients)[torch.unique(measured.cell)])
+    along = [spline_basis(n, torch.arange(n)).to(volume.device, torch.float32) for n in shape]
     logarithm = torch.einsum("abc,da,hb,wc->dhw", coefficients.to(volume.device, torch.float32), *along)
     return logarithm.clamp_(float(low), float(high)).exp_().mul_(peak)
 
 
-class Voxels(NamedTuple):
-    """What the map is read from, one number per voxel, on the CPU, in units of the volume's peak."""
+class Measurements(NamedTuple):
+    """Measurements at the voxels that the map is fitted to: one number per voxel, on the CPU, in units of the peak."""
 
     finest: Tensor
+    """Second differences along all axes."""
     mean: Tensor
+    """Mean of the neighbourhood."""
     detail: Tensor
-    """Mean square around, without the finest: sigma² where there is nothing but noise."""
+    """Mean square of the detail around the voxel, without the finest. On pure noise it is sigma²."""
     noise: Tensor
-    """Mean square of the finest detail around, which is less exact and counts less structure."""
+    """Mean square of the finest detail around the voxel: also sigma², less exact, but with less structure in it."""
     cell: Tensor
+    """Flat index of the voxel's cell."""
     block: Tensor
+    """Flat index of the voxel's block."""
 
-    def of(self, chosen: Tensor) -> Voxels:
-        return Voxels(*(values[chosen] for values in self))
+    def subset(self, chosen: Tensor) -> Measurements:
+        """Keep some of the voxels."""
+        return Measurements(*(values[chosen] for values in self))
 
 
-def voxels_of(volume: Tensor, peak: float, inside: Tensor | None) -> Voxels:
-    """The usable voxels inside, or all usable ones if hardly any of them is inside."""
+def measure_volume(volume: Tensor, peak: float, inside: Tensor | None) -> Measurements:
+    """Measure the usable voxels inside the mask, or all usable ones if hardly any are inside."""
     longest = max(range(3), key=lambda axis: volume.shape[axis])
     length = volume.shape[longest]
-    thickness = max(1, SLAB_VOXELS * length // volume.numel())
-    halo = WIDE + 1
+    thickness = max(1, MAP_SLAB_VOXELS * length // volume.numel())
+    halo = OUTER_FOR_NOISE + 1
     slabs = []
     for start in range(0, length, thickness):
         first, last = max(start - halo, 0), min(start + thickness + halo, length)
         slab = volume.narrow(longest, first, last - first) / peak
         where = None if inside is None else inside.narrow(longest, first, last - first) != 0
-        slabs.append(voxels_of_slab(slab, where, tuple(volume.shape), longest, first, range(start, start + thickness)))
-    voxels = Voxels(*(torch.cat(values) for values in zip(*slabs, strict=True)))
-    return voxels if inside is None or len(voxels.finest) >= ENOUGH else voxels_of(volume, peak, None)
+        slabs.append(measure_slab(slab, where, tuple(volume.shape), longest, first, range(start, start + thickness)))
+    measured = Measurements(*(torch.cat(values) for values in zip(*slabs, strict=True)))
+    return measured if inside is None or len(measured.finest) >= LEAST_IN_MASK else measure_volume(volume, peak, None)
 
 
-def voxels_of_slab(
+def measure_slab(
     slab: Tensor, inside: Tensor | None, shape: tuple[int, ...], axis: int, first: int, core: range
-) -> Voxels:
-    """Of a slab that begins at `first` along `axis` of a volume of this shape, those that lie in its core."""
+) -> Measurements:
+    """Measure the usable voxels in the core of a slab.
+
+    Args:
+        slab: part of a volume, with a halo.
+        inside: mask of the slab.
+        shape: of the whole volume.
+        axis: the axis that the slab was cut along.
+        first: where the slab begins along this axis.
+        core: which positions along this axis to measure.
+    """
     around = finest_detail(slab, inside)
-    noise = ring_means(around.finest.square(), WIDE)
+    noise = ring_means(around.finest.square(), OUTER_FOR_NOISE)
     mean = box_sums(around.brightness, 1) / box_voxels(around.brightness, 1)
     wanted = around.usable if around.inside is None else around.usable & around.inside
     place = wanted.nonzero().cpu()
@@ -145,7 +163,7 @@ def voxels_of_slab(
     origin[axis] += first
     position = place + origin
     chosen = (
-        (position.sum(1) % every_so_many(shape) == 0)
+        (position.sum(1) % voxel_stride(shape) == 0)
         & (position[:, axis] >= core.start)
         & (position[:, axis] < core.stop)
     )
@@ -154,30 +172,34 @@ def voxels_of_slab(
     finest, mean, detail, noise = (
         values[d, h, w].double().cpu() for values in (around.finest, mean, around.detail, noise)
     )
-    sizes, counts = zip(*(cells(n) for n in shape), strict=True)
+    sizes, counts = zip(*(cells_along(n) for n in shape), strict=True)
     cell = flat_index(position // torch.tensor(sizes), counts)
-    block = flat_index(position // BLOCK, [math.ceil(n / BLOCK) for n in shape])
-    return Voxels(finest, mean, detail, noise, cell, block)
+    block = flat_index(position // BLOCK_EDGE, [math.ceil(n / BLOCK_EDGE) for n in shape])
+    return Measurements(finest, mean, detail, noise, cell, block)
 
 
-def every_so_many(shape: Sequence[int]) -> int:
-    """Which of the voxels count."""
-    return math.ceil(math.prod(shape) / ENOUGH_VOXELS)
+def voxel_stride(shape: Sequence[int]) -> int:
+    """Return n such that every n-th voxel is enough."""
+    return math.ceil(math.prod(shape) / MAP_VOXELS)
 
 
 def flat_index(place: Tensor, shape: Sequence[int]) -> Tensor:
+    """Turn (n, 3) indices into an array of `shape` into flat ones."""
     d, h, w = place.unbind(1)
     return (d * shape[1] + h) * shape[2] + w
 
 
-def cells(length: int) -> tuple[int, int]:
-    """Voxels per cell, and number of cells, along an axis."""
-    size = math.ceil(length / CELLS)
+def cells_along(length: int) -> tuple[int, int]:
+    """Return the voxels per cell and the number of cells along an axis."""
+    size = math.ceil(length / MOST_CELLS)
     return size, math.ceil(length / size)
 
 
-def basis(length: int, positions: Tensor) -> Tensor:
-    """Cubic B-splines at voxels of an axis, (positions, coefficients); one constant where there are too few voxels."""
+def spline_basis(length: int, positions: Tensor) -> Tensor:
+    """Evaluate cubic B-splines at voxels of an axis, (positions, coefficients).
+
+    An axis of less than three voxels has a single, constant function.
+    """
     if length < 3:
         return torch.ones(len(positions), 1, dtype=torch.float64)
     segments = min(max(length // KNOT_DISTANCE, 1), SEGMENTS)
@@ -186,29 +208,30 @@ def basis(length: int, positions: Tensor) -> Tensor:
 
 
 class Spline:
-    """The logarithm of sigma over a volume: products of B-splines along the axes."""
+    """Spline for the logarithm of sigma over a volume: products of B-splines along the axes."""
 
     def __init__(self, shape: Sequence[int]) -> None:
-        sizes, counts = zip(*(cells(n) for n in shape), strict=True)
+        sizes, counts = zip(*(cells_along(n) for n in shape), strict=True)
         self.cells: tuple[int, ...] = counts
         self.along = [
-            basis(n, (torch.arange(count) * size + (size - 1) / 2).clamp_max(n - 1))
+            spline_basis(n, (torch.arange(count) * size + (size - 1) / 2).clamp_max(n - 1))
             for n, size, count in zip(shape, sizes, counts, strict=True)
         ]
         self.shape = tuple(b.shape[1] for b in self.along)
-        self.roughness = roughness(self.shape)
-        self.independent = min(1.0, every_so_many(shape) / VOXELS_PER_INDEPENDENT ** sum(n >= 3 for n in shape))
+        self.roughness = roughness_form(self.shape)
+        self.independent = min(1.0, voxel_stride(shape) / VOXELS_PER_INDEPENDENT ** sum(n >= 3 for n in shape))
         self.rank = int(torch.linalg.matrix_rank(self.roughness)) if self.roughness.any() else 0
 
     def in_cells(self, coefficients: Tensor) -> Tensor:
+        """Evaluate the spline in the middle of each cell."""
         return torch.einsum("abc,da,hb,wc->dhw", coefficients, *self.along).flatten()
 
     def gradient(self, scores: Tensor) -> Tensor:
-        """Sums over the cells of scores times B-splines."""
+        """Sum scores times B-splines over the cells."""
         return torch.einsum("dhw,da,hb,wc->abc", scores.view(self.cells), *self.along).flatten()
 
     def information(self, weights: Tensor) -> Tensor:
-        """Sums over the cells of weights times products of two B-splines, without their matrix.
+        """Sum weights times products of two B-splines over the cells, without building the matrix of all B-splines.
 
         I. D. Currie, M. Durbán, P. H. C. Eilers, J. R. Stat. Soc. B 2006, doi:10.1111/j.1467-9868.2006.00543.x.
         """
@@ -218,8 +241,8 @@ class Spline:
         return sums.reshape(size, size)
 
 
-def roughness(shape: Sequence[int]) -> Tensor:
-    """The quadratic form of squared second differences of the coefficients along all axes."""
+def roughness_form(shape: Sequence[int]) -> Tensor:
+    """Build the quadratic form that sums the squared second differences of the coefficients along all axes."""
     total = torch.zeros(math.prod(shape), math.prod(shape), dtype=torch.float64)
     for axis, length in enumerate(shape):
         if length >= 3:
@@ -230,73 +253,74 @@ def roughness(shape: Sequence[int]) -> Tensor:
     return total
 
 
-def fitted(spline: Spline, voxels: Voxels, start: float, rician: bool) -> Tensor:
-    """The coefficients, found in rounds: choose the flattest voxels, then fit sigma to them.
+def fit_spline(spline: Spline, measured: Measurements, start: float, rician: bool) -> Tensor:
+    """Fit the coefficients in rounds: choose the flattest voxels, then fit sigma to them.
 
-    What detail noise would leave around a voxel is known from the finest detail there, which structure adds to, and
-    from the fit so far, which would never leave a level far too low. It is taken between the two.
+    A voxel is flat if the detail around it is hardly more than noise alone would leave. This expected detail is the
+    geometric mean of two estimates. The finest detail around the voxel is too high where there is structure. The fit so
+    far would confirm itself, if it alone decided, even at a level far too low.
     """
     level = math.log(start)
     coefficients = torch.full((math.prod(spline.shape),), level, dtype=torch.float64)
     identity = torch.eye(len(coefficients), dtype=torch.float64)
     penalty, count = LEAST_PENALTY, math.prod(spline.cells)
-    expected = voxels.noise
-    for _ in range(ROUNDS):
-        ratio = voxels.detail / expected.clamp_min(TINY)
-        chosen = flattest_of_blocks(ratio, voxels.block)
-        flat = voxels.of(chosen)
+    expected = measured.noise
+    for _ in range(FIT_ROUNDS):
+        ratio = measured.detail / expected.clamp_min(LEAST_EXPECTED)
+        chosen = flattest_of_blocks(ratio, measured.block)
+        flat = measured.subset(chosen)
         weight = spline.independent / (1 + ((ratio[chosen] - 1).clamp_min(0) / TOLERATED) ** 2)
-        for _ in range(STEPS):
+        for _ in range(NEWTON_STEPS):
             energy = flat.finest.square() / expected_variance(spline, coefficients, flat, rician)
             kept = torch.where(energy < 9, weight, 0)
             scores = kept * (energy / DEVIATION_WITHIN_THREE**2 - 1)
             information = spline.information(2 * torch.bincount(flat.cell, kept, count))
-            pulls = penalty * (spline.roughness @ coefficients) + PULL * (coefficients - level)
+            pulls = penalty * (spline.roughness @ coefficients) + PULL_TO_LEVEL * (coefficients - level)
             slope = spline.gradient(torch.bincount(flat.cell, scores, count)) - pulls
-            curvature = information + penalty * spline.roughness + PULL * identity
+            curvature = information + penalty * spline.roughness + PULL_TO_LEVEL * identity
             coefficients = coefficients + torch.linalg.solve(curvature, slope).clamp(-1, 1)
             penalty = next_penalty(spline, coefficients, curvature, penalty)
-        expected = (voxels.noise * expected_variance(spline, coefficients, voxels, rician)).sqrt()
+        expected = (measured.noise * expected_variance(spline, coefficients, measured, rician)).sqrt()
     return coefficients.view(spline.shape)
 
 
 def next_penalty(spline: Spline, coefficients: Tensor, curvature: Tensor, penalty: float) -> float:
-    """One step towards the likeliest penalty (Wood and Fasiolo 2017)."""
+    """Take one step towards the most likely penalty (Wood and Fasiolo 2017)."""
     left_free = spline.rank - penalty * float(torch.linalg.solve(curvature, spline.roughness).trace())
     rough = float(coefficients @ spline.roughness @ coefficients)
     return min(max(left_free / max(rough, 1e-12), LEAST_PENALTY), LARGEST_PENALTY)
 
 
 def flattest_of_blocks(detail: Tensor, block: Tensor) -> Tensor:
-    """The share of each block's voxels with the least detail around them."""
+    """Mark the share `FLATTEST_OF_BLOCK` of each block's voxels with the least detail around them."""
     order = detail.argsort()
     order = order[block[order].argsort(stable=True)]
     counts = block.bincount()
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order)) - (counts.cumsum(0) - counts)[block[order]]
-    return place < (FLATTEST * counts[block]).ceil()
+    return place < (FLATTEST_OF_BLOCK * counts[block]).ceil()
 
 
-def expected_variance(spline: Spline, coefficients: Tensor, voxels: Voxels, rician: bool) -> Tensor:
-    """Of the noise in the image around each voxel."""
-    sigma = spline.in_cells(coefficients.view(spline.shape))[voxels.cell].exp()
-    return sigma.square() * (variance_of_magnitude(voxels.mean / sigma) if rician else 1)
+def expected_variance(spline: Spline, coefficients: Tensor, measured: Measurements, rician: bool) -> Tensor:
+    """Return the variance of the noise at each voxel according to the spline."""
+    sigma = spline.in_cells(coefficients.view(spline.shape))[measured.cell].exp()
+    return sigma.square() * (variance_of_magnitude(measured.mean / sigma) if rician else 1)
 
 
 def variance_of_magnitude(mean: Tensor) -> Tensor:
-    """Variance of a Rician magnitude with this mean, in units of sigma (Koay and Basser 2006)."""
+    """Return the variance of a Rician magnitude with this mean, in units of sigma (Koay and Basser 2006)."""
     table = variance_table()
-    position = (mean - RAYLEIGH_MEAN).clamp(0, STRONG).sqrt() * ((len(table) - 1) / math.sqrt(STRONG))
+    position = (mean - RAYLEIGH_MEAN).clamp(0, STRONG_SIGNAL).sqrt() * ((len(table) - 1) / math.sqrt(STRONG_SIGNAL))
     before = position.long().clamp_max(len(table) - 2)
     return torch.lerp(table[before], table[before + 1], position - before)
 
 
 @functools.cache
 def variance_table() -> Tensor:
-    """The variance for evenly spaced √(mean − Rayleigh mean), in which it is smooth."""
-    signal = torch.linspace(0, 2 * STRONG, 200_001, dtype=torch.float64)
+    """Tabulate the variance over evenly spaced √(mean − Rayleigh mean), in which it is smooth."""
+    signal = torch.linspace(0, 2 * STRONG_SIGNAL, 200_001, dtype=torch.float64)
     mean, variance = rician_moments(signal)
-    even = torch.linspace(0, math.sqrt(STRONG), 4096, dtype=torch.float64).square() + RAYLEIGH_MEAN
+    even = torch.linspace(0, math.sqrt(STRONG_SIGNAL), 4096, dtype=torch.float64).square() + RAYLEIGH_MEAN
     after = torch.searchsorted(mean, even).clamp(1, len(mean) - 1)
     share = (even - mean[after - 1]) / (mean[after] - mean[after - 1])
     return torch.lerp(variance[after - 1], variance[after], share.clamp(0, 1))

@@ -1,4 +1,4 @@
-"""The ways to evaluate the operator, and the choice between them."""
+"""The backends, which are ways to compute the operator, and the choice between them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ log = logging.getLogger("nlmeans")
 
 BACKENDS: dict[str, Backend] = {b.name: b for b in (CPU, GPU, LOOP, FULL, WINDOWED)}
 
-SMALL = 2**18
-"""Voxel pairs up to which the few large operations of `full` beat the many small ones of `loop`."""
+MOST_PAIRS_FOR_FULL = 2**18
+"""Number of voxel pairs up to which the few large operations of `full` are faster than the many of `loop`."""
 
 
 def choose(request: Request, name: str = "auto") -> Backend:
-    """The backend asked for, or for ``"auto"`` the fastest one that can serve the request exactly.
+    """Return the backend called `name`, or for ``"auto"`` the fastest one that serves the request exactly.
 
-    Raises ``ValueError`` where the one asked for cannot serve it, naming one that can.
+    Raises ``ValueError`` if the backend called `name` cannot serve the request. The error names one that can.
     """
     if name == "auto":
-        backend, why = fastest(request)
+        backend, why = fastest_backend(request)
         log.info("backend %s: %s", backend.name, why)
         return backend
     reason = BACKENDS[name].refusal(request)
@@ -36,19 +36,19 @@ def choose(request: Request, name: str = "auto") -> Backend:
     return BACKENDS[name]
 
 
-def fastest(request: Request) -> tuple[Backend, str]:
-    """The fastest backend that can serve the request exactly, and why it is that one."""
+def fastest_backend(request: Request) -> tuple[Backend, str]:
+    """The fastest backend that serves the request exactly, and the reason for the choice."""
     fused = GPU if request.image.is_cuda else CPU
     reason = fused.refusal(request)
     if not reason:
         return fused, f"the fastest for {request.image.dtype} on {request.image.device}"
     pairs = request.image[0].numel() * window_voxels(request.search_radius)
-    if pairs <= SMALL and not FULL.refusal(request):
-        return FULL, f"the fastest for small images where {fused.name} cannot help: {reason}"
+    if pairs <= MOST_PAIRS_FOR_FULL and not FULL.refusal(request):
+        return FULL, f"the fastest for small images if {fused.name} cannot do this: {reason}"
     return LOOP, f"{fused.name} cannot do this: {reason}"
 
 
 def working_memory(name: str, channels: int, features: int, patch_radius: Axes, search_radius: Axes) -> float:
-    """Bytes per voxel that a backend works with; ``"auto"`` takes no more than `loop`, or too little to matter."""
+    """Bytes of working memory of a backend per voxel. ``"auto"`` uses no more than `loop`, or too little to matter."""
     backend = LOOP if name == "auto" else BACKENDS[name]
     return backend.bytes_per_voxel(channels, features, patch_radius, search_radius)

@@ -1,11 +1,10 @@
-"""`cpu`: the whole offset loop inside tiles that stay in the cache, by a fused numba kernel.
+"""The backend `cpu`: a fused numba kernel that runs the whole loop over offsets within tiles that stay in the cache.
 
-The volume is cut into tiles that fit the second-level cache.  A thread copies a tile of the padded guide and image
-to its scratch, runs the whole loop over search offsets on it and writes the finished voxels, so that main memory is
-read about once.  Tiles follow from the shapes alone, so the result does not depend on the number of threads.
+The volume is cut into tiles that fit into the second-level cache. A thread copies a tile of the padded guide and image
+to its scratch arrays, runs the whole loop over search offsets on it, and writes the finished voxels. Main memory is
+therefore read about once. Tiles follow from the shapes alone, so the result does not depend on the number of threads.
 
-Threads belong to the call: an executor that lasts would not survive a fork, and numba's own parallel layers abort
-in forked workers or when several threads call at once.
+Each call starts threads of its own, for the reasons given in kernels/turns.py.
 """
 
 from __future__ import annotations
@@ -28,11 +27,16 @@ from nlmeans.operator.request import Backend, Request
 
 log = logging.getLogger("nlmeans")
 
-LARGEST_PATCH_RADIUS = 3
+LARGEST_CPU_PATCH_RADIUS = 3
+"""Each patch radius has a kernel of its own, which is compiled at first use."""
 
-LARGEST_TILE = 16, 16, 128  # larger ones leave the second-level cache, smaller ones compute more margins
+LARGEST_TILE = 16, 16, 128
+"""Voxels of a tile. Larger tiles leave the second-level cache; smaller ones compute more margins."""
+
 LARGEST_TILE_2D = 1, 32, 128
-LONGEST_RUN = 8  # the yz sums of a run must stay in the second-level cache as well
+
+LONGEST_RUN = 8
+"""Offsets in a run, whose yz sums must stay in the second-level cache as well."""
 
 
 def ceil_div(value: int, step: int) -> int:
@@ -44,14 +48,14 @@ def round_up(value: int, step: int) -> int:
 
 
 def plan_tiles(request: Request, shape: Axes) -> TileLayout:
-    """Nearly equal tiles.  They follow from shapes and radii alone, never from the number of threads."""
+    """Cut the result into nearly equal tiles, which follow from shapes and radii and not from the number of threads."""
     largest_tile = LARGEST_TILE if shape[0] > 1 else LARGEST_TILE_2D
     tile_d, tile_h, tile_w = (ceil_div(n, ceil_div(n, largest)) for n, largest in zip(shape, largest_tile, strict=True))
     tile_h, tile_w = round_up(tile_h, ROWS), round_up(tile_w, LANES)
     patch, search = request.patch_radius, request.search_radius
     copy_d, copy_h, copy_w = (n + 2 * (p + s) for n, p, s in zip((tile_d, tile_h, tile_w), patch, search, strict=True))
     lead = -search[2] % LANES
-    pitch = round_up(lead + copy_w + LANES, PITCH_STEP)  # vectors reach beyond the end of the row
+    pitch = round_up(lead + copy_w + LANES, PITCH_STEP)  # vectors read beyond the end of the row
     plane = copy_h * pitch
     return TileLayout(
         tile=(tile_d, tile_h, tile_w),
@@ -73,7 +77,7 @@ def plan_tiles(request: Request, shape: Axes) -> TileLayout:
 
 
 def plan_runs(request: Request) -> npt.NDArray[np.int64]:
-    """All search offsets but (0, 0, 0), as runs of neighbours along x: rows of z, y, first x, count."""
+    """All search offsets except (0, 0, 0), as runs of neighbours along x: rows of z, y, first x, count."""
     if request.sample is not None:
         pairs = np.array([offset for offset, _ in request.sample], np.int64).reshape(-1, 3)
         offsets = np.concatenate([pairs, -pairs])
@@ -85,13 +89,14 @@ def plan_runs(request: Request) -> npt.NDArray[np.int64]:
         for y in range(-search_y, search_y + 1):
             spans = [(-search_x, search_x + 1)] if z or y else [(-search_x, 0), (1, search_x + 1)]
             for first, end in spans:
-                parts = ceil_div(end - first, longest)  # none where the window is one voxel wide
+                parts = ceil_div(end - first, longest)  # no parts if the window is one voxel wide
                 cuts = [first + (end - first) * part // max(parts, 1) for part in range(parts + 1)]
                 runs += [(z, y, start, stop - start) for start, stop in itertools.pairwise(cuts)]
     return np.array(runs, np.int64).reshape(-1, 4)
 
 
 def make_scratch(request: Request, layout: TileLayout, longest_run: int) -> Scratch:
+    """Allocate the arrays on which one thread works, and fill those that are the same for all tiles."""
     channels, self_guided = request.image.shape[0], request.guide is request.image
     sizes = {
         "guide": layout.guide_channels * layout.channel,
@@ -124,20 +129,20 @@ def refusal(request: Request) -> str:
         return "it needs tensors on the CPU"
     if any(tensor.dtype != torch.float32 for tensor in tensors):
         return f"it computes in float32, not {request.image.dtype}"
-    if max(request.patch_radius) > LARGEST_PATCH_RADIUS:
-        return f"its patch radius goes up to {LARGEST_PATCH_RADIUS}, not {max(request.patch_radius)}"
+    if max(request.patch_radius) > LARGEST_CPU_PATCH_RADIUS:
+        return f"its patch radius goes up to {LARGEST_CPU_PATCH_RADIUS}, not {max(request.patch_radius)}"
     return ""
 
 
 @functools.cache
-def announce(patch_radius: Axes) -> None:
+def log_operator_compilation(patch_radius: Axes) -> None:
     log.info(
-        "cpu: first use of patch radius %s here; compiling takes seconds, unless numba has it on disk", patch_radius
+        "cpu: loading the kernel for patch radius %s; if it is not on disk, compiling it takes seconds", patch_radius
     )
 
 
 def run(request: Request) -> Tensor:
-    announce(request.patch_radius)
+    log_operator_compilation(request.patch_radius)
     layout, runs = plan_tiles(request, request.shape), plan_runs(request)
     factors = np.array([n.factor for n in request.sample or ()] * 2, np.float32)
     guide, image, falloff, offset = (
@@ -175,12 +180,12 @@ def run(request: Request) -> Tensor:
                     future.result()
                 request.progress(int(done.sum()) / max(tiles * len(runs), 1))
         finally:
-            stop[0] = True  # if a worker or `progress` has raised, the (other) workers leave at the next run
+            stop[0] = True  # after an exception in a worker or in `progress`, all workers stop at their next run
     return out
 
 
 def bytes_per_voxel(channels: int, features: int, patch_radius: Axes, search_radius: Axes) -> float:
-    # padded image and guide, the result, and what normalising them takes for a while
+    # padded image and guide, the result, and temporary arrays of the normalisation
     return 4.0 * (5 * channels + 2 * features + 1)
 
 

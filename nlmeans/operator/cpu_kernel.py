@@ -1,14 +1,16 @@
-"""The numba code of the CPU backend: what happens to a tile.
+"""The numba kernel of the backend `cpu`, which computes one tile after another.
 
-For a run of neighbouring x offsets and four rows of the tile there are two passes:
+For each run of neighbouring x offsets and each four rows of the tile there are two passes:
 
-1. `sum_patches` walks along z with four rows in registers: squared differences, their sums over y (the rows share
-   the differences) and, as the last planes stay in registers too, over z.  The yz sums go to scratch.
-2. `add_weighted` sums them along x while reading them back, takes the exponential and adds weights and weighted
-   values to accumulators, which stay in registers for all x offsets of the run.
+1. `sum_patches` moves along z with four rows in registers. It computes squared differences and sums them over y, where
+   the rows share the differences, and over z, because the last planes stay in registers too. It writes these yz sums to
+   scratch arrays.
+2. `add_weighted` reads the yz sums and sums them along x. It takes the exponential, and adds weights and weighted
+   values to accumulators that stay in registers for all x offsets of the run.
 
-At patch radius 0 the first pass falls away.  Both passes work on explicit vectors (cpu_vector.py) and do not depend
-on LLVM's vectoriser.  What numba compiles has no type hints: vectors and literals have none.
+With patch radius 0 there is no first pass. Both passes use explicit vectors (kernels/vector.py), so they do not depend
+on the vectoriser of LLVM. Functions that numba compiles have no type hints, because vectors and literals have no type
+in Python.
 """
 
 from __future__ import annotations
@@ -19,43 +21,45 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from nlmeans.kernels.exponential import ROUNDER, exp2
-from nlmeans.kernels.vector import LANES, compiled, inlined, load, repeat, splat, store
+from nlmeans.kernels.vector import LANES, Floats, inlined_kernel, load, repeat, splat, store, vector_kernel
 from nlmeans.operator.request import SMALLEST_EXPONENT
 
-Floats = npt.NDArray[np.float32]
+ROWS = 4
+"""Rows that `sum_patches` holds in registers."""
 
-ROWS = 4  # rows that `sum_patches` holds in registers
-# The distances between rows are compile-time constants, and whole cache lines.  Otherwise LLVM keeps one pointer per
-# row and has too few registers for them.
-SUM_PITCH = 160  # a row of yz sums: a tile, two patch radii, one vector read beyond
-PITCH_STEP = 208  # a row of the guide's copy is this long, or a multiple for very large search windows
+# The distances between rows are whole cache lines and compile-time constants: otherwise LLVM would keep one pointer per
+# row, for which there are too few registers.
+SUM_PITCH = 160
+"""Floats from one row of yz sums to the next: a tile, two patch radii, and one vector that is read beyond them."""
+
+PITCH_STEP = 208
+"""Floats from one row of the copied guide to the next, or a multiple of it for very large search windows."""
 
 
 class TileLayout(NamedTuple):
-    """Sizes of a tile's scratch arrays and distances in them, in floats."""
+    """Sizes of the scratch arrays of a tile, and distances within them, in floats."""
 
     tile: tuple[int, int, int]
     copied: tuple[int, int, int]  # the tile with the margins of search and patch
-    pitch: int  # from row to row in the copies of guide and image
+    pitch: int  # from one row to the next in the copies of guide and image
     plane: int
     channel: int
     guide_channels: int
-    lead: int  # unused floats before each row, for `corner` to be aligned
-    corner: int  # where the first voxel's patch begins
+    lead: int  # unused floats before each row, which align `corner`
+    corner: int  # where the patch of the first voxel begins
     to_center: int  # from there to the voxel itself
     sum_width: int
-    sum_size: int  # yz sums of one offset: for each plane, ROWS rows
-    out_pitch: int  # from row to row in the accumulators
+    sum_size: int  # yz sums of one offset: ROWS rows for each plane
+    out_pitch: int  # from one row to the next in the accumulators
     out_plane: int
     out_channel: int
     per_voxel: int  # 1 if falloff or offset differ from voxel to voxel, else 0
 
 
 class Scratch(NamedTuple):
-    """The arrays that a thread works on; all flat."""
+    """The flat arrays on which one thread works."""
 
     guide: Floats
     image: Floats
@@ -68,8 +72,8 @@ class Scratch(NamedTuple):
     weights: Floats
 
 
-class Options(NamedTuple):
-    """Constants at compile time, once inlined."""
+class KernelOptions(NamedTuple):
+    """Options that are compile-time constants after inlining."""
 
     patch_x: int
     patchwise: bool  # a patch has more than one voxel
@@ -79,49 +83,54 @@ class Options(NamedTuple):
     sampled: bool
 
 
-# For kernels/exponential.py; the polynomial is minimax with the constant term 1, relative error 2.8e-6. The numbers
-# come as an array, since LLVM would fetch literals from memory at every use instead of keeping them in registers.
+# An array, because LLVM would fetch literals from memory at every use instead of keeping them in registers.
 EXP2_TERMS = np.array(
     [ROUNDER, SMALLEST_EXPONENT / math.log(2), 1.0, 6.93124193e-01, 2.40240986e-01, 5.59064247e-02, 9.58285426e-03],
     np.float32,
 )
+"""Terms of `exp2`: a minimax polynomial with the constant term 1 and a relative error of 2.8e-6."""
 
 
-@inlined
+@inlined_kernel
 def broadcast_terms(terms):
+    """Copy each term to all lanes of a vector."""
     return (
         splat(terms[0]), splat(terms[1]), splat(terms[2]), splat(terms[3]),
         splat(terms[4]), splat(terms[5]), splat(terms[6]),
     )  # fmt: skip
 
 
-@inlined
-def squared_difference(guide, i, shift):
+@inlined_kernel
+def squared_guide_difference(guide, i, shift):
+    """Squared difference of a vector of voxels from index i on and their neighbours at `shift`."""
     difference = load(guide, i) - load(guide, i + shift)
     return difference * difference
 
 
-@inlined
+@inlined_kernel
 def add_up(values):
+    """The sum of a tuple of vectors."""
     total = splat(np.float32(0))
     for value in values:
         total = total + value
     return total
 
 
-@inlined
+@inlined_kernel
 def store_sum(sums, o, values, add):
+    """Write the sum of a tuple of vectors; with `add`, add it to the present value."""
     total = add_up(values)
     if add:
         total = total + load(sums, o)
     store(sums, o, total)
 
 
-@inlined
+@inlined_kernel
 def sum_patches(scratch, layout, pitch, no_rows, no_planes, corner, shift, depth, out, add):
     """Sum squared differences over y and z, for ROWS rows from `corner` on in all planes of the tile.
 
-    no_rows and no_planes are tuples of zeros, as long as a patch is high and deep; `add` adds to what is there.
+    `no_rows` and `no_planes` are tuples of zeros, as long as the patch is high and deep. With `add`, the sums are added
+    to the present values.
     """
     guide, sums = scratch.guide, scratch.sums
     before_y, before_z = len(no_rows) - 1, len(no_planes) - 1
@@ -131,15 +140,15 @@ def sum_patches(scratch, layout, pitch, no_rows, no_planes, corner, shift, depth
             i = corner + (z + before_z) * layout.plane + x
             rows = no_rows
             for _ in range(before_y):
-                rows = rows[1:] + (squared_difference(guide, i, shift),)
+                rows = rows[1:] + (squared_guide_difference(guide, i, shift),)
                 i += pitch
-            rows = rows[1:] + (squared_difference(guide, i, shift),)
+            rows = rows[1:] + (squared_guide_difference(guide, i, shift),)
             planes0 = planes0[1:] + (add_up(rows),)
-            rows = rows[1:] + (squared_difference(guide, i + pitch, shift),)
+            rows = rows[1:] + (squared_guide_difference(guide, i + pitch, shift),)
             planes1 = planes1[1:] + (add_up(rows),)
-            rows = rows[1:] + (squared_difference(guide, i + 2 * pitch, shift),)
+            rows = rows[1:] + (squared_guide_difference(guide, i + 2 * pitch, shift),)
             planes2 = planes2[1:] + (add_up(rows),)
-            rows = rows[1:] + (squared_difference(guide, i + 3 * pitch, shift),)
+            rows = rows[1:] + (squared_guide_difference(guide, i + 3 * pitch, shift),)
             planes3 = planes3[1:] + (add_up(rows),)
             if z >= 0:
                 o = out + z * ROWS * SUM_PITCH + x
@@ -149,9 +158,9 @@ def sum_patches(scratch, layout, pitch, no_rows, no_planes, corner, shift, depth
                 store_sum(sums, o + 3 * SUM_PITCH, planes3, add)
 
 
-@inlined
+@inlined_kernel
 def add_weighted(scratch, layout, options, terms, center, shift, count, factor, sums_at, out):
-    """Add up weights and weighted values for one row of the tile and `count` x offsets, from `shift` on."""
+    """Add up weights and weighted values of one row of the tile, for `count` x offsets from `shift` on."""
     for x in range(0, layout.out_pitch, LANES):
         o = out + x
         weight_total, value_total = load(scratch.weight_totals, o), load(scratch.value_totals, o)
@@ -164,11 +173,11 @@ def add_weighted(scratch, layout, options, terms, center, shift, count, factor, 
                 for step in range(1, 2 * options.patch_x + 1):
                     distance = distance + load(scratch.sums, i + step)
             else:
-                distance = squared_difference(scratch.guide, center + x, shift + k)
+                distance = squared_guide_difference(scratch.guide, center + x, shift + k)
                 if options.multichannel:
                     for channel in range(1, layout.guide_channels):
                         i = center + x + channel * layout.channel
-                        distance = distance + squared_difference(scratch.guide, i, shift + k)
+                        distance = distance + squared_guide_difference(scratch.guide, i, shift + k)
             logarithm = start + slope * distance
             if options.has_offset:
                 logarithm = min(logarithm, splat(np.float32(0)))
@@ -187,9 +196,9 @@ def add_weighted(scratch, layout, options, terms, center, shift, count, factor, 
             store(scratch.largest_weights, o, largest)
 
 
-@inlined
+@inlined_kernel
 def add_other_channels(scratch, layout, channels, neighbour, count, out):
-    """What `add_weighted` does for the first image channel, with the weights that it left in scratch."""
+    """Add up weighted values of the other image channels, with the weights that `add_weighted` stored."""
     for channel in range(1, channels):
         for x in range(0, layout.out_pitch, LANES):
             o = channel * layout.out_channel + out + x
@@ -200,9 +209,9 @@ def add_other_channels(scratch, layout, channels, neighbour, count, out):
             store(scratch.value_totals, o, value_total)
 
 
-@inlined
-def add_rows(scratch, layout, options, terms, corner, shift, count, factor, depth, rows, channels, out):
-    """The second pass for up to ROWS rows in all planes of the tile."""
+@inlined_kernel
+def add_tile_rows(scratch, layout, options, terms, corner, shift, count, factor, depth, rows, channels, out):
+    """Run the second pass for up to ROWS rows in all planes of the tile."""
     for z in range(depth):
         for row in range(rows):
             center = corner + layout.to_center + z * layout.plane + row * layout.pitch
@@ -213,9 +222,9 @@ def add_rows(scratch, layout, options, terms, corner, shift, count, factor, dept
                 add_other_channels(scratch, layout, channels, center + shift, count, o)
 
 
-@compiled
+@vector_kernel
 def copy_tile(source, layout, origin, copy):
-    """Copy a tile of a padded volume with its margins."""
+    """Copy a tile with its margins from a padded volume."""
     channels, depth, height, width = source.shape
     copy_d, copy_h, copy_w = layout.copied
     for c in range(channels):
@@ -226,9 +235,9 @@ def copy_tile(source, layout, origin, copy):
                     copy[i + x] = source[c, origin[0] + z, origin[1] + y, origin[2] + x]
 
 
-@compiled
+@vector_kernel
 def set_curve(falloff, offset, patch_size, layout, shape, origin, size, scratch):
-    """Write the tile's `slopes` and `starts`: falloff and offset in terms of exp2 and of sums instead of means."""
+    """Write `slopes` and `starts` of the tile: falloff and offset, converted for exp2 and for sums instead of means."""
     for z in range(size[0]):
         for y in range(size[1]):
             i = ((origin[0] + z) * shape[1] + origin[1] + y) * shape[2] + origin[2]
@@ -239,9 +248,9 @@ def set_curve(falloff, offset, patch_size, layout, shape, origin, size, scratch)
                 scratch.starts[o + x] = steepness * offset[(i + x) * (offset.size > 1)]
 
 
-@compiled
+@vector_kernel
 def write_tile(layout, origin, size, center_weight, scratch, out):
-    """Add the voxels themselves, divide and write; a voxel without any weight keeps its value."""
+    """Add the voxels themselves, divide by the weights, and write. A voxel whose weights are all 0 keeps its value."""
     for c in range(out.shape[0]):
         for z in range(size[0]):
             for y in range(size[1]):
@@ -266,14 +275,14 @@ def compile_kernel(
     track_largest: bool,
     sampled: bool,
 ) -> Callable[..., None]:
-    """A thread's loop over its tiles.  It captures numbers only, as numba's disk cache needs."""
+    """Compile the loop of a thread over its tiles. It captures only numbers, as the disk cache of numba requires."""
     patch_depth, patch_height = 2 * patch_z + 1, 2 * patch_y + 1
     patchwise = max(patch_z, patch_y, patch_x) > 0
 
-    @compiled
+    @vector_kernel
     def run_tiles(guide, image, self_guided, falloff, offset, patch_size, center_weight, layout, runs, factors,
                   terms_array, scratch, out, first_tile, tile_step, done, stop):  # fmt: skip
-        options = Options(patch_x, patchwise, multichannel, has_offset, track_largest, sampled)
+        options = KernelOptions(patch_x, patchwise, multichannel, has_offset, track_largest, sampled)
         terms = broadcast_terms(terms_array)
         no_rows = repeat(splat(np.float32(0)), patch_height)
         no_planes = repeat(splat(np.float32(0)), patch_depth)
@@ -309,7 +318,7 @@ def compile_kernel(
                                 add = multichannel and channel > 0
                                 sum_patches(scratch, layout, pitch, no_rows, no_planes, first, shift + k, d,
                                             k * layout.sum_size, add)  # fmt: skip
-                    add_rows(scratch, layout, options, terms, corner, shift, count, factor, d, min(ROWS, h - y),
+                    add_tile_rows(scratch, layout, options, terms, corner, shift, count, factor, d, min(ROWS, h - y),
                              channels, y * layout.out_pitch)  # fmt: skip
                 done[0] += 1
             write_tile(layout, origin, size, center_weight, scratch, out)

@@ -1,7 +1,7 @@
-"""`full`: all neighbours of all voxels in one tensor.
+"""The backend `full`: all neighbours of all voxels in one tensor.
 
-The fewest and largest operations: fastest for small images, with memory that grows with the window. It
-refuses before it allocates.
+Its few large operations are fastest for small images. Its memory grows with the search window; it refuses a request
+that needs more than is allowed before it allocates anything.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nlmeans.core.axes import Axes, window_voxels
-from nlmeans.operator.request import Backend, Request, weight, with_center
+from nlmeans.operator.request import Backend, Request, weight_from_distance, with_center
 
 
 def neighbours(padded: Tensor, window: Axes) -> Tensor:
-    """All translates of `padded` within the window, without copying.
+    """View of `padded` at all offsets of the window, without a copy.
 
-    (C, D, H, W) → (C, wz, wy, wx, D − wz + 1, H − wy + 1, W − wx + 1), a strided view.
+    From (C, D, H, W) to (C, wz, wy, wx, D − wz + 1, H − wy + 1, W − wx + 1).
     """
     for axis, length in enumerate(window, start=1):
         padded = padded.unfold(axis, padded.shape[axis] - length + 1, 1)
-    # unfold appends each translated axis at the end, so the window positions stay in front
+    # unfold appends the axis of voxels at the end, so the axes of the window stay in front
     return padded
 
 
@@ -33,12 +33,12 @@ def run(request: Request) -> Tensor:
     difference = guides - middle[:, None, None, None]
     squared = difference.square().sum(0).reshape(offsets, 1, *difference.shape[4:])
     distance = F.avg_pool3d(squared, request.patch, stride=1).reshape(offsets, *request.shape)
-    factors = distance.new_zeros(request.window)  # the voxel itself gets its weight from the center rule
+    factors = distance.new_zeros(request.window)  # 0 for the voxel itself, whose weight `with_center` adds
     for (z, y, x), factor in request.neighbours:
         for sign in (1, -1):
             factors[*(s + sign * o for s, o in zip(request.search_radius, (z, y, x), strict=True))] = factor
     factors = factors.view(offsets, 1, 1, 1)
-    weights = weight(distance, request.falloff, request.offset)
+    weights = weight_from_distance(distance, request.falloff, request.offset)
     largest = (weights * (factors > 0)).amax(0)
     weights = weights * factors
 
@@ -48,11 +48,12 @@ def run(request: Request) -> Tensor:
 
 
 def bytes_per_voxel(channels: int, features: int, patch_radius: Axes, search_radius: Axes) -> float:
-    # differences, their squares and mean, weights, neighbours and weighted neighbours
+    # differences, their squares and means, weights, neighbours and weighted neighbours
     return 4.0 * window_voxels(search_radius) * (2 * features + 4 + 3 * channels)
 
 
 def memory_needed(request: Request) -> float:
+    """Bytes of working memory for a request."""
     per_voxel = bytes_per_voxel(
         request.image.shape[0], request.guide.shape[0], request.patch_radius, request.search_radius
     )

@@ -1,34 +1,34 @@
-"""The kernel of the `gpu` backend.
+"""The kernel of the backend `gpu`.
 
-Each lane of a warp owns a small column of voxels of the result, TY × TZ of them; the 32 lanes lie side by side along
-x. It runs over the whole search window with its sums in registers:
+Each lane of a warp computes a small column of TY × TZ voxels of the result. The 32 lanes lie side by side along x. A
+lane runs over the whole search window and keeps its sums in registers:
 
-- For an offset, the column and the voxels around it, (TY + 2·PY) × (TZ + 2·PZ), are subtracted from their neighbours
-  once, and each square serves every patch of the column that it lies in.
-- From one offset along y to the next the neighbours move up by a row, so only one new row is loaded.
-- Patches are summed along z and y within a lane, then along x with the lanes beside it. The outermost PX lanes on
-  either side of a warp compute for the others only.
+- For each offset it subtracts the column and the voxels around it, (TY + 2·PY) × (TZ + 2·PZ), once from their
+  neighbours. Each squared difference serves all patches of the column that contain it.
+- From one offset along y to the next the neighbours move by one row, so it loads only one new row.
+- It sums patches along z and y itself, and then along x together with the lanes beside it. The outermost PX lanes on
+  either side of a warp only serve these sums.
 
-A block (WARPS, 32) has one element per thread, so a tuple of such blocks is a thread's own array of registers, which
-Triton has no other way to express. Columns are tuples in the order (y, z), z fastest.
+A block of shape (WARPS, 32) has one element per thread. A tuple of such blocks is therefore an array of registers of
+each thread, which Triton cannot express otherwise. Columns are tuples in the order (y, z), with z fastest.
 
-Every sum has the same order in any tile: which one is chosen never changes a bit of the result.
+Every sum has the same order for any column, so the choice of a column never changes a bit of the result.
 """
 
 from __future__ import annotations
 
 # mypy: ignore-errors
-# (Triton has no types, and its language is Python's in syntax only.)
+# (Triton has no types, and its language shares only the syntax with Python.)
 import triton
 import triton.language as tl
 
-LANES = tl.constexpr(32)
-LOG2_E = tl.constexpr(1.4426950408889634)
+LANES_PER_WARP = tl.constexpr(32)
+TRITON_LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def column(source, mask, line, volume, plane, NY: tl.constexpr, FEATURES: tl.constexpr, NZ: tl.constexpr):
-    """The (NY, FEATURES, NZ) voxels from `source` on, of the lanes in `mask`."""
+def load_column(source, mask, line, volume, plane, NY: tl.constexpr, FEATURES: tl.constexpr, NZ: tl.constexpr):
+    """Load the (NY, FEATURES, NZ) voxels from `source` on, in the lanes of `mask`."""
     voxels = ()
     for y in tl.static_range(NY):
         for feature in tl.static_range(FEATURES):
@@ -39,15 +39,16 @@ def column(source, mask, line, volume, plane, NY: tl.constexpr, FEATURES: tl.con
 
 @triton.jit
 def zeros(COUNT: tl.constexpr, WARPS: tl.constexpr):
+    """A tuple of COUNT blocks of zeros."""
     blocks = ()
     for _ in tl.static_range(COUNT):
-        blocks += (tl.zeros([WARPS, LANES], tl.float32),)
+        blocks += (tl.zeros([WARPS, LANES_PER_WARP], tl.float32),)
     return blocks
 
 
 @triton.jit
 def add_squares(sums, near, middle, NY: tl.constexpr, FEATURES: tl.constexpr, TZ: tl.constexpr, RADIUS: tl.constexpr):
-    """Add the squared differences of (NY, FEATURES, TZ + 2·RADIUS) voxels to their `sums` (NY, TZ) along z."""
+    """Add squared differences of (NY, FEATURES, TZ + 2·RADIUS) voxels, summed along z, to the (NY, TZ) `sums`."""
     NZ: tl.constexpr = TZ + 2 * RADIUS
     differences = ()
     for n in tl.static_range(NY * FEATURES * NZ):
@@ -66,7 +67,7 @@ def add_squares(sums, near, middle, NY: tl.constexpr, FEATURES: tl.constexpr, TZ
 
 @triton.jit
 def add_along_y(values, TY: tl.constexpr, TZ: tl.constexpr, RADIUS: tl.constexpr):
-    """From (TY + 2·RADIUS, TZ) the (TY, TZ) sums along y."""
+    """Sum (TY + 2·RADIUS, TZ) values along y to (TY, TZ)."""
     sums = ()
     for n in tl.static_range(TY * TZ):
         total = values[n]
@@ -78,28 +79,28 @@ def add_along_y(values, TY: tl.constexpr, TZ: tl.constexpr, RADIUS: tl.constexpr
 
 @triton.jit
 def add_along_x(values, COUNT: tl.constexpr, WARPS: tl.constexpr, RADIUS: tl.constexpr):
-    """Sums over lanes; not valid in the RADIUS outermost lanes on either side."""
-    lanes = tl.arange(0, LANES)[None, :] + tl.zeros([WARPS, 1], tl.int32)
+    """Sum over neighbouring lanes. The result is not valid in the RADIUS outermost lanes on either side."""
+    lanes = tl.arange(0, LANES_PER_WARP)[None, :] + tl.zeros([WARPS, 1], tl.int32)
     sums = ()
     for n in tl.static_range(COUNT):
         total = values[n]
         for distance in tl.static_range(1, RADIUS + 1):
             total += tl.gather(values[n], tl.maximum(lanes - distance, 0), 1)
-            total += tl.gather(values[n], tl.minimum(lanes + distance, LANES - 1), 1)
+            total += tl.gather(values[n], tl.minimum(lanes + distance, LANES_PER_WARP - 1), 1)
         sums += (total,)
     return sums
 
 
 UNSPECIALISED = ["first_tile", "depth", "height", "width", "search_z", "search_y", "search_x"]
-"""Sizes differ from tile to tile of a volume and must not each compile a kernel of their own."""
+"""Sizes. They differ between the tiles of a volume, and Triton must not compile a kernel for each of them."""
 
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
-def nonlocal_means(
+def nonlocal_means_kernel(
     image,  # (CHANNELS, padded volume)
     guide,  # (FEATURES, padded volume)
     falloff,  # one number, or (depth, height, width)
-    offset,  # likewise
+    offset,  # one number, or (depth, height, width)
     result,  # (CHANNELS, depth, height, width)
     least_own,
     first_tile,
@@ -110,10 +111,10 @@ def nonlocal_means(
     search_y,
     search_x,
     CHANNELS: tl.constexpr,
-    GROUP: tl.constexpr,  # channels averaged by one program
+    GROUP: tl.constexpr,  # image channels that one program averages
     FEATURES: tl.constexpr,
-    HELD: tl.constexpr,  # features that registers hold: all, or 0
-    SELF_GUIDED: tl.constexpr,  # image and guide are the same, of one channel
+    HELD: tl.constexpr,  # features that registers hold: all of them, or 0
+    SELF_GUIDED: tl.constexpr,  # image and guide are the same array, with one channel
     FALLOFF_MAP: tl.constexpr,
     OFFSET: tl.constexpr,  # "none", "number" or "map"
     CENTER: tl.constexpr,
@@ -133,29 +134,29 @@ def nonlocal_means(
     plane = line * (height + 2 * (search_y + PY))
     volume = plane * (depth + 2 * (search_z + PZ))
 
-    lane = tl.arange(0, LANES)[None, :]
+    lane = tl.arange(0, LANES_PER_WARP)[None, :]
     tiles_y = tl.cdiv(height, WARPS * TY)
     tile = first_tile + tl.program_id(0)
     first_channel = tl.program_id(2) * GROUP
 
-    # A column that would stand out of the result is moved inside; two columns then store the same bits.
-    x = tl.program_id(1) * (LANES - 2 * PX) + lane - PX
+    # A column that would reach beyond the result is moved inside. Two columns then store the same bits.
+    x = tl.program_id(1) * (LANES_PER_WARP - 2 * PX) + lane - PX
     is_padded = x < width + PX
-    is_inside = (lane >= PX) & (lane < LANES - PX) & (x < width)
+    is_inside = (lane >= PX) & (lane < LANES_PER_WARP - PX) & (x < width)
     y = tl.minimum(((tile % tiles_y) * WARPS + tl.arange(0, WARPS)[:, None]) * TY, height - TY)
     z = tl.minimum(tile // tiles_y * TZ, depth - TZ)
-    around = (z + search_z) * plane + (y + search_y) * line + (x + search_x + PX)  # of the padded volume
+    around = (z + search_z) * plane + (y + search_y) * line + (x + search_x + PX)  # index into the padded volume
     inside = around + PZ * plane + PY * line
-    here = (z.to(tl.int64) * height + y) * width + x  # of the result
+    here = (z.to(tl.int64) * height + y) * width + x  # index into the result
     layer = height.to(tl.int64) * width
 
     slope, level = (), ()
     for n in tl.static_range(VOXELS):
         at = here + (n // TZ * width + n % TZ * layer)
         if FALLOFF_MAP:
-            binary = tl.load(falloff + at, mask=is_inside).to(tl.float32) * LOG2_E
+            binary = tl.load(falloff + at, mask=is_inside).to(tl.float32) * TRITON_LOG2_E
         else:
-            binary = tl.load(falloff).to(tl.float32) * LOG2_E
+            binary = tl.load(falloff).to(tl.float32) * TRITON_LOG2_E
         slope += (binary * (-1.0 / ((2 * PZ + 1) * (2 * PY + 1) * (2 * PX + 1))),)
         if OFFSET == "map":
             level += (tl.load(offset + at, mask=is_inside).to(tl.float32) * binary,)
@@ -164,23 +165,23 @@ def nonlocal_means(
 
     total, weighted = zeros(VOXELS, WARPS), zeros(VOXELS * GROUP, WARPS)
     largest = zeros(VOXELS if CENTER == "max" else 0, WARPS)
-    middle = column(guide + around, is_padded, line, volume, plane, NY, HELD, NZ)
+    middle = load_column(guide + around, is_padded, line, volume, plane, NY, HELD, NZ)
 
     for dz in range(-search_z, search_z + 1):
         for dx in range(-search_x, search_x + 1):
             step = dz * plane - search_y * line + dx
-            near = column(guide + step + around, is_padded, line, volume, plane, NY - 1, HELD, NZ)
+            near = load_column(guide + step + around, is_padded, line, volume, plane, NY - 1, HELD, NZ)
             for dy in tl.range(-search_y, search_y + 1, loop_unroll_factor=UNROLL):
                 squares = zeros(NY * TZ, WARPS)
                 if HELD:
                     above = guide + (step + (NY - 1) * line) + around
-                    near += column(above, is_padded, line, volume, plane, 1, HELD, NZ)
+                    near += load_column(above, is_padded, line, volume, plane, 1, HELD, NZ)
                     squares = add_squares(squares, near, middle, NY, HELD, TZ, PZ)
                 else:
                     for feature in range(FEATURES):
                         source = guide + feature * volume
-                        there = column(source + step + around, is_padded, line, volume, plane, NY, 1, NZ)
-                        own = column(source + around, is_padded, line, volume, plane, NY, 1, NZ)
+                        there = load_column(source + step + around, is_padded, line, volume, plane, NY, 1, NZ)
+                        own = load_column(source + around, is_padded, line, volume, plane, NY, 1, NZ)
                         squares = add_squares(squares, there, own, NY, 1, TZ, PZ)
                 distance = add_along_x(add_along_y(squares, TY, TZ, PY), VOXELS, WARPS, PX)
 
@@ -191,7 +192,7 @@ def nonlocal_means(
                         exponent = distance[n] * slope[n]
                     else:
                         exponent = tl.minimum(tl.fma(distance[n], slope[n], level[n]), 0.0)
-                    if CENTER == "one":  # beside its own weight of 1 the bound e⁻⁶⁴ is nothing
+                    if CENTER == "one":  # relative to the weight 1 of the voxel itself, the bound e⁻⁶⁴ is negligible
                         weight = tl.exp2(exponent)
                     else:
                         weight = tl.where(is_self, 0.0, tl.exp2(tl.maximum(exponent, SMALLEST_EXPONENT)))
@@ -211,7 +212,7 @@ def nonlocal_means(
                 step += line
 
     for n in tl.static_range(VOXELS):
-        own_weight = 0.0  # for center "one" it is in the sums already
+        own_weight = 0.0  # for center "one" the sums contain it already
         if CENTER == "max":
             own_weight = tl.maximum(largest[n], least_own)
         elif CENTER == "zero":

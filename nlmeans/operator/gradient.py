@@ -1,10 +1,13 @@
 """The derivative of the operator, for every backend.
 
-It compares the pairs of voxels again, offset by offset as `loop` does, instead of storing anything per offset,
-and needs nothing of the forward pass but its result.
+The backward pass compares the pairs of voxels again, offset by offset as `loop` does, and stores nothing per offset. It
+needs only the result of the forward pass.
 
-With g = ∂L/∂out / Σw, the derivative by a weight is e(i,j) = Σ_c g_c(i) · (V_c(j) − out_c(i)); by the
-values, w(i,j) · g(i); and through the distance, −falloff · w · e, spread over the patches, to both voxels compared.
+With g = ∂L/∂out / Σw, the derivatives are:
+
+- with respect to a weight, e(i,j) = Σ_c g_c(i) · (V_c(j) − out_c(i));
+- with respect to a value V(j), w(i,j) · g(i);
+- with respect to a distance, −falloff · w · e, which is spread over the patches of both voxels.
 """
 
 from __future__ import annotations
@@ -18,12 +21,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nlmeans.core.progress import silent
-from nlmeans.operator.loop import compare_pairs, off_row, on_row, part_of, patch_sums, row_of
-from nlmeans.operator.request import SMALLEST_EXPONENT, Backend, Request, own_weight, weight
+from nlmeans.operator.loop import compare_pairs, off_row, on_row, part_of, row_of, sum_patches_on_row
+from nlmeans.operator.request import SMALLEST_EXPONENT, Backend, Request, own_weight, weight_from_distance
 
 
 def differentiable(request: Request, backend: Backend) -> Tensor:
-    """Run `backend` so that gradients flow to image, guide, falloff and offset."""
+    """Run `backend` such that the result is differentiable in image, guide, falloff and offset."""
     inputs = (request.image, request.guide, request.falloff, request.offset)
     result: Tensor = _Operator.apply(*inputs, request, backend)  # type: ignore[no-untyped-call]
     return result
@@ -44,13 +47,13 @@ class _Operator(torch.autograd.Function):
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         image, guide, falloff, offset, result = context.saved_tensors
         request = dataclasses.replace(context.request, image=image, guide=guide, falloff=falloff, offset=offset)
-        return *derivatives(request, result, gradients[0]), None, None
+        return *operator_derivatives(request, result, gradients[0]), None, None
 
 
-def survey(request: Request) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each voxel of the row: the sum of its weights to others, the largest of them, and the number of its offset.
+def weight_statistics(request: Request) -> tuple[Tensor, Tensor, Tensor]:
+    """For each voxel of the row, sum the weights of its neighbours, and find the largest weight and its neighbour.
 
-    Neighbour n has the numbers 2n towards it and 2n + 1 away from it.
+    The neighbour is returned as a number: 2n at the nth offset, 2n + 1 at the opposite offset, -1 for none.
     """
     falloff, offset = on_row(request.falloff, request), on_row(request.offset, request)
     total = torch.zeros_like(request.guide[0]).flatten()
@@ -58,7 +61,7 @@ def survey(request: Request) -> tuple[Tensor, Tensor, Tensor]:
     which = torch.full_like(total, -1, dtype=torch.int32)
     for index, factor, here, there, distance in compare_pairs(request):
         for number, voxels in ((2 * index, here), (2 * index + 1, there)):
-            weights = weight(distance, part_of(falloff, voxels), part_of(offset, voxels))
+            weights = weight_from_distance(distance, part_of(falloff, voxels), part_of(offset, voxels))
             total[voxels] += factor * weights
             which[voxels] = torch.where(weights > largest[voxels], number, which[voxels])
             largest[voxels] = torch.maximum(weights, largest[voxels])
@@ -66,12 +69,12 @@ def survey(request: Request) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def derivatives(request: Request, result: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def operator_derivatives(request: Request, result: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """∂L/∂ image, guide, falloff and offset, given ∂L/∂ result."""
     row = row_of(request)
     image, guide = request.image.flatten(1), request.guide.flatten(1)
     falloff, offset = on_row(request.falloff, request), on_row(request.offset, request)
-    total, largest, nearest = survey(request)
+    total, largest, nearest = weight_statistics(request)
     own = own_weight(largest, request)
     total = total + own
 
@@ -89,7 +92,7 @@ def derivatives(request: Request, result: Tensor, gradient: Tensor) -> tuple[Ten
         by_distance = spread.zero_()[2 * reach : 2 * reach + pairs]
         for number, receiver, giver in ((2 * index, here, there), (2 * index + 1, there, here)):
             slope, excess = part_of(falloff, receiver), distance - part_of(offset, receiver)
-            weights = weight(distance, slope, part_of(offset, receiver))
+            weights = weight_from_distance(distance, slope, part_of(offset, receiver))
             by_image[:, giver] += factor * weights * scaled[:, receiver]
             by_weight = factor * ((scaled[:, receiver] * image[:, giver]).sum(0) - mean[receiver])
             if request.center == "max":
@@ -99,7 +102,7 @@ def derivatives(request: Request, result: Tensor, gradient: Tensor) -> tuple[Ten
             by_offset[receiver] += by_exponent * slope
             by_distance -= by_exponent * slope
 
-        by_square = patch_sums(spread, other, request.patch_radius, row.strides)
+        by_square = sum_patches_on_row(spread, other, request.patch_radius, row.strides)
         near = slice(here.start - reach, here.stop + reach)
         far = slice(there.start - reach, there.stop + reach)
         change = by_square * (guide[:, near] - guide[:, far]) * (2 / math.prod(request.patch))

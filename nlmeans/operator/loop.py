@@ -1,9 +1,8 @@
-"""`loop`: one neighbour offset after another, with memory that does not depend on the window.
+"""The backend `loop`: one neighbour offset after another, with memory that does not depend on the search window.
 
-The padded volume is read as one row of voxels, so that a neighbour offset is a single number and every
-operation runs over contiguous memory. A pair of voxels (k, k + step) is compared once and serves both
-of them. Pairs that wrap around the end of a line only ever reach voxels of the margin, which are
-dropped at the end.
+It treats the padded volume as one row of voxels. A neighbour offset is then a single number, the step, and every
+operation runs over contiguous memory. It compares a pair of voxels (k, k + step) once and uses the weight for both.
+Pairs that wrap around the end of a line change only voxels of the margin, which it drops at the end.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from torch import Tensor
 from nlmeans.core.axes import Axes
 from nlmeans.operator.request import SMALLEST_EXPONENT, Backend, Request, with_center
 
-BLOCK = 1 << 17
-"""Pairs compared at a time on a CPU: few enough that intermediate results stay in its caches."""
+PAIRS_AT_ONCE = 1 << 17
+"""Pairs compared at once on a CPU, few enough for intermediate results to stay in its caches."""
 
 
 class Row(NamedTuple):
-    """Where the voxels of a request lie when its padded volume is read as one row."""
+    """Position of the voxels of a request in its padded volume, read as one row."""
 
     strides: Axes
     first: int
@@ -33,10 +32,12 @@ class Row(NamedTuple):
     length: int
 
     def step(self, offset: Axes) -> int:
+        """Distance along the row between voxels that are `offset` apart."""
         return sum(o * s for o, s in zip(offset, self.strides, strict=True))
 
 
 def row_of(request: Request) -> Row:
+    """The row of the padded volume of a request."""
     _, d, h, w = request.guide.shape
     strides = (h * w, w, 1)
     first = sum(m * s for m, s in zip(request.margin, strides, strict=True))
@@ -45,20 +46,20 @@ def row_of(request: Request) -> Row:
 
 
 class Pairs(NamedTuple):
-    """Voxels k of `here` compared with k + step of `there`."""
+    """The voxels k in `here`, which are compared with the voxels k + step in `there`."""
 
     offset: int
-    """Number of the neighbour offset in `Request.neighbours`."""
+    """Index of the neighbour offset in `Request.neighbours`."""
     factor: float
-    """By which its weights count more."""
+    """Factor of the weights of this offset."""
     here: slice
     there: slice
     distance: Tensor
-    """Mean squared difference of the patches around k and k + step; valid until the next pairs are drawn."""
+    """Mean squared difference of the patches around k and k + step. The next pairs overwrite it."""
 
 
 def compare_pairs(request: Request, block: int | None = None) -> Iterator[Pairs]:
-    """Compare every voxel of the result with its neighbours, each pair once, `block` pairs at a time."""
+    """Compare every voxel of the result with its neighbours: each pair once, and `block` pairs at a time."""
     row = row_of(request)
     block = block or row.length
     guide = request.guide.reshape(len(request.guide), row.length)
@@ -81,7 +82,7 @@ def compare_pairs(request: Request, block: int | None = None) -> Iterator[Pairs]
 def patch_distance(
     guide: Tensor, step: int, start: int, stop: int, reach: int, scratch: Tensor, patch_radius: Axes, strides: Axes
 ) -> Tensor:
-    """Mean squared difference of the patches around k and k + step, for k from start to stop."""
+    """Mean squared difference of the patches around k and k + step, for k from `start` to `stop`."""
     first, length = start - reach, stop - start + 2 * reach
     squared, other = scratch[0, :length], scratch[1, :length]
     for index, feature in enumerate(guide):
@@ -91,13 +92,13 @@ def patch_distance(
         if index:
             squared += target
     voxels = math.prod(2 * p + 1 for p in patch_radius)
-    return patch_sums(squared, other, patch_radius, strides).mul_(1 / voxels)
+    return sum_patches_on_row(squared, other, patch_radius, strides).mul_(1 / voxels)
 
 
-def patch_sums(values: Tensor, other: Tensor, patch_radius: Axes, strides: Axes) -> Tensor:
-    """Sums over the patch around each voxel of a row that is one patch shorter at either end than `values`.
+def sum_patches_on_row(values: Tensor, other: Tensor, patch_radius: Axes, strides: Axes) -> Tensor:
+    """Sum over the patch around each voxel, where `values` reaches one patch radius beyond these voxels at either end.
 
-    `values` and `other` are overwritten; the result is a view of one of them.
+    `values` and `other` are overwritten. The result is a view of one of them.
     """
     for radius, stride in zip(patch_radius, strides, strict=True):
         if radius:
@@ -110,7 +111,7 @@ def patch_sums(values: Tensor, other: Tensor, patch_radius: Axes, strides: Axes)
 
 
 def on_row(parameter: Tensor, request: Request) -> Tensor:
-    """A map (..., D, H, W) on the row of the padded volume, zero in the margin; a single number stays one."""
+    """Place a map (..., D, H, W) on the row of the padded volume, with zeros in the margin. A number stays a number."""
     if parameter.ndim == 0:
         return parameter
     padded = parameter.new_zeros(*parameter.shape[:-3], *request.guide.shape[1:])
@@ -119,11 +120,12 @@ def on_row(parameter: Tensor, request: Request) -> Tensor:
 
 
 def off_row(row: Tensor, request: Request) -> Tensor:
-    """The voxels of the result, (..., D, H, W), of values on the row of the padded volume."""
+    """Cut the voxels of the result, (..., D, H, W), from values on the row of the padded volume."""
     return request.inside(row.reshape(*row.shape[:-1], *request.guide.shape[1:]))
 
 
 def part_of(parameter: Tensor, voxels: slice) -> Tensor:
+    """The values of a parameter at some voxels of the row; a number stays a number."""
     return parameter if parameter.ndim == 0 else parameter[voxels]
 
 
@@ -134,7 +136,7 @@ def run(request: Request) -> Tensor:
     weighted, total = torch.zeros_like(image), torch.zeros_like(image[0])
     largest = torch.zeros_like(total) if request.center == "max" else total
 
-    block = BLOCK if image.device.type == "cpu" else image.shape[1]
+    block = PAIRS_AT_ONCE if image.device.type == "cpu" else image.shape[1]
     scratch = image.new_empty(2, min(block, image.shape[1]))
     for _, factor, here, there, distance in compare_pairs(request, block):
         weights, product = scratch[:, : distance.numel()]
@@ -156,7 +158,7 @@ def refusal(request: Request) -> str:
 
 
 def bytes_per_voxel(channels: int, features: int, patch_radius: Axes, search_radius: Axes) -> float:
-    # padded image and guide, sums, weights and their largest, the result and what center adds to it
+    # padded image and guide, sums, weights, largest weights, the result, and the terms of the voxel itself
     return 4.0 * (5 * channels + features + 6)
 
 

@@ -1,4 +1,4 @@
-"""Which neighbours of a voxel are compared with it: its whole search window, or a random sample of that."""
+"""The neighbours with which a voxel is compared: its whole search window, or a random sample of it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from nlmeans.core.axes import Axes
 
 
 class Neighbour(NamedTuple):
-    """A pair of opposite offsets in the search window."""
+    """One of two opposite offsets in the search window; it stands for both."""
 
     offset: Axes
     factor: float
-    """By which its weights count more: 1 / the probability that it was drawn."""
+    """Factor of its weights: one over the probability that it was drawn."""
 
 
 def half_window(search_radius: Axes) -> Iterator[Axes]:
-    """One of each pair of opposite offsets of the search window, without zero."""
+    """One of each pair of opposite offsets of the search window, without the voxel itself."""
     sz, sy, sx = search_radius
     for z in range(sz + 1):
         for y in range(-sy if z else 0, sy + 1):
@@ -28,11 +28,11 @@ def half_window(search_radius: Axes) -> Iterator[Axes]:
 
 
 def draw(search_radius: Axes, count: int, seed: int) -> tuple[Neighbour, ...] | None:
-    """About `count` offsets of the search window, drawn without replacement, near ones more often; None if that is all.
+    """Draw about `count` offsets of the search window without replacement; None if `count` covers the whole window.
 
-    An offset is drawn with a probability in inverse proportion to its squared length (no more than 1), since the
-    weights fall with it. All voxels share the sample, so that it costs no more than a small window. The draw is
-    systematic along the length (Horvitz and Thompson 1952): each distance gets its share whatever the seed.
+    The probability of an offset is inversely proportional to its squared length (and at most 1), because weights fall
+    with distance. All voxels share the sample, so it costs as little as a small window. The draw is systematic along
+    the length (Horvitz and Thompson 1952): with any seed, each distance gets its share.
     """
     offsets = list(half_window(search_radius))
     pairs = max(count // 2, 1)
@@ -48,9 +48,9 @@ def draw(search_radius: Axes, count: int, seed: int) -> tuple[Neighbour, ...] | 
 
 
 def probabilities(importance: np.ndarray, count: int) -> np.ndarray:
-    """Proportional to importance, at most 1, with the sum `count`."""
+    """Probabilities proportional to `importance`, at most 1, whose sum is `count`."""
     certain = np.zeros(len(importance), bool)
-    while True:  # each round makes one more offset certain
+    while True:  # each round makes at least one more offset certain
         rest = importance * ~certain
         share = np.where(certain, 1.0, rest * ((count - certain.sum()) / rest.sum()))
         if (share <= 1).all():

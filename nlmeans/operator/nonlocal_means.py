@@ -1,4 +1,4 @@
-"""The operator: one weighted mean over a search window, for the whole family of non-local means."""
+"""The operator: a weighted average over a search window, which covers the whole family of non-local means."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nlmeans.core import arrays, checks
-from nlmeans.core.arrays import ArrayT, numbers, restored
+from nlmeans.core.arrays import ArrayT, convert_like, finite_floats
 from nlmeans.core.axes import Axes
 from nlmeans.core.checks import Radius
 from nlmeans.core.layout import Layout
@@ -46,7 +46,7 @@ def nonlocal_means(
     memory: int | None = None,
     progress: Report | None = None,
 ) -> ArrayT:
-    """Average every voxel with the voxels of its search window whose surroundings look alike.
+    """Replace each voxel by an average of the voxels in its search window, weighted by how similar their patches are.
 
     ::
 
@@ -54,43 +54,46 @@ def nonlocal_means(
         w(i,j)  = exp(−max(d(i,j) − 2σ(i)²·Σ_f a_f, 0) / h(i)²)
         out(i)  = Σ_j w(i,j)·V(j) / Σ_j w(i,j)
 
-    With patch radius 0 on an image smoothed beforehand this is pixelwise non-local means; with a patch radius
-    of 1 or more it is that of Buades, Coll and Morel (2005). `denoise` chooses all of it from the noise level.
-    Borders reflect. Weights are not let below e⁻⁶⁴. The time grows with voxels × window.
+    V is the image, G the guide with its features f, o an offset within the patch and σ the standard deviation of the
+    noise. With patch radius 0 on a smoothed image this is pixelwise non-local means. With a patch radius of 1 or more
+    it is the filter of Buades, Coll and Morel (2005). Borders are reflected. Weights are at least e⁻⁶⁴. The time grows
+    with the number of voxels times the size of the window. `denoise` chooses all arguments from the noise level.
 
     Args:
-        image: values to average, (H, W) or (D, H, W), with one more axis for channels if `channels` names it;
-            real numpy array or torch tensor, any dtype. Computed in float64 for float64, else in float32.
-        h: filter strength in image units, greater than 0; a number, or an array of the spatial shape for one per voxel.
-        sigma: standard deviation of the noise of the guide, in its units. 2σ²·Σ_f a_f of a distance is due to
-            noise and taken off. A number or an array of the spatial shape.
-        patch_radius: voxels, one for all axes or one per axis; the patch is 2r + 1 voxels wide.
-        search_radius: voxels, likewise; the search window is 2r + 1 voxels wide.
-        guide: image(s) that decide the weights, of the spatial shape, or ``(F, *spatial shape)`` for F features;
-            None for the image itself, all channels together.
+        image: values to average, (H, W) or (D, H, W), with one more axis if `channels` names it; real numpy array or
+            torch tensor of any dtype. Computed in float64 for float64, otherwise in float32.
+        h: filter strength in the units of the guide, greater than 0; a number, or an array of the spatial shape.
+        sigma: standard deviation of the noise of the guide, in its units; a number, or an array of the spatial shape.
+            The part of a distance that is due to noise, 2σ²·Σ_f a_f, is subtracted.
+        patch_radius: radius of the patch in voxels, one for all axes or one per axis; the patch is 2r + 1 voxels wide.
+        search_radius: radius of the search window in voxels, one for all axes or one per axis.
+        guide: array from which the weights are computed, of the spatial shape, or ``(F, *spatial shape)`` for F
+            features; None for the image itself, with its channels as features.
         guide_scale: the a_f, one per feature; None for 1/F each.
-        center: weight of the voxel itself: ``"one"``, ``"max"`` (the largest other weight), ``"zero"``, or a number
-            from 0 to 1 for the largest other weight but no less than that.
-        samples: about as many voxels of the search window are drawn at random, near ones more often, to stand for all
-            of it, weighted by one over the chance of being drawn (Monte Carlo; Chan, Zickler and Lu 2014). The same
-            offsets serve all voxels. None for the whole window.
-        seed: of that draw.
-        channels: axis of `image` that holds channels, None if all its axes are spatial.
-        region: the part to compute and return, one slice per spatial axis; None for all. What lies around it counts
-            as it does for the whole image.
-        backend: ``"auto"``, ``"cpu"``, ``"gpu"``, ``"loop"``, ``"full"`` or ``"windowed"``. All give the same, except
-            ``"windowed"``: there a voxel is compared with the windows that it lies in.
+        center: weight of the voxel itself: ``"one"``, ``"max"`` (the largest weight of the other voxels), ``"zero"``,
+            or a number from 0 to 1 (the largest weight of the other voxels, but at least this number).
+        samples: number of voxels of the search window to draw at random, approximately; None for the whole window. Near
+            voxels are drawn more often, and each is weighted by one over its probability (Monte Carlo; Chan, Zickler
+            and Lu 2014). All voxels share the same offsets.
+        seed: random seed of this draw.
+        channels: axis of `image` that holds channels; None if all its axes are spatial.
+        region: part to compute and return, one slice per spatial axis; None for all. It equals the same part of the
+            whole result.
+        backend: ``"auto"``, ``"cpu"``, ``"gpu"``, ``"loop"``, ``"full"`` or ``"windowed"``. All give the same result,
+            except ``"windowed"``, which compares a voxel with the windows that contain it.
         blend: how ``"windowed"`` joins its windows: ``"smooth"`` or ``"plain"``.
-        memory: bytes that ``"full"`` may use; None for half of what is free.
-        progress: called with the fraction done; returning ``False`` cancels with `Cancelled`.
+        memory: bytes that ``"full"`` and ``"windowed"`` may use; None for half of the free memory of the computer, or
+            four fifths of that of the GPU.
+        progress: function that is called with the fraction done. If it returns ``False``, the call raises `Cancelled`.
 
     Returns:
-        Same type, dtype and device as `image`, and its shape, or that of the `region`. Differentiable in image, guide,
-        h and sigma where these are floating-point tensors.
+        An array of the type, dtype, device and shape of `image`, or the shape of `region`. It is differentiable with
+        respect to image, guide, h and sigma if these are floating-point tensors.
 
     Raises:
-        ValueError, TypeError: an argument is out of range, of the wrong shape, or not finite, or the backend asked for
-            cannot do it; the message names a remedy.
+        ValueError, TypeError: an argument is out of range, of the wrong shape or not finite, or the chosen backend
+            cannot do this. The error names a remedy.
+        Cancelled: `progress` returned ``False``.
 
     References:
         A. Buades, B. Coll, J.-M. Morel, "A non-local algorithm for image denoising", CVPR 2005,
@@ -106,8 +109,8 @@ def nonlocal_means(
         >>> bool(np.abs(denoised - clean).mean() < 0.4 * np.abs(noisy - clean).mean())
         True
     """
-    layout = Layout.of(arrays.checked(image, "image"), channels, None, "image")
-    values = layout.to_engine(numbers(image, "image"))
+    layout = Layout.of(arrays.check_array(image, "image"), channels, None, "image")
+    values = layout.to_engine(finite_floats(image, "image"))
     features = None if guide is None else guide_features(guide, layout).to(values.device)
     strength = per_voxel("h", h, checks.positive, layout, values)
     noise = per_voxel("sigma", sigma, checks.not_negative, layout, values)
@@ -122,7 +125,7 @@ def nonlocal_means(
         torch.float64 if arrays.dtype_name(image) == "float64" else torch.float32,
     )
     piece = None if region is None else layout.piece(region)
-    if piece is not None and backend != "windowed":  # whose windows lie where they lie in the whole
+    if piece is not None and backend != "windowed":  # whose windows must lie as they do in the whole image
         request = cropped(request, piece)
     rule, least_own = center_rule(center)
     request = dataclasses.replace(
@@ -135,7 +138,7 @@ def nonlocal_means(
         progress=cancellable(progress),
     )
     exact = values.dtype
-    del values, features  # of a large volume, a good part of the memory
+    del values, features  # which take much of the memory if the volume is large
     chosen = choose(request, checks.choice("backend", backend, ("auto", *BACKENDS)))
     tracked = request.requires_grad and not chosen.differentiable
     result = (differentiable(request, chosen) if tracked else chosen.run(request)).to(exact)
@@ -143,11 +146,11 @@ def nonlocal_means(
     if piece is not None and backend == "windowed":
         result = result[:, *piece]
     result = result * unit + shift if result.requires_grad else result.mul_(unit).add_(shift)
-    return restored(layout.from_engine(result), image)
+    return convert_like(layout.from_engine(result), image)
 
 
 def cropped(request: Request, region: Piece) -> Request:
-    """The request for a region of the result alone."""
+    """Cut from a request the part that computes only a region of the result."""
     padded = [slice(box.start, box.stop + 2 * m) for box, m in zip(region, request.margin, strict=True)]
     image = request.image[:, *padded]
     return dataclasses.replace(
@@ -160,41 +163,45 @@ def cropped(request: Request, region: Piece) -> Request:
 
 
 def drawn(search_radius: Axes, samples: int, seed: int) -> tuple[Neighbour, ...] | None:
+    """Check `samples` and `seed`, and draw the sample; None if it would be the whole window."""
     return draw(search_radius, checks.whole("samples", samples, least=2), checks.whole("seed", seed))
 
 
 def center_rule(center: str | float) -> tuple[str, float]:
-    """The rule by name, and the least weight of a voxel to itself."""
+    """The name of the center rule, and the smallest weight of the voxel itself."""
     if isinstance(center, str):
         return checks.choice("center", center, CENTERS), LEAST_OWN_WEIGHT
     if checks.not_negative("center", center) > 1:
-        raise ValueError(f"center={center} must be at most 1, the weight of a voxel that looks the same")
+        raise ValueError(f"center={center} must be at most 1, the weight of an identical patch")
     return "max", max(float(center), LEAST_OWN_WEIGHT)
 
 
 def guide_features(guide: arrays.Array, layout: Layout) -> Tensor:
-    """The guide as (F, D, H, W)."""
-    spatial, shape = layout.spatial_shape, tuple(arrays.checked(guide, "guide").shape)
+    """Check the guide and convert it to (F, D, H, W)."""
+    spatial, shape = layout.spatial_shape, tuple(arrays.check_array(guide, "guide").shape)
     if shape[-len(spatial) :] != spatial or len(shape) > len(spatial) + 1:
         raise ValueError(
             f"guide has shape {shape}; give {spatial}, or (F, {', '.join(map(str, spatial))}) for F features"
         )
-    return Layout(shape, None if shape == spatial else 0, None).to_engine(numbers(guide, "guide"))
+    return Layout(shape, None if shape == spatial else 0, None).to_engine(finite_floats(guide, "guide"))
 
 
 def per_voxel(
     name: str, value: float | arrays.Array, check: Callable[[str, float], float], layout: Layout, values: Tensor
 ) -> Tensor:
-    """A number, or a map of the spatial shape as (D, H, W), in the precision of `values`; `check` sees the smallest."""
+    """Convert a number, or a map of the spatial shape to (D, H, W), with the dtype and device of `values`.
+
+    `check` is called with the smallest value.
+    """
     if not isinstance(value, Tensor | np.ndarray):
         return values.new_tensor(check(name, value))
-    check(name, arrays.value_range(arrays.checked(value, name), name)[0])
-    tensor = numbers(value, name).to(values)
+    check(name, arrays.value_range(arrays.check_array(value, name), name)[0])
+    tensor = finite_floats(value, name).to(values)
     return layout.spatial(value, name).to_engine(tensor)[0] if value.ndim else tensor
 
 
 def feature_scales(scales: Sequence[float] | None, features: Tensor) -> tuple[float, ...]:
-    """The a_f, by default 1/F each."""
+    """Check the a_f of the formula, which are 1/F by default."""
     count = len(features)
     if scales is None:
         return (1 / count,) * count
@@ -213,9 +220,9 @@ def normalised(
     search_radius: Axes,
     precision: torch.dtype,
 ) -> tuple[Request, float, float]:
-    """The request in units of h, with the middle of the range at zero; and the unit and shift that undo it.
+    """The request in units of h with the middle of the range at zero, and the unit and shift that reverse this.
 
-    Images that differ by an offset and a factor come to the same numbers, and a constant image to exact zeros.
+    Images that differ by an offset and a factor become the same numbers, and a constant image becomes exact zeros.
     """
     depth, height, width = (p + s for p, s in zip(patch_radius, search_radius, strict=True))
 
@@ -251,12 +258,13 @@ def normalised(
 
 
 SMALLEST_RATIO = 1e-12
-"""h beside the range of the image; below it the squares of normalised values would leave float32."""
+"""Smallest h relative to half the range of the guide. Below it, squares of normalised values would overflow float32."""
 
 SMALLEST_H = 1e-17
-"""h in the unit of the guide; below it 1/h² would leave float32, and nothing is that alike but equals."""
+"""Smallest h in the unit of the guide. Below it 1/h² would overflow float32, and only equal patches have a weight."""
 
 
 def middle_and_spread(values: Tensor) -> tuple[float, float]:
+    """The middle of the range of the values, and half its width."""
     low, high = (float(v) for v in torch.aminmax(values.detach()))
     return low / 2 + high / 2, high / 2 - low / 2

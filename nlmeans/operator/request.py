@@ -1,4 +1,4 @@
-"""What every backend receives, and the parts of the formula that all of them share."""
+"""The request that every backend receives, and the parts of the formula that all backends share."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from nlmeans.core.progress import Report, silent
 from nlmeans.operator.neighbours import Neighbour, half_window
 
 SMALLEST_EXPONENT = -64.0
-"""Weights are not let below e⁻⁶⁴ (1.6e-28): no subnormal numbers, which cost a CPU five times the
-time, and a voxel that resembles nothing has a mean of its neighbours even if its own weight is 0."""
+"""Weights are at least e⁻⁶⁴ (1.6e-28). This avoids subnormal numbers, which take a CPU five times as long, and gives a
+voxel unlike all others the mean of its neighbours if its own weight is 0."""
 
 LEAST_OWN_WEIGHT = math.exp(SMALLEST_EXPONENT / 2)
-"""Of the center rule "max", so that a voxel that resembles nothing keeps its value."""
+"""Smallest weight of the voxel itself under the center rule "max": a voxel unlike all others keeps its value."""
 
 
 @dataclass(frozen=True)
 class Request:
     """One evaluation of the operator, padded and normalised, ready for any backend.
 
-    ``image`` is (C, Dp, Hp, Wp) and ``guide`` (F, Dp, Hp, Wp), with Dp = D + 2·(search + patch radius)
-    and so on. Where an image guides itself the two are the same object, so a backend can read
-    it once. ``falloff`` (1/h²) and ``offset`` (2σ²) are 0-dimensional or one number per voxel, (D, H, W).
+    ``image`` is (C, Dp, Hp, Wp) and ``guide`` is (F, Dp, Hp, Wp), with Dp = D + 2·(search radius + patch radius) and so
+    on. If the image is its own guide, both are the same object, so a backend can read it once. ``falloff`` (1/h²) and
+    ``offset`` (2σ²) are 0-dimensional, or (D, H, W) with one number per voxel.
 
-    d(i,j) = Σ_f mean over the patch of (guide_f(i+o) − guide_f(j+o))²
-    w(i,j) = exp(max(−falloff(i) · max(d − offset(i), 0), −64))
+    ::
+
+        d(i,j) = Σ_f mean over the patch of (guide_f(i+o) − guide_f(j+o))²
+        w(i,j) = exp(max(−falloff(i) · max(d − offset(i), 0), −64))
     """
 
     image: Tensor
@@ -41,9 +43,9 @@ class Request:
     search_radius: Axes
     center: str
     least_own: float = LEAST_OWN_WEIGHT
-    """The least weight that a voxel has to itself by the center rule "max"."""
+    """Smallest weight of the voxel itself under the center rule "max"."""
     sample: tuple[Neighbour, ...] | None = None
-    """Offsets that stand for the whole search window; None for all of it."""
+    """Offsets that stand for the whole search window; None for the window itself."""
     blend: str = "smooth"
     memory: int = 2**62
     progress: Report = silent
@@ -74,24 +76,25 @@ class Request:
 
     @property
     def neighbours(self) -> tuple[Neighbour, ...]:
-        """One of each pair of opposite offsets to compare, and by how much its weights count more."""
+        """One of each pair of opposite offsets to compare, with the factor of its weights."""
         if self.sample is not None:
             return self.sample
         return tuple(Neighbour(offset, 1.0) for offset in half_window(self.search_radius))
 
     @property
     def uniform(self) -> bool:
-        """Whether one h and one offset serve every voxel."""
+        """Whether falloff and offset are the same for every voxel."""
         return self.falloff.ndim == 0 and self.offset.ndim == 0
 
     @property
     def requires_grad(self) -> bool:
+        """Whether autograd tracks any input."""
         return torch.is_grad_enabled() and any(
             t.requires_grad for t in (self.image, self.guide, self.falloff, self.offset)
         )
 
     def inside(self, padded: Tensor, margin: Axes | None = None) -> Tensor:
-        """`padded` without its margin: the voxels of the result."""
+        """Cut the margin off `padded`, which leaves the voxels of the result."""
         for axis, m in enumerate(self.margin if margin is None else margin, start=padded.ndim - 3):
             padded = padded.narrow(axis, m, padded.shape[axis] - 2 * m)
         return padded
@@ -101,8 +104,8 @@ class Request:
 class Backend:
     """One way to evaluate the operator.
 
-    ``refusal`` gives the reason why a request cannot be served, or an empty string; ``run`` returns the
-    (C, D, H, W) result; ``bytes_per_voxel`` estimates the working memory, from which tiles are planned.
+    ``refusal`` returns the reason why it cannot serve a request, or an empty string. ``run`` returns the result,
+    (C, D, H, W). ``bytes_per_voxel`` estimates the working memory, from which tiles are planned.
     """
 
     name: str
@@ -110,27 +113,28 @@ class Backend:
     refusal: Callable[[Request], str]
     run: Callable[[Request], Tensor]
     bytes_per_voxel: Callable[[int, int, Axes, Axes], float]
-    """Of (image channels, guide channels, patch radius, search radius)."""
+    """Called with the number of image channels, the number of guide channels, patch radius and search radius."""
     differentiable: bool = False
-    """Whether autograd can follow ``run`` by itself; `gradient` serves the others."""
+    """Whether autograd can differentiate ``run``; for other backends, `gradient` computes the derivative."""
 
 
-def weight(distance: Tensor, falloff: Tensor, offset: Tensor) -> Tensor:
-    """exp(−falloff · max(distance − offset, 0)), bounded below."""
+def weight_from_distance(distance: Tensor, falloff: Tensor, offset: Tensor) -> Tensor:
+    """The weight exp(−falloff · max(distance − offset, 0)), but at least e⁻⁶⁴."""
     return ((offset - distance) * falloff).clamp(SMALLEST_EXPONENT, 0.0).exp()
 
 
 def with_center(weighted: Tensor, total: Tensor, largest: Tensor, request: Request) -> Tensor:
-    """Add the voxel itself, with its weight by the center rule, and divide.
+    """Add the voxel itself with the weight of the center rule, and divide by the sum of the weights.
 
-    ``weighted`` Σ_j w·V, (C, D, H, W), ``total`` Σ_j w and ``largest`` max_j w, both (D, H, W), over j ≠ i.
+    Over the neighbours j ≠ i, ``weighted`` is Σ_j w·V, (C, D, H, W); ``total`` is Σ_j w, and ``largest`` is max_j w,
+    both (D, H, W).
     """
     own = own_weight(largest, request)
     return (weighted + own * request.inside(request.image)) / (total + own)
 
 
 def own_weight(largest: Tensor, request: Request) -> Tensor:
-    """The weight of each voxel to itself; a window of one voxel leaves it as it is."""
+    """The weight of each voxel itself under the center rule. Under "zero" it is 1 if the window has no other voxel."""
     if request.center == "one":
         return torch.ones_like(largest)
     if request.center == "max":

@@ -1,12 +1,12 @@
-"""`windowed`: overlapping windows, each attending to all of itself.
+"""The backend `windowed`: overlapping windows, in which every voxel attends to all voxels.
 
-Within a window the Gaussian weights are a softmax, and the query's own square cancels in it: with query
-[2·g_i/h², −1/h²] and key [g, |g|²] the operator is the attention of the non-local block (`nlmeans.nn`). It
-approximates the operator: a voxel is compared with the windows that it lies in, not with a window centred on
-it. Overlapping windows are blended smoothly; blending them plainly, as the first implementations did, leaves
-visible steps.
+Within a window the Gaussian weights are a softmax, in which the square of the query cancels. With query
+[2·g_i/h², −1/h²] and key [g, |g|²] the operator is therefore the attention of the non-local block (`nlmeans.nn`).
 
-The squares are expanded, so weights are exact to about 1e-7·(range of the window / h)², not to rounding.
+This backend is an approximation: it compares a voxel with the windows that contain it, and not with a window centred on
+it. It blends overlapping windows smoothly. Plain blending, which the first implementations used, leaves visible steps.
+
+The squares are expanded, so the relative error of the weights is about 1e-7·(range of the window / h)².
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from nlmeans.operator.loop import off_row, on_row, row_of
 from nlmeans.operator.request import Backend, Request
 
 BATCH_BYTES = 64 * 2**20
-"""Working memory of the windows attended to at once, where memory allows."""
+"""Bytes of working memory for the windows that are computed at once, or less if memory is short."""
 
 
 def run(request: Request) -> Tensor:
     image, guide = request.image.flatten(1), request.guide.flatten(1)
     falloff = on_row(request.falloff, request)
     within, starts = window_indices(request)
-    around = patch_indices(request)
+    around = patch_steps(request)
     blend = blending(request.window, request.blend, image).flatten()
 
     summed, weights = torch.zeros_like(image), torch.zeros_like(image[0])
@@ -50,8 +50,9 @@ def run(request: Request) -> Tensor:
 
 
 def attend(features: Tensor, falloff: Tensor, values: Tensor) -> Tensor:
-    """softmax_j(−falloff·|g_i − g_j|²)·V_j within each window; features (B, N, F), values (B, N, C)."""
-    features = features - features.detach().mean(1, keepdim=True)  # cancels in the softmax, not in its rounding
+    """Σ_j softmax_j(−falloff·|g_i − g_j|²)·V_j within each window; features g are (B, N, F), values V (B, N, C)."""
+    # the mean cancels in the softmax, but would add rounding errors
+    features = features - features.detach().mean(1, keepdim=True)
     squares = features.square().sum(-1, keepdim=True)
     query = torch.cat([2 * falloff * features, -falloff * torch.ones_like(squares)], -1)
     key = torch.cat([features, squares], -1)
@@ -59,9 +60,10 @@ def attend(features: Tensor, falloff: Tensor, values: Tensor) -> Tensor:
 
 
 def window_indices(request: Request) -> tuple[Tensor, Tensor]:
-    """Of the voxels of a window from its first one, and of the first voxels of all windows, in the padded row.
+    """Steps from the first voxel of a window to each of its voxels, and indices of the first voxels of all windows.
 
-    Windows overlap by half. The first begins one search radius before the volume and the last ends as far behind it.
+    Both count along the padded row. Windows overlap by half. The first window begins one search radius before the
+    volume, and the last ends one search radius behind it.
     """
     row, device = row_of(request), request.image.device
     ranges = [range(n) for n in request.window]
@@ -72,12 +74,12 @@ def window_indices(request: Request) -> tuple[Tensor, Tensor]:
 
 
 def windows_step(search_radius: Axes) -> int:
-    """Voxels after which windows begin again as at the border, along every axis."""
+    """Voxels along every axis after which the positions of windows repeat."""
     return math.lcm(*(s + 1 for s in search_radius))
 
 
-def patch_indices(request: Request) -> Tensor:
-    """Of the voxels of a patch from its middle one, in the padded row."""
+def patch_steps(request: Request) -> Tensor:
+    """Steps along the padded row from the middle voxel of a patch to each of its voxels."""
     row = row_of(request)
     ranges = [range(-p, p + 1) for p in request.patch_radius]
     steps = [row.step((z, y, x)) for z, y, x in itertools.product(*ranges)]
@@ -85,7 +87,7 @@ def patch_indices(request: Request) -> Tensor:
 
 
 def blending(window: Axes, blend: str, like: Tensor) -> Tensor:
-    """How much each voxel of a window counts where windows overlap: sin² towards its edges, or 1."""
+    """Weight of each voxel of a window in the blend: 1, or for smooth blending a sin² that falls towards the edges."""
     if blend == "plain":
         return like.new_ones(window)
     z, y, x = (
@@ -95,9 +97,10 @@ def blending(window: Axes, blend: str, like: Tensor) -> Tensor:
 
 
 def bytes_per_window(channels: int, features: int, patch_radius: Axes, search_radius: Axes) -> float:
+    """Bytes of working memory for one window."""
     depth = features * window_voxels(patch_radius) + 1
     head = head_size(depth, channels)
-    # features twice, their indices (8 bytes), query, key, values and result with their unpadded forms
+    # features twice, their indices (8 bytes each), and query, key, values and result, each padded and unpadded
     return window_voxels(search_radius) * (8.0 * depth + 8 * depth + 8 * 4 * head)
 
 
@@ -107,9 +110,9 @@ def bytes_per_voxel(channels: int, features: int, patch_radius: Axes, search_rad
 
 def refusal(request: Request) -> str:
     if request.center != "one":
-        return f"a window attends to every voxel with its own weight, so center={request.center!r} is not possible"
+        return f"softmax gives the voxel itself the weight 1, so center={request.center!r} is not possible"
     if request.sample is not None:
-        return "a window attends to all of its voxels, not to a sample"
+        return "a window attends to all of its voxels, so samples must be None"
     if request.offset.ndim or float(request.offset) != 0:
         return "softmax weights have no offset, so sigma must be 0"
     return ""

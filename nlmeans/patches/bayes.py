@@ -1,4 +1,4 @@
-"""NL-Bayes: filter groups of similar patches by the mean and covariance of a first estimate.
+"""Non-local Bayes: filter groups of similar patches by the mean and covariance of a first estimate.
 
 References:
     M. Lebrun, A. Buades, J.-M. Morel, "A nonlocal Bayesian image denoising algorithm", SIAM Journal on Imaging
@@ -19,7 +19,7 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.progress import Report, silent
 from nlmeans.kernels.dispatch import kernel_for
 from nlmeans.patches import bayes_cpu
-from nlmeans.patches.bayes_cpu_kernel import SINGULAR, TINY
+from nlmeans.patches.bayes_cpu_kernel import LEAST_DETERMINANT, TINY
 from nlmeans.patches.dct import dct_basis
 from nlmeans.patches.groups import LEAST_VARIANCE, Filtered, Grid, filter_volume
 
@@ -36,7 +36,7 @@ def nl_bayes(
     count: int = 48,
     search_radius: Axes = (4, 4, 4),
     strength: float = 1.0,
-    alike: float = 0.05,
+    tolerance: float = 0.05,
     progress: Report = silent,
 ) -> Tensor:
     """Filter groups of similar patches by the mean and covariance of the guide's patches; see `filter_group`.
@@ -48,12 +48,12 @@ def nl_bayes(
         sigma: standard deviation of the noise, a number or a (D, H, W) map.
         patch: edge of a patch in voxels; axes shorter than that have patches of their own length.
         step: distance between reference patches in voxels, no more than `patch`.
-        count: K, the patches in a group.
-        search_radius: voxels, of the window around a reference patch that its group comes from.
-        strength: of the filter, as a multiple of the noise's variance; more than 1 smooths more.
-        alike: patches whose mean squared difference on the guide is less than this times sigma² are alike, and a group
-            takes any of them, from all over the window. Taking the nearest would prefer those with the same noise as
-            the reference patch, which then does not average out: 3 dB over air.
+        count: K, the number of patches in a group.
+        search_radius: radius in voxels of the search window around a reference patch.
+        strength: factor on the noise variance; more than 1 smooths more.
+        tolerance: patches count as equally similar if their mean squared difference on the guide is less than this
+            times sigma². A group takes any of them, from all over the window. The most similar ones would have noise
+            like that of the reference patch, which would not average out: a loss of 3 dB over air.
         progress: called with the fraction done.
 
     Returns:
@@ -67,48 +67,52 @@ def nl_bayes(
     grid = Grid.of(shape, patch, step, count, search_radius)
     compiled: FilterVolume = partial(bayes_cpu.filter_volume, strength=strength, steepest=STEEPEST)
     run: FilterVolume = kernel_for([noisy, guide], plain=filter_volume, cpu=compiled)
-    return run(noisy, guide, sigma, grid, alike, filter_groups, progress)
+    return run(noisy, guide, sigma, grid, tolerance, filter_groups, progress)
 
 
 def filter_group(noisy: Tensor, guide: Tensor, variance: Tensor, basis: Tensor, strength: float = 1.0) -> Filtered:
-    """The filter of Lebrun, Buades and Morel (2013), adjusted to each group by Stein's risk estimate (1981).
+    """Filter groups as Lebrun, Buades and Morel (2013) do, adjusted to each group by Stein's risk estimate (1981).
 
-    With Y the noisy and G the guide's patches (K rows), ȳ and ḡ their means, Q = Y − ȳ and P = G − ḡ::
+    Y has the noisy patches in K rows, G those of the guide; ȳ and ḡ are their means, Q = Y − ȳ and P = G − ḡ::
 
         X = m + a·F + b·Q        F = Q Pᵀ A⁻¹ P        A = P Pᵀ + strength·(K−1)·σ²·I
 
-    m is the mean patch, filtered in the DCT domain with ḡ as the oracle. F is the Wiener filter of covariance
-    PᵀP / (K−1), in its K × K form. The share b of the noisy patches brings back detail that the guide does not have.
+    m is the mean patch, filtered in the DCT domain with ḡ as the oracle. F is the Wiener filter with covariance
+    PᵀP / (K−1), in its K × K form. The share b of the noisy patches brings back detail that the guide lacks.
     a and b minimise Stein's estimate of the squared error, with f = tr(P Pᵀ A⁻¹) degrees of freedom and n voxels,
 
         ‖Q − a·F − b·Q‖² + 2 (K−1) σ² (a·f + b·n) + (K−1) σ² f (a − 1)²
 
-    where the last term holds a near 1, as the guide knows some of the noise. 0 ≤ a ≤ 1.5 and 0 ≤ b ≤ 1.
-    A group counts by 1 / (degrees of freedom per patch), in inverse proportion to its noise.
+    The last term keeps a near 1, because the guide contains some of the noise. 0 ≤ a ≤ 1.5 and 0 ≤ b ≤ 1.
+    The weight of a group is 1 / (degrees of freedom per patch · σ²), in inverse proportion to its noise.
 
     Args:
         noisy: (groups, K, patch voxels).
-        guide: of the same shape.
-        variance: of the noise, (groups,).
+        guide: patches of the guide, of the same shape.
+        variance: variance of the noise, (groups,).
         basis: the DCT of a patch as a matrix, DC first.
-        strength: more than 1 smooths more.
+        strength: factor on the noise variance; more than 1 smooths more.
     """
     count, voxels = noisy.shape[1:]
     noisy_mean, guide_mean = noisy.mean(1, keepdim=True), guide.mean(1, keepdim=True)
     detail, oracle = noisy - noisy_mean, guide - guide_mean
-    mean, mean_freedom = filtered_mean(noisy_mean, guide_mean, variance / count, basis)
+    mean, mean_freedom = filter_mean_patches(noisy_mean, guide_mean, variance / count, basis)
 
     noise = (count - 1) * variance
-    contrast = inner(oracle, oracle) / noise.clamp_min(TINY)
+    contrast = inner_products(oracle, oracle) / noise.clamp_min(TINY)
     steep = (contrast > STEEPEST).nonzero()[:, 0] if noisy.dtype == torch.float32 else contrast.new_zeros(0).long()
     gram, cross = oracle @ oracle.mT, detail @ oracle.mT
-    gain, freedom = wiener(gram, cross, strength * noise)
+    gain, freedom = wiener_gain(gram, cross, strength * noise)
     amplitude, kept = least_risk(
-        inner(gain @ gram, gain), inner(gain, cross), inner(detail, detail), noise * freedom, noise * voxels
+        inner_products(gain @ gram, gain),
+        inner_products(gain, cross),
+        inner_products(detail, detail),
+        noise * freedom,
+        noise * voxels,
     )
 
-    gain.mul_(column(amplitude))
-    patches = torch.baddbmm(mean.expand_as(oracle), gain, oracle).addcmul_(detail, column(kept))
+    gain.mul_(per_group(amplitude))
+    patches = torch.baddbmm(mean.expand_as(oracle), gain, oracle).addcmul_(detail, per_group(kept))
     freedom = (amplitude * freedom + kept * voxels) * (count - 1) / count + mean_freedom / count
     weight = 1 / (freedom * variance.clamp_min(LEAST_VARIANCE))
     if len(steep):
@@ -120,43 +124,47 @@ def filter_group(noisy: Tensor, guide: Tensor, variance: Tensor, basis: Tensor, 
 
 
 def least_risk(ff: Tensor, fq: Tensor, qq: Tensor, f_noise: Tensor, q_noise: Tensor) -> tuple[Tensor, Tensor]:
-    """a and b of `filter_group`, from ⟨F, F⟩, ⟨F, Q⟩, ⟨Q, Q⟩, (K−1)σ²f and (K−1)σ²n.
+    """Compute a and b of `filter_group` from ⟨F, F⟩, ⟨F, Q⟩, ⟨Q, Q⟩, (K−1)σ²f and (K−1)σ²n.
 
-    With b held in its range, a follows from b.
+    b is limited to its range first; a is the best for that b.
     """
     held = ff + f_noise + TINY
     f_gain, q_gain = fq, qq - q_noise
-    determinant = torch.maximum(held * qq - fq.square(), SINGULAR * held * qq + TINY)
+    determinant = torch.maximum(held * qq - fq.square(), LEAST_DETERMINANT * held * qq + TINY)
     kept = ((held * q_gain - fq * f_gain) / determinant).clamp(0, 1)
     return ((f_gain - kept * fq) / held).clamp(0, 1.5), kept
 
 
 STEEPEST = 2e4
-"""‖P‖² beside (K−1)σ² up to which float32 is good for 0.01 sigma: edges of about 50 sigma through all of a group."""
+"""Largest ‖P‖² relative to (K−1)σ² for which float32 is exact to 0.01 sigma: edges of about 50 sigma through all
+patches of a group. Steeper groups are filtered in float64."""
 
 
-def inner(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product per group."""
+def inner_products(a: Tensor, b: Tensor) -> Tensor:
+    """Return the inner product of two matrices, per group."""
     return (a.flatten(1)[:, None] @ b.flatten(1)[..., None])[:, 0, 0]
 
 
-def column(values: Tensor) -> Tensor:
-    """One number per group, to go with (groups, K, patch voxels)."""
+def per_group(values: Tensor) -> Tensor:
+    """Shape one number per group so that it broadcasts against (groups, K, patch voxels)."""
     return values[:, None, None]
 
 
-def filtered_mean(noisy: Tensor, guide: Tensor, variance: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean patches, (groups, 1, patch voxels), and Σ gain². The DCT's coefficients keep O²/(O² + variance), DC all."""
+def filter_mean_patches(noisy: Tensor, guide: Tensor, variance: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Filter mean patches, (groups, 1, patch voxels), in the DCT domain; return Σ gain² too.
+
+    The gain of a coefficient is O²/(O² + variance), where O is the guide's; that of DC is 1.
+    """
     energy = (guide @ basis.T).square()
-    gain = energy / (energy + column(variance))
+    gain = energy / (energy + per_group(variance))
     gain[..., 0] = 1
     return (noisy @ basis.T).mul_(gain) @ basis, gain.square().sum((1, 2))
 
 
-def wiener(gram: Tensor, cross: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """cross · (gram + noise·I)⁻¹, and the trace of gram · (gram + noise·I)⁻¹, its degrees of freedom.
+def wiener_gain(gram: Tensor, cross: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cross · (gram + noise·I)⁻¹, and the degrees of freedom, the trace of gram · (gram + noise·I)⁻¹.
 
-    `gram` and `cross` are (groups, K, K), `noise` (groups,).
+    `gram` and `cross` are (groups, K, K), `noise` is (groups,).
     """
     rounding = 2 * torch.finfo(gram.dtype).eps * gram.diagonal(dim1=1, dim2=2).sum(1)
     ridge = noise + rounding + 1e-12
@@ -164,5 +172,5 @@ def wiener(gram: Tensor, cross: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     regular.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
     identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     half = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(regular)[0], identity, upper=False)
-    inverse = half.mT @ half  # cholesky_inverse takes one matrix after the other on a GPU
+    inverse = half.mT @ half  # cholesky_inverse would process one matrix after the other on a GPU
     return cross @ inverse, gram.shape[1] - ridge * inverse.diagonal(dim1=1, dim2=2).sum(1)

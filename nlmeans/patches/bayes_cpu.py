@@ -1,7 +1,7 @@
-"""NL-Bayes on a CPU: blocks of reference patches on several threads, each found, filtered and added back at once.
+"""Non-local Bayes on a CPU: several threads find, filter and add back the groups of blocks of reference patches.
 
-A block adds its groups to the volume before the next one begins that overlaps it, because blocks lie in a chequerboard
-(kernels/turns.py). Nothing is stored between finding a group and adding it.
+The blocks lie in a chequerboard (kernels/turns.py): a block adds all its groups to the volume before a block that
+overlaps it begins. Groups are not stored.
 """
 
 from __future__ import annotations
@@ -17,10 +17,18 @@ from nlmeans.core.progress import Report
 from nlmeans.kernels.turns import chequerboard, in_turns
 from nlmeans.patches import bayes_cpu_kernel, groups_cpu, groups_cpu_kernel
 from nlmeans.patches.dct import dct_basis
-from nlmeans.patches.groups import LEAST_VARIANCE, Average, Grid, GroupFilter, floors, patch_means, read_patches
+from nlmeans.patches.groups import (
+    LEAST_VARIANCE,
+    Average,
+    Grid,
+    GroupFilter,
+    distance_floors,
+    patch_means,
+    read_patches,
+)
 
 STEEP_GROUPS = 128
-"""Groups done in float64 at once."""
+"""Groups filtered in float64 at once."""
 
 
 def filter_volume(
@@ -28,34 +36,43 @@ def filter_volume(
     guide: Tensor,
     sigma: float | Tensor,
     grid: Grid,
-    alike: float,
+    tolerance: float,
     exact: GroupFilter,
     progress: Report,
     *,
     strength: float,
     steepest: float,
 ) -> Tensor:
-    """`groups.filter_volume` with the filter of `bayes.filter_group`, for float32.
+    """Group, filter and average the patches of a float32 volume, with the filter of `bayes.filter_group`.
 
-    From a steepness of `steepest` on, groups need more digits than float32 has; `exact` filters those.
+    Args:
+        noisy: as for `groups.filter_volume`.
+        guide: as for `groups.filter_volume`.
+        sigma: as for `groups.filter_volume`.
+        grid: as for `groups.filter_volume`.
+        tolerance: as for `groups.filter_volume`.
+        exact: filters, in float64, the groups that are too steep for float32.
+        progress: called with the fraction done.
+        strength: as for `bayes.filter_group`.
+        steepest: steepness above which a group goes to `exact`.
     """
     values, guides = grid.covered(noisy), grid.covered(guide)
     if isinstance(sigma, Tensor):
         variance = patch_means(grid.covered(sigma[None].to(noisy).square())[0], grid)
     else:
         variance = noisy.new_tensor(sigma).square()
-    levels = floors(guides, grid, alike * variance)
+    levels = distance_floors(guides, grid, tolerance * variance)
     search = groups_cpu.search_in(guides, *grid.where, levels)
     average = [Average.of(channel, grid) for channel in values]
     _, rows, columns = grid.references
     _, height, width = grid.shape
     layout = bayes_cpu_kernel.GroupLayout.of(grid.count, math.prod(grid.size))
     patch_rows = [(u * height + v) * width for u, v in itertools.product(range(grid.size[0]), range(grid.size[1]))]
-    options = bayes_cpu_kernel.Filter(strength, steepest, LEAST_VARIANCE, np.array(patch_rows), grid.size[2])
-    constants = bayes_cpu_kernel.constants(layout, average[0].taper.numpy(), dct_basis(grid.size).numpy())
+    options = bayes_cpu_kernel.FilterConstants(strength, steepest, LEAST_VARIANCE, np.array(patch_rows), grid.size[2])
+    constants = bayes_cpu_kernel.scratch_array(layout, average[0].taper.numpy(), dct_basis(grid.size).numpy())
 
     def work(block: tuple[range, ...]) -> list[Tensor]:
-        """Corners of the groups that are too steep, for each channel."""
+        """Filter the groups of a block. Return the corners of those that are too steep, for each channel."""
         lines = np.array([z * rows + y for z, y in itertools.product(*block)])
         corners = np.empty((len(lines) * columns, grid.count), np.int64)
         groups_cpu_kernel.match_lines(search, lines, corners)
@@ -82,8 +99,8 @@ def filter_volume(
 
 
 def cuts(grid: Grid, axis: int) -> list[range]:
-    """Parts of the reference patches along an axis; those on either side of a part touch no voxel in common."""
-    # from a part's last reference patch to the first of the next but one: two search radii and a patch
+    """Cut the reference patches along an axis into parts such that every other part touches different voxels."""
+    # a part and the next but one must be two search radii and a patch apart
     length = max(1, math.ceil((2 * grid.radius[axis] + grid.size[axis]) / grid.step[axis]) - 1)
     references = grid.references[axis]
     return [range(first, min(first + length, references)) for first in range(0, references, length)]

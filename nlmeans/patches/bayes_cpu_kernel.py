@@ -1,15 +1,16 @@
-"""The numba code of NL-Bayes on a CPU: `group_filters.bayes` and the averaging, one group at a time.
+"""CPU kernel of non-local Bayes: the filter of `bayes.filter_group` and the averaging, one group at a time.
 
-All that belongs to a group lies in one array of about 100 kB (`Layout`), so that it stays in a core's caches. Matrices
-are stored row by row, rows padded with zeros to whole vectors (backends/cpu_vector.py). With Q and P as in `bayes`,
-A = P Pᵀ + ρI and its Cholesky factor U (A = UᵀU)::
+All matrices of a group lie in one array of about 100 kB (`GroupLayout`), which fits the caches of a core. They are
+stored row by row, and rows are padded with zeros to whole vectors (kernels/vector.py). Q and P are those of
+`bayes.filter_group`; A = P Pᵀ + ρI has the Cholesky factor U (A = UᵀU)::
 
     [A | P]  →  [U | V]      by Gaussian elimination, V = U⁻ᵀP, so that PᵀA⁻¹P = VᵀV
     S = Q Vᵀ                 ‖S‖² = ⟨F, Q⟩
     F = S V                  f = ‖V‖², the degrees of freedom
 
-which takes neither an inverse nor a sum across lanes: where a product needs a factor's columns as vectors, the factor
-lies there transposed as well. What numba compiles has no type hints: vectors and literals have none.
+This needs neither an inverse nor a sum across lanes. Where a product needs the columns of a factor as vectors, the
+array holds the transposed factor as well. Compiled functions have no type hints, because vectors and literals have no
+Python type.
 """
 
 from __future__ import annotations
@@ -20,28 +21,38 @@ import numpy as np
 import numpy.typing as npt
 
 from nlmeans.kernels.matrix import TILE_ROWS, multiply, multiply_row, transpose
-from nlmeans.kernels.vector import LANES, add_four, compiled, copy_four, inlined, inner, load, splat, store, total
-
-Floats = npt.NDArray[np.float32]
+from nlmeans.kernels.vector import (
+    LANES,
+    Floats,
+    add_four,
+    copy_four,
+    inlined_kernel,
+    inner_kernel,
+    load,
+    splat,
+    store,
+    total,
+    vector_kernel,
+)
 
 
 class GroupLayout(NamedTuple):
-    """Where the matrices of a group begin in the scratch array, and their sizes, in floats."""
+    """Positions of the matrices of a group in the scratch array, and their sizes, in floats."""
 
     patches: int
-    """K, in a group."""
+    """K, the number of patches in a group."""
     voxels: int
-    """In a patch."""
+    """Voxels in a patch."""
     height: int
     """K, padded to whole vectors."""
     width: int
-    """Voxels, padded."""
+    """Voxels in a patch, padded to whole vectors."""
     pitch: int
-    """From row to row of [A | P]."""
+    """Distance between rows of [A | P]."""
     system: int
     """[A | P], then [U | V]: height × pitch."""
     guide: int
-    """P within it."""
+    """P within [A | P]."""
     guide_columns: int
     """Pᵀ, width × height; then F, height × width."""
     noisy: int
@@ -51,22 +62,29 @@ class GroupLayout(NamedTuple):
     shares: int
     """Sᵀ, height × height."""
     guide_mean: int
+    """ḡ, width."""
     noisy_mean: int
+    """ȳ, then m, width."""
     guide_spectrum: int
+    """DCT of ḡ, width."""
     noisy_spectrum: int
+    """DCT of ȳ, width."""
     window: int
-    """The taper of a patch times the group's weight."""
+    """Taper of a patch times the weight of the group, width."""
     finished: int
-    """A patch as it is added to the volume."""
+    """Filtered patch as it is added to the volume, width."""
     taper: int
+    """Taper of a patch, width."""
     basis: int
-    """The DCT, width × width: a row is a basis function."""
+    """DCT matrix, width × width: a row is a basis function."""
     basis_columns: int
+    """DCT matrix, transposed."""
     size: int
-    """Of it all."""
+    """Length of the whole array."""
 
     @classmethod
     def of(cls, count: int, voxels: int) -> GroupLayout:
+        """Lay out the matrices for `count` patches of `voxels` voxels."""
         height, width = (-(-n // LANES) * LANES for n in (count, voxels))
         sizes = {
             "system": height * (height + width),
@@ -87,19 +105,23 @@ class GroupLayout(NamedTuple):
         return cls(count, voxels, height, width, height + width, guide=height, **starts, size=end)
 
 
-class Filter(NamedTuple):
-    """What is the same for all groups of a volume."""
+class FilterConstants(NamedTuple):
+    """Numbers that are the same for all groups of a volume."""
 
     strength: float
+    """Factor on the noise variance."""
     steepest: float
+    """Steepness above which a group is left to float64."""
     least_variance: float
+    """Lower limit of the noise variance in the weight of a group."""
     patch_rows: npt.NDArray[np.int64]
-    """Where the rows of a patch begin, beside its corner."""
+    """Flat distance of each row of a patch from its corner."""
     row_length: int
+    """Voxels in a row of a patch."""
 
 
-def constants(layout: GroupLayout, taper: Floats, basis: npt.NDArray[np.float64]) -> Floats:
-    """The scratch array of a thread, with the numbers in it that stay the same."""
+def scratch_array(layout: GroupLayout, taper: Floats, basis: npt.NDArray[np.float64]) -> Floats:
+    """Make the scratch array of a thread. Taper and basis, which do not change, are in it already."""
     array = np.zeros(layout.size, np.float32)
     square = np.zeros((layout.width, layout.width), np.float32)
     square[: layout.voxels, : layout.voxels] = basis
@@ -110,19 +132,24 @@ def constants(layout: GroupLayout, taper: Floats, basis: npt.NDArray[np.float64]
 
 
 EPSILON = float(np.finfo(np.float32).eps)
+
 TINY = 1e-6
-SINGULAR = 1e-6
+"""Lower limit of divisors, in squared sigma."""
+
+LEAST_DETERMINANT = 1e-6
+"""Lower limit of the determinant, relative to the product of the diagonal."""
 
 
-@inlined
+@inlined_kernel
 def read_row(volume, source, array, at, length):
+    """Copy one row of a patch."""
     for x in range(0, length - 3, 4):
         copy_four(volume, source + x, array, at + x)
     for x in range(length // 4 * 4, length):
         array[at + x] = volume[source + x]
 
 
-@inner
+@inner_kernel
 def read_group(volume, corners, patch_rows, row_length, array, target, pitch):
     """Copy patches to the rows of a matrix."""
     for k in range(corners.size):
@@ -132,9 +159,9 @@ def read_group(volume, corners, patch_rows, row_length, array, target, pitch):
             at += row_length
 
 
-@inner
+@inner_kernel
 def centre(array, matrix, pitch, width, count, mean):
-    """Subtract the mean of `count` rows from them; the sum of squares that is left."""
+    """Subtract the mean of `count` rows from them. Return the sum of squares that is left."""
     share = splat(np.float32(1 / count))
     squares = splat(np.float32(0))
     for x in range(0, width, LANES):
@@ -150,9 +177,9 @@ def centre(array, matrix, pitch, width, count, mean):
     return total(squares)
 
 
-@inlined
+@inlined_kernel
 def sum_of_squares(array, first, size):
-    """Of a matrix; `size` is a multiple of four vectors."""
+    """Sum the squares of a matrix whose `size` is a multiple of four vectors."""
     a = b = c = d = splat(np.float32(0))
     for i in range(first, first + size, 4 * LANES):
         v0, v1, v2, v3 = load(array, i), load(array, i + LANES), load(array, i + 2 * LANES), load(array, i + 3 * LANES)
@@ -160,9 +187,9 @@ def sum_of_squares(array, first, size):
     return total((a + b) + (c + d))
 
 
-@inner
+@inner_kernel
 def filter_mean(array, layout, variance):
-    """`group_filters.filtered_mean`: replaces the noisy mean; Σ gain²."""
+    """Replace the noisy mean by the filtered one; return Σ gain². See `bayes.filter_mean_patches`."""
     vectors = layout.width // LANES
     multiply_row(array, layout.guide_spectrum, layout.guide_mean, layout.basis_columns, layout.width, vectors)
     multiply_row(array, layout.noisy_spectrum, layout.noisy_mean, layout.basis_columns, layout.width, vectors)
@@ -176,9 +203,9 @@ def filter_mean(array, layout, variance):
     return freedom
 
 
-@inner
+@inner_kernel
 def eliminate(array, layout, ridge):
-    """[A | P] to [U | V], A's upper half given, TILE_ROWS = 4 rows at a time; ‖V‖²."""
+    """Turn [A | P] into [U | V], TILE_ROWS = 4 rows at a time; return ‖V‖². Only the upper half of A is read."""
     pitch = layout.pitch
     squares = splat(np.float32(0))
     least = np.float32(ridge)
@@ -188,7 +215,7 @@ def eliminate(array, layout, ridge):
         multiply(array, row + first, pitch, layout.system + i, 1, pitch, layout.system + first, pitch, i,
                  (pitch - first) // LANES, True)  # fmt: skip
         d = row + i
-        # pivots cannot be less than what was added to the diagonal
+        # in exact arithmetic, no pivot is less than the ridge on the diagonal
         r0 = np.float32(1) / np.sqrt(max(array[d], least))
         l01, l02, l03 = array[d + 1] * r0, array[d + 2] * r0, array[d + 3] * r0
         d += pitch
@@ -215,9 +242,9 @@ def eliminate(array, layout, ridge):
     return total(squares)
 
 
-@inner
-def wiener(array, layout, noise):
-    """P to V and F; f, the degrees of freedom. `noise` is what the diagonal gets."""
+@inner_kernel
+def wiener_of_group(array, layout, noise):
+    """Compute V and F from P and Q; return f, the degrees of freedom. `noise` is added to the diagonal of A."""
     height, width, pitch = layout.height, layout.width, layout.pitch
     for i in range(0, height, TILE_ROWS):
         first = i // LANES * LANES
@@ -239,24 +266,25 @@ def wiener(array, layout, noise):
     return freedom
 
 
-@inlined
-def within(value, low, high):
+@inlined_kernel
+def clamp(value, low, high):
+    """Limit a value to a range."""
     return min(max(value, low), high)
 
 
-@inlined
-def least_risk(ff, fq, qq, f_noise, q_noise):
-    """`group_filters.least_risk`."""
+@inlined_kernel
+def scalar_least_risk(ff, fq, qq, f_noise, q_noise):
+    """Compute a and b of one group; see `bayes.least_risk`."""
     held = ff + f_noise + TINY
     q_gain = qq - q_noise
-    determinant = max(held * qq - fq * fq, SINGULAR * held * qq + TINY)
-    kept = within((held * q_gain - fq * fq) / determinant, 0.0, 1.0)
-    return within((fq - kept * fq) / held, 0.0, 1.5), kept
+    determinant = max(held * qq - fq * fq, LEAST_DETERMINANT * held * qq + TINY)
+    kept = clamp((held * q_gain - fq * fq) / determinant, 0.0, 1.0)
+    return clamp((fq - kept * fq) / held, 0.0, 1.5), kept
 
 
-@inner
+@inner_kernel
 def add_group(array, layout, amplitude, kept, weight, corners, patch_rows, row_length, sums, weights):
-    """Add the patches m + a·F + b·Q to the volume's sums, and the group's weight to those of their corners."""
+    """Add the patches m + a·F + b·Q to `sums`, and the weight of the group to `weights` at their corners."""
     width = layout.width
     a, b, scale = splat(np.float32(amplitude)), splat(np.float32(kept)), splat(np.float32(weight))
     for x in range(0, width, LANES):
@@ -278,12 +306,12 @@ def add_group(array, layout, amplitude, kept, weight, corners, patch_rows, row_l
             at += row_length
 
 
-@compiled
+@vector_kernel
 def filter_groups(noisy, guide, corners, variances, layout, options, array, sums, weights, steep):
     """Filter the groups at `corners`, (groups, K), and add them to the flat `sums` and `weights`.
 
-    `variances` has the noise's variance, one number or one per patch at its corner. Groups too steep for float32 are
-    left out and marked in `steep`.
+    `variances` has the variance of the noise: one number, or one per patch at its corner. Groups too steep for float32
+    are left out and marked in `steep`.
     """
     count, height, width = layout.patches, layout.height, layout.width
     for g in range(len(corners)):
@@ -308,10 +336,10 @@ def filter_groups(noisy, guide, corners, variances, layout, options, array, sums
                           layout.guide_columns + x * height + k, height)  # fmt: skip
                 transpose(array, layout.noisy + k * width + x, width, layout.noisy_columns + x * height + k, height)
         mean_freedom = filter_mean(array, layout, np.float32(variance / count))
-        freedom = np.float64(wiener(array, layout, options.strength * noise))
+        freedom = np.float64(wiener_of_group(array, layout, options.strength * noise))
         fq = np.float64(sum_of_squares(array, layout.shares, height * height))
         ff = np.float64(sum_of_squares(array, layout.guide_columns, height * width))
-        amplitude, kept = least_risk(ff, fq, np.float64(energy), noise * freedom, noise * layout.voxels)
+        amplitude, kept = scalar_least_risk(ff, fq, np.float64(energy), noise * freedom, noise * layout.voxels)
         freedom = (amplitude * freedom + kept * layout.voxels) * (count - 1) / count + mean_freedom / count
         weight = 1 / (freedom * max(np.float64(variance), options.least_variance))
         add_group(array, layout, amplitude, kept, weight, at, options.patch_rows, options.row_length, sums, weights)

@@ -1,7 +1,7 @@
-"""Shrinkage of the discrete cosine transform (DCT) of overlapping patches.
+"""Denoise by shrinking the discrete cosine transform (DCT) of overlapping patches.
 
-Every patch of a regular grid is transformed, its coefficients are shrunk, and the patches are put back where they came
-from, weighted by how little noise each still has. Noise has a standard deviation of 1, or of a (D, H, W) map.
+Each patch of a regular grid is transformed, its coefficients are shrunk, and it is transformed back. Where patches
+overlap they are averaged, weighted in inverse proportion to the noise that each has left.
 
 References:
     L. Yaroslavsky, K. Egiazarian, J. Astola, "Transform domain image restoration methods: review, comparison, and
@@ -24,26 +24,25 @@ from nlmeans.core.axes import Axes
 from nlmeans.kernels.dispatch import kernel_for
 from nlmeans.patches import dct_cpu
 from nlmeans.patches.dct_cpu_kernel import EDGE
-from nlmeans.patches.grid import covered, offsets, patch_size, window
+from nlmeans.patches.grid import covered, grid_view, offsets, patch_size
 
 Shrink = Callable[[list[Tensor], Tensor], tuple[Tensor, Tensor]]
 """A function of the coefficients of each volume, (patch voxels, patches), and of the noise variance, per patch or
 0-dimensional. It returns the shrunk coefficients and the weight of each patch."""
 
-
 SLAB_PATCHES = 8192
-"""Patches transformed at once: with their coefficients they should stay in the cache of one core."""
+"""Patches transformed at once on a CPU. They and their coefficients should fit the cache of one core."""
 
 SLAB_PATCHES_GPU = 2**18
-"""Enough to keep a GPU busy, and some hundred megabytes."""
+"""Patches transformed at once on a GPU: enough to keep it busy, in some hundred megabytes."""
 
 
 def hard_threshold(
     noisy: Tensor, sigma: float | Tensor = 1.0, *, patch: int = 4, stride: int = 2, threshold: float = 2.7
 ) -> Tensor:
-    """Drop the coefficients below ``threshold`` × sigma; the mean of a patch (DC) always stays.
+    """Drop the coefficients below ``threshold`` × sigma. The mean of a patch (DC) always stays.
 
-    Patches count by 1 / (number of coefficients kept), in inverse proportion to the noise left in them.
+    The weight of a patch is 1 / (number of coefficients kept), in inverse proportion to the noise left in it.
 
     Args:
         noisy: (C, D, H, W), floating point; channels are filtered one by one. A depth of 1 is an image.
@@ -68,9 +67,10 @@ def hard_threshold(
 def wiener_filter(
     noisy: Tensor, pilot: Tensor, sigma: float | Tensor = 1.0, *, patch: int = 4, stride: int = 1, power: float = 1.0
 ) -> Tensor:
-    """Shrink each coefficient C of the noisy patch by s = O² / (O² + power·sigma²), with O that of the pilot.
+    """Multiply each coefficient of the noisy patch by s = O² / (O² + power·sigma²), where O is the pilot's coefficient.
 
-    The mean of a patch (DC) always stays. Patches count by 1 / Σs², in inverse proportion to the noise left in them.
+    The mean of a patch (DC) always stays. The weight of a patch is 1 / Σs², in inverse proportion to the noise left in
+    it.
 
     Args:
         noisy: (C, D, H, W), floating point; channels are filtered one by one. A depth of 1 is an image.
@@ -78,7 +78,7 @@ def wiener_filter(
         sigma: standard deviation of the noise, a number or a (D, H, W) map.
         patch: edge of a patch in voxels; axes shorter than that have patches of their own length.
         stride: distance between patches in voxels, no more than `patch`.
-        power: more than 1 smooths more.
+        power: factor on the noise variance; more than 1 smooths more.
 
     Returns:
         Same shape, dtype and device.
@@ -97,10 +97,10 @@ def wiener_filter(
 def filter_patches(
     volumes: list[Tensor], sigma: float | Tensor, patch: int, stride: int, shrink: Shrink, strength: float
 ) -> Tensor:
-    """Shrink the patches of the first volume, channel by channel, and average where they overlap.
+    """Shrink the patches of the first volume, channel by channel, and average them where they overlap.
 
-    `strength` tells the compiled kernel what `shrink` does: threshold² for one volume, the power of a Wiener filter for
-    two.
+    The compiled kernel does not call `shrink`. It knows the filter from the number of volumes, one for `hard_threshold`
+    and two for `wiener_filter`, and from `strength`, which is threshold² or the power.
     """
     shape = tuple(volumes[0].shape[1:])
     size = patch_size(patch, shape)
@@ -121,7 +121,7 @@ def filter_patches(
 
 
 def filter_channel(volumes: list[Tensor], variance: Tensor, size: Axes, step: Axes, shrink: Shrink) -> Tensor:
-    """`filter_patches` for padded (D, H, W) volumes that the grid of patches covers exactly."""
+    """Shrink and average the patches of padded (D, H, W) volumes that the grid of patches covers exactly."""
     shape = volumes[0].shape
     basis = dct_basis(size).to(volumes[0])
     depth, height, width = (1 + (n - p) // s for n, p, s in zip(shape, size, step, strict=True))
@@ -130,8 +130,8 @@ def filter_channel(volumes: list[Tensor], variance: Tensor, size: Axes, step: Ax
     for first in range(0, depth, rows):
         grid = (min(rows, depth - first), height, width)
         slab = slice(first * step[0], (first + grid[0] - 1) * step[0] + size[0])
-        coefficients = [basis @ patches(volume[slab], size, step, grid).flatten(1) for volume in volumes]
-        level = patches(variance[slab], size, step, grid).flatten(1).mean(0) if variance.ndim else variance
+        coefficients = [basis @ stack_patches(volume[slab], size, step, grid).flatten(1) for volume in volumes]
+        level = stack_patches(variance[slab], size, step, grid).flatten(1).mean(0) if variance.ndim else variance
         shrunk, weight = shrink(coefficients, level)
         restored = (basis.T @ shrunk).mul_(weight)
         put_back(total[slab], restored.view(-1, *grid), size, step)
@@ -139,21 +139,21 @@ def filter_channel(volumes: list[Tensor], variance: Tensor, size: Axes, step: Ax
     return total / weights
 
 
-def patches(volume: Tensor, size: Axes, step: Axes, grid: Axes) -> Tensor:
-    """(patch voxels, *grid): the patches of a regular grid."""
-    views = [window(volume, offset, step, grid) for offset in offsets(size)]
+def stack_patches(volume: Tensor, size: Axes, step: Axes, grid: Axes) -> Tensor:
+    """Stack the patches of a regular grid, (patch voxels, *grid)."""
+    views = [grid_view(volume, offset, step, grid) for offset in offsets(size)]
     return torch.stack(views)
 
 
 def put_back(volume: Tensor, values: Tensor, size: Axes, step: Axes) -> None:
-    """Add patches, (patch voxels, *grid), to the volume where they lie: the adjoint of `patches`."""
+    """Add patches, (patch voxels, *grid), to the volume where they lie: the adjoint of `stack_patches`."""
     for offset, value in zip(offsets(size), values, strict=True):
-        window(volume, offset, step, (value.shape[0], value.shape[1], value.shape[2])).add_(value)
+        grid_view(volume, offset, step, (value.shape[0], value.shape[1], value.shape[2])).add_(value)
 
 
 @functools.lru_cache
 def dct_basis(size: Axes) -> Tensor:
-    """Orthonormal DCT-II of a whole patch as one matrix: (coefficients, patch voxels), float64, DC first."""
+    """Return the orthonormal DCT-II of a whole patch as one matrix: (coefficients, patch voxels), float64, DC first."""
     basis = torch.ones(1, 1, dtype=torch.float64)
     for length in size:
         basis = torch.kron(basis, dct_matrix(length))
@@ -161,7 +161,7 @@ def dct_basis(size: Axes) -> Tensor:
 
 
 def dct_matrix(length: int) -> Tensor:
-    """Orthonormal DCT-II, (frequency, position), float64."""
+    """Return the orthonormal DCT-II along one axis, (frequency, position), float64."""
     position = torch.arange(length, dtype=torch.float64)
     matrix = torch.cos(math.pi / length * position[:, None] * (position + 0.5)) * math.sqrt(2 / length)
     matrix[0] /= math.sqrt(2)

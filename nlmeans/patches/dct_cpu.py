@@ -1,6 +1,6 @@
-"""The sliding DCT on a CPU, for patches of 4 voxels along each axis that is longer than one, one at every voxel.
+"""Sliding DCT on a CPU: a patch at every voxel, 4 voxels long along each axis that is longer than 1.
 
-Threads work on chunks of planes, first on every other chunk, which do not overlap, then on the rest. So each voxel is
+Threads work on chunks of planes: first on every other chunk, which do not overlap, then on the rest. So each voxel is
 summed in the same order on any number of threads.
 """
 
@@ -20,18 +20,23 @@ from nlmeans.patches.dct_cpu_kernel import EDGE, Slide, filter_rows
 from nlmeans.patches.grid import patch_sums
 
 CHUNK = 4
-"""Planes of patches (rows, in an image); EDGE − 1 or more."""
+"""Planes of patches per chunk (rows, in an image). At least EDGE − 1, so that every other chunk does not overlap."""
 
 
 def serves(size: Axes, step: Axes) -> bool:
-    """Whether the kernel knows patches of this size at these distances."""
+    """Return whether the kernel can process patches of this size at these distances."""
     return step == (1, 1, 1) and size[2] == EDGE and all(n in (1, EDGE) for n in size)
 
 
 def filter_channel(volumes: list[Tensor], variance: Tensor, size: Axes, strength: float, matrix: Tensor) -> Tensor:
-    """Shrink the patches of padded (D, H, W) volumes: noisy, or noisy and pilot.
+    """Shrink and average the patches of padded (D, H, W) volumes.
 
-    `variance` is 0-dimensional or of the padded shape, `matrix` the DCT along one axis.
+    Args:
+        volumes: the noisy volume for a hard threshold; noisy volume and pilot for a Wiener filter.
+        variance: variance of the noise, 0-dimensional or of the padded shape.
+        size: size of a patch.
+        strength: threshold², or the factor on the noise variance.
+        matrix: the DCT along one axis.
     """
     depth, height, width = volumes[0].shape
     positions = (depth - size[0] + 1, height - size[1] + 1, width - size[2] + 1)

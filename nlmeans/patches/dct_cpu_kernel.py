@@ -1,7 +1,7 @@
-"""What the sliding DCT compiles for a CPU.
+"""CPU kernel of the sliding DCT.
 
-The lanes of a vector (kernels/vector.py) are patches that are neighbours along the width. Their coefficients take 4 kB,
-so the patches of a plane are transformed, shrunk, transformed back and added to the volume without leaving the nearest
+Each lane of a vector (kernels/vector.py) holds one patch; the patches of a vector are neighbours along the width. Their
+coefficients take 4 kB. So patches are transformed, shrunk, transformed back and added to the volume within the nearest
 cache.
 """
 
@@ -13,31 +13,32 @@ import numpy as np
 
 from nlmeans.core.axes import Axes
 from nlmeans.kernels.matrix import multiply
-from nlmeans.kernels.vector import LANES, compiled, inner, load, splat, store, where_above
+from nlmeans.kernels.vector import LANES, inner_kernel, load, splat, store, vector_kernel, where_above
 
 EDGE = 4
 """Voxels along the edge of a patch."""
 
 
 class Slide(NamedTuple):
-    """Which patches, and how they are filtered."""
+    """Geometry of the patches, and how strongly they are filtered."""
 
     positions: Axes
     """Patches along each axis."""
     size: Axes
+    """Size of a patch."""
     shape: Axes
-    """Of the padded volume, in which rows have room for whole vectors of patches."""
+    """Shape of the padded volume, whose rows have room for whole vectors of patches."""
     pitch: int
-    """From row to row of levels and weights."""
+    """Distance between rows of levels and weights, in numbers."""
     per_patch: int
-    """1 if levels differ from patch to patch, else 0."""
+    """1 if the noise variance differs from patch to patch, else 0."""
     strength: float
-    """Threshold² of a hard threshold; the noise's multiple of a Wiener filter."""
+    """Threshold² for a hard threshold; the factor on the noise variance for a Wiener filter."""
 
 
-@inner
+@inner_kernel
 def transform(array, matrix, step, pitch, here, there, size):
-    """Along all axes, back and forth between two blocks of patches; where the result is."""
+    """Transform patches along all axes, back and forth between two blocks of `array`. Return where the result is."""
     row = size[2] * LANES
     plane = size[1] * row
     if size[0] > 1:
@@ -52,8 +53,9 @@ def transform(array, matrix, step, pitch, here, there, size):
     return there
 
 
-@inner
-def read_patches(volume, slide, corner, array, block):
+@inner_kernel
+def load_patches(volume, slide, corner, array, block):
+    """Copy the patches of one vector to a block of `array`."""
     size = slide.size
     for u in range(size[0]):
         for v in range(size[1]):
@@ -63,10 +65,11 @@ def read_patches(volume, slide, corner, array, block):
                 block += LANES
 
 
-@inner
+@inner_kernel
 def add_patches(array, block, weight, slide, corner, total):
+    """Add the weighted patches of one vector to the volume."""
     size = slide.size
-    for w in range(size[2]):  # outermost, as a vector cannot be read soon after a part of it was written
+    for w in range(size[2]):  # outermost: reading a vector soon after a part of it was written stalls
         for u in range(size[0]):
             for v in range(size[1]):
                 at = corner + (u * slide.shape[1] + v) * slide.shape[2] + w
@@ -74,9 +77,9 @@ def add_patches(array, block, weight, slide, corner, total):
                 store(total, at, load(total, at) + weight * value)
 
 
-@inner
+@inner_kernel
 def threshold(array, block, voxels, limit):
-    """Drop small coefficients; how many stay."""
+    """Set small coefficients to 0. Return how many stay, per patch."""
     one = splat(np.float32(1))
     kept = one
     for i in range(block + LANES, block + voxels * LANES, LANES):
@@ -87,9 +90,9 @@ def threshold(array, block, voxels, limit):
     return kept
 
 
-@inner
+@inner_kernel
 def shrink(array, block, pilot, voxels, noise):
-    """The Wiener filter with the pilot's coefficients; Σ gain²."""
+    """Apply the Wiener filter with the pilot's coefficients. Return Σ gain², per patch."""
     kept = splat(np.float32(1))
     for i in range(LANES, voxels * LANES, LANES):
         oracle = load(array, pilot + i)
@@ -100,14 +103,14 @@ def shrink(array, block, pilot, voxels, noise):
     return kept
 
 
-@compiled
+@vector_kernel
 def filter_rows(noisy, pilot, levels, dct, slide, wiener, z0, z1, y0, y1, total, weights):
-    """All patches that begin in some rows of some planes."""
+    """Filter all patches that begin in rows y0 to y1 of planes z0 to z1."""
     voxels = slide.size[0] * slide.size[1] * slide.size[2]
     array = np.empty(4 * voxels * LANES + EDGE * EDGE, np.float32)
     size = voxels * LANES
     matrix = 4 * size
-    zero, one, edge = np.int64(0), np.int64(1), np.int64(EDGE)  # numba compiles a function anew for each literal
+    zero, one, edge = np.int64(0), np.int64(1), np.int64(EDGE)  # numba would compile a function per literal
     for i in range(EDGE * EDGE):
         array[matrix + i] = dct[i]
     lanes = np.zeros(LANES, np.float32)
@@ -118,16 +121,16 @@ def filter_rows(noisy, pilot, levels, dct, slide, wiener, z0, z1, y0, y1, total,
                 corner = (z * slide.shape[1] + y) * slide.shape[2] + x
                 at = (z * slide.positions[1] + y) * slide.pitch + x
                 level = load(levels, at * slide.per_patch)
-                read_patches(noisy, slide, corner, array, zero)
+                load_patches(noisy, slide, corner, array, zero)
                 block = transform(array, matrix, edge, one, zero, size, slide.size)
                 if wiener:
-                    read_patches(pilot, slide, corner, array, 2 * size)
+                    load_patches(pilot, slide, corner, array, 2 * size)
                     oracle = transform(array, matrix, edge, one, 2 * size, 3 * size, slide.size)
                     kept = shrink(array, block, oracle, voxels, strength * level)
                 else:
                     kept = threshold(array, block, voxels, strength * level)
                 weight = splat(np.float32(1)) / (kept * level)
-                if x + LANES > slide.positions[2]:  # patches beyond the end
+                if x + LANES > slide.positions[2]:  # lanes beyond the end of the row get no weight
                     for lane in range(LANES):
                         lanes[lane] = x + lane < slide.positions[2]
                     weight = weight * load(lanes, 0)

@@ -1,4 +1,4 @@
-"""Regular grids of patches: their size, the volume that they cover, and views of one voxel of every patch."""
+"""Regular grids of patches: their size, the volume that they cover, and the order of a search window's candidates."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.padding import reflected_index
 
 MatchLines = Callable[[range], Tensor]
-"""From lines of reference patches along the width to the corners of their groups, (references, K) flat indices."""
+"""A function of the numbers of lines of reference patches, which run along the width. It returns the corners of the
+patches in their groups, (references, K) flat indices."""
 
 
 def patch_size(patch: int, shape: tuple[int, ...]) -> Axes:
-    """The patch along each axis, cut to the axis."""
+    """Return the size of a patch along each axis, no longer than the axis."""
     d, h, w = (min(patch, n) for n in shape)
     return d, h, w
 
 
 def covered(volume: Tensor, size: Axes, step: Axes, margin: tuple[int, ...]) -> Tensor:
-    """A (D, H, W) volume reflected by `margin` on both sides, and at the ends as far as a grid of patches needs."""
+    """Extend a (D, H, W) volume by reflection: by `margin` on both sides, then at the end until the grid fits."""
     for axis, (p, s, m) in enumerate(zip(size, step, margin, strict=True)):
         length = volume.shape[axis]
         extra = -(length + 2 * m - p) % s
@@ -34,18 +35,18 @@ def covered(volume: Tensor, size: Axes, step: Axes, margin: tuple[int, ...]) -> 
 
 
 def offsets(size: Axes) -> Iterator[Axes]:
-    """The voxels of a patch, in order."""
+    """Iterate over the voxels of a patch, relative to its corner."""
     return itertools.product(range(size[0]), range(size[1]), range(size[2]))
 
 
-def window(volume: Tensor, offset: Axes, step: Axes, grid: Axes) -> Tensor:
-    """The view of one voxel of every patch of the grid."""
+def grid_view(volume: Tensor, offset: Axes, step: Axes, grid: Axes) -> Tensor:
+    """Return a view of one voxel of every patch of the grid."""
     z, y, x = (slice(o, o + (n - 1) * s + 1, s) for o, n, s in zip(offset, grid, step, strict=True))
     return volume[z, y, x]
 
 
 def patch_sums(volume: Tensor, size: Axes, step: Axes = (1, 1, 1), grid: Axes | None = None) -> Tensor:
-    """Sums over the patches of a regular grid, axis by axis; without `grid`, of as many patches as fit.
+    """Sum over each patch of a regular grid, axis by axis. Without `grid`, the grid has as many patches as fit.
 
     >>> import torch
     >>> patch_sums(torch.ones(1, 3, 4), (1, 2, 3)).shape
@@ -60,7 +61,11 @@ def patch_sums(volume: Tensor, size: Axes, step: Axes = (1, 1, 1), grid: Axes | 
 
 
 def candidates(radius: Axes, height: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """From a corner to each one of a window, in the order of `groups.find`; and the place of each in that order."""
+    """Return the candidates of a search window, as flat distances from the corner of the reference patch.
+
+    The first array has them in the order in which `groups.find_groups` prefers equally similar patches. The second has,
+    for each candidate in the order of memory, its place in the first.
+    """
     shifts = [(dz * height + dy) * width + dx for dz, dy, dx in itertools.product(*(range(-r, r + 1) for r in radius))]
     order = np.arange(len(shifts)) * golden_stride(radius) % len(shifts)
     slots = np.empty_like(order)
@@ -69,7 +74,7 @@ def candidates(radius: Axes, height: int, width: int) -> tuple[NDArray[np.int64]
 
 
 def golden_stride(radius: Axes) -> int:
-    """A step through the search window that visits each candidate once and soon has been everywhere."""
+    """Return a step through the candidates of a window that visits each once and spreads over the window early."""
     candidates = math.prod(2 * r + 1 for r in radius)
     stride = max(1, round(0.618034 * candidates))
     while math.gcd(stride, candidates) > 1:

@@ -1,8 +1,8 @@
-"""Groups of similar patches: find them, and put them back where they came from after something filtered them.
+"""Find groups of similar patches, filter them, and average them where they overlap.
 
-For every reference patch of a regular grid the most similar patches nearby are found on a guide, such as a first
-estimate. Each group is filtered as a whole (group_filters.py), and its patches are averaged where they overlap,
-weighted by how little noise each group still has. Noise has a standard deviation of 1, or of a (D, H, W) map.
+For each reference patch of a regular grid, the most similar patches nearby are found on a guide, such as a first
+estimate. A filter (bayes.py, low_rank.py) treats each group as a whole. The average weights each group in inverse
+proportion to the noise that it has left.
 """
 
 from __future__ import annotations
@@ -20,54 +20,59 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.progress import Report
 from nlmeans.kernels.dispatch import kernel_for
 from nlmeans.patches import groups_cpu, groups_gpu
-from nlmeans.patches.grid import MatchLines, covered, golden_stride, offsets, patch_size, patch_sums, window
+from nlmeans.patches.grid import MatchLines, covered, golden_stride, grid_view, offsets, patch_size, patch_sums
 
 LEAST_VARIANCE = 0.01
-"""Least variance of the noise that the weight of a group counts: below a tenth of sigma there is next to none."""
+"""Lower limit of the noise variance in the weight of a group: a tenth of sigma, below which noise is negligible."""
 
-SLAB_VOXELS = 300_000
-"""Voxels under the reference patches that are matched at once."""
+MATCH_SLAB_VOXELS = 300_000
+"""Voxels whose reference patches are matched at once."""
 
-SLAB_VOXELS_GPU = 10_000_000
-"""Likewise by the kernel of a GPU, which keeps no distances."""
+MATCH_SLAB_VOXELS_GPU = 10_000_000
+"""Voxels whose reference patches the GPU kernel matches at once. It stores no distances."""
 
 BATCH_GROUPS = 128
-"""Groups filtered at once: a few megabytes, so that they stay in the cache of a core."""
+"""Groups filtered at once on a CPU: a few megabytes, which fit the cache of a core."""
 
 BATCH_GROUPS_GPU = 8192
+"""Groups filtered at once on a GPU."""
 
 KAISER_BETA = 3.0
-"""Patches count less towards their borders, by a Kaiser window of this shape along each axis."""
+"""Shape of the Kaiser window that weights a patch along each axis, less towards its borders."""
 
 
 class Filtered(NamedTuple):
-    """Filtered patches, (groups, K, patch voxels), and the weight of each group."""
+    """Groups after filtering."""
 
     patches: Tensor
+    """(groups, K, patch voxels)."""
     weight: Tensor
+    """Weight of each group, (groups,)."""
 
 
 GroupFilter = Callable[[Tensor, Tensor, Tensor], Filtered]
-"""Of the noisy and the guide's patches, both (groups, K, patch voxels), and the noise variance per group."""
+"""A function of the noisy patches and the guide's patches, both (groups, K, patch voxels), and of the noise variance of
+each group, (groups,)."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where reference patches lie, and where patches like them are sought."""
+    """Positions of the reference patches, and the search window for patches similar to them."""
 
     shape: Axes
-    """Of the volume, extended so that the reference patches cover it exactly."""
+    """Shape of the volume, extended so that the reference patches cover it exactly."""
     size: Axes
-    """Of a patch."""
+    """Size of a patch."""
     step: Axes
-    """From one reference patch to the next."""
+    """Distance between reference patches."""
     radius: Axes
-    """Of the search window, in voxels; its candidates lie inside the volume."""
+    """Radius of the search window in voxels. Candidates lie inside the volume."""
     count: int
-    """K, the patches in a group; no more than the window has in a corner of the volume."""
+    """K, the number of patches in a group; at most the number of candidates in a corner of the volume."""
 
     @classmethod
     def of(cls, shape: Axes, patch: int, step: int, count: int, search_radius: Axes) -> Grid:
+        """Fit patches, steps and search window to a volume of this shape."""
         size = patch_size(patch, shape)
         steps = patch_size(step, size)
         d, h, w = (n + -(n - p) % s for n, p, s in zip(shape, size, steps, strict=True))
@@ -76,23 +81,23 @@ class Grid:
 
     @property
     def references(self) -> Axes:
-        """Reference patches along each axis."""
+        """Number of reference patches along each axis."""
         d, h, w = (1 + (n - p) // s for n, p, s in zip(self.shape, self.size, self.step, strict=True))
         return d, h, w
 
     @property
     def where(self) -> tuple[Axes, Axes, Axes, Axes]:
-        """References, size, step and radius, as matching takes them."""
+        """References, size, step and radius, in the order of a matcher's arguments."""
         return self.references, self.size, self.step, self.radius
 
     @property
     def positions(self) -> Axes:
-        """Patches along each axis, one at every voxel."""
+        """Number of patches along each axis, with one at every voxel."""
         d, h, w = (n - p + 1 for n, p in zip(self.shape, self.size, strict=True))
         return d, h, w
 
     def covered(self, volume: Tensor) -> Tensor:
-        """(..., D, H, W) reflected at the end of each axis as far as the grid needs."""
+        """Extend (..., D, H, W) by reflection at the end of each axis until the grid fits exactly."""
         extended = [covered(v, self.size, self.step, (0, 0, 0)) for v in volume.flatten(0, -4)]
         return torch.stack(extended).contiguous()
 
@@ -102,16 +107,26 @@ def filter_volume(
     guide: Tensor,
     sigma: float | Tensor,
     grid: Grid,
-    alike: float,
+    tolerance: float,
     filter_groups: GroupFilter,
     progress: Report,
 ) -> Tensor:
-    """Group, filter and average the patches of (C, D, H, W)."""
+    """Group, filter and average the patches of a volume.
+
+    Args:
+        noisy: (C, D, H, W). Channels are grouped together and filtered one by one.
+        guide: finds the groups; of the same shape.
+        sigma: standard deviation of the noise, a number or a (D, H, W) map.
+        grid: reference patches and search window.
+        tolerance: patches count as equally similar if their mean squared difference is below this times sigma².
+        filter_groups: filters groups of one channel.
+        progress: called with the fraction done.
+    """
     size, values, guides = grid.size, grid.covered(noisy), grid.covered(guide)
     variance = None if isinstance(sigma, float | int) else patch_means(grid.covered(sigma[None].square())[0], grid)
     average = [Average.of(channel, grid) for channel in values]
     uniform = noisy.new_tensor(sigma if variance is None else 1.0).square()
-    for corners, done in find(guides, grid, alike * (uniform if variance is None else variance)):
+    for corners, done in find_groups(guides, grid, tolerance * (uniform if variance is None else variance)):
         batch = BATCH_GROUPS if noisy.device.type == "cpu" else BATCH_GROUPS_GPU
         for start in range(0, len(corners), batch):
             group = corners[start : start + batch]
@@ -124,16 +139,16 @@ def filter_volume(
     return torch.stack([channel.result()[:d, :h, :w] for channel in average])
 
 
-def find(guide: Tensor, grid: Grid, floor: Tensor) -> Iterator[tuple[Tensor, float]]:
-    """The groups of all reference patches, slab by slab.
+def find_groups(guide: Tensor, grid: Grid, floor: Tensor) -> Iterator[tuple[Tensor, float]]:
+    """Find the groups of all reference patches, slab by slab.
 
     A group has the K patches of the search window with the least mean squared difference to the reference patch, which
-    itself belongs to it. Differences below `floor` count as equal; of equal patches those are taken that come first in
-    an order that soon has been everywhere in the window.
+    is one of them. Differences below `floor` count as equal. Among equally similar patches, a fixed order decides. Its
+    first entries are spread over the whole window.
 
     Args:
-        guide: (C, D, H, W), covered by the grid.
-        grid: where to look.
+        guide: (C, D, H, W), extended to fit the grid.
+        grid: reference patches and search window.
         floor: 0-dimensional, or one number per patch at its corner, (D, H, W).
 
     Yields:
@@ -141,26 +156,26 @@ def find(guide: Tensor, grid: Grid, floor: Tensor) -> Iterator[tuple[Tensor, flo
     """
     depth, rows, columns = grid.references
     matcher = kernel_for([guide], plain=plain_matcher, cpu=groups_cpu.matcher, gpu=groups_gpu.matcher)
-    match_lines = matcher(guide, *grid.where, floors(guide, grid, floor), grid.count)
-    slab = SLAB_VOXELS_GPU if matcher is groups_gpu.matcher else SLAB_VOXELS
+    match_lines = matcher(guide, *grid.where, distance_floors(guide, grid, floor), grid.count)
+    slab = MATCH_SLAB_VOXELS_GPU if matcher is groups_gpu.matcher else MATCH_SLAB_VOXELS
     planes_at_once = max(1, round(slab / (rows * columns * math.prod(grid.step))))
     for start in range(0, depth, planes_at_once):
         stop = min(start + planes_at_once, depth)
         yield match_lines(range(start * rows, stop * rows)), stop / depth
 
 
-def floors(guide: Tensor, grid: Grid, floor: Tensor) -> Tensor:
-    """The least sum of squared differences that counts, one number per reference patch, in order."""
+def distance_floors(guide: Tensor, grid: Grid, floor: Tensor) -> Tensor:
+    """Return the sum of squared differences below which patches are equally similar, one per reference patch."""
     levels = floor.to(guide) * (guide.shape[0] * math.prod(grid.size))
     if levels.ndim == 0:
         return levels.repeat(math.prod(grid.references))
-    return window(levels, (0, 0, 0), grid.step, grid.references).reshape(-1)
+    return grid_view(levels, (0, 0, 0), grid.step, grid.references).reshape(-1)
 
 
 def plain_matcher(
     guide: Tensor, references: Axes, size: Axes, step: Axes, radius: Axes, floor: Tensor, count: int
 ) -> MatchLines:
-    """Matching in torch, for any device and precision; it takes the lines of whole planes."""
+    """Match patches in torch, for any device and precision. The lines must be those of whole planes."""
 
     def match(lines: range) -> Tensor:
         _, depth, height, width = guide.shape
@@ -198,51 +213,60 @@ def plain_matcher(
 
 
 def read_patches(volume: Tensor, corners: Tensor, size: Axes) -> Tensor:
-    """(*corners.shape, patch voxels): the patches of a (D, H, W) volume at flat `corners`."""
-    read = kernel_for([volume], plain=read_plainly, cpu=groups_cpu.read, dtypes=FLOATS)
+    """Read the patches of a (D, H, W) volume at flat `corners`: (*corners.shape, patch voxels)."""
+    read = kernel_for([volume], plain=index_patches, cpu=groups_cpu.gather_patches, dtypes=COMPILED_FLOATS)
     return read(volume, corners, size)
 
 
-FLOATS = (torch.float32, torch.float64)
+COMPILED_FLOATS = (torch.float32, torch.float64)
+"""Types that the compiled `gather_patches` reads."""
 
 
-def read_plainly(volume: Tensor, corners: Tensor, size: Axes) -> Tensor:
-    return volume.view(-1)[corners[..., None] + patch_indices(volume, size)]
+def index_patches(volume: Tensor, corners: Tensor, size: Axes) -> Tensor:
+    """Read patches by torch's indexing, for any device and type; see `read_patches`."""
+    return volume.view(-1)[corners[..., None] + flat_offsets(volume, size)]
 
 
-def patch_indices(volume: Tensor, size: Axes) -> Tensor:
-    """Flat indices of the voxels of a patch, beside its corner."""
+def flat_offsets(volume: Tensor, size: Axes) -> Tensor:
+    """Return the flat distance of each voxel of a patch from its corner."""
     _, height, width = volume.shape
     return torch.tensor([(u * height + v) * width + w for u, v, w in offsets(size)], device=volume.device)
 
 
 def patch_means(volume: Tensor, grid: Grid) -> Tensor:
-    """The mean over each patch, at its corner in a (D, H, W) volume; 0 where no patch fits."""
+    """Average over each patch of a (D, H, W) volume. The mean is at the patch's corner; 0 where no patch fits."""
     means = torch.zeros_like(volume)
-    window(means, (0, 0, 0), (1, 1, 1), grid.positions).copy_(patch_sums(volume, grid.size) / math.prod(grid.size))
+    grid_view(means, (0, 0, 0), (1, 1, 1), grid.positions).copy_(patch_sums(volume, grid.size) / math.prod(grid.size))
     return means
 
 
 @dataclass(frozen=True)
 class Average:
-    """The weighted average of patches where they overlap.
+    """Weighted average of patches where they overlap.
 
-    On a CPU each voxel has its sum taken in a fixed order. Elsewhere additions come in any order, so that sums
-    are of integers, which do not depend on it.
+    On a CPU, each voxel is summed in a fixed order. On other devices the order is random, so the sums are of integers,
+    which do not depend on it.
     """
 
     total: Tensor
+    """Sum of the weighted patches, (D, H, W)."""
     weights: Tensor
-    """Of the patches, at their corners."""
+    """Sum of the patches' weights, at their corners, (D, H, W)."""
     taper: Tensor
     """The Kaiser window of a patch, one number per voxel."""
     grid: Grid
     unit: float
-    """Of the integers; 1 where sums are of floating-point numbers."""
+    """Value of the integer 1; 1.0 if the sums are of floating-point numbers."""
 
     @classmethod
     def of(cls, volume: Tensor, grid: Grid, exact: bool | None = None) -> Average:
-        """For patches with values like those of `volume`, (D, H, W); `exact` None for integers on all but a CPU."""
+        """Start an average of patches.
+
+        Args:
+            volume: (D, H, W), with values about as large as those of the patches.
+            grid: positions of the patches.
+            exact: whether to sum integers; None for integers on all devices but a CPU.
+        """
         taper = torch.ones(1, dtype=torch.float64)
         for n in grid.size:
             along = torch.kaiser_window(n, periodic=False, beta=KAISER_BETA, dtype=torch.float64)
@@ -257,27 +281,31 @@ class Average:
         """Add patches, (groups, K, patch voxels), at flat `corners`, (groups, K)."""
         weight = filtered.weight[:, None].expand(corners.shape).contiguous()
         if self.total.is_floating_point():
-            groups_cpu.add(self.total, self.weights, corners, filtered.patches, weight, self.taper, self.grid.size)
+            groups_cpu.scatter_patches(
+                self.total, self.weights, corners, filtered.patches, weight, self.taper, self.grid.size
+            )
             return
-        indices = corners[..., None] + patch_indices(self.total, self.grid.size)
+        indices = corners[..., None] + flat_offsets(self.total, self.grid.size)
         self.total.view(-1).index_add_(
             0, indices.view(-1), self.integers(filtered.patches * (weight[..., None] * self.taper)).view(-1)
         )
         self.weights.view(-1).index_add_(0, corners.reshape(-1), self.integers(weight).view(-1))
 
     def integers(self, values: Tensor) -> Tensor:
+        """Round values to multiples of the unit."""
         return (values.double() / self.unit).round_().long()
 
     def result(self) -> Tensor:
-        """(D, H, W); every voxel has at least one patch."""
+        """Return the average, (D, H, W). Every voxel must lie in at least one patch."""
         dtype = torch.float64 if self.unit != 1 else self.total.dtype
         weights = self.weights.to(dtype)
         covering = torch.zeros_like(weights)
-        corners = window(weights, (0, 0, 0), (1, 1, 1), self.grid.positions)
+        corners = grid_view(weights, (0, 0, 0), (1, 1, 1), self.grid.positions)
         for offset, taper in zip(offsets(self.grid.size), self.taper.tolist(), strict=True):
-            window(covering, offset, (1, 1, 1), self.grid.positions).add_(corners, alpha=taper)
+            grid_view(covering, offset, (1, 1, 1), self.grid.positions).add_(corners, alpha=taper)
         return (self.total.to(dtype) / covering).to(self.taper.dtype)
 
 
 FIXED_POINT_UNIT = 2.0**-33
-"""Beside the largest value: 10⁵ patches on one voxel with weights of up to 5·10³ stay below 2⁶³."""
+"""Unit of integer sums, relative to the largest value. 10⁵ patches on one voxel, with weights up to 5·10³, stay below
+2⁶³."""

@@ -1,4 +1,4 @@
-"""Groups on a CPU: find similar patches, read them, and add them back.
+"""Find similar patches on a CPU, read them, and add them back.
 
 Each voxel and row is written by one thread, in an order that does not depend on the number of threads, so a result
 repeats bit for bit.
@@ -20,7 +20,7 @@ from nlmeans.patches.groups_cpu_kernel import SHIFTS, Search, add_planes, copy_p
 
 
 def search_in(guide: Tensor, references: Axes, size: Axes, step: Axes, radius: Axes, floor: Tensor) -> Search:
-    """What the kernel needs to match reference patches in `guide`, (C, D, H, W)."""
+    """Prepare the search for patches similar to the reference patches in `guide`, (C, D, H, W)."""
     channels, depth, height, width = guide.shape
     lead = radius[2] + SHIFTS + 2 * LANES
     flat = np.zeros(guide.numel() + 2 * lead, np.float32)
@@ -34,7 +34,7 @@ def search_in(guide: Tensor, references: Axes, size: Axes, step: Axes, radius: A
 def matcher(
     guide: Tensor, references: Axes, size: Axes, step: Axes, radius: Axes, floor: Tensor, count: int
 ) -> MatchLines:
-    """Matching of the lines of reference patches along the width; see `groups.find`."""
+    """Match patches by the compiled kernel, on several threads; see `groups.find_groups`."""
     search, columns = search_in(guide, references, size, step, radius, floor), references[2]
 
     def match(lines: range) -> Tensor:
@@ -50,16 +50,17 @@ def matcher(
     return match
 
 
-def read(volume: Tensor, corners: Tensor, size: Axes) -> Tensor:
-    """(*corners.shape, patch voxels): the patches of a (D, H, W) volume at flat `corners`."""
+def gather_patches(volume: Tensor, corners: Tensor, size: Axes) -> Tensor:
+    """Read patches by the compiled kernel, on several threads; see `groups.read_patches`."""
     patches = volume.new_empty(corners.numel(), math.prod(size))
     source, at, target = volume.numpy(), corners.reshape(-1).numpy(), patches.numpy()
     in_threads(lambda first, last: copy_patches(source, at, size, first, last, target), len(at))
     return patches.view(*corners.shape, math.prod(size))
 
 
-def add(total: Tensor, weights: Tensor, corners: Tensor, patches: Tensor, weight: Tensor, window: Tensor, size: Axes
-        ) -> None:  # fmt: skip
+def scatter_patches(
+    total: Tensor, weights: Tensor, corners: Tensor, patches: Tensor, weight: Tensor, window: Tensor, size: Axes
+) -> None:
     """Add weight × window × patch to `total`, and the weights at the corners to `weights`; both (D, H, W)."""
     target, corner_target, taper = total.numpy(), weights.numpy(), window.numpy()
     at, values, scale = corners.reshape(-1).numpy(), patches.flatten(0, -2).numpy(), weight.reshape(-1).numpy()

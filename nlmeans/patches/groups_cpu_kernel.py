@@ -1,6 +1,6 @@
-"""What groups of similar patches compile for a CPU.
+"""CPU kernels for groups of similar patches: find, read and add them.
 
-The kernels release the GIL. What numba compiles has no type hints: vectors and literals have none.
+The kernels release the GIL. Compiled functions have no type hints, because vectors and literals have no Python type.
 """
 
 from __future__ import annotations
@@ -15,46 +15,53 @@ from nlmeans.kernels.matrix import transpose
 from nlmeans.kernels.vector import (
     LANES,
     at_most,
-    compiled,
     count_bits,
-    inlined,
-    inner,
+    inlined_kernel,
+    inner_kernel,
     load,
     lowest_bit,
     splat,
     store,
+    vector_kernel,
 )
 
-LARGEST = np.finfo(np.float32).max
+LARGEST_DISTANCE = np.finfo(np.float32).max
+"""Largest distance of a candidate inside the volume. Candidates outside have an infinite one."""
 
 SHIFTS = 3
-"""Along the width, measured at once, with six sums in registers."""
+"""Neighbouring candidates along the width that are measured at once, with six sums in registers."""
 
 
 class Search(NamedTuple):
-    """A guide and where to look in it."""
+    """A guide, the reference patches in it, and the search window."""
 
     guide: NDArray[np.float32]
-    """Flat (C, D, H, W), with room for a window and vectors before and after it."""
+    """Flat (C, D, H, W), with room before and after it for a window and vectors."""
     lead: int
-    """Where it begins."""
+    """Index at which the guide begins in this array."""
     channels: int
     shape: Axes
+    """Shape of a channel."""
     references: Axes
+    """Number of reference patches along each axis."""
     size: Axes
+    """Size of a patch."""
     step: Axes
+    """Distance between reference patches."""
     radius: Axes
+    """Radius of the search window."""
     floor: NDArray[np.float32]
-    """Squared differences over a patch below this are equal; one number per reference patch."""
+    """Sum of squared differences below which patches are equally similar, one per reference patch."""
     order: NDArray[np.int64]
-    """Of the candidates of a window: from equals, those are taken that come first. From a corner to each corner."""
+    """Candidates of a window as flat distances from the reference patch. Of equally similar ones, the first are
+    taken."""
     slots: NDArray[np.int64]
-    """The place of each candidate in that order."""
+    """Place of each candidate in `order`; see `grid.candidates`."""
 
 
-@compiled
+@vector_kernel
 def match_lines(search, lines, found):
-    """The groups of all reference patches in some lines, to the rows of `found`."""
+    """Write the groups of all reference patches in some lines to the rows of `found`."""
     _, rows, columns = search.references
     _, height, width = search.shape
     candidates = len(search.slots)
@@ -76,9 +83,12 @@ def match_lines(search, lines, found):
             take_nearest(search.order, distance, first, pitch, floor[column], corner, found[line * columns + column])
 
 
-@inner
+@inner_kernel
 def measure_line(search, z, y, floor, distance, row):
-    """Squared differences of a line's reference patches to all candidates inside the volume, but at least `floor`."""
+    """Measure the squared differences of a line's reference patches to all candidates inside the volume.
+
+    Differences below `floor` become `floor`.
+    """
     depth, height, width = search.shape
     size, step, radius = search.size, search.step, search.radius
     columns = search.references[2]
@@ -108,27 +118,27 @@ def measure_line(search, z, y, floor, distance, row):
             candidate += 2 * radius[2] + 1
 
 
-@inlined
-def squared_difference(here, there, i):
+@inlined_kernel
+def square_difference_at(here, there, i):
     difference = here - load(there, i)
     return difference * difference
 
 
-@inlined
+@inlined_kernel
 def sum_squares(guide, patch_rows, shift, end, length, squares, pitch):
-    """Squared differences over a patch that begins at each voxel of a line, at SHIFTS shifts from `shift` on."""
+    """Sum squared differences over the patch at each voxel of a line, for SHIFTS candidates from `shift` on."""
     for x in range(0, end, 2 * LANES):
         a0 = a1 = a2 = b0 = b1 = b2 = splat(np.float32(0))
         for r in range(patch_rows.size):
             at = patch_rows[r] + x
             here, there = load(guide, at), at + shift
-            a0 = a0 + squared_difference(here, guide, there)
-            a1 = a1 + squared_difference(here, guide, there + 1)
-            a2 = a2 + squared_difference(here, guide, there + 2)
+            a0 = a0 + square_difference_at(here, guide, there)
+            a1 = a1 + square_difference_at(here, guide, there + 1)
+            a2 = a2 + square_difference_at(here, guide, there + 2)
             here, there = load(guide, at + LANES), there + LANES
-            b0 = b0 + squared_difference(here, guide, there)
-            b1 = b1 + squared_difference(here, guide, there + 1)
-            b2 = b2 + squared_difference(here, guide, there + 2)
+            b0 = b0 + square_difference_at(here, guide, there)
+            b1 = b1 + square_difference_at(here, guide, there + 1)
+            b2 = b2 + square_difference_at(here, guide, there + 2)
         store(squares, x, a0)
         store(squares, x + LANES, b0)
         store(squares, pitch + x, a1)
@@ -143,18 +153,18 @@ def sum_squares(guide, patch_rows, shift, end, length, squares, pitch):
             store(squares, x, sums)
 
 
-@inner
+@inner_kernel
 def take_nearest(order, distance, first, pitch, floor, corner, found):
-    """The flat corners of the candidates with the smallest distances, in order; of equals, those that come first.
+    """Find the flat corners of the candidates with the smallest distances; of equal ones, those first in `order`.
 
-    The largest distance taken is found by halving an interval of numbers that are not negative, which have the order of
+    The largest distance taken is found by bisection over the bits of floats. Non-negative floats have the order of
     their bits.
     """
     wanted = found.size
-    found[:] = corner  # so that what is found lies inside the volume even where differences overflow
+    found[:] = corner  # so that the corners lie inside the volume even if differences overflow
     bits = np.empty(1, np.int32)
     number = bits.view(np.float32)
-    number[0] = LARGEST  # not infinity, which stands for places outside the volume
+    number[0] = LARGEST_DISTANCE
     low, high = np.int64(0), np.int64(bits[0])
     number[0] = floor
     limit = floor
@@ -189,17 +199,18 @@ def take_nearest(order, distance, first, pitch, floor, corner, found):
             kept += 1
 
 
-@inlined
+@inlined_kernel
 def count_at_most(values, first, size, limit):
+    """Count the values up to `limit`."""
     count = 0
     for k in range(first, first + size, LANES):
         count += count_bits(at_most(load(values, k), splat(limit)))
     return count
 
 
-@compiled
+@vector_kernel
 def copy_patches(volume, corners, size, first, last, patches):
-    """Rows `first` to `last` of `patches`."""
+    """Copy the patches at `corners` to rows `first` to `last` of `patches`."""
     _, height, width = volume.shape
     flat = volume.reshape(-1)
     for k in range(first, last):
@@ -212,9 +223,9 @@ def copy_patches(volume, corners, size, first, last, patches):
                     at += 1
 
 
-@compiled
+@vector_kernel
 def add_planes(total, weights, corners, patches, weight, window, size, first, last):
-    """`add` for planes `first` to `last` of the volumes."""
+    """Add weight × window × patch to planes `first` to `last` of `total`, and weights at corners to `weights`."""
     _, height, width = total.shape
     flat, flat_weights = total.reshape(-1), weights.reshape(-1)
     for k in range(corners.size):

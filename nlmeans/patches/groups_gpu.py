@@ -1,4 +1,4 @@
-"""Find similar patches on a GPU; `groups_gpu_kernel` has the kernel."""
+"""Find similar patches on a GPU, by the kernel in `groups_gpu_kernel`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from torch import Tensor
 from nlmeans.core.axes import Axes
 from nlmeans.patches.grid import MatchLines, candidates
 
-WARPS = 4
+MATCH_WARPS = 4
+"""Warps per reference patch."""
 
 
 def matcher(
     guide: Tensor, references: Axes, size: Axes, step: Axes, radius: Axes, floor: Tensor, count: int
 ) -> MatchLines:
-    """Matching of the lines of whole planes, in one kernel; see `groups.find`."""
-    from nlmeans.patches.groups_gpu_kernel import nearest_patches  # imports triton
+    """Match patches by the Triton kernel; see `groups.find_groups`. The lines must be those of whole planes."""
+    from nlmeans.patches.groups_gpu_kernel import nearest_patches  # imports triton, which is optional
 
     channels, depth, height, width = guide.shape
     rows, columns = references[1:]
@@ -43,7 +44,7 @@ def matcher(
                 COUNT=count,
                 BLOCK=2**log_block,
                 LOG_BLOCK=log_block,
-                num_warps=WARPS,
+                num_warps=MATCH_WARPS,
                 enable_fp_fusion=False,
             )
         return corners

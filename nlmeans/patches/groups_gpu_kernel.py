@@ -1,23 +1,24 @@
-"""The kernel that finds similar patches on a GPU: one program per reference patch, `group_kernels.match` in Triton.
+"""GPU kernel that finds similar patches, in Triton: one program per reference patch.
 
-Candidates are measured in the order in which they lie in memory, so that neighbours load together. As on a CPU, the
-largest distance taken is found by halving an interval: that compiles in a second, where a sort takes fifteen.
+It measures candidates in the order in which they lie in memory, so that neighbours load together. As on a CPU, it finds
+the largest distance taken by bisection: this compiles in one second, a sort in fifteen.
 """
 
 from __future__ import annotations
 
 # mypy: ignore-errors
-# (Triton has no types, and its language is Python's in syntax only.)
+# (Triton has no types, and its language shares only the syntax of Python.)
 import triton
 import triton.language as tl
 
-LARGEST = tl.constexpr(2**31 - 3)
-"""Where candidates outside the volume are, beyond the bits of any distance; 2 more is an int32 still."""
+OUTSIDE_BITS = tl.constexpr(2**31 - 3)
+"""Stands for the distance of a candidate outside the volume: larger than the bits of any float, and small enough that
+adding 2 does not overflow an int32."""
 
 
 @triton.jit
 def smallest_with(values, mask, wanted, LOW: tl.constexpr, HIGH: tl.constexpr, STEPS: tl.constexpr):
-    """The smallest number above LOW and up to HIGH that `wanted` of the values in the mask do not exceed."""
+    """Find the smallest number above LOW, at most HIGH, that `wanted` of the values in the mask do not exceed."""
     low, high = tl.full((), LOW, tl.int32), tl.full((), HIGH, tl.int32)
     for _ in range(STEPS):
         middle = low + (high - low) // 2
@@ -31,7 +32,7 @@ def smallest_with(values, mask, wanted, LOW: tl.constexpr, HIGH: tl.constexpr, S
 def nearest_patches(
     guide,  # (channels, depth, height, width)
     floor,  # one number per reference patch
-    slots,  # (candidates,): the place of each in the order of `groups.find`
+    slots,  # (candidates,): see `grid.candidates`
     corners,  # (references, COUNT)
     first_plane,
     rows,
@@ -82,10 +83,10 @@ def nearest_patches(
         volume += depth.to(tl.int64) * height * width
 
     total = tl.minimum(tl.maximum(total, tl.load(floor + reference)), 3e38)
-    bits = total.to(tl.int32, bitcast=True)  # of numbers that are not negative, in the order of these
+    bits = total.to(tl.int32, bitcast=True)  # non-negative floats have the order of their bits
     bits = tl.where(k == CANDIDATES // 2, -1, bits)  # the reference patch itself
-    bits = tl.where(inside, bits, LARGEST)
-    limit = smallest_with(bits, inside, COUNT, -2, LARGEST, 31)
+    bits = tl.where(inside, bits, OUTSIDE_BITS)
+    limit = smallest_with(bits, inside, COUNT, -2, OUTSIDE_BITS, 31)
     equal = inside & (bits == limit)
     slot = tl.load(slots + k, mask=k < CANDIDATES, other=BLOCK)
     last = smallest_with(slot, equal, COUNT - tl.sum((bits < limit).to(tl.int32)), -1, BLOCK, LOG_BLOCK + 1)

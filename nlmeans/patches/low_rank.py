@@ -1,4 +1,4 @@
-"""Low-rank groups of similar patches, and local low rank along a series: the shrinkage of singular values.
+"""Shrink the singular values of groups of similar patches, and of local patches along a series.
 
 References:
     M. Gavish, D. L. Donoho, "Optimal shrinkage of singular values", IEEE Transactions on Information Theory 63(4),
@@ -40,12 +40,12 @@ def low_rank(
     step: int = 3,
     count: int = 64,
     search_radius: Axes = (4, 4, 4),
-    alike: float = 0.2,
+    tolerance: float = 0.2,
     progress: Report = silent,
 ) -> Tensor:
-    """Shrink the singular values of groups of similar patches; see `shrink_singular_values`. Arguments as `nl_bayes`.
+    """Shrink the singular values of groups of similar patches; see `shrink_singular_values`.
 
-    The guide serves only to find the groups.
+    The arguments are those of `nl_bayes`. The guide serves only to find the groups.
     """
 
     def filter_groups(noisy: Tensor, guide: Tensor, variance: Tensor) -> Filtered:
@@ -53,23 +53,23 @@ def low_rank(
 
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
     grid = Grid.of(shape, patch, step, count, search_radius)
-    return filter_volume(noisy, guide, sigma, grid, alike, filter_groups, progress)
+    return filter_volume(noisy, guide, sigma, grid, tolerance, filter_groups, progress)
 
 
 def series_low_rank(
     noisy: Tensor, sigma: float | Tensor = 1.0, *, patch: int = 5, step: int = 2, progress: Report = silent
 ) -> Tensor:
-    """Shrink the singular values of the voxels of a patch × the volumes of a series: MP-PCA (Veraart et al. 2016).
+    """Denoise a series by MP-PCA (Veraart et al. 2016), with the singular values of (patch voxels × volumes) shrunk.
 
-    What neighbouring voxels do over the volumes, such as their decay with diffusion weighting, has a few components;
-    noise has all. With the noise known, the bulk of its singular values (Marchenko and Pastur 1967) is known as well,
-    and those above it are shrunk optimally instead of only kept; see `shrink_singular_values`.
+    The signals of neighbouring voxels over the volumes, such as their decay with diffusion weighting, have a few
+    components; noise has all. Known noise has known singular values (Marchenko and Pastur 1967). Those above them are
+    shrunk optimally instead of only kept; see `shrink_singular_values`.
 
     Args:
-        noisy: (C, D, H, W), C the volumes of the series.
+        noisy: (C, D, H, W), where C are the volumes of the series.
         sigma: standard deviation of the noise, a number or a (D, H, W) map.
         patch: edge of a patch in voxels; axes shorter than that have patches of their own length.
-        step: from one patch to the next, in voxels.
+        step: distance between patches in voxels.
         progress: called with the fraction done.
 
     Returns:
@@ -96,14 +96,15 @@ def series_low_rank(
 
 
 def shrink_singular_values(noisy: Tensor, variance: Tensor) -> Filtered:
-    """Each group less its mean, as a matrix, with the singular values that least squared error asks for.
+    """Shrink the singular values of each group minus its mean patch so that the expected squared error is least.
 
-    With β = K/n, n voxels in a patch and y the singular value over σ√n, y becomes √((y²−β−1)²−4β)/y, and 0 below 1+√β
-    (Gavish and Donoho 2017). A group counts by 1 / (1 + its rank).
+    A group is a K × n matrix, with n voxels in a patch; β = K/n. A singular value y, in units of σ√n, becomes
+    √((y²−β−1)²−4β)/y, and 0 if it is below 1+√β (Gavish and Donoho 2017). The weight of a group is
+    1 / ((1 + its rank) · σ²).
 
     Args:
         noisy: (groups, K, patch voxels).
-        variance: of the noise, (groups,).
+        variance: variance of the noise, (groups,).
     """
     count, voxels = noisy.shape[1:]
     short, long = min(count, voxels), max(count, voxels)
@@ -121,10 +122,10 @@ def shrink_singular_values(noisy: Tensor, variance: Tensor) -> Filtered:
 
 
 def eigenvectors(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """As `torch.linalg.eigh` of symmetric matrices, (groups, K, K), with each matrix left to one thread.
+    """Return eigenvalues and eigenvectors of symmetric matrices, (groups, K, K), with one thread per matrix.
 
-    Several threads at one small matrix wait for each other most of the time: a hundred times as long where other
-    processes keep the cores busy. On a GPU one matrix comes after the other, which is slower than the CPU.
+    Several threads on one small matrix mostly wait for each other: where other processes keep the cores busy, they take
+    a hundred times as long. A GPU would process one matrix after the other, which is slower than the CPU.
     """
     source, threads = matrices.cpu(), torch.get_num_threads()
     values, vectors = torch.empty_like(source[..., 0]), torch.empty_like(source)

@@ -1,4 +1,4 @@
-"""The operator in float64, written straight from its formula: what every backend is held to."""
+"""The operator in float64, written directly from its formula. All backends are compared with it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def nonlocal_means(
     factors: dict[Axes, float] | None = None,
     voxels: Iterable[Axes] | None = None,
 ) -> Volume:
-    """Each voxel as the weighted mean of its search window, or of those offsets in it that have factors.
+    """Compute the weighted mean of the search window of each voxel.
 
-    Only of some `voxels`, if given; the others are NaN.
+    With `factors`, only the offsets that have a factor count. With `voxels`, the other voxels are NaN.
     """
     guide = image if guide is None else guide
     scale = np.array([1 / len(guide)] * len(guide) if guide_scale is None else guide_scale)
@@ -62,7 +62,7 @@ def nonlocal_means(
 
 
 def own_weight(center: str | float, largest: float) -> float:
-    """Of a voxel to itself; where there is no other voxel it keeps its value."""
+    """The weight of the voxel itself; under "zero" it is 1 if the window has no other voxel."""
     if center == "one":
         return 1.0
     if center == "zero":
@@ -81,7 +81,7 @@ def windowed(
     guide_scale: Sequence[float] | None = None,
     blend: str = "smooth",
 ) -> Volume:
-    """Each voxel as the blend, over the windows it lies in, of its softmax-weighted mean of that window."""
+    """Compute the softmax-weighted mean of each voxel over each window that contains it, and blend these means."""
     guide = image if guide is None else guide
     scale = np.array([1 / len(guide)] * len(guide) if guide_scale is None else guide_scale)
     shape = image.shape[1:]
@@ -107,7 +107,7 @@ def windowed(
 
 
 def blending(offset: int, radius: int, blend: str) -> float:
-    """How much a window counts for a voxel at this offset from its middle."""
+    """The weight, in the blend, of a window for a voxel at this offset from its middle."""
     return 1.0 if blend == "plain" else math.cos(math.pi * offset / (2 * radius + 2)) ** 2
 
 
@@ -120,7 +120,7 @@ def window(middle: Axes, radius: Axes) -> Iterator[Axes]:
 
 
 def box(padded: Volume, corner: Axes, radius: Axes) -> Volume:
-    """The patch of a voxel, whose place before padding by the radius was `corner`."""
+    """The patch of a voxel, whose index before padding by the radius was `corner`."""
     return padded[:, *(slice(c, c + 2 * r + 1) for c, r in zip(corner, radius, strict=True))]
 
 

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from nlmeans.files.nifti import sha256
+from nlmeans.files.paths import sha256
 from tests.nlmeans.volumes import gaussian, piecewise
 
 NIFTI: Any = nib  # nibabel's calls carry no types

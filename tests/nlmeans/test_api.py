@@ -1,4 +1,4 @@
-"""The front door: what goes in comes out as the same kind of array, denoised, and nothing else changes."""
+"""`denoise` returns the kind of array that it was given, denoised, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.nlmeans.volumes import Floats, gain, gaussian, piecewise, rician, sam
 SHAPE = (10, 11, 12)
 SIGMA = 10.0
 QUICK: dict[str, Any] = {"sigma": SIGMA, "search_radius": 1, "method": "classic"}
-"""Enough to see that something is denoised."""
+"""The fastest settings that denoise visibly."""
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def noisy() -> Floats:
 
 
 def digits(dtype: Any) -> float:
-    """How far apart neighbouring values near 200 lie, or 0.5 for integers, which are rounded."""
+    """Distance of neighbouring values near 200; 0.5 for integers, which are rounded."""
     return 200 * float(np.finfo(dtype).eps) if np.dtype(dtype).kind == "f" else 0.5
 
 
@@ -74,7 +74,7 @@ def test_torch_tensors_keep_type_shape_and_device(dtype: torch.dtype, noisy: Flo
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch"])
-def test_of_boolean_volumes_specks_are_removed(library: str) -> None:
+def test_specks_are_removed_from_boolean_volumes(library: str) -> None:
     volume: Any = np.zeros((9, 9, 9), dtype=bool)
     volume[:, :, 5:] = True
     volume[4, 4, 2] = True
@@ -147,7 +147,7 @@ def test_integers_are_rounded_and_clipped_at_their_limits(dtype: str) -> None:
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize(("dtype", "sign"), [("int64", 1), ("int64", -1), ("uint64", 1)])
 def test_integers_that_float64_does_not_hold_are_refused(dtype: str, sign: int, library: str) -> None:
-    """They would not come back as they were, not even where there is no noise."""
+    """They would change even where there is no noise."""
     volume: Any = np.full((5, 6), sign * (2**53 + 2)).astype(dtype)
     volume[2, 3] -= sign * 9
     last: Any = np.full((5, 6), sign * 2**53).astype(dtype)
@@ -155,7 +155,7 @@ def test_integers_that_float64_does_not_hold_are_refused(dtype: str, sign: int, 
         volume, last = torch.from_numpy(volume), torch.from_numpy(last)
     assert denoise(last, sigma=0)[2, 3] == sign * 2**53
     with pytest.raises(
-        ValueError, match=r"volume has integers from .* beyond 2\*\*53 would be rounded; take an offset"
+        ValueError, match=r"volume has integers from .* beyond 2\*\*53 would be rounded; subtract an offset"
     ):
         denoise(volume, sigma=0)
 
@@ -299,7 +299,7 @@ def test_outside_the_mask_nothing_changes(noise: str, kind: str, noisy: Floats) 
 
 
 def test_a_mask_that_is_not_finite_is_refused(noisy: Floats) -> None:
-    """NaN is not zero, and outside of an organ is often NaN."""
+    """NaN is not zero, but masks often use it outside an organ."""
     mask = np.ones(SHAPE)
     mask[0, 0, 0] = np.nan
     for call in (lambda: denoise(noisy, **QUICK, mask=mask), lambda: estimate_sigma(noisy, mask=mask)):
@@ -414,7 +414,7 @@ def test_a_map_serves_uneven_noise_better_than_any_number() -> None:
 
 @pytest.mark.parametrize(("method", "more"), [("bayes", 1.0), ("wiener", 0.3)])
 def test_dim_tissue_in_rician_noise_keeps_its_detail(method: str, more: float) -> None:
-    """There a magnitude varies less than sigma, and what filters by sigma alone would take anatomy for noise."""
+    """Dim magnitudes vary less than sigma. A filter that knows only sigma would take anatomy for noise."""
     z, y, _ = np.meshgrid(*[np.arange(24)] * 3, indexing="ij")
     clean, sigma = 60 + 40 * np.sin(z / 1.5) * np.sin(y / 1.7), 40.0
     random = np.random.default_rng(0)
@@ -441,7 +441,7 @@ def test_maps_are_estimated_for_each_volume_of_a_series_and_each_channel(noisy: 
 
 
 def test_a_map_is_not_for_counts(noisy: Floats) -> None:
-    with pytest.raises(ValueError, match=r"sigma='map' is not for noise='poisson'.* give the read noise"):
+    with pytest.raises(ValueError, match=r"sigma='map' does not work with noise='poisson'.* give the read noise"):
         denoise(noisy, "map", noise="poisson")
 
 
@@ -507,7 +507,7 @@ def test_tiles_change_nothing_of_a_masked_series_with_channels(
 
 def test_too_little_memory_for_one_voxel_is_refused(noisy: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nlmeans.engine.settings.MINIMUM_MEMORY", 0)
-    with pytest.raises(ValueError, match=r"memory=0.98 KiB is too little: one voxel .*; allow more or take a smaller"):
+    with pytest.raises(ValueError, match=r"memory=0.98 KiB is too little: one voxel .*; allow more or use a smaller"):
         denoise(noisy, **QUICK, memory=1000)
 
 
@@ -612,8 +612,8 @@ INVALID: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"series": 0, "channels": -3}, ValueError, "channels=0 and series=0 name the same axis"),
     ({"series": 0, "channels": 1}, ValueError, "volume has 1 spatial axes"),
     ({"backend": "cuda"}, ValueError, "backend='cuda' is not known; choose one of 'auto', '"),
-    ({"device": "gpu"}, ValueError, "device='gpu' is not here or not known to torch; use one of cpu"),
-    ({"device": "cuda:99"}, ValueError, "device='cuda:99' is not here or not known to torch; use one of cpu"),
+    ({"device": "gpu"}, ValueError, "device='gpu' is not available or not known to torch; use one of cpu"),
+    ({"device": "cuda:99"}, ValueError, "device='cuda:99' is not available or not known to torch; use one of cpu"),
     ({"memory": 1000}, ValueError, "memory=1000 bytes is too little .*16 MiB"),
     ({"memory": "lots"}, ValueError, "memory='lots' is not an amount of memory; write for instance '2GB'"),
     ({"memory": "1MB"}, ValueError, "memory=1000000 bytes is too little"),

@@ -26,7 +26,7 @@ from nibabel.testing import data_path
 
 import nlmeans
 from nlmeans import Settings, cli
-from nlmeans.files import nifti
+from nlmeans.files import nifti, paths
 from nlmeans.operator.backends import BACKENDS
 from tests.nlmeans.scans import (
     LPS,
@@ -250,7 +250,7 @@ def test_one_volume_has_nothing_to_share_weights_with(source: Path, target: Path
 
 
 def test_a_map_of_sigma_can_be_estimated(source: Path, target: Path, tmp_path: Path) -> None:
-    assert "sigma estimated in every place" in denoised(source, target, "--sigma", "map")
+    assert "sigma estimated at every voxel" in denoised(source, target, "--sigma", "map")
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["settings"]["sigma"] == "map"
     assert record["sigma_estimated"] is True
@@ -272,7 +272,7 @@ def test_the_record_says_from_what_and_how(source: Path, target: Path, tmp_path:
     denoised(source, target, "--method", "auto")
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["input"] == "in.nii.gz"
-    assert record["input_sha256"] == nifti.sha256(source)
+    assert record["input_sha256"] == paths.sha256(source)
     assert record["nlmeans"] == nlmeans.__version__
     assert record["torch"] == torch.__version__
     assert record["mask"] is record["sigma_map"] is None
@@ -398,7 +398,7 @@ def assert_one_line(result: Result, message: str) -> None:
         ("text.nii.gz out.nii", r"text\.nii\.gz cannot be read"),
         ("short.nii.gz out.nii", r"short\.nii\.gz cannot be read"),
         ("short.nii out.nii", r"short\.nii cannot be read"),
-        ("checksum.nii.gz out.nii", r"checksum\.nii\.gz cannot be read, .*CRC"),
+        ("checksum.nii.gz out.nii", r"checksum\.nii\.gz cannot be read; .*CRC"),
         ("hole.nii.gz out.nii", r"hole\.nii\.gz cannot be read"),
         ("nan.nii out.nii", r"nan\.nii contains NaN"),
         ("line.nii out.nii", r"line\.nii has shape \(20,\); only 2D, 3D and 4D"),
@@ -417,19 +417,25 @@ def assert_one_line(result: Result, message: str) -> None:
         ("good.nii.gz out.nii --mask none.nii", r"none\.nii: no such file"),
         ("good.nii.gz out.nii --sigma-map mask.nii", r"mask\.nii has shape \(10, 11, 11\)"),
         ("good.nii.gz out.nii --sigma-map below.nii", r"sigma=-1.0 must not be negative"),
-        ("good.nii.gz out.nii --sigma-map whole.nii --sigma 3", r"--sigma 3.0 and --sigma-map .* give one of them"),
+        (
+            "good.nii.gz out.nii --sigma-map whole.nii --sigma 3",
+            r"--sigma 3.0 and --sigma-map .* both describe the noise; give one of them",
+        ),
         ("good.nii.gz none/out.nii", r"none: no such folder for out\.nii; make it first"),
         ("good.nii.gz out.nii --report none/out.png", r"none: no such folder for out\.png"),
         ("good.nii.gz whole.nii", r"whole\.nii exists; choose another name or add --overwrite"),
         ("good.nii.gz old.nii", r"old\.json exists"),
         ("good.nii.gz good.nii.gz", r"good\.nii\.gz exists"),
-        ("good.nii.gz good.nii.gz --overwrite", r"is IN itself; the original is never overwritten"),
-        ("good.nii.gz link.nii.gz --overwrite", r"is IN itself; the original is never overwritten"),
+        ("good.nii.gz good.nii.gz --overwrite", r"is IN itself, which is never overwritten"),
+        ("good.nii.gz link.nii.gz --overwrite", r"is IN itself, which is never overwritten"),
         ("good.nii.gz folder.nii --overwrite", r"folder\.nii is a folder"),
         ("good.nii.gz out.dcm", r"out\.dcm must end in \.nii\.gz or \.nii"),
         ("good.nii.gz out.nii --report out.jpg", r"out\.jpg must end in \.png"),
-        ("good.nii.gz out.nii --device toaster", r"device='toaster' is not here or not known to torch; use one of cpu"),
-        ("good.nii.gz out.nii --device cuda:99", r"device='cuda:99' is not here"),
+        (
+            "good.nii.gz out.nii --device toaster",
+            r"device='toaster' is not available or not known to torch; use one of cpu",
+        ),
+        ("good.nii.gz out.nii --device cuda:99", r"device='cuda:99' is not available"),
         ("good.nii.gz out.nii --memory plenty", r"memory='plenty' is not an amount of memory; write for instance"),
         ("good.nii.gz out.nii --memory 1MB", r"memory=1000000 bytes is too little"),
     ],
@@ -496,7 +502,7 @@ def old(source: Path, target: Path) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("old")
-@pytest.mark.parametrize("where", ["denoise_array", "figure.save"])
+@pytest.mark.parametrize("where", ["denoise_array", "figure.save_figure"])
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -528,7 +534,7 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("old", "interruptible")
-@pytest.mark.parametrize("where", ["denoise_array", "figure.save"])
+@pytest.mark.parametrize("where", ["denoise_array", "figure.save_figure"])
 def test_an_interrupt_keeps_what_was_there(
     where: str, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -612,7 +618,7 @@ def test_noise_knows_rician(tmp_path: Path) -> None:
 
 def test_noise_of_an_image_without_any(tmp_path: Path) -> None:
     result = call("noise", flat_scan(tmp_path, 0.0))
-    assert result.stdout.startswith("sigma 0, mean of the object 200, SNR without noise\n")
+    assert result.stdout.startswith("sigma 0, mean of the object 200, SNR infinite\n")
 
 
 def test_info_names_what_is_there() -> None:
@@ -660,6 +666,45 @@ def test_help_says_what_a_command_does(command: str | None, option: str) -> None
     about = (cli.main.commands[command] if command else cli.main).help
     assert about
     assert about.split(".")[0].split("\n")[0][:50] in result.stdout
+
+
+@pytest.fixture
+def twice() -> Iterator[str]:
+    """A method that another package registers once all modules are imported."""
+    method = dataclasses.replace(nlmeans.METHODS["classic"], summary="the method classic by another name")
+    nlmeans.METHODS["twice"] = method
+    yield "twice"
+    del nlmeans.METHODS["twice"]
+
+
+@pytest.mark.parametrize("command", ["denoise", "batch", "demo"])
+def test_help_lists_a_method_registered_later(command: str, twice: str) -> None:
+    assert f"subspace, {twice}." in " ".join(call(command, "--help").stdout.split())
+
+
+def test_a_method_registered_later_denoises_and_has_its_line_in_info(source: Path, target: Path, twice: str) -> None:
+    result = call("denoise", source, target, "--method", twice, "--search-radius", 1, "--device", "cpu", "--sigma", 8)
+    assert result.stdout == f"{target}: twice, gaussian noise, sigma 8\n", result.stderr
+    spacing = [float(size) for size in NIFTI.load(source).header.get_zooms()]
+    expected = nlmeans.denoise(values(source), 8, spacing=spacing, **SAME)
+    np.testing.assert_array_equal(values(target), expected)
+    assert "\nmethod   twice: the method classic by another name\n" in call("info").stdout
+
+
+def test_a_method_that_does_not_exist_is_refused_with_all_that_do(source: Path, target: Path, twice: str) -> None:
+    result = call("denoise", source, target, "--method", "magic")
+    names = ", ".join(map(repr, ("auto", *nlmeans.METHODS)))
+    assert result.exit_code == 2
+    assert result.stderr.endswith(f"Error: Invalid value for '--method': 'magic' is not one of {names}.\n")
+    assert twice in names
+
+
+@pytest.mark.parametrize("command", [None, *cli.main.commands])
+def test_help_fits_into_80_columns(command: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = CliRunner().invoke(cli.main, [*([command] if command else []), "--help"], terminal_width=80).stdout
+    assert max(map(len, text.splitlines())) <= 80
+    assert "..." not in text.replace("IN...", "").replace("[ARGS]...", "")  # no sentence is cut off
 
 
 def test_every_option_says_what_it_does() -> None:

@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 from nlmeans import cli
-from nlmeans.files import batch, nifti
+from nlmeans.files import batch, nifti, paths
 from tests.nlmeans.scans import RAS, contents, names, noisy, save, scan
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, limits and locks are those of POSIX")
@@ -37,9 +37,9 @@ def image(path: Path, seed: int = 0) -> Path:
 
 def assert_whole(target: Path) -> dict[str, Any]:
     """The image can be read, and the record beside it is its own."""
-    nifti.read(target)
+    nifti.read_nifti(target)
     record: dict[str, Any] = json.loads(target.with_name(target.name.partition(".")[0] + ".json").read_text())
-    assert record["output_sha256"] == nifti.sha256(target)
+    assert record["output_sha256"] == paths.sha256(target)
     return record
 
 
@@ -131,10 +131,10 @@ def test_two_commands_that_write_the_same_leave_the_result_of_one(tmp_path: Path
     assert [ended(child)[0] for child in children] == [0, 0]
     record = assert_whole(target)
     source = next(source for source in sources if source.name == record["input"])
-    assert record["input_sha256"] == nifti.sha256(source)
+    assert record["input_sha256"] == paths.sha256(source)
     alone = tmp_path / "alone.nii.gz"
     assert CliRunner().invoke(cli.main, ["denoise", str(source), str(alone), *QUICK]).exit_code == 0
-    np.testing.assert_array_equal(nifti.read(alone).data, nifti.read(target).data)
+    np.testing.assert_array_equal(nifti.read_nifti(alone).data, nifti.read_nifti(target).data)
     assert {name for name in names(tmp_path) if name.startswith((".", "out"))} == {
         "out.nii.gz",
         "out.json",
@@ -196,7 +196,7 @@ def test_a_disk_that_may_only_be_read_is_refused_before_any_work(
     source = image(tmp_path / "scan.nii.gz")
     with small_disk(tmp_path / "disk", "1m") as disk:
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        monkeypatch.setattr("nlmeans.files.run", lambda *_, **__: pytest.fail("worked"))
+        monkeypatch.setattr("nlmeans.files.denoise.denoise_array", lambda *_, **__: pytest.fail("worked"))
         result = CliRunner().invoke(cli.main, ["denoise", str(source), str(disk / "out.nii.gz"), *QUICK])
     assert result.exit_code == 1
     assert "may not be written to; choose another" in result.stderr
@@ -214,13 +214,13 @@ def test_a_result_on_another_disk_is_whole(tmp_path: Path) -> None:
 def test_a_folder_that_goes_while_it_works_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = image(tmp_path / "scan.nii.gz"), tmp_path / "out" / "out.nii.gz"
     target.parent.mkdir()
-    run = cli.denoise_file.__globals__["run"]
+    run = cli.denoise_file.__globals__["denoise_array"]
 
     def working(*data: Any, **options: Any) -> Any:
         shutil.rmtree(target.parent)
         return run(*data, **options)
 
-    monkeypatch.setattr("nlmeans.files.run", working)
+    monkeypatch.setattr("nlmeans.files.denoise.denoise_array", working)
     result = CliRunner().invoke(cli.main, ["denoise", str(source), str(target), *QUICK])
     assert result.exit_code == 1
     assert "its folder is no longer there: make it again, or choose another" in result.stderr
@@ -252,8 +252,8 @@ def test_a_finished_scan_whose_result_was_damaged_is_done_again(tmp_path: Path) 
     source = image(tmp_path / "scan.nii.gz")
     options = {"noise": "gaussian", "method": "classic", "search_radius": 1.0}
     job = batch.Job("scan", source, tmp_path / "out" / "a.nii.gz", tmp_path / "out" / "a.png", options)
-    assert batch.run_one(job).state == "denoised"
-    assert batch.run_one(job).state == "finished before"
+    assert batch.run_job(job).state == "denoised"
+    assert batch.run_job(job).state == "finished before"
     job.target.write_bytes(job.target.read_bytes()[:-10])
-    assert batch.run_one(job).state == "denoised"
+    assert batch.run_job(job).state == "denoised"
     assert_whole(job.target)

@@ -97,11 +97,11 @@ def dataset(root: Path, image: Path) -> Path:
 
 SIDECARS: dict[str, tuple[bytes, str]] = {
     "nested": (b"[" * 10**6, "cannot be read as JSON: maximum recursion"),
-    "twice": (b'{"EchoTime": 1, "EchoTime": 2}', "'EchoTime' stands there twice"),
+    "twice": (b'{"EchoTime": 1, "EchoTime": 2}', "'EchoTime' is given twice"),
     "not UTF-8": (b'{"Name": "\xff"}', "cannot be read: 'utf-8' codec"),
     "empty": (b"", "cannot be read as JSON"),
     "a list": (b"[1]", "must be a JSON object"),
-    "long": (b" " * (17 * 2**20) + b"{}", "longer than the 16777216 bytes that a sidecar may have"),
+    "long": (b" " * (17 * 2**20) + b"{}", "longer than 16777216 bytes, the most that a sidecar may have"),
 }
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("zarr")
 
-from nlmeans.files.zarr import denoise
+from nlmeans.files.zarr.denoise import denoise_zarr
 from tests.nlmeans.hostile import damaged, refusal
 from tests.nlmeans.zarrs import SAME, level, noisy, save
 
@@ -71,7 +71,7 @@ def test_it_is_refused_by_name_or_denoised(source: Path, seed: int) -> None:
         bad = lying(raw, chance) if lies else damaged(raw, chance)
         file.write_bytes(bad)
         try:
-            said = refusal(lambda: denoise.denoise(source, target, **SAME))
+            said = refusal(lambda: denoise_zarr(source, target, **SAME))
             assert file.read_bytes() == bad
         finally:
             file.write_bytes(raw)

@@ -1,4 +1,4 @@
-"""The non-local block beside the formula of the paper, written out with its N × N matrix in float64."""
+"""The non-local block compared with the formula of the paper, written out with its N × N matrix in float64."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def seed() -> None:
 
 @pytest.fixture(params=[1, 3], ids=lambda n: f"{n} threads")
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The attention is cut for the number of threads; 3 does not divide the voxels."""
+    """Cut the attention for a number of threads; 3 does not divide the number of voxels."""
     monkeypatch.setattr("nlmeans.operator.attention.threads", lambda: request.param)
 
 
@@ -44,7 +44,7 @@ def volume(channels: int = 6, spatial_dims: int = 2, batch: int = 2, **options: 
 
 
 def formula(block: NonLocalBlock, x: Tensor) -> Tensor:
-    """z = W_z y + x with all pairs of voxels side by side."""
+    """z = W_z y + x from the weights of all pairs of voxels."""
     pools = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
     def embedded(layer: nn.Module, sub_sampled: bool) -> Tensor:
@@ -135,7 +135,7 @@ def test_gradcheck(mode: str, sub_sample: bool) -> None:
 
 @pytest.mark.parametrize(("of_a", "of_b"), [(0.0, 0.0), (-100.0, 100.0), (100.0, -100.0), (-5.0, 0.0), (0.0, -5.0)])
 def test_concatenation_loses_nothing_where_sums_cancel_or_few_are_positive(of_a: float, of_b: float) -> None:
-    """In float32, beside float64 of the same numbers: running sums of large numbers that cancel would lose digits."""
+    """Compare float32 with float64 of the same numbers: running sums of large numbers that cancel lose digits."""
     a, b = (torch.randn(2, 1500) + of_a).requires_grad_(), (torch.randn(2, 1400) + of_b).requires_grad_()
     values, weights = torch.randn(2, 1400, 3, requires_grad=True), torch.randn(2, 1500, 3)
     double = [t.detach().double().requires_grad_() for t in (a, b, values)]
@@ -180,7 +180,7 @@ NAMES = {
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_names_of_saved_weights_stay(mode: str) -> None:
-    """Networks that were saved with the block must load again."""
+    """A network that was saved with the block must load again."""
     state = NonLocalBlock(6, spatial_dims=3, mode=mode, sub_sample=True).state_dict()
     expected = {f"{layer}.{kind}" for layer in NAMES[mode] for kind in ("weight", "bias")}
     assert set(state) == expected | ({"pair.weight"} if mode == "concatenation" else set())
@@ -251,7 +251,7 @@ def test_sub_sampling_keeps_axes_of_one_voxel() -> None:
 
 
 class Largest(TorchDispatchMode):
-    """Notes the operators that run and the most numbers in a tensor that one of them makes."""
+    """Record the operators that run, and the size of the largest tensor that one of them creates."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -302,9 +302,9 @@ def test_a_card_needs_no_matrix_either(mode: str, dtype: torch.dtype) -> None:
 
 
 def by_windows(image: Tensor, radius: tuple[int, int], function: Callable[[Tensor], Tensor]) -> Tensor:
-    """The mean, over the windows that a pixel lies in, of what `function` makes of them: (C, H, W) to (C, H, W).
+    """Apply `function` to windows, and average its results at each pixel: (C, H, W) to (C, H, W).
 
-    Windows lie as those of the backend `windowed`: their middles on every (r + 1)th pixel and on the last.
+    As in the backend `windowed`, windows are centred on every (r + 1)th pixel and on the last.
     """
     (r, s), (height, width) = radius, image.shape[1:]
     padded = F.pad(image[None], (s, s, r, r), mode="reflect")[0]
@@ -328,7 +328,7 @@ def identity(layer: Any) -> None:
 
 
 def test_the_gaussian_form_with_identity_embeddings_is_windowed_non_local_means() -> None:
-    """Between unit vectors |v_i − v_j|² is 2 − 2 v_i · v_j: the weights of the block on v/h, of two features."""
+    """For unit vectors, |v_i − v_j|² is 2 − 2 v_i · v_j, so the weights are those of the block for v/h."""
     h, radius = 0.4, (2, 3)
     angle = torch.rand(7, 9, dtype=torch.float64) * 3
     vectors = torch.stack([angle.cos(), angle.sin()])
@@ -344,7 +344,7 @@ def test_the_gaussian_form_with_identity_embeddings_is_windowed_non_local_means(
 
 
 def test_the_embedded_form_of_an_image_and_its_square_is_windowed_non_local_means() -> None:
-    """exp(−(x_i − x_j)²/h²) without the factor of i alone: θ = [2x/h², −1/h²], φ = [x, x²], g = x."""
+    """exp(−(x_i − x_j)²/h²), without a factor that depends only on i: θ = [2x/h², −1/h²], φ = [x, x²], g = x."""
     h, radius = 0.3, (2, 3)
     image = torch.rand(7, 9, dtype=torch.float64)
     block = NonLocalBlock(2, spatial_dims=2, inter_channels=2).double()

@@ -1,4 +1,4 @@
-"""Volumes that are read by slicing, and may be larger than memory: as if they lay there."""
+"""Volumes that are read by slicing, and may be larger than memory, give the results of arrays in memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MEMORY = 16 * 2**20
 
 
 class Slices:
-    """Gives numpy arrays when sliced, remembers how much was read, and has no other way to its values."""
+    """Array that can only be sliced, and counts how many values were read."""
 
     def __init__(self, values: Any, most: float = math.inf) -> None:
         self.values, self.most, self.read = values, most, 0
@@ -115,7 +115,7 @@ def test_previews_and_the_strength_are_the_same() -> None:
 def test_with_sigma_and_h_a_preview_reads_no_more_than_its_slab() -> None:
     noisy = Slices(volume(60, 20, 30))
     preview(noisy, 30, sigma=SIGMA, h=SIGMA, method="classic", search_radius=2)
-    assert noisy.read <= 2 * 7 * 20 * 30 + 1  # 3 slices on either side, once to look and once to denoise
+    assert noisy.read <= 2 * 7 * 20 * 30 + 1  # 3 slices on either side, once for the survey and once to denoise
 
 
 def test_the_values_are_read_once_to_look_and_once_in_tiles() -> None:
@@ -159,7 +159,7 @@ def test_arrays_in_files(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there a process tells its own memory from that of maps")
 def test_a_memory_map_is_denoised_into_another_within_the_memory_allowed(tmp_path: Path) -> None:
-    """64 MB into 64 MB with 20 MB; what all of a process may take beside, such as compiled code, is warmed up."""
+    """64 MB are denoised into 64 MB with 20 MB. A first run loads all else that takes memory, such as compiled code."""
     quick: dict[str, Any] = {"sigma": SIGMA, "method": "classic", "h": 8.0, "search_radius": 1, "memory": "20MB"}
     noisy, out = (np.memmap(tmp_path / name, np.float32, "w+", shape=(100, 400, 400)) for name in ("in", "out"))
     noisy[...] = volume(1, 400, 400)
@@ -191,7 +191,7 @@ def test_what_is_not_finite_is_found_in_any_piece(bad: float) -> None:
 
 
 def test_a_map_needs_all_of_the_volume() -> None:
-    with pytest.raises(ValueError, match="a map of sigma is estimated from all of a volume at once"):
+    with pytest.raises(ValueError, match="a map of sigma needs the whole volume in memory"):
         denoise(Slices(volume(14, 20, 30)), "map")
 
 
@@ -229,7 +229,7 @@ def test_the_result_can_be_written_where_it_is_wanted(kind: str, dtype: str, tmp
 
 
 class Chunked:
-    """Stored in chunks; remembers how often each was written to."""
+    """Array with chunks that counts how often each of them is written to."""
 
     def __init__(self, shape: tuple[int, ...], chunks: tuple[int, ...]) -> None:
         self.shape, self.chunks, self.dtype = shape, chunks, np.dtype("float32")
@@ -281,7 +281,7 @@ def test_out_and_dtype_must_not_contradict_each_other() -> None:
         denoise(NOISY, SIGMA, dtype="float64", out=np.zeros_like(NOISY))
 
 
-# ---------------------------------------------------------------- what is known of a volume
+# ---------------------------------------------------------------- recorded facts
 
 
 def test_a_recorded_survey_serves_as_well_as_another_one() -> None:

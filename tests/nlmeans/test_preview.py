@@ -1,4 +1,4 @@
-"""One slice, as it will be in the whole result."""
+"""A preview equals the same slice of the whole result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Volumes whose clean values are known, and how far from them a result is."""
+"""Volumes with known clean values, noise for them, and the gain of a result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NIFTI: Any = nib.nifti1  # nibabel's calls carry no types
 
 
 def piecewise(*shape: int) -> Floats:
-    """Blocks of 50 to 200, a bright ball, and one dark quarter of exact zeros."""
+    """Make blocks of 50 to 200, a bright ball, and one dark quarter of exact zeros."""
     places = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
     volume = 100.0 + 50.0 * (places[-1] > 0.2) - 50.0 * (places[-2] > 0.4)
     volume[sum(p**2 for p in places) < 0.2] = 200.0
@@ -25,21 +25,36 @@ def piecewise(*shape: int) -> Floats:
     return volume
 
 
+def noisy_piecewise(*shape: int, sigma: float | Floats) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return a piecewise constant volume in float32, and the same with Gaussian noise."""
+    clean = piecewise(*shape).astype(np.float32)
+    return clean, (clean + sigma * np.random.default_rng(0).standard_normal(clean.shape)).astype(np.float32)
+
+
+def decaying_series(volumes: int, sigma: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return signals that decay over the volumes (last axis) at two rates, mixed by place; clean, and with noise."""
+    share = piecewise(12, 13, 14) / 150
+    time = np.arange(1, volumes + 1) / (volumes + 1)
+    clean = 300 * (share[..., None] * np.exp(-3 * time) + (1 - share[..., None]) * np.exp(-time))
+    noise = sigma * np.random.default_rng(0).standard_normal(clean.shape)
+    return clean.astype(np.float32), (clean + noise).astype(np.float32)
+
+
 def gaussian(clean: Floats, sigma: float | Floats, seed: int = 0) -> Floats:
     return clean + sigma * np.random.default_rng(seed).standard_normal(clean.shape)
 
 
 def rician(clean: Floats, sigma: float | Floats, seed: int = 0) -> Floats:
-    """The magnitude of the clean signal with noise in its real and imaginary part."""
+    """Return the magnitude of the clean signal with noise in its real and imaginary part."""
     real, imaginary = sigma * np.random.default_rng(seed).standard_normal((2, *clean.shape))
     return np.hypot(clean + real, imaginary)
 
 
 def gain(clean: Floats, noisy: Floats, denoised: Floats) -> float:
-    """How much nearer to the clean values the denoised ones are, in dB."""
+    """Return how much smaller the error of the denoised volume is than that of the noisy one, in dB."""
     return float(10 * np.log10(np.square(noisy - clean).mean() / np.square(denoised - clean).mean()))
 
 
 def sample(name: str) -> Floats:
-    """A volume of the sample data."""
+    """Load a volume of the sample data."""
     return np.asarray(NIFTI.load(SAMPLE_DATA / f"{name}.nii.gz").dataobj).astype(np.float64)

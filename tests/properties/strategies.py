@@ -1,4 +1,4 @@
-"""What properties are tried on: shapes, contents and stores of images, and the options of the operator."""
+"""Strategies for property tests: shapes, contents and storage of images, and arguments of the operator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 Axes = tuple[int, int, int]
 
 THOROUGH = settings.get_current_profile_name() == "thorough"
-"""Otherwise the fused kernel, which is compiled for every patch radius, is tried with few of them."""
+"""True to try the fused kernel with many patch radii, for each of which it is compiled anew."""
 
 LONGEST = 40
 
@@ -27,7 +27,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 @st.composite
 def shapes(draw: Any, dimensions: int | None = None, voxels: int = 3000, longest: int = LONGEST) -> tuple[int, ...]:
-    """Of 1 to `longest` voxels along 2 or 3 axes, in any order, and of no more than `voxels`."""
+    """Draw a shape of 2 or 3 axes with 1 to `longest` voxels each, and at most `voxels` in all."""
     count = draw(st.sampled_from([3, 3, 2])) if dimensions is None else dimensions
     sizes: list[int] = []
     for _ in range(count):
@@ -39,7 +39,7 @@ CONTENTS = ("noise", "steps", "constant", "ramp", "impulses", "zeros")
 
 
 def content(kind: str, shape: tuple[int, ...], seed: int) -> Floats:
-    """Values from about 0 to 1; in all but constants with noise of 0.05."""
+    """Make values from about 0 to 1; all but constants have noise of 0.05."""
     random = np.random.default_rng(seed)
     noise = 0.05 * random.standard_normal(shape)
     places = np.meshgrid(*(np.linspace(0, 1, n) for n in shape), indexing="ij")
@@ -64,7 +64,7 @@ def images(draw: Any, kinds: tuple[str, ...] = CONTENTS, **limits: Any) -> Float
 
 @st.composite
 def radii(draw: Any, largest: int, voxels: int) -> Axes:
-    """One per axis; the window has at most so many voxels."""
+    """Draw one radius per axis, so that the window has at most `voxels` voxels."""
     window, per_axis = 1, []
     for _ in range(3):
         radius = draw(st.integers(0, min(largest, (voxels // window - 1) // 2)))
@@ -75,12 +75,12 @@ def radii(draw: Any, largest: int, voxels: int) -> Axes:
 
 
 COMPILED = ((1, 1, 1), (0, 0, 0))
-"""Patch radii of which the ordinary suite has the fused kernel already."""
+"""Patch radii for which the other tests of the ordinary suite compile the fused kernel anyway."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One call of the operator: the image (C, D, H, W), its arguments, and which voxels to look at."""
+    """One call of the operator: the image (C, D, H, W), its arguments, and the voxels to compare."""
 
     image: Floats
     arguments: dict[str, Any]
@@ -89,12 +89,12 @@ class Evaluation:
     factors: dict[Axes, float] | None = field(default=None, repr=False)
 
     def keywords(self, dtype: Any) -> dict[str, Any]:
-        """For `nonlocal_means`, with arrays of a type."""
+        """Return the arguments of `nonlocal_means`, with arrays of one type."""
         found = {k: v.astype(dtype) if isinstance(v, np.ndarray) else v for k, v in self.arguments.items()}
         return {**found, "region": self.region, "channels": 0}
 
     def at_voxels(self, result: npt.NDArray[Any]) -> Floats:
-        """(voxels, C) of a result, which may be that of the region."""
+        """Pick the voxels to compare, (voxels, C), from a result for the image or for the region."""
         first = (0, 0, 0) if self.region is None else tuple(box.start for box in self.region)
         index = np.array(self.voxels) - first
         return result[:, *index.T].T.astype(np.float64)
@@ -104,7 +104,7 @@ class Evaluation:
 def evaluations(
     draw: Any, backend: str = "loop", voxels: int = 3000, window: int = 400, looked_at: int = 8
 ) -> Evaluation:
-    """Whatever a backend claims to do; all numbers are float32 numbers."""
+    """Draw any call that a backend serves. All numbers are float32 numbers."""
     shape = draw(shapes(dimensions=3, voxels=voxels))
     seed, channels, features = draw(seeds), draw(st.integers(1, 3)), draw(st.sampled_from([0, 0, 1, 3]))
     random = np.random.default_rng(seed)
@@ -166,7 +166,7 @@ TENSOR_STORES = ("plain", "transposed", "strided", "expanded", "view", "requires
 
 
 def scaled_for(values: Floats, dtype: Any) -> npt.NDArray[Any]:
-    """Values from 0 to 1 as numbers that a type holds: 0 to 120 for numbers, False and True for booleans."""
+    """Scale values from 0..1 to numbers that a type holds: 0 to 120, or False and True for booleans."""
     kind = np.dtype(dtype)
     if kind.kind == "b":
         return values > 0.5
@@ -174,7 +174,7 @@ def scaled_for(values: Floats, dtype: Any) -> npt.NDArray[Any]:
 
 
 def stored(values: npt.NDArray[Any], store: str) -> npt.NDArray[Any]:
-    """The same values (but of a broadcast array, which repeats its first slice), stored in another way."""
+    """Store the same values in another way. A broadcast array repeats its first slice instead."""
     if store == "reversed":
         return np.flip(np.flip(values).copy())
     if store == "Fortran":

@@ -1,4 +1,4 @@
-"""Denoising: what must hold whatever the image, its type and how it is stored, the method and the settings."""
+"""Properties of `denoise` for any image, type, storage, method and settings."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from tests.properties.strategies import (
 )
 
 SIGMA = 0.05
-"""Of the noise in the images here, whose values go from about 0 to 1."""
+"""Standard deviation of the noise in the images, whose values go from about 0 to 1."""
 
 QUICK: dict[str, Any] = {"method": "classic", "search_radius": 1}
-"""Enough to see that something is denoised."""
+"""The fastest settings that denoise visibly."""
 
 METHOD = st.sampled_from(sorted(METHODS))
 SMALL: dict[str, Any] = {"voxels": 1500, "longest": 24}
@@ -52,7 +52,7 @@ def tiles_of(size: tuple[int, ...]) -> Iterator[None]:
 def test_powers_of_two_come_through_every_method_bit_for_bit(
     volume: Floats, method: str, power: int, sign: int
 ) -> None:
-    """They leave all digits alone, so that the method sees the same numbers."""
+    """Powers of two change no digits, so that the method sees the same numbers."""
     scale = sign * 2.0**power
     expected = scale * denoise(volume, SIGMA, method=method)
     result = denoise(scale * volume, abs(scale) * SIGMA, method=method)
@@ -70,7 +70,7 @@ def test_powers_of_two_come_through_every_method_bit_for_bit(
     method=METHOD,
 )
 def test_constants_come_back_bit_for_bit(value: float, shape: Any, dtype: str, sigma: Any, method: str) -> None:
-    if sigma == "map" and abs(value) < 1e-30:  # of less there is no map, which is in float32
+    if sigma == "map" and abs(value) < 1e-30:  # too small for a map, which is in float32
         value = 0.0
     largest = 2**53 if dtype == "i8" else np.iinfo(dtype).max if np.dtype(dtype).kind == "i" else 1e38
     volume = np.full(shape, np.clip(value, -largest, largest)).astype(dtype)
@@ -91,7 +91,7 @@ def test_offset_and_scale_carry_over(volume: Floats, exponent: int, offset: int,
     place=st.sampled_from(["low end", "high end", "CT"]),
 )
 def test_the_ends_of_a_type_are_as_good_as_its_middle(volume: Floats, dtype: str, place: str) -> None:
-    """uint16 near 65535, CT from −1024: the result is that of the same volume around zero."""
+    """The result is that of the same volume around zero, for instance for uint16 near 65535 and for CT from −1024."""
     whole = np.round(400 * np.clip(volume, 0, 1))
     kind = np.dtype(dtype)
     limits = np.iinfo(kind) if kind.kind in "iu" else np.finfo("f4")
@@ -100,7 +100,7 @@ def test_the_ends_of_a_type_are_as_good_as_its_middle(volume: Floats, dtype: str
         shift = -1024.0 if kind.kind == "f" else 0.0
     result = denoise((whole + shift).astype(kind), 20.0, **QUICK)
     expected = denoise(whole, 20.0, **QUICK)
-    # half a unit of rounding, and of float32: sigma is 20; it has fewer digits than float64 far from zero
+    # integers are rounded; float32 has fewer digits far from zero, where sigma is 20
     tolerance = 0.5 + 1e-3 if kind.kind in "iu" else 2e-3
     np.testing.assert_allclose(result.astype(np.float64) - shift, expected, atol=tolerance)
     assert result.dtype == kind
@@ -160,7 +160,7 @@ def test_the_mask_says_where_and_changes_nothing_there(volume: Floats, method: s
 
 
 ROUNDING = {"linear": 2e-2}
-"""Of tiles, in units of sigma, where it is more than 1e-3: `linear` subtracts squares of coordinates."""
+"""Rounding error of tiles in units of sigma, if it is more than 1e-3. `linear` subtracts squares of coordinates."""
 
 
 @given(
@@ -241,7 +241,7 @@ def test_tensors_of_any_type_and_store(volume: Floats, dtype: torch.dtype, store
 
 
 def assert_near(result: Floats, expected: Floats, dtype: str) -> None:
-    """A result of a type, beside that in float64: rounded, clipped to what the type holds, and float32 on the way."""
+    """Compare a result of some type with that in float64: it is rounded and clipped, and was computed in float32."""
     if dtype == "bfloat16":
         relative, absolute = torch.finfo(torch.bfloat16).eps, 1e-3
     elif np.dtype(dtype).kind in "biu":

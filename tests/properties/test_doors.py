@@ -100,26 +100,27 @@ def test_napari_gives_the_numbers_of_python_and_any_box_of_them(
     pytest.importorskip("napari")
     from napari.layers import Image
 
-    from napari_nlm.compute import Levels, Plan
+    from napari_nlm.denoising import Denoising
+    from napari_nlm.layer_source import LayerSource
     from napari_nlm.parameters import Parameters
-    from napari_nlm.source import Source
+    from napari_nlm.surveys import Surveys
 
     values = np.clip(120 * volume, 0, 120).astype(dtype)
     before = values.copy()
-    source = Source.of(Image(values))
+    source = LayerSource.of(Image(values))
     parameters = Parameters(method=method, sigma=sigma, h=strength)
-    plan = Plan(source, parameters, None, Levels(source, None))
-    whole = plan.denoised((), None, lambda fraction: None)
-    level = plan.level(())
-    wanted = {} if strength is None or not level.unit else {"h": strength * level.unit}
+    denoising = Denoising(source, parameters, None, Surveys(source, None))
+    whole = denoising.denoised((), None, lambda fraction: None)
+    unit = denoising.survey(()).facts.unit
+    wanted = {} if strength is None or not unit else {"h": strength * unit}
     expected = denoise(values, sigma, method=method, spacing=(1,) * values.ndim, **wanted)
-    tolerance = 1e-3 * max(level.unit, 1e-3) + (1 if np.dtype(dtype).kind in "iu" else 0)
+    tolerance = 1e-3 * max(unit, 1e-3) + (1 if np.dtype(dtype).kind in "iu" else 0)
     np.testing.assert_allclose(whole.astype(float), expected.astype(float), atol=tolerance)
     starts = [data.draw(st.integers(0, n - 1)) for n in values.shape]
     box = tuple(slice(a, data.draw(st.integers(a + 1, n))) for a, n in zip(starts, values.shape, strict=True))
-    shown, after = plan.box(box, lambda fraction: None)
+    shown, after = denoising.before_and_after(box, lambda fraction: None)
     np.testing.assert_array_equal(shown, values[box])
-    tolerance = (2e-2 if method == "linear" else 2e-3) * max(level.unit, 1e-3)
+    tolerance = (2e-2 if method == "linear" else 2e-3) * max(unit, 1e-3)
     tolerance += 1 if np.dtype(dtype).kind in "iu" else 0
     np.testing.assert_allclose(after.astype(float), whole[box].astype(float), atol=tolerance)
     np.testing.assert_array_equal(values, before)

@@ -1,4 +1,4 @@
-"""The operator: every backend against the float64 reference, over whatever it claims to do."""
+"""The operator: every backend compared with the float64 reference, for all requests that it serves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOLERANCE: dict[Any, float] = {np.float32: 1e-5, np.float64: 1e-12}
 
 
 def error(of: Evaluation, backend: str, dtype: Any) -> float:
-    """The largest at the voxels looked at, beside the largest value of the image."""
+    """The largest error at the voxels that are compared, relative to the largest value of the image."""
     keywords = of.keywords(dtype)
     result = nonlocal_means(of.image.astype(dtype), **keywords, backend=backend)
     assert result.dtype == dtype
@@ -52,7 +52,7 @@ def test_the_kernel_for_gpus_agrees_with_the_reference(of: Evaluation) -> None:
 def test_windowed_agrees_with_its_reference(dtype: Any, of: Evaluation, blend: str) -> None:
     result = nonlocal_means(of.image.astype(dtype), **of.keywords(dtype), blend=blend, backend="windowed")
     expected = reference.windowed(of.image, **of.arguments, blend=blend)
-    # squares are expanded, so that rounding counts by the range of the window beside h, squared
+    # squares are expanded, so rounding grows with (range of the window / h)²
     spread = max(np.ptp(of.image), np.ptp(of.arguments.get("guide", of.image)))
     scale = sum(of.arguments.get("guide_scale", (1.0,)))
     amplified = max(1.0, scale * (spread / np.min(of.arguments["h"])) ** 2)

@@ -1,4 +1,4 @@
-"""What goes around the methods: noise levels and models, blur, the non-local block, settings, amounts of memory."""
+"""Properties of noise levels and models, blur, the non-local block, settings, and amounts of memory."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from nlmeans.blur import (
     local_gaussian_blur,
     log_cholesky_to_covariance,
 )
-from nlmeans.core.memory import UNITS, parse_bytes, readable
-from nlmeans.engine.settings import FLOATS, MINIMUM_MEMORY
+from nlmeans.core.memory import UNITS, parse_bytes, size_text
+from nlmeans.engine.settings import MINIMUM_MEMORY, RESULT_DTYPES
 from nlmeans.nn import MODES, NonLocalBlock
 from nlmeans.noise import poisson, rician_transform
 from nlmeans.noise.rician import rician_deviation, rician_moments, without_rician_bias
@@ -75,7 +75,7 @@ LEVELS = st.floats(1e-20, 1e20)
 
 
 def rising(low: float, high: float, seed: int) -> torch.Tensor:
-    """From low to high: even steps, and close to both ends."""
+    """Return rising numbers, random between low and high, and many close to low."""
     random = np.random.default_rng(seed)
     ends = np.concatenate([low + (high - low) * 10.0 ** np.linspace(-9, -1, 40), random.uniform(low, high, 400)])
     return torch.from_numpy(np.sort(np.clip(ends, low, high)))
@@ -102,7 +102,7 @@ def test_magnitudes_are_stabilised_in_order_and_restored_in_order(sigma: float, 
     restored = rician_transform.restore_magnitude(stabilised, sigma) / sigma
     assert (restored.diff() >= -1e-4 * restored[1:]).all()
     assert (restored >= 0).all()
-    bright = magnitude > 10  # what the noise adds there is 1 / (2 · signal)
+    bright = magnitude > 10  # there the noise adds 1 / (2 · signal)
     torch.testing.assert_close(restored[bright], magnitude[bright] - 0.5 / magnitude[bright], rtol=2e-3, atol=2e-2)
 
 
@@ -225,7 +225,7 @@ VALID = st.fixed_dictionaries(
         "backend": st.sampled_from(["auto", *BACKENDS]),
         "device": st.sampled_from([None, "cpu"]),
         "memory": st.one_of(st.none(), st.integers(MINIMUM_MEMORY, 2**60), st.sampled_from(["2GB", "1.5 GiB"])),
-        "dtype": st.sampled_from([None, *FLOATS]),
+        "dtype": st.sampled_from([None, *RESULT_DTYPES]),
     },
 )
 
@@ -267,7 +267,7 @@ def test_amounts_of_memory_are_read_exactly(number: int, thousandths: int, unit:
     exact = (number * 1000 + thousandths) * UNITS[unit] // 1000
     assert parse_bytes(f"{number}.{thousandths:03d}{space}{unit.upper()}{ending}") == exact
     assert parse_bytes(f"{number}{unit}{ending}") == number * UNITS[unit]
-    assert readable(exact)
+    assert size_text(exact)
 
 
 @given(text=st.text(alphabet="0123456789.kmgtiB -+e", max_size=12))

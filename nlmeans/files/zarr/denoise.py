@@ -1,4 +1,4 @@
-"""Denoise OME-Zarr images of any size into OME-Zarr, block by block, and go on where an interrupted run was.
+"""Denoise OME-Zarr images of any size, block by block, and resume interrupted runs.
 
 Needs ``pip install "nlmeans[zarr]"``.
 """
@@ -20,12 +20,12 @@ from nlmeans.core.layout import Layout
 from nlmeans.core.progress import Report, reporting
 from nlmeans.engine.arguments import FilterArguments, spelled_out
 from nlmeans.engine.settings import settings_from
-from nlmeans.files import lock, nifti
-from nlmeans.files.atomic import check_folder
+from nlmeans.files import lock
+from nlmeans.files.paths import apart, check_folder, is_zarr
 from nlmeans.files.zarr import ngff
 from nlmeans.files.zarr.ngff import ZarrImage
-from nlmeans.files.zarr.run import ZarrRequest, started, volume_of
-from nlmeans.noise.estimate import otsu_threshold, read_together, sample
+from nlmeans.files.zarr.run import ZarrRequest, only_volume, start_or_resume
+from nlmeans.noise.estimate import otsu_threshold, read_pieces, sample_pieces
 
 log = logging.getLogger("nlmeans")
 
@@ -44,36 +44,36 @@ def denoise_zarr(
     progress: bool | Report | None = None,
     **arguments: Unpack[FilterArguments],
 ) -> str:
-    """Denoise an OME-Zarr image, or a zarr array, into an OME-Zarr image, within the memory allowed.
+    """Denoise an OME-Zarr image, or a zarr array, into an OME-Zarr image.
 
-    Every volume, which is one time of one channel, is denoised on its own, with a sigma of its own. The new image has
-    the version, axes, scales, type, chunks, shards, compression and all metadata of `source`, and a pyramid by the
-    mean of 2 voxels. What it was made from and how is in its attribute ``nlmeans``.
+    A volume is one time point of one channel. Each volume is denoised on its own, with its own sigma. The new image has
+    the version, axes, scales, type, chunks, shards, compression and all metadata of `source`. Its pyramid is computed
+    again, as the mean of 2 voxels along each halved axis. The attribute ``nlmeans`` records how it was made.
 
-    Until it is whole it lies beside `target` as ``.NAME.partial``. A run that was interrupted, by whatever, is gone on
-    with by the next call with the same arguments: finished blocks are not computed again, and the result is the same,
-    bit for bit where `memory`, `device` and threads are.
+    An unfinished result lies next to `target` as ``.NAME.partial``. If a run is interrupted, call this function again
+    with the same arguments to resume. Finished blocks are not computed again. The result is the same, bit for bit if
+    `memory`, `device` and the number of threads are the same.
 
     Args:
         source: folder of an OME-Zarr image (version 0.4 or 0.5), or of a zarr array with two or three spatial axes.
         target: folder to make; its name ends in ``.zarr``.
-        sigma: standard deviation of the noise, in image units: one number, or one per volume in the order of the axes;
-            None estimates one for every volume.
-        sigma_map: zarr of the spatial shape with sigma in every place, for noise that varies in space.
-        mask: zarr of the spatial shape, not zero where to denoise; elsewhere voxels come back as they were.
-        multiscale: number or name of the image to read where the group has several.
-        spacing: ``"image"`` for the voxel size in the metadata; or as for `nlmeans.denoise`.
-        overwrite: replace `target` if it exists, and what an interrupted run with other arguments left of it.
-        progress: True for a bar, or a function called with the fraction done; returning ``False`` stops the run, which
-            the next call goes on with.
-        arguments: the other arguments of `nlmeans.denoise`. `memory` is for all that the run needs beyond
-            what Python and torch themselves take.
+        sigma: standard deviation of the noise, in image units: one number, or one per volume in the order of the axes.
+            None estimates one per volume.
+        sigma_map: zarr array or image of the spatial shape, with sigma at every voxel.
+        mask: zarr array or image of the spatial shape, not zero where to denoise. All other voxels stay unchanged.
+        multiscale: number or name of the image to read, if the group has several.
+        spacing: ``"image"`` for the voxel size in the metadata, or else as for `nlmeans.denoise`.
+        overwrite: replace `target` if it exists, and delete what an interrupted run with other arguments left.
+        progress: True for a bar, or a function that is called with the fraction done. If the function returns
+            ``False``, the run stops, and the next call resumes it.
+        arguments: further arguments of `nlmeans.denoise`. `memory` is what the run may use in addition to what Python
+            and torch need.
 
     Returns:
         A line that says what was done.
 
     Raises:
-        ValueError, TypeError: an argument is out of range or does not fit the image, which may be damaged.
+        ValueError, TypeError: an argument is wrong or does not fit the image, or the image is damaged.
         FileExistsError: `target` exists, or an interrupted run had other arguments or another `source`.
         BlockingIOError: another run is writing `target`.
         Cancelled: `progress` returned ``False``.
@@ -93,17 +93,17 @@ def denoise_zarr(
         ((2, 24, 24, 24), True)
     """
     source, target = Path(source), Path(target)
-    check_output(target, source, overwrite)
+    check_zarr_output(target, source, overwrite)
     for name in ("channels", "series"):
         if (axis := arguments.get(name)) is not None:
-            raise ValueError(f"{name}={axis}: the axes of a zarr image say what they are; leave it out")
+            raise ValueError(f"{name}={axis} is not for zarr images, whose metadata name the axes; leave it out")
     if sigma == "map":
         raise ValueError(
-            "sigma='map' is estimated from a whole volume in memory, and zarr images may be larger; give a number, "
-            "None, or as sigma_map a zarr with sigma in every place"
+            "sigma='map' needs a whole volume in memory, and zarr images may be larger; give a number or None, or pass "
+            "sigma_map, a zarr array with sigma at every voxel"
         )
     if sigma is not None and sigma_map is not None:
-        raise ValueError(f"sigma={sigma} and sigma_map={sigma_map} both say what the noise is; give one of them")
+        raise ValueError(f"sigma={sigma} and sigma_map={sigma_map} both describe the noise; give one of them")
     image = ngff.read_image(source, multiscale)
     ngff.check_stored(image)
     places = image.volumes()
@@ -112,70 +112,89 @@ def denoise_zarr(
         raise ValueError(f"sigma has {len(given)} numbers; give one, or one for each of the {len(places)} volumes")
     size: Any = image.spacing if isinstance(spacing, str) else spacing
     settings, _ = settings_from(given, {**arguments, "spacing": size})
-    request = ZarrRequest(image, target, settings, beside(mask, image), beside(sigma_map, image))
+    request = ZarrRequest(image, target, settings, open_mask_or_map(mask, image), open_mask_or_map(sigma_map, image))
     with (
         reporting(progress, source.name) as report,
         lock.held(target.with_name(f".{target.name}.lock"), target, wait=False),
     ):
-        check_output(target, source, overwrite)  # another run may have finished it since
-        run = started(request, overwrite)
-        there = run.finished
-        if there:
-            log.info("%s: going on, %d of %d blocks are there already", target, there, run.total)
+        check_zarr_output(target, source, overwrite)  # another run may have finished it meanwhile
+        run = start_or_resume(request, overwrite)
+        done = run.finished
+        if done:
+            log.info("%s: resuming, %d of %d blocks were done already", target, done, run.total)
         run.complete(report)
-    return f"{target}: {run.how}" + (f"; {there} of {run.total} blocks were there already" if there else "")
+    return f"{target}: {run.how}" + (f"; {done} of {run.total} blocks were done already" if done else "")
 
 
-def beside(path: Path | str | None, image: ZarrImage) -> ZarrImage | None:
-    """A mask or map that must have the spatial shape of the image."""
+def open_mask_or_map(path: Path | str | None, image: ZarrImage) -> ZarrImage | None:
+    """Open a mask or a map of sigma, and check that it has the spatial shape of the image."""
     if path is None:
         return None
     found = ngff.read_image(path)
     if found.spatial_shape != image.spatial_shape or len(found.volumes()) != 1:
         raise ValueError(
-            f"{path} has shape {found.array.shape}, but {image.path} has the spatial shape {image.spatial_shape}"
+            f"{path} has shape {found.array.shape}, but {image.path} has the spatial shape {image.spatial_shape}; give "
+            "a mask or map of that shape"
         )
     return found
 
 
-def check_output(target: Path, source: Path, overwrite: bool) -> None:
-    """Refuse, before any work, what could not be written after it."""
+def check_zarr_output(target: Path, source: Path, overwrite: bool) -> None:
+    """Raise an error, before any work, if the result cannot be written.
+
+    Raises:
+        ValueError: the name does not end in ``.zarr``, or `target` and `source` are the same or lie in each other.
+        OSError: `target` exists without `overwrite`, is not a zarr group, or its folder cannot be written to.
+    """
     if not target.name.endswith(".zarr"):
-        raise ValueError(f"{target} must end in .zarr, such as denoised.ome.zarr, as {source} is a zarr image")
+        raise ValueError(
+            f"{target} must end in .zarr, for instance denoised.ome.zarr, because {source} is a zarr image"
+        )
     check_folder(target)
-    if not nifti.apart(target, source):
-        raise ValueError(f"{target} must be apart from {source}, which is never written to; choose another name")
-    if target.exists() and not (target.is_dir() and nifti.is_zarr(target)):
-        raise FileExistsError(f"{target} is something else than a zarr group; choose another name")
+    if not apart(target, source):
+        raise ValueError(f"{target} must lie outside {source}, which is never written to; choose another name")
+    if target.exists() and not (target.is_dir() and is_zarr(target)):
+        raise FileExistsError(f"{target} exists and is not a zarr group; choose another name")
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists; choose another name or add --overwrite")
 
 
-def noise_levels(source: Path, noise: str, mask: Path | None = None) -> list[tuple[str, float, float]]:
-    """Of each volume what it is called, sigma, and the mean of the object, from evenly spaced parts of it."""
+def zarr_noise_levels(source: Path, noise: str, mask: Path | None = None) -> list[tuple[str, float, float]]:
+    """Measure the noise in each volume of a zarr image, from evenly spaced parts of it.
+
+    Args:
+        source: folder of the image.
+        noise: ``"gaussian"`` or ``"rician"``.
+        mask: zarr array or image of the spatial shape, not zero where to measure.
+
+    Returns:
+        Name, sigma, and mean of the object, for each volume, in image units.
+    """
     image = ngff.read_image(source)
     ngff.check_stored(image)
     layout, cpu = Layout(image.spatial_shape, None, None), torch.device("cpu")
-    places = [layout.index(0, box) for box in sample(layout.shape, OBJECT_SAMPLE)]
-    inside = volume_of(beside(mask, image))
+    places = [layout.index(0, box) for box in sample_pieces(layout.shape, OBJECT_SAMPLE)]
+    inside = only_volume(open_mask_or_map(mask, image))
     found = []
     for place in image.volumes():
         volume = arrays.readable(image.volume(place), str(source))
         sigma = estimate_sigma(volume, noise=noise, mask=inside)
-        values = read_together(volume, layout, places, cpu)
-        within = values > otsu_threshold(values) if inside is None else read_together(inside, layout, places, cpu) != 0
-        found.append((image.title(place), sigma, float(values[within].double().mean()) if within.any() else 0.0))
+        values = read_pieces(volume, layout, places, cpu)
+        bright = values > otsu_threshold(values) if inside is None else read_pieces(inside, layout, places, cpu) != 0
+        found.append((image.title(place), sigma, float(values[bright].double().mean()) if bright.any() else 0.0))
     return found
 
 
 OBJECT_SAMPLE = 2**22
-"""Voxels to know the brightness of a volume by."""
+"""Voxels from which the mean of the object is computed, per volume."""
 
 
 def middle_planes(source: Path, target: Path) -> tuple[list[npt.NDArray[Any]], tuple[float, float]]:
-    """The middle of the middle plane of the first volume, before and after, and the size of its pixels.
+    """Read the centre of the middle plane of the first volume, before and after.
 
-    Their axes run right and up, as `report.figure` has them; those of the image run down and right.
+    Returns:
+        Both planes, with axes that run right and up as `figure.before_and_after` expects them (those of the image run
+        down and right), and the size of a pixel along these axes.
     """
     images = [ngff.read_image(path) for path in (source, target)]
     shape = images[0].spatial_shape
@@ -188,4 +207,4 @@ def middle_planes(source: Path, target: Path) -> tuple[list[npt.NDArray[Any]], t
 
 
 PICTURE = 1024
-"""Pixels along either axis of a plane that is shown, of more those in the middle."""
+"""Largest number of pixels along an axis of the plane; a larger plane is cropped to its centre."""

@@ -1,4 +1,4 @@
-"""What a long run has finished, on disk, so that another can go on from there after any interruption."""
+"""A journal of the finished steps of a long run, on disk, from which another run can resume."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from typing import Any
 
 from nlmeans.files.atomic import sync
 
-NAME = "journal.jsonl"
+JOURNAL = "journal.jsonl"
 
 
 class Journal:
-    """A file of JSON lines in the folder that is being written: what the run is, and what it has finished.
+    """A file of JSON lines in the folder that is being written.
 
-    Lines are only ever added, and each is on the disk before the next step. One that was cut off counts as not there.
+    The first line describes the run; each later line records a finished step. Lines are only ever added, and a line is
+    on the disk before the next step begins. An incomplete last line is ignored.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+        self.path = folder / JOURNAL
         self.entries: list[dict[str, Any]] = []
-        """The first is as it was given to `begin`."""
+        """All entries; the first one describes the run."""
 
     @classmethod
     def begin(cls, folder: Path, about: Mapping[str, Any]) -> Journal:
-        """Make the folder, with a journal whose first entry says what the run is."""
+        """Make the folder, and begin its journal with an entry that describes the run."""
         folder.mkdir()
         journal = cls(folder)
         journal.path.touch()
@@ -36,7 +37,7 @@ class Journal:
 
     @classmethod
     def found(cls, folder: Path) -> Journal:
-        """What an interrupted run left in the folder; without entries if it did not get that far."""
+        """Read the journal that an interrupted run left in the folder, and cut off an incomplete last line."""
         journal = cls(folder)
         content = journal.path.read_bytes()
         whole = 0
@@ -51,7 +52,7 @@ class Journal:
         return journal
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Returns once it is on the disk."""
+        """Add an entry, and return once it is on the disk."""
         self.entries.append(dict(entry))
         with self.path.open("ab") as file:
             file.write(json.dumps(entry).encode() + b"\n")
@@ -59,11 +60,12 @@ class Journal:
             os.fsync(file.fileno())
 
     def all(self, name: str) -> list[Any]:
-        """The values of all later entries that have this name."""
+        """List the values that later entries have under this name."""
         return [entry[name] for entry in self.entries[1:] if name in entry]
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:
+    """Parse a line of a journal; None if it is incomplete or damaged."""
     try:
         entry = json.loads(line) if line.endswith(b"\n") else None
     except ValueError:

@@ -1,6 +1,7 @@
-"""OME-Zarr images, of any size: what their metadata say, and their volumes, read piece by piece.
+"""Read the metadata of OME-Zarr images of any size, and their volumes piece by piece.
 
-Version 0.4 on zarr format 2 and 0.5 on format 3 (https://ngff.openmicroscopy.org/0.5/), or a plain zarr array.
+An image may have version 0.4 on zarr format 2 or version 0.5 on format 3 (https://ngff.openmicroscopy.org/0.5/), or be
+a plain zarr array.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from nlmeans.files import nifti
+from nlmeans.files.paths import is_zarr, one_line
 
 log = logging.getLogger("nlmeans")
 
@@ -34,36 +35,39 @@ LENGTHS = {
     "decimeter": 1e-1,
     "meter": 1.0,
 }
-"""Metres in the units of length that are in use, for axes of which each has its own."""
+"""Units of length in metres, to compare axes that have different units."""
 
-KINDS = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
-"""Of axes that say no more than their name."""
+AXIS_KINDS = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+"""Type of an axis that has only a name."""
 
 
 @dataclass(frozen=True)
 class ZarrImage:
-    """An image of any size: its finest level, and what its metadata say of it."""
+    """An OME-Zarr image: the array of its finest level, and its metadata."""
 
     path: Path
     array: zarr.Array[Any]
     axes: tuple[Mapping[str, Any], ...]
-    """One per axis of the array: name, type and unit as they are written."""
+    """Name, type and unit of each axis of the array, as in the metadata."""
     scale: tuple[float, ...]
-    """Of the finest level, one per axis, without what `multiscale` says of all levels."""
+    """Voxel size of the finest level along each axis, before the transformations that apply to all levels."""
     translation: tuple[float, ...] | None
+    """Position of the first voxel of the finest level, if the metadata give one."""
     multiscale: Mapping[str, Any]
-    """The entry of ``multiscales`` that it is read from; empty for a plain array."""
+    """The entry of ``multiscales`` that the image is read from; empty for a plain array."""
     attributes: Mapping[str, Any]
-    """All of the group, that is read or not."""
+    """All attributes of the group."""
     levels: int
+    """Number of levels of its pyramid."""
 
     @property
     def version(self) -> str:
+        """Version of OME-Zarr."""
         return "0.4" if self.array.metadata.zarr_format == 2 else "0.5"
 
     @property
     def spatial_axes(self) -> tuple[int, ...]:
-        return tuple(index for index, axis in enumerate(self.axes) if kind(axis) == "space")
+        return tuple(index for index, axis in enumerate(self.axes) if axis_kind(axis) == "space")
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -71,12 +75,12 @@ class ZarrImage:
 
     @property
     def unit(self) -> tuple[int, ...]:
-        """The shape of the pieces that are written as a whole: shards if there are any, else chunks."""
+        """Shape of the pieces that are written as a whole: shards if there are any, else chunks."""
         return self.array.shards or self.array.chunks
 
     @functools.cached_property
     def files(self) -> list[str]:
-        """What the finest level is stored in, below its folder. There may be millions, so they are listed once."""
+        """Files of the finest level, relative to its folder. There may be millions, so they are listed only once."""
         root = array_folder(self)
         return sorted(
             Path(folder, name).relative_to(root).as_posix() for folder, _, names in os.walk(root) for name in names
@@ -84,7 +88,7 @@ class ZarrImage:
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """Size of a voxel along the spatial axes, in their unit of length; where they have several, in metres."""
+        """Voxel size along the spatial axes, in their unit of length; in metres if their units differ."""
         whole = scale_of(self.multiscale.get("coordinateTransformations", ()), len(self.axes)) or (1.0,) * len(
             self.axes
         )
@@ -94,27 +98,28 @@ class ZarrImage:
             unknown = [unit for unit in units if unit not in LENGTHS]
             if unknown:
                 raise ValueError(
-                    f"{self.path}: the spatial axes have the units {units}, of which {unknown[0]!r} is not known, so "
-                    "that they cannot be compared; correct the metadata"
+                    f"{self.path}: the spatial axes have the units {units}, which differ, and {unknown[0]!r} is not "
+                    "known; correct the metadata"
                 )
             sizes = [size * LENGTHS[str(unit)] for size, unit in zip(sizes, units, strict=True)]
         return tuple(sizes)
 
     def volumes(self) -> list[tuple[int, ...]]:
-        """Where each single volume lies: one number for each axis that is not spatial."""
+        """List the place of each volume: one number per axis that is not spatial."""
         return list(np.ndindex(*(n for axis, n in enumerate(self.array.shape) if axis not in self.spatial_axes)))
 
     def volume(self, place: Sequence[int]) -> ZarrVolume:
+        """The volume at one of the places that `volumes` lists."""
         return ZarrVolume(self, tuple(place))
 
     def title(self, place: Sequence[int]) -> str:
-        """Which volume that is, in words: ``t 3, c 0``."""
+        """Name of a volume: ``t 3, c 0``."""
         names = [axis["name"] for index, axis in enumerate(self.axes) if index not in self.spatial_axes]
         return ", ".join(f"{name} {number}" for name, number in zip(names, place, strict=True))
 
 
 class ZarrVolume:
-    """One volume of an image, read piece by piece: an array with the spatial axes alone."""
+    """One volume of an image: an array that has only the spatial axes and is read piece by piece."""
 
     def __init__(self, image: ZarrImage, place: tuple[int, ...]) -> None:
         self.image, self.place = image, place
@@ -127,9 +132,9 @@ class ZarrVolume:
         index = tuple(next(pieces if axis in spatial else numbers) for axis in range(self.image.array.ndim))
         try:
             return np.asarray(self.image.array[index])
-        except Exception as error:  # whatever the codecs meet in a damaged chunk
+        except Exception as error:  # codecs raise errors of any type for a damaged chunk
             raise ValueError(
-                f"{self.image.path} cannot be read in {self.image.title(self.place)} {key}, where it may be damaged: "
+                f"{self.image.path} cannot be read at {self.image.title(self.place)} {key}; it may be damaged there: "
                 f"{one_line(error)}"
             ) from error
 
@@ -138,36 +143,38 @@ class ZarrVolume:
 
 
 def read_image(path: Path | str, multiscale: int | str = 0) -> ZarrImage:
-    """The image in an OME-Zarr group, or a zarr array as an image; no voxels are read.
+    """Read the metadata of an OME-Zarr image, or of a zarr array. No voxels are read.
 
     Args:
-        path: folder of the group, in which `multiscale` (number or name) is read where there are several; or of an
-            array, with two or three spatial axes, or with the names t, c, z, y, x for its axes.
-        multiscale: as above; the specification has the first as the usual one.
+        path: folder of the group; or of an array that has two or three axes, or axes with the names t, c, z, y, x.
+        multiscale: number or name of the image, if the group has several. The specification recommends the first.
 
     Raises:
-        FileNotFoundError: there is nothing.
-        ValueError, TypeError: it is something else, damaged, or of a version that is not read.
+        FileNotFoundError: there is no such folder.
+        ValueError, TypeError: it is not an image of real numbers, is damaged, or has a version that cannot be read.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such folder")
-    if not nifti.is_zarr(path):
-        raise ValueError(f"{path} is no zarr group or array: it has no zarr.json, .zgroup or .zarray")
-    node = opened(path)
-    image = of_array(path, node) if isinstance(node, zarr.Array) else of_group(path, node, multiscale)
+    if not is_zarr(path):
+        raise ValueError(f"{path} is not a zarr group or array: it has no zarr.json, .zgroup or .zarray")
+    node = open_node(path)
+    image = image_of_array(path, node) if isinstance(node, zarr.Array) else image_of_group(path, node, multiscale)
     if image.array.dtype.kind not in "buif":
         raise TypeError(f"{path} has dtype {image.array.dtype}; only real numbers can be denoised")
     if 0 in image.array.shape:
-        raise ValueError(f"{path} has shape {image.array.shape} and so no voxels")
+        raise ValueError(f"{path} has shape {image.array.shape}, which has no voxels")
     if min(image.unit, default=1) < 1:
-        raise ValueError(f"{path} cannot be read as zarr, it may be damaged: its chunks have the shape {image.unit}")
+        raise ValueError(f"{path} cannot be read as zarr; it may be damaged: its chunks have the shape {image.unit}")
     if len(image.spatial_axes) not in (2, 3):
-        raise ValueError(f"{path} has {len(image.spatial_axes)} spatial axes; two or three can be denoised")
+        raise ValueError(
+            f"{path} has {len(image.spatial_axes)} spatial axes; only images with two or three can be denoised"
+        )
     return image
 
 
-def opened(path: Path) -> zarr.Array[Any] | zarr.Group:
+def open_node(path: Path) -> zarr.Array[Any] | zarr.Group:
+    """Open a zarr group or array, and read its attributes."""
     node: zarr.Array[Any] | zarr.Group
     try:
         if (path / ".zgroup").is_file():
@@ -178,64 +185,71 @@ def opened(path: Path) -> zarr.Array[Any] | zarr.Group:
             node = zarr.open_array(path, mode="r", zarr_format=3)
         else:
             node = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
-        node.attrs.asdict()  # which fails where they are no object
+        node.attrs.asdict()  # fails if the attributes are not a JSON object
         return node
-    except Exception as error:  # whatever zarr meets in a damaged document
-        raise ValueError(f"{path} cannot be read as zarr, it may be damaged: {one_line(error)}") from error
+    except Exception as error:  # zarr raises errors of any type for a damaged document
+        raise ValueError(f"{path} cannot be read as zarr; it may be damaged: {one_line(error)}") from error
 
 
-def of_array(path: Path, array: zarr.Array[Any]) -> ZarrImage:
+def image_of_array(path: Path, array: zarr.Array[Any]) -> ZarrImage:
+    """Take a zarr array as an image. Its axes are known by their names, or by their order if there are two or three."""
     names: Any = getattr(array.metadata, "dimension_names", None)
-    names = names or array.attrs.get("_ARRAY_DIMENSIONS")  # as xarray calls them in zarr format 2
-    if not names or not all(isinstance(name, str) and name.lower() in KINDS for name in names):
+    names = names or array.attrs.get("_ARRAY_DIMENSIONS")  # xarray's name for them in zarr format 2
+    if not names or not all(isinstance(name, str) and name.lower() in AXIS_KINDS for name in names):
         if array.ndim not in (2, 3):
             raise ValueError(
-                f"{path} is a plain zarr array of shape {array.shape}, whose {array.ndim} axes have no names among "
-                "t, c, z, y, x, so that it is not known which are spatial; write it as OME-Zarr, or name them "
-                "(dimension_names)"
+                f"{path} is a plain zarr array of shape {array.shape}, and its {array.ndim} axes have no names among "
+                "t, c, z, y, x that say which are spatial; write it as OME-Zarr, or name its axes (dimension_names)"
             )
         names = "zyx"[-array.ndim :]
     names = [str(name).lower() for name in names]
     if len(set(names)) < array.ndim:
-        raise ValueError(f"{path} has the axes {names}; each needs a name of its own")
-    axes = tuple({"name": name, "type": KINDS[name]} for name in names)
+        raise ValueError(f"{path} has the axes {names}; each needs a different name")
+    axes = tuple({"name": name, "type": AXIS_KINDS[name]} for name in names)
     return ZarrImage(path, array, axes, (1.0,) * array.ndim, None, {}, {}, 1)
 
 
-def of_group(path: Path, group: zarr.Group, choice: int | str) -> ZarrImage:
+def image_of_group(path: Path, group: zarr.Group, choice: int | str) -> ZarrImage:
+    """Read the metadata of an OME-Zarr group, and check them."""
     attributes = group.attrs.asdict()
     about = attributes.get("ome", {}) if group.metadata.zarr_format == 3 else attributes
-    about = checked(about, dict, f"{path}: ome")
+    about = checked_type(about, dict, f"{path}: ome")
     if "multiscales" not in about:
-        raise ValueError(f"{path} is a zarr group, but no OME-Zarr image{hint(path, group, about)}")
-    multiscales = checked(about["multiscales"], list, f"{path}: multiscales")
+        raise ValueError(f"{path} is not an OME-Zarr image{hint(path, group, about)}")
+    multiscales = checked_type(about["multiscales"], list, f"{path}: multiscales")
     where, chosen = chosen_multiscale(path, multiscales, choice)
     version = about.get("version") if group.metadata.zarr_format == 3 else chosen.get("version", "0.4")
     expected = "0.5" if group.metadata.zarr_format == 3 else "0.4"
     if version != expected:
         raise ValueError(
-            f"{path} has OME-Zarr version {version!r} on zarr format {group.metadata.zarr_format}; 0.4 on format 2 and "
-            "0.5 on format 3 can be read: convert it first"
+            f"{path} has OME-Zarr version {version!r} on zarr format {group.metadata.zarr_format}; convert it to 0.4 "
+            "on format 2, or to 0.5 on format 3"
         )
-    axes = checked(chosen.get("axes"), list, f"{where}.axes")
+    axes = checked_type(chosen.get("axes"), list, f"{where}.axes")
     for index, axis in enumerate(axes):
-        checked(checked(axis, dict, f"{where}.axes[{index}]").get("name"), str, f"{where}.axes[{index}].name")
-        checked(axis.get("unit", ""), str, f"{where}.axes[{index}].unit")
+        checked_type(checked_type(axis, dict, f"{where}.axes[{index}]").get("name"), str, f"{where}.axes[{index}].name")
+        checked_type(axis.get("unit", ""), str, f"{where}.axes[{index}].unit")
     if len({axis["name"] for axis in axes}) < len(axes):
-        raise ValueError(f"{where}.axes has the names {[axis['name'] for axis in axes]}; each needs its own")
-    datasets = checked(chosen.get("datasets"), list, f"{where}.datasets")
+        raise ValueError(f"{where}.axes has the names {[axis['name'] for axis in axes]}; each needs a different name")
+    datasets = checked_type(chosen.get("datasets"), list, f"{where}.datasets")
     if not datasets:
-        raise ValueError(f"{where}.datasets is empty, so there is no image")
-    finest = checked(datasets[0], dict, f"{where}.datasets[0]")
-    below = inside(checked(finest.get("path"), str, f"{where}.datasets[0].path"), f"{where}.datasets[0].path")
-    array = opened(path / below) if nifti.is_zarr(path / below) else None
+        raise ValueError(f"{where}.datasets is empty, so it has no image")
+    finest = checked_type(datasets[0], dict, f"{where}.datasets[0]")
+    place = path_inside_group(
+        checked_type(finest.get("path"), str, f"{where}.datasets[0].path"), f"{where}.datasets[0].path"
+    )
+    array = open_node(path / place) if is_zarr(path / place) else None
     if not isinstance(array, zarr.Array):
-        raise FileNotFoundError(f"{where}.datasets[0].path is {str(below)!r}, but there is no array; it is incomplete")
+        raise FileNotFoundError(
+            f"{where}.datasets[0].path is {str(place)!r}, but there is no array; copy the image again"
+        )
     if array.ndim != len(axes):
-        raise ValueError(f"{where}.axes are {len(axes)}, but the array in {below} has the shape {array.shape}")
+        raise ValueError(f"{where}.axes has {len(axes)} axes, but the array in {place} has the shape {array.shape}")
     if array.metadata.zarr_format != group.metadata.zarr_format:
-        raise ValueError(f"{path}: the group and its array {below} have different zarr formats")
-    transformations = checked(
+        raise ValueError(
+            f"{path}: the group and its array {place} have different zarr formats; write both in one format"
+        )
+    transformations = checked_type(
         finest.get("coordinateTransformations"), list, f"{where}.datasets[0].coordinateTransformations"
     )
     try:
@@ -245,13 +259,13 @@ def of_group(path: Path, group: zarr.Group, choice: int | str) -> ZarrImage:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
     if scale is None:
-        raise ValueError(f"{where}.datasets[0].coordinateTransformations has no scale, which an image must have")
+        raise ValueError(f"{where}.datasets[0].coordinateTransformations has no scale; add one")
     return ZarrImage(path, array, tuple(axes), scale, translation, chosen, attributes, len(datasets))
 
 
 def chosen_multiscale(path: Path, multiscales: list[Any], choice: int | str) -> tuple[str, dict[str, Any]]:
-    """Its place in the metadata, for messages, and itself."""
-    found = [checked(entry, dict, f"{path}: multiscales[{index}]") for index, entry in enumerate(multiscales)]
+    """Choose an entry of ``multiscales``. Returns where it stands in the metadata, for messages, and the entry."""
+    found = [checked_type(entry, dict, f"{path}: multiscales[{index}]") for index, entry in enumerate(multiscales)]
     for index, entry in enumerate(found):
         if choice in (index, entry.get("name")):
             return f"{path}: multiscales[{index}]", entry
@@ -260,64 +274,78 @@ def chosen_multiscale(path: Path, multiscales: list[Any], choice: int | str) -> 
 
 
 def hint(path: Path, group: zarr.Group, about: Mapping[str, Any]) -> str:
-    """What to name instead."""
+    """Say why a group is not an image, and which image in it to name instead."""
     if group.metadata.zarr_format == 3 and "multiscales" in group.attrs:
         return ": it has metadata of version 0.4 on zarr format 3; convert it to 0.5"
     collection = next((name for name in ("plate", "well", "bioformats2raw.layout") if name in about), None)
-    images = sorted(str(child.relative_to(path)) for child in below(path, 3) if is_image(child))[:3]
+    images = sorted(str(child.relative_to(path)) for child in zarr_children(path, 3) if is_image(child))[:3]
     if not images:
-        return ""
-    what = "" if collection is None else f" but a collection of them ({collection})"
-    return f"{what}; name one of those in it, such as {', '.join(images)}"
+        return ": its metadata have no multiscales; name the folder of an image"
+    what = "" if collection is None else f" but a collection of images ({collection})"
+    return f"{what}; name an image in it, such as {', '.join(images)}"
 
 
-def below(path: Path, depth: int) -> Iterator[Path]:
+def zarr_children(path: Path, depth: int) -> Iterator[Path]:
+    """Find groups and arrays below a group, down to `depth` levels."""
     for child in path.iterdir() if depth else ():
-        if child.is_dir() and nifti.is_zarr(child):
+        if child.is_dir() and is_zarr(child):
             yield child
-            yield from below(child, depth - 1)
+            yield from zarr_children(child, depth - 1)
 
 
 def is_image(path: Path) -> bool:
+    """Whether a folder is an OME-Zarr image that can be read."""
     try:
-        of_group(path, zarr.open_group(path, mode="r", use_consolidated=False), 0)
+        image_of_group(path, zarr.open_group(path, mode="r", use_consolidated=False), 0)
     except Exception:
         return False
     return True
 
 
-def checked(value: Any, wanted: type[dict[str, Any] | list[Any] | str], name: str) -> Any:
+def checked_type(value: Any, wanted: type[dict[str, Any] | list[Any] | str], name: str) -> Any:
+    """Return a value of the metadata; raise ``TypeError`` if it has another type than `wanted`."""
     if not isinstance(value, wanted):
-        words: dict[Any, str] = {dict: "an object", list: "a list", str: "a text"}
+        words: dict[Any, str] = {dict: "an object", list: "a list", str: "text"}
         shown = "missing" if value is None else repr(value)[:60]
-        raise TypeError(f"{name} is {shown}, but must be {words[wanted]}; the metadata are damaged")
+        raise TypeError(f"{name} is {shown}, but must be {words[wanted]}; correct the metadata")
     return value
 
 
-def inside(path: str, name: str) -> PurePosixPath:
-    """A path in metadata, if it leads to something below the group: they may come from anywhere."""
+def path_inside_group(path: str, name: str) -> PurePosixPath:
+    """Return a path of the metadata; raise ``ValueError`` if it leads out of the group.
+
+    Metadata may come from an untrusted source.
+    """
     parts = path.strip("/").split("/") if not path.startswith("/") else [".."]
     if any(part in ("", ".", "..") or "\\" in part or ":" in part for part in parts):
-        raise ValueError(f"{name} is {path!r}, which leads out of the group or nowhere; it is not followed")
+        raise ValueError(
+            f"{name} is {path!r}, which is not a path inside the group, so it is not followed; correct the metadata"
+        )
     return PurePosixPath(*parts)
 
 
-def kind(axis: Mapping[str, Any]) -> str:
-    return str(axis.get("type") or KINDS.get(axis["name"].lower(), "custom"))
+def axis_kind(axis: Mapping[str, Any]) -> str:
+    """The type of an axis: ``space``, ``time``, ``channel`` or another one.
+
+    >>> axis_kind({"name": "z"}), axis_kind({"name": "z", "type": "custom"})
+    ('space', 'custom')
+    """
+    return str(axis.get("type") or AXIS_KINDS.get(axis["name"].lower(), "custom"))
 
 
 def scale_of(transformations: Any, axes: int) -> tuple[float, ...] | None:
+    """Find the scale among transformations; None if there is none."""
     scale = numbers_of(transformations, "scale", axes)
     if scale is not None and not all(scale):
-        raise ValueError(f"coordinateTransformations has the scale {list(scale)}; no voxel has the size 0")
+        raise ValueError(f"coordinateTransformations has the scale {list(scale)}; no voxel can have the size 0")
     return scale
 
 
 def numbers_of(transformations: Any, name: str, axes: int) -> tuple[float, ...] | None:
-    """Scale or translation among transformations, one number per axis; None if it is not there."""
+    """Find the scale or the translation among transformations, one number per axis; None if there is none."""
     for entry in transformations:
         if not isinstance(entry, Mapping) or entry.get("type") not in ("scale", "translation", "identity"):
-            raise ValueError(f"coordinateTransformations has {entry!r}; scale and translation are known")
+            raise ValueError(f"coordinateTransformations has {entry!r}; only scale and translation can be read")
         if entry["type"] != name:
             continue
         found = entry.get(name)
@@ -329,21 +357,18 @@ def numbers_of(transformations: Any, name: str, axes: int) -> tuple[float, ...] 
     return None
 
 
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-# ---------------------------------------------------------------- which input that was
+# ---------------------------------------------------------------- recognising an input
 
 SAMPLED_FILES, SAMPLED_BYTES = 32, 2**20
+"""Files whose content is hashed, and bytes at either end of each."""
 
 
-def fingerprint(image: ZarrImage) -> str:
-    """A hash by which an image is known again, wherever it is moved or copied to.
+def image_fingerprint(image: ZarrImage) -> str:
+    """Compute a hash that recognises an image, also if it was moved or copied.
 
-    Of its metadata, of names and sizes of all files that its finest level is stored in, and of what is in 32 of them,
-    spread evenly, up to the first and last MiB of each. A change within other files that leaves their sizes is not
-    noticed, which only happens to chunks stored without compression.
+    The hash covers the metadata, the names and sizes of all files of the finest level, and the content of 32 of these
+    files, spread evenly: the first and the last MiB of each. It does not notice a change in another file that keeps the
+    file's size. That can only happen to chunks that are stored without compression.
     """
     root = array_folder(image)
     sizes = [(name, (root / name).stat().st_size) for name in image.files]
@@ -358,25 +383,27 @@ def fingerprint(image: ZarrImage) -> str:
 
 
 def check_stored(image: ZarrImage) -> None:
-    """Refuse an image of which next to nothing is stored, as where its metadata is damaged or a copy was cut off.
+    """Raise ``ValueError`` if fewer than one in a thousand chunks of an image are stored.
 
-    What is not stored counts as the fill value: zarr leaves out the chunks that hold nothing else.
+    zarr does not store chunks that hold only the fill value. But if almost all are missing, the metadata are damaged or
+    the image was copied incompletely.
     """
     expected = math.prod(math.ceil(n / unit) for n, unit in zip(image.array.shape, image.unit, strict=True))
     stored = sum(Path(name).name not in METADATA for name in image.files)
     if stored < LEAST_STORED * expected or not stored:
         raise ValueError(
-            f"{image.path} has {stored} of {expected} chunks, and the others would count as {image.array.fill_value}; "
-            "it may be damaged, or a copy that was cut off"
+            f"{image.path} has {stored} of {expected} chunks, and missing chunks count as {image.array.fill_value}; it "
+            "may be damaged or copied incompletely"
         )
     if stored < expected:
         log.info("%s: %d of %d chunks are stored", image.path, stored, expected)
 
 
 LEAST_STORED = 1e-3
-"""Of the chunks of an image."""
+"""Smallest fraction of its chunks that an image must have stored."""
 
 METADATA = ("zarr.json", ".zarray", ".zattrs")
+"""Files that are not chunks."""
 
 
 def array_folder(image: ZarrImage) -> Path:

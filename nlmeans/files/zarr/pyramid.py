@@ -1,4 +1,4 @@
-"""An OME-Zarr image made from another: the levels of its pyramid, their arrays, and the metadata around them."""
+"""Pyramid of a new OME-Zarr image: shapes of its levels, their arrays, and their metadata."""
 
 from __future__ import annotations
 
@@ -18,43 +18,44 @@ from nlmeans.files.zarr.ngff import ZarrImage
 
 
 @dataclass(frozen=True)
-class Level:
+class PyramidLevel:
     """One level of a pyramid."""
 
     shape: tuple[int, ...]
-    halved: tuple[int, ...]
-    """The axes along which it has half the voxels of the level before."""
+    halved_axes: tuple[int, ...]
+    """Axes along which it has half as many voxels as the level before."""
     factors: tuple[int, ...]
-    """How many voxels of the finest level are one of this, along each axis."""
+    """Width of a voxel of this level in voxels of the finest level, along each axis."""
 
 
-SMALL = 256
-"""Voxels along the longest of the last two spatial axes of the coarsest level, or fewer."""
+COARSEST_SIZE = 256
+"""Largest number of voxels along the last two spatial axes of the coarsest level."""
 
 
-def levels_of(image: ZarrImage) -> list[Level]:
-    """The levels to write: half as many voxels along the last two spatial axes in each.
+def pyramid_levels(image: ZarrImage) -> list[PyramidLevel]:
+    """Choose the levels of the pyramid.
 
-    And along the first of three, unless voxels are there twice as long already. At least as many levels as the image
-    has, as far as there are voxels.
+    Each level has half as many voxels as the one before along the last two spatial axes. Along the first of three
+    spatial axes it also has half as many, unless voxels are already at least twice as long there. There are at least as
+    many levels as in `image`, as long as there are voxels to halve.
     """
     shape, factors, spacing = image.array.shape, [1] * image.array.ndim, image.spacing
-    levels = [Level(shape, (), tuple(factors))]
+    levels = [PyramidLevel(shape, (), tuple(factors))]
     plane = image.spatial_axes[-2:]
-    while max(shape[axis] for axis in plane) > SMALL or len(levels) < image.levels:
+    while max(shape[axis] for axis in plane) > COARSEST_SIZE or len(levels) < image.levels:
         sizes = {axis: size * factors[axis] for axis, size in zip(image.spatial_axes, spacing, strict=True)}
         finest = min(sizes[axis] for axis in plane)
-        halved = tuple(a for a in image.spatial_axes if shape[a] > 1 and (a in plane or sizes[a] < 2 * finest))
-        if not halved:
+        axes = tuple(a for a in image.spatial_axes if shape[a] > 1 and (a in plane or sizes[a] < 2 * finest))
+        if not axes:
             break
-        shape = tuple(math.ceil(n / 2) if axis in halved else n for axis, n in enumerate(shape))
-        factors = [factor * 2 if axis in halved else factor for axis, factor in enumerate(factors)]
-        levels.append(Level(shape, halved, tuple(factors)))
+        shape = tuple(math.ceil(n / 2) if axis in axes else n for axis, n in enumerate(shape))
+        factors = [factor * 2 if axis in axes else factor for axis, factor in enumerate(factors)]
+        levels.append(PyramidLevel(shape, axes, tuple(factors)))
     return levels
 
 
-def create(folder: Path, image: ZarrImage, levels: Sequence[Level], dtype: npt.DTypeLike) -> None:
-    """Write a group with the arrays of all levels, stored as the image is, still without values and metadata."""
+def create_arrays(folder: Path, image: ZarrImage, levels: Sequence[PyramidLevel], dtype: npt.DTypeLike) -> None:
+    """Create a group with the arrays of all levels, stored like the image, without values and metadata."""
     source, version = image.array, image.array.metadata.zarr_format
     group = zarr.open_group(folder, mode="a", zarr_format=version)
     same_type = np.dtype(dtype) == source.dtype
@@ -80,8 +81,8 @@ def create(folder: Path, image: ZarrImage, levels: Sequence[Level], dtype: npt.D
         )
 
 
-def describe(folder: Path, image: ZarrImage, levels: Sequence[Level], record: Mapping[str, Any]) -> None:
-    """Write the metadata of a finished group: those of the image, with the new levels and the record."""
+def write_metadata(folder: Path, image: ZarrImage, levels: Sequence[PyramidLevel], record: Mapping[str, Any]) -> None:
+    """Write the metadata of a finished group: those of the image, with the new levels and the record of the run."""
     multiscale = {"axes": list(image.axes), **copy.deepcopy(dict(image.multiscale))}
     multiscale["datasets"] = [
         {"path": str(number), "coordinateTransformations": transformations(image, level)}
@@ -99,8 +100,11 @@ def describe(folder: Path, image: ZarrImage, levels: Sequence[Level], record: Ma
     zarr.open_group(folder, mode="r+", use_consolidated=False).update_attributes(attributes)
 
 
-def transformations(image: ZarrImage, level: Level) -> list[dict[str, Any]]:
-    """Of a level: its voxels are as much larger, and the middle of the first lies as much farther inside."""
+def transformations(image: ZarrImage, level: PyramidLevel) -> list[dict[str, Any]]:
+    """Scale and translation of a level.
+
+    Its voxels are larger by the factors of the level, so the centre of its first voxel lies farther inside the image.
+    """
     scale = [size * factor for size, factor in zip(image.scale, level.factors, strict=True)]
     origin = image.translation or (0.0,) * len(scale)
     moved = [o + s * (f - 1) / 2 for o, s, f in zip(origin, image.scale, level.factors, strict=True)]
@@ -111,7 +115,7 @@ def transformations(image: ZarrImage, level: Level) -> list[dict[str, Any]]:
 
 
 def halved(values: npt.NDArray[Any], axes: Sequence[int]) -> npt.NDArray[Any]:
-    """The mean of every two values along the axes; of the last one alone where there is no other.
+    """Average every two values along the axes. The last value stays as it is if their number is odd.
 
     >>> halved(np.array([[1.0, 3.0, 7.0], [3.0, 5.0, 9.0]]), (0, 1))
     array([[3., 8.]])

@@ -1,4 +1,4 @@
-"""One OME-Zarr image on its way into another, block by block, with a journal of what is finished."""
+"""Run the denoising of an OME-Zarr image block by block, with a journal of the finished blocks."""
 
 from __future__ import annotations
 
@@ -21,41 +21,38 @@ import zarr
 
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
-from nlmeans.core.memory import allowed, readable
+from nlmeans.core.memory import allowed, size_text
 from nlmeans.core.progress import Report, part
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
-from nlmeans.engine.settings import MINIMUM_MEMORY, Settings, device_or_gpu
+from nlmeans.engine.settings import HARDWARE_SETTINGS, MINIMUM_MEMORY, Settings, device_or_gpu
 from nlmeans.engine.survey import Facts
-from nlmeans.files.atomic import clear, put_in_place, sync
+from nlmeans.files.atomic import clear_leftovers, put_in_place, sync
+from nlmeans.files.paths import one_line
 from nlmeans.files.zarr import ngff
-from nlmeans.files.zarr.journal import NAME as JOURNAL
-from nlmeans.files.zarr.journal import Journal
-from nlmeans.files.zarr.ngff import ZarrImage, one_line
-from nlmeans.files.zarr.pyramid import Level, create, describe, halved, levels_of
+from nlmeans.files.zarr.journal import JOURNAL, Journal
+from nlmeans.files.zarr.ngff import ZarrImage
+from nlmeans.files.zarr.pyramid import PyramidLevel, create_arrays, halved, pyramid_levels, write_metadata
 
-Box = tuple[slice, ...]
+ArrayBox = tuple[slice, ...]
 """A slice per axis of the array."""
 
 
-def partial(target: Path) -> Path:
-    """Where a result lies until it is whole."""
+def partial_folder(target: Path) -> Path:
+    """Folder of an unfinished result."""
     return target.with_name(f".{target.name}.partial")
 
 
-# ---------------------------------------------------------------- to begin, or to go on
+# ---------------------------------------------------------------- starting or resuming
 
-
-WITHOUT_INFLUENCE = ("device", "memory")
-"""Settings that change how a result is computed, and the result by no more than rounding."""
 
 BLOCK_SHARE, ENGINE_SHARE = 1 / 4, 1 / 2
-"""Of the memory allowed: for the block that is computed, and for the engine. The rest is for reading and writing."""
+"""Shares of the memory for one block and for the engine. The rest is for reading and writing."""
 
 
 @dataclass(frozen=True)
 class ZarrRequest:
-    """What is to be denoised, into what, and how."""
+    """What a run was asked to do."""
 
     image: ZarrImage
     target: Path
@@ -64,12 +61,12 @@ class ZarrRequest:
     sigma_map: ZarrImage | None
 
     def to_dict(self) -> dict[str, Any]:
-        """All that decides the result, as JSON has it."""
-        settings = {name: v for name, v in self.settings.to_dict().items() if name not in WITHOUT_INFLUENCE}
+        """Everything that decides the result, in types that JSON keeps."""
+        settings = {name: v for name, v in self.settings.to_dict().items() if name not in HARDWARE_SETTINGS}
         found = {
-            "input": ngff.fingerprint(self.image),
-            "mask": self.mask and ngff.fingerprint(self.mask),
-            "sigma_map": self.sigma_map and ngff.fingerprint(self.sigma_map),
+            "input": ngff.image_fingerprint(self.image),
+            "mask": self.mask and ngff.image_fingerprint(self.mask),
+            "sigma_map": self.sigma_map and ngff.image_fingerprint(self.sigma_map),
             "settings": settings,
             "nlmeans": version("nlmeans"),
         }
@@ -77,18 +74,22 @@ class ZarrRequest:
         return plain
 
 
-def started(request: ZarrRequest, overwrite: bool) -> ZarrRun:
-    """A new run, or the one that was interrupted.
+def start_or_resume(request: ZarrRequest, overwrite: bool) -> ZarrRun:
+    """Start a run, or resume an interrupted one.
 
-    The blocks and the method are those that it began with, so that its blocks and those still to come fit together.
+    A resumed run keeps the method and the shape of the blocks, so that old and new blocks fit together.
+
+    Raises:
+        ValueError: the memory is too small for a block.
+        FileExistsError: an interrupted run was asked for something else, or the folder is in use for other files.
     """
-    asked, levels = request.to_dict(), levels_of(request.image)
-    journal = interrupted(request.target, asked, overwrite)
+    asked, levels = request.to_dict(), pyramid_levels(request.image)
+    journal = resumable_journal(request.target, asked, overwrite)
     plan = None if journal is None else journal.entries[0]["plan"]
     settings, image = request.settings, request.image
     memory = settings.memory or (plan["memory"] if plan else allowed(torch.device("cpu"), None))
     device = device_or_gpu(settings.device)
-    on_gpu = device != "cpu" and settings.memory is None  # which then has a memory of its own
+    on_gpu = device != "cpu" and settings.memory is None  # the engine then works in the memory of the GPU
     settings = dataclasses.replace(
         settings,
         sigma=None,
@@ -101,39 +102,45 @@ def started(request: ZarrRequest, overwrite: bool) -> ZarrRun:
     if journal is None or plan is None:
         shapes = [block_shape(image, level, dtype, memory) for level in levels]
         plan = {"memory": memory, "method": choices.name, "blocks": shapes}
-        journal = Journal.begin(partial(request.target), {"request": asked, "plan": plan})
+        journal = Journal.begin(partial_folder(request.target), {"request": asked, "plan": plan})
     largest = math.prod(plan["blocks"][0]) * dtype.itemsize
     if largest > memory * ENGINE_SHARE:
         raise ValueError(
-            f"memory={readable(memory)} is too little to go on with, as the blocks of the interrupted run have "
-            f"{readable(largest)}; allow {readable(largest / BLOCK_SHARE)}, or start anew with --overwrite"
+            f"memory={size_text(memory)} is too little to resume the interrupted run, whose blocks have "
+            f"{size_text(largest)}; allow {size_text(largest / BLOCK_SHARE)}, or start again with --overwrite"
         )
     return ZarrRun(request, choices, dtype, levels, [tuple(shape) for shape in plan["blocks"]], memory, journal)
 
 
-def interrupted(target: Path, asked: Mapping[str, Any], overwrite: bool) -> Journal | None:
-    """What an earlier run left, if it can be gone on with; what cannot is removed, if it may be or is worth nothing."""
-    folder = partial(target)
+def resumable_journal(target: Path, asked: Mapping[str, Any], overwrite: bool) -> Journal | None:
+    """Find the journal of an interrupted run that was asked for the same.
+
+    The partial output of any other run is deleted if `overwrite` is True or no block in it is finished.
+
+    Raises:
+        FileExistsError: it may not be deleted, or nlmeans did not make it.
+    """
+    folder = partial_folder(target)
     if not folder.exists():
         return None
     if not (folder / JOURNAL).is_file() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is in the way, and not what nlmeans leaves; remove it")
+        raise FileExistsError(f"{folder} exists, and nlmeans did not make it; move or delete it")
     journal = Journal.found(folder) if (folder / JOURNAL).is_file() else None
     if journal is not None and journal.entries:
-        different = differences(journal.entries[0].get("request"), asked)
+        different = request_differences(journal.entries[0].get("request"), asked)
         if not different:
             return journal
         if not overwrite and journal.all("block"):
             raise FileExistsError(
-                f"{folder} is what an interrupted run left that differs in {different}; repeat its call to go on with "
-                "it, choose another OUT, or add --overwrite to start anew"
+                f"{folder} is the unfinished result of another run, which differs in {different}; repeat that run to "
+                "resume it, choose another OUT, or add --overwrite to start again"
             )
     shutil.rmtree(folder)
     return None
 
 
-def differences(one: Any, other: Mapping[str, Any]) -> str:
-    """The names of what two requests differ in; empty where they are the same."""
+def request_differences(one: Any, other: Mapping[str, Any]) -> str:
+    """Name the differences between two requests; empty if there are none."""
     if not isinstance(one, Mapping):
         return "everything"
     names = [name for name in other if name != "settings" and one.get(name) != other[name]]
@@ -145,18 +152,22 @@ def differences(one: Any, other: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------- blocks
 
 
-def block_shape(image: ZarrImage, level: Level, dtype: np.dtype[Any], memory: int) -> tuple[int, ...]:
-    """The shape of the blocks in which a level is written: whole chunks or shards, as many as the memory allows.
+def block_shape(image: ZarrImage, level: PyramidLevel, dtype: np.dtype[Any], memory: int) -> tuple[int, ...]:
+    """Choose the shape of the blocks in which a level is written.
 
-    As near to cubes as can be, which need the least around them, and all of about the same size.
+    A block consists of whole chunks or shards, as many as the memory allows. Blocks are as near to cubes as possible,
+    which have the smallest halo, and have about the same size.
+
+    Raises:
+        ValueError: the memory is too small for one chunk or shard.
     """
     limit = memory * BLOCK_SHARE / dtype.itemsize
     unit = [min(u, n) for u, n in zip(image.unit, level.shape, strict=True)]
     if math.prod(unit) > limit:
         pieces, wanted = "×".join(map(str, image.unit)), math.prod(unit) * dtype.itemsize / BLOCK_SHARE
         raise ValueError(
-            f"{image.path} is stored in pieces of {pieces}, which are written as a whole; for them "
-            f"memory={readable(memory)} is too little: allow {readable(wanted)}"
+            f"{image.path} is stored in pieces of {pieces} voxels, which must be written as a whole; "
+            f"memory={size_text(memory)} is too little for that: allow {size_text(wanted)}"
         )
     units = [math.ceil(n / u) for n, u in zip(level.shape, unit, strict=True)]
     counts, growing = [1] * len(unit), list(image.spatial_axes)
@@ -170,8 +181,8 @@ def block_shape(image: ZarrImage, level: Level, dtype: np.dtype[Any], memory: in
     return tuple(u * count for u, count in zip(unit, even, strict=True))
 
 
-def boxes(shape: Sequence[int], block: Sequence[int]) -> Iterator[Box]:
-    """Cover an array with blocks, in the order of its axes."""
+def grid_boxes(shape: Sequence[int], block: Sequence[int]) -> Iterator[ArrayBox]:
+    """Cover an array with blocks, in the order of its axes. Blocks at the end may be smaller."""
     cuts = [[slice(start, min(start + b, n)) for start in range(0, n, b)] for n, b in zip(shape, block, strict=True)]
     return itertools.product(*cuts)
 
@@ -181,28 +192,31 @@ def boxes(shape: Sequence[int], block: Sequence[int]) -> Iterator[Box]:
 
 @dataclass(frozen=True)
 class ZarrRun:
-    """An image on its way into a folder, whose journal says how far it has come."""
+    """A run that writes a denoised image into a folder, with a journal of its progress."""
 
     request: ZarrRequest
     choices: Choices
-    """For one volume, with the memory that is left to the engine."""
+    """Choices for one volume, with the engine's share of the memory."""
     dtype: np.dtype[Any]
-    levels: list[Level]
+    levels: list[PyramidLevel]
     blocks: list[tuple[int, ...]]
-    """Their shape in each level."""
+    """Shape of the blocks of each level."""
     memory: int
+    """Bytes that the whole run may use."""
     journal: Journal
 
     @property
     def folder(self) -> Path:
-        return partial(self.request.target)
+        return partial_folder(self.request.target)
 
     @property
     def finished(self) -> int:
+        """Number of finished blocks."""
         return len(self.journal.all("block"))
 
     @property
     def total(self) -> int:
+        """Number of blocks."""
         return sum(
             math.prod(math.ceil(n / b) for n, b in zip(level.shape, block, strict=True))
             for level, block in zip(self.levels, self.blocks, strict=True)
@@ -210,11 +224,12 @@ class ZarrRun:
 
     @property
     def facts(self) -> list[Facts]:
-        """Of the volumes that were looked through."""
+        """Facts of the volumes that were surveyed so far."""
         return [Facts.from_dict(facts) for facts in self.journal.all("facts")]
 
     @property
     def how(self) -> str:
+        """Method, kind of noise and sigma, in words."""
         found = [facts.sigma[0] for facts in self.facts]
         noise = self.choices.settings.noise
         if noise == "poisson":
@@ -227,50 +242,53 @@ class ZarrRun:
         return f"{self.choices.name}, {noise} noise{level}"
 
     def complete(self, report: Report) -> None:
-        """Do what is still to do, and give the folder its name."""
+        """Compute the blocks that are left, and rename the folder to the target.
+
+        A run that fails before any block is finished deletes the folder.
+        """
         try:
             with zarr.config.set({"async.concurrency": self.at_once}):
                 self.prepare()
                 plans = self.plans()
-                for number, index, box, share in self.left():
+                for number, index, box, share in self.unfinished():
                     if number == 0:
                         self.denoise_block(box, plans, part(report, *share))
                     else:
                         self.halve_block(number, box)
                     self.finish(number, index, box)
                     report(share[1])
-            describe(self.folder, self.request.image, self.levels, self.record())
+            write_metadata(self.folder, self.request.image, self.levels, self.record())
         except Exception:
             if not self.finished:
                 shutil.rmtree(self.folder, ignore_errors=True)
             raise
-        clear(self.request.target)
+        clear_leftovers(self.request.target)
         put_in_place([self.folder], [self.request.target])
-        sync(self.request.target.parent)  # before there is no journal any more
+        sync(self.request.target.parent)  # before the journal is deleted, or a crash could lose both
         (self.request.target / JOURNAL).unlink()
         report(1.0)
 
     @property
     def at_once(self) -> int:
-        """Chunks to read or write at the same time: each is there as stored, as read, and as a part of a block."""
+        """Chunks to read or write at the same time. Each takes memory as stored, as read, and as part of the block."""
         one = 3 * math.prod(self.request.image.unit) * self.request.image.array.dtype.itemsize
         return max(1, min(os.cpu_count() or 1, int(self.memory * (1 - BLOCK_SHARE - ENGINE_SHARE) / one)))
 
     def prepare(self) -> None:
-        """The arrays of all levels, still empty; and no leavings of a write that was cut off."""
+        """Create the arrays of all levels, or delete the incomplete files that an interrupted run left."""
         if self.journal.all("created"):
-            for leaving in self.folder.rglob("*.partial"):
-                leaving.unlink()
+            for leftover in self.folder.rglob("*.partial"):
+                leftover.unlink()
             return
         with storing_like(self.request.image):
-            create(self.folder, self.request.image, self.levels, self.dtype)
+            create_arrays(self.folder, self.request.image, self.levels, self.dtype)
         self.journal.add({"created": True})
 
     def plans(self) -> list[Plan]:
-        """Each volume with what must be known of all of it, which the journal keeps."""
+        """Plan each volume. The journal keeps the facts, so that a resumed run need not survey the volumes again."""
         image, known = self.request.image, self.facts
         layout, plans = Layout(image.spatial_shape, None, None), []
-        mask, sigma_map = volume_of(self.request.mask), volume_of(self.request.sigma_map)
+        mask, sigma_map = only_volume(self.request.mask), only_volume(self.request.sigma_map)
         for number, place in enumerate(image.volumes()):
             volume = arrays.readable(image.volume(place), str(image.path))
             sigma = self.request.settings.sigma
@@ -288,27 +306,27 @@ class ZarrRun:
             plans.append(plan)
         return plans
 
-    def left(self) -> Iterator[tuple[int, int, Box, tuple[float, float]]]:
-        """The level, number and box of every unfinished block, with where in the whole work it begins and ends."""
+    def unfinished(self) -> Iterator[tuple[int, int, ArrayBox, tuple[float, float]]]:
+        """List level, number and box of each unfinished block, and at which fractions of the run it begins and ends."""
         finished = {tuple(place) for place in self.journal.all("block")}
-        whole = sum(math.prod(level.shape) * weight(number) for number, level in enumerate(self.levels))
+        whole = sum(math.prod(level.shape) * voxel_cost(number) for number, level in enumerate(self.levels))
         done = 0.0
         for number, (level, block) in enumerate(zip(self.levels, self.blocks, strict=True)):
-            for index, box in enumerate(boxes(level.shape, block)):
-                share = math.prod(side.stop - side.start for side in box) * weight(number) / whole
+            for index, box in enumerate(grid_boxes(level.shape, block)):
+                share = math.prod(side.stop - side.start for side in box) * voxel_cost(number) / whole
                 if (number, index) not in finished:
                     yield number, index, box, (done, done + share)
                 done += share
 
-    def finish(self, number: int, index: int, box: Box) -> None:
-        """Note that a block is finished, once it is on the disk."""
-        # A chunk of nothing but the fill value has no file.
+    def finish(self, number: int, index: int, box: ArrayBox) -> None:
+        """Note in the journal that a block is finished, once it is on the disk."""
+        # zarr stores no file for a chunk that holds only the fill value
         files = [file for file in self.stored(number, box) if file.is_file()]
         sync(*files, *{folder for file in files for folder in file.parents if self.folder in folder.parents})
         self.journal.add({"block": [number, index]})
 
-    def stored(self, number: int, box: Box) -> Iterator[Path]:
-        """The files that the values in a box are stored in."""
+    def stored(self, number: int, box: ArrayBox) -> Iterator[Path]:
+        """List the files in which the values of a box are stored."""
         array = self.array(number)
         unit = array.shards or array.chunks
         chunks = (range(side.start // u, math.ceil(side.stop / u)) for side, u in zip(box, unit, strict=True))
@@ -316,16 +334,21 @@ class ZarrRun:
             yield self.folder / str(number) / array.metadata.encode_chunk_key(place)
 
     def array(self, number: int) -> zarr.Array[Any]:
+        """Open the array of a level."""
         return zarr.open_array(
             self.folder / str(number), mode="r+", zarr_format=self.request.image.array.metadata.zarr_format
         )
 
-    def denoise_block(self, box: Box, plans: Sequence[Plan], report: Report) -> None:
-        """Denoise one block, which may have a piece of several volumes."""
+    def denoise_block(self, box: ArrayBox, plans: Sequence[Plan], report: Report) -> None:
+        """Denoise a block, which may contain pieces of several volumes."""
         image = self.request.image
         result = np.empty([side.stop - side.start for side in box], self.dtype)
         others = [side for axis, side in enumerate(box) if axis not in image.spatial_axes]
-        inside = [n for n, place in enumerate(image.volumes()) if all(map(within, place, others))]
+        inside = [
+            n
+            for n, place in enumerate(image.volumes())
+            if all(p in range(side.start, side.stop) for p, side in zip(place, others, strict=True))
+        ]
         region = plans[0].layout.piece([box[axis] for axis in image.spatial_axes])
         for count, number in enumerate(inside):
             place = iter(p - side.start for p, side in zip(image.volumes()[number], others, strict=True))
@@ -335,25 +358,25 @@ class ZarrRun:
         with storing_like(image):
             self.array(0)[box] = result
 
-    def halve_block(self, number: int, box: Box) -> None:
-        """A block of a coarser level, as the mean of what it covers in the one before, one piece of that at a time."""
+    def halve_block(self, number: int, box: ArrayBox) -> None:
+        """Compute a block of a coarser level from the level before, one chunk of that at a time."""
         level, finer, source = self.levels[number], self.levels[number - 1], self.array(number - 1)
         result = np.empty([side.stop - side.start for side in box], self.dtype)
         unit = self.request.image.unit
-        step = [max(1, u // 2) if axis in level.halved else u for axis, u in enumerate(unit)]
-        for part_of_block in boxes(result.shape, step):
+        step = [max(1, u // 2) if axis in level.halved_axes else u for axis, u in enumerate(unit)]
+        for part_of_block in grid_boxes(result.shape, step):
             covered = []
             for axis, (side, inside, n) in enumerate(zip(box, part_of_block, finer.shape, strict=True)):
-                factor = 2 if axis in level.halved else 1
+                factor = 2 if axis in level.halved_axes else 1
                 start, stop = (factor * (side.start + end) for end in (inside.start, inside.stop))
                 covered.append(slice(start, min(stop, n)))
-            means = halved(np.asarray(source[tuple(covered)]), level.halved)
+            means = halved(np.asarray(source[tuple(covered)]), level.halved_axes)
             arrays.write(result, part_of_block, torch.from_numpy(means))
         with storing_like(self.request.image):
             self.array(number)[box] = result
 
     def record(self) -> dict[str, Any]:
-        """How the image was made, for its metadata."""
+        """Record how the image was made, for its metadata."""
         image, request = self.request.image, self.journal.entries[0]["request"]
         settings = dataclasses.replace(self.choices.record, sigma=self.request.settings.sigma, memory=self.memory)
         return {
@@ -370,27 +393,22 @@ class ZarrRun:
 
 @contextlib.contextmanager
 def storing_like(image: ZarrImage) -> Iterator[None]:
-    """Codecs are made of the image's metadata, which may be enough to read it and too little to write."""
+    """Explain errors of writing: the result is stored like the image, and its metadata may suffice only for reading."""
     try:
         yield
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # whatever codecs meet
+    except Exception as error:  # codecs raise errors of any type
         raise ValueError(
-            f"{image.path} is stored in a way in which the result cannot be, its metadata may be damaged: "
-            f"{one_line(error)}"
+            f"the result cannot be stored like {image.path}, whose metadata may be damaged: {one_line(error)}"
         ) from error
 
 
-def volume_of(image: ZarrImage | None) -> arrays.Source | None:
-    """The only volume of a mask or map."""
+def only_volume(image: ZarrImage | None) -> arrays.Source | None:
+    """Read a mask or map, which has only one volume."""
     return None if image is None else arrays.readable(image.volume(image.volumes()[0]), str(image.path))
 
 
-def weight(number: int) -> float:
-    """The time that a voxel of a level takes, beside one that is denoised."""
+def voxel_cost(number: int) -> float:
+    """Time that a voxel of a level takes, relative to a voxel that is denoised."""
     return 1.0 if number == 0 else 0.05
-
-
-def within(position: int, side: slice) -> bool:
-    return position in range(side.start, side.stop)

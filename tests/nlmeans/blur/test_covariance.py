@@ -1,4 +1,4 @@
-"""Covariances and their free parameters."""
+"""Covariances and their unconstrained parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blur against the kernels written out for every voxel, and what must hold of it."""
+"""Both filters compared with kernels written out for every voxel, and what must always hold."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CASES = list(itertools.product(SHAPES, COVARIANCE_TYPES))
 
 
 def matrices_of(covariance: Tensor, covariance_type: str, dimensions: int) -> Tensor:
-    """Any covariances as (..., D, D)."""
+    """Covariances of any type as (..., D, D)."""
     if covariance_type == "full":
         return (covariance + covariance.mT) / 2
     per_axis = (
@@ -31,7 +31,7 @@ def matrices_of(covariance: Tensor, covariance_type: str, dimensions: int) -> Te
 
 
 def kernels_of(matrices: Tensor, size: tuple[int, ...], spacing: tuple[float, ...]) -> tuple[Tensor, Tensor]:
-    """From the formula: offsets in voxels (K, D), and the kernels (..., K)."""
+    """The offsets in voxels (K, D) and the kernels (..., K), from the formula."""
     axes = [torch.arange(-(n // 2), n // 2 + 1) for n in size]
     offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(size))
     places = offsets.double() * torch.tensor(spacing, dtype=torch.float64)
@@ -43,7 +43,7 @@ def kernels_of(matrices: Tensor, size: tuple[int, ...], spacing: tuple[float, ..
 def im2col(
     image: Tensor, matrices: Tensor, size: tuple[int, ...], spacing: tuple[float, ...], padding: str = "reflect"
 ) -> Tensor:
-    """The columns of the image times the stacked kernels, in float64."""
+    """Multiply the columns of the image by the stacked kernels, in float64."""
     offsets, kernels = kernels_of(matrices.double(), size, spacing)
     radius = [n // 2 for n in size]
     index = torch.from_numpy(np.pad(np.arange(image.numel()).reshape(image.shape), [(r, r) for r in radius], "reflect"))

@@ -1,4 +1,4 @@
-"""The layers: what they hold, and that they learn."""
+"""The layers: their parameters, their results, and how they learn."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""numpy and torch alike: what is taken, how it is read, and how it is written back."""
+"""Arrays of numpy and torch: what is accepted, how it is read, and how it is written."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,22 +115,137 @@ def test_numbers_that_are_not_finite_are_refused(dtype: str, library: str, bad: 
 )
 def test_what_is_no_array_of_real_numbers_is_refused(array: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        arrays.checked(array, "mask")
+        arrays.check_array(array, "mask")
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", ">i4", "f2", "f4", ">f8"])
 def test_the_deviation_of_any_type_is_found(dtype: str) -> None:
-    assert arrays.deviation(np.array([90, 110], dtype)) == pytest.approx(10, rel=1e-3)
-    assert arrays.deviation(np.array([[7, 7]], dtype)) == 0
-    assert arrays.deviation(np.zeros(0, dtype)) == 0
+    assert arrays.standard_deviation(np.array([90, 110], dtype)) == pytest.approx(10, rel=1e-3)
+    assert arrays.standard_deviation(np.array([[7, 7]], dtype)) == 0
+    assert arrays.standard_deviation(np.zeros(0, dtype)) == 0
 
 
 @pytest.mark.parametrize(("dtype", "scale"), [("f4", 1e37), ("f4", 1e-37), ("f8", 1e300), ("f8", 1e-300)])
 def test_so_is_that_of_numbers_whose_squares_leave_it(dtype: str, scale: float) -> None:
-    assert arrays.deviation(scale * np.array([3, 5], dtype)) == pytest.approx(scale, rel=1e-6)
+    assert arrays.standard_deviation(scale * np.array([3, 5], dtype)) == pytest.approx(scale, rel=1e-6)
 
 
 def test_a_graph_survives_a_change_of_type() -> None:
     values = torch.zeros(3, requires_grad=True)
     converted: Tensor = arrays.to_dtype(values, torch.float16)
     assert converted.requires_grad
+
+
+class Stored:
+    """An array on disk that returns float64 values, although its type in the file is int16."""
+
+    def __init__(self, shape: tuple[int, ...], chunks: Any = None, shards: Any = None) -> None:
+        self.shape, self.chunks, self.shards = shape, chunks, shards
+        self.ndim, self.dtype = len(shape), np.dtype("int16")
+
+    def __getitem__(self, key: Any, /) -> npt.NDArray[np.float64]:
+        return np.arange(np.prod(self.shape), dtype=np.float64).reshape(self.shape)[key] / 2
+
+
+def test_an_array_on_disk_is_read_by_slices_and_has_the_type_of_its_values() -> None:
+    source = arrays.readable(Stored((3, 4)), "volume")
+    assert source.dtype == np.float64
+    assert not arrays.in_memory(source)
+    piece = arrays.read(source, (slice(1, 3), slice(0, 2)), torch.float32, CPU)
+    assert piece.tolist() == [[2.0, 2.5], [4.0, 4.5]]
+    with pytest.raises(ValueError, match=r"volume has shape \(3, 0\) and so no voxels; every axis needs at least one"):
+        arrays.readable(Stored((3, 0)), "volume")
+    with pytest.raises(TypeError, match="volume is a str; give a numpy array or a torch tensor"):
+        arrays.readable("scan.nii", "volume")
+
+
+def test_shards_count_before_chunks_and_irregular_chunks_not_at_all() -> None:
+    assert arrays.chunks(Stored((8, 8), (2, 2))) == (2, 2)
+    assert arrays.chunks(Stored((8, 8), (2, 2), (4, 8))) == (4, 8)
+    assert arrays.chunks(Stored((8, 8), ((5, 3), (8,)))) is None
+    assert arrays.chunks(np.zeros((8, 8))) is None
+
+
+def test_a_memory_map_is_found_behind_its_views(tmp_path: Path) -> None:
+    stored = np.memmap(tmp_path / "volume", np.int16, "w+", shape=(4, 5))
+    assert arrays.memory_map(stored[1:].T) is not None
+    assert not arrays.in_memory(stored[1:].T)
+    assert arrays.memory_map(np.array(stored)) is None
+    stored[:] = 7
+    arrays.release(stored)
+    assert (stored == 7).all()
+    changed = np.memmap(tmp_path / "volume", np.int16, "c", shape=(4, 5))
+    changed[0] = 9
+    arrays.release(changed)
+    assert (changed[0] == 9).all()
+
+
+@pytest.mark.parametrize(
+    ("out", "source", "dtype", "message"),
+    [
+        ("text", np.zeros(3), None, "out is a str; give an array, such as a numpy or zarr array"),
+        (
+            np.zeros(2),
+            np.zeros(3),
+            None,
+            r"out has shape \(2,\), but the result has \(3,\); give an array",
+        ),
+        (
+            np.zeros(3),
+            np.zeros(3),
+            "float32",
+            "out has dtype float64, but dtype='float32' was asked for; leave out",
+        ),
+        (np.zeros(3, "i2"), np.zeros(3), None, "out has dtype int16, which does not hold all values of float64"),
+        (np.zeros(3, "u1"), np.zeros(3, "i1"), None, "out has dtype uint8, which does not hold all values of int8"),
+    ],
+)
+def test_an_output_that_cannot_hold_the_result_is_refused(out: Any, source: Any, dtype: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        arrays.check_out(out, source, (3,), dtype)
+
+
+def test_an_output_must_not_be_the_input() -> None:
+    volume = np.zeros((4, 3))
+    arrays.check_out(np.zeros((4, 3)), volume, (4, 3), None)
+    for out in (volume, volume[::-1]):
+        with pytest.raises(ValueError, match=r"^out is the volume itself, .*; give another array$"):
+            arrays.check_out(out, volume, (4, 3), None)
+
+
+@pytest.mark.parametrize(("dtype", "low", "high"), [("float16", -1, 7e4), ("float16", 0, 1e-6), ("float32", -1e39, 0)])
+def test_a_type_too_narrow_for_the_values_is_refused(dtype: str, low: float, high: float) -> None:
+    message = f"^dtype='{dtype}' holds numbers from .*, but volume goes .*; take a wider dtype, or None for the dtype"
+    with pytest.raises(ValueError, match=message):
+        arrays.check_holds(dtype, low, high, "volume")
+    arrays.check_holds("float64", low, high, "volume")
+    arrays.check_holds(dtype, 0, 0, "volume")
+
+
+def test_integers_beyond_float64_are_refused() -> None:
+    arrays.value_range(np.array([0, 2**53]), "volume")
+    with pytest.raises(ValueError, match=r"those beyond 2\*\*53 would be rounded; subtract an offset first"):
+        arrays.value_range(np.array([0, 2**53 + 2]), "volume")
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float16", "float64", ">f4"])
+def test_values_are_converted_to_the_kind_of_the_image(dtype: str) -> None:
+    values = torch.tensor([1.2, 2.7], dtype=torch.float64)
+    found = arrays.convert_like(values, np.zeros(5, dtype))
+    assert found.dtype == np.dtype(dtype)
+    assert found.tolist() == pytest.approx([1, 3] if dtype == "int16" else [1.2, 2.7], rel=1e-3)
+    assert arrays.convert_like(values, torch.zeros(5, dtype=torch.uint8)).tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"), [("int16", torch.float32), ("int32", torch.float64), (">f8", torch.float64)]
+)
+def test_finite_values_become_floats_without_a_loss_of_digits(dtype: str, expected: torch.dtype) -> None:
+    found = arrays.finite_floats(np.array([1, 2, 3], dtype), "image")
+    assert found.dtype == expected
+    assert found.tolist() == [1, 2, 3]
+    with pytest.raises(ValueError, match=r"^image contains NaN or infinite values"):
+        arrays.finite_floats(np.array([1.0, np.nan]), "image")
+    assert arrays.check_finite(found, "mask") is found
+    with pytest.raises(ValueError, match=r"^mask contains NaN or infinite values"):
+        arrays.check_finite(torch.tensor([1.0, -torch.inf]), "mask")

@@ -1,4 +1,4 @@
-"""Which axis is what, there and back."""
+"""The meaning of axes: from an array to (C, D, H, W) and back."""
 
 from __future__ import annotations
 
@@ -92,3 +92,39 @@ def test_a_mask_has_the_spatial_axes_alone() -> None:
 def test_axes_are_never_guessed(shape: tuple[int, ...], channels: int | None, series: int | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Layout.of(torch.zeros(shape), channels, series)
+
+
+def test_a_region_becomes_a_box_with_bounds() -> None:
+    volume, image = Layout((4, 5, 6), None, None), Layout((5, 6, 3), 2, None)
+    assert volume.piece((slice(1, 3), slice(None), slice(-2, None))) == (slice(1, 3), slice(0, 5), slice(4, 6))
+    assert image.piece((slice(2), slice(3, 100))) == (slice(0, 1), slice(0, 2), slice(3, 6))
+
+
+@pytest.mark.parametrize(
+    ("region", "message"),
+    [
+        ((slice(1, 3),), r"must have one slice with step 1 for each spatial axis of \(4, 5, 6\)"),
+        ((slice(0, 4, 2), slice(None), slice(None)), "must have one slice with step 1"),
+        ((slice(2, 2), slice(None), slice(None)), r"contains no voxel of the spatial shape \(4, 5, 6\)"),
+    ],
+)
+def test_other_regions_are_refused(region: tuple[slice, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^region=.* {message}"):
+        Layout((4, 5, 6), None, None).piece(region)
+
+
+@pytest.mark.parametrize(("shape", "channels", "series", "engine", "volumes"), CASES)
+def test_an_array_for_a_piece_of_every_volume_has_the_shape_of_such_pieces(
+    shape: tuple[int, ...],
+    channels: int | None,
+    series: int | None,
+    engine: tuple[int, int, int, int],
+    volumes: int,
+) -> None:
+    array = torch.zeros(shape)
+    layout = Layout.of(array, channels, series)
+    box = (slice(0, 1), slice(1, 4), slice(2, 5))
+    one = list(array[layout.index(0, box)].shape)
+    if layout.series is not None:
+        one[layout.series] = volumes
+    assert layout.array_shape_of(box) == tuple(one)

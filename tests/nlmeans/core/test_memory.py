@@ -1,10 +1,12 @@
+"""Amounts of memory: read, written, and allowed."""
+
 from __future__ import annotations
 
 import psutil
 import pytest
 import torch
 
-from nlmeans.core.memory import available, parse_bytes, readable
+from nlmeans.core.memory import allowed, available, parse_bytes, shortage, size_text
 
 
 @pytest.mark.parametrize(
@@ -38,4 +40,26 @@ def test_at_most_half_of_what_is_free_is_taken() -> None:
 
 @pytest.mark.parametrize(("amount", "text"), [(5 * 2**30, "5.00 GiB"), (1.5 * 2**20, "1.50 MiB"), (512, "0.50 KiB")])
 def test_amounts_are_told_in_a_unit_that_suits(amount: float, text: str) -> None:
-    assert readable(amount) == text
+    assert size_text(amount) == text
+
+
+def test_a_limit_replaces_the_free_memory() -> None:
+    assert allowed(torch.device("cpu"), 1234) == 1234
+    free = psutil.virtual_memory().available
+    assert 0.25 * free < allowed(torch.device("cpu"), None) < 0.75 * free
+
+
+@pytest.mark.parametrize(
+    "message", ["DefaultCPUAllocator: can't allocate memory: you tried to allocate 2 bytes", "can't start new thread"]
+)
+def test_a_shortage_of_memory_is_named_with_a_remedy(message: str) -> None:
+    with (
+        pytest.raises(MemoryError, match=r"too little free memory, .*; free some, or pass a smaller memory="),
+        shortage(),
+    ):
+        raise RuntimeError(message)
+
+
+def test_other_errors_stay_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match=r"^expected a matrix$"), shortage():
+        raise RuntimeError("expected a matrix")

@@ -1,4 +1,4 @@
-"""The measures of quality are those that scikit-image computes."""
+"""Measures of quality compared with scikit-image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.nlmeans.volumes import Floats, gaussian, piecewise
 
 SHAPES = [(40, 33), (20, 17, 15)]
 BORDER = 5
-"""Half the window of SSIM, which scikit-image leaves out of its mean."""
+"""Half the width of the window of SSIM. Scikit-image leaves out the border of this width."""
 
 
 def pair(shape: tuple[int, ...], dtype: Any = np.float64) -> tuple[Floats, Floats]:

@@ -1,3 +1,5 @@
+"""Padding by reflection compared with numpy."""
+
 from __future__ import annotations
 
 import numpy as np

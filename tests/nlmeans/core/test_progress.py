@@ -1,3 +1,5 @@
+"""Reports of progress, and cancelling."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,4 @@
-"""dask arrays: the same numbers as in memory, whatever the chunks, and wherever the tasks run."""
+"""dask arrays give the same numbers as arrays in memory, for any chunks, on threads and on a cluster."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_blocks_larger_than_the_memory_are_cut_into_tiles(monkeypatch: pytest.Mo
 
 
 class Tasks(Callback):  # type: ignore[misc]
-    """Counts what runs."""
+    """List of the tasks that ran."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []
@@ -169,12 +169,12 @@ def test_a_block_that_fails_is_named() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"sigma": "map"}, ValueError, "sigma='map' is estimated from all of a volume"),
-        ({"sigma": MAP, "noise": "poisson"}, ValueError, "sigma is the read noise"),
+        ({"sigma": "map"}, ValueError, "sigma='map' needs the whole volume in memory"),
+        ({"sigma": MAP, "noise": "poisson"}, ValueError, "sigma is the read noise of the detector; give a number"),
         ({"sigma": -MAP}, ValueError, "sigma=.* must not be negative"),
         ({"sigma": MAP[1:]}, ValueError, r"sigma has shape \(11, 16, 20\)"),
         ({"mask": MASK[1:]}, ValueError, r"mask has shape \(11, 16, 20\)"),
-        ({"out": np.zeros((12, 16, 20))}, ValueError, "out and progress are for what is computed at once"),
+        ({"out": np.zeros((12, 16, 20))}, ValueError, "out= and progress= do not work with a dask array"),
         ({"progress": True}, ValueError, "dask's ProgressBar"),
         ({"channels": 7}, ValueError, "channels=7 is not an axis"),
         ({"sigma": (1.0, 2.0)}, ValueError, "sigma has 2 numbers"),
@@ -208,7 +208,7 @@ def test_threads_share_the_cores() -> None:
 
 
 def test_tasks_at_the_same_time_leave_threads_as_they_found_them() -> None:
-    """Also those that start later, and those of a pool that has run such tasks."""
+    """This includes threads that start later, and those of a pool that ran such tasks."""
     before, seen, together = torch.get_num_threads(), [], threading.Barrier(4)
 
     def number(_: int) -> int:
@@ -249,7 +249,7 @@ def test_each_worker_has_a_gpu(name: Any, device: str, expected: str, monkeypatc
 
 @contextlib.contextmanager
 def cluster(**arguments: Any) -> Iterator[Client]:
-    """Two processes with one thread each."""
+    """Run a cluster of two processes with one thread each."""
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, **arguments) as processes,
         Client(processes, timeout=TIMEOUT) as client,
@@ -260,7 +260,7 @@ def cluster(**arguments: Any) -> Iterator[Client]:
 def test_on_a_cluster_of_processes_of_which_one_is_killed() -> None:
     noisy = volume(24, 32, 40)
     array = da.from_array(noisy, chunks=(6, 16, 10))
-    settings = {**QUICK, "backend": "loop"}  # which is not compiled in each process
+    settings = {**QUICK, "backend": "loop"}  # not compiled, which each process would do anew
     with cluster() as client:
         result = client.compute(denoise(array, **settings))
         np.testing.assert_allclose(result.result(timeout=TIMEOUT), denoise(noisy, **settings), atol=1e-3)

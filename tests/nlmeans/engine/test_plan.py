@@ -1,4 +1,4 @@
-"""Out of memory on a GPU or CPU, played through with a method that allocates in vain."""
+"""Plans: any box equals that box of the whole volume, and a device that runs out of memory is no obstacle."""
 
 from __future__ import annotations
 
@@ -11,11 +11,128 @@ import pytest
 import torch
 from torch import Tensor
 
-from nlmeans import denoise
+from nlmeans import Settings, denoise, usual_h
+from nlmeans.core.layout import Layout
 from nlmeans.core.progress import Report
-from nlmeans.core.tiles import Piece
+from nlmeans.core.tiles import Piece, piece
+from nlmeans.engine import plan as engine_plan
+from nlmeans.engine.choices import Choices
+from nlmeans.engine.plan import Plan
 from nlmeans.methods.method import Options
 from nlmeans.methods.registry import METHODS
+from tests.nlmeans.volumes import noisy_piecewise
+
+SIGMA = 10.0
+
+
+def planned(volume: Any, index: int = 0, mask: Any = None, sigma_map: Any = None, **settings: Any) -> Plan:
+    made = Settings(**{"sigma": SIGMA, "method": "classic", "search_radius": 2, **settings})
+    layout = Layout.of(volume, made.channels, made.series)
+    return Plan.of(volume, index, layout, Choices.of(made, layout), mask=mask, sigma_map=sigma_map)
+
+
+BOX = piece([slice(3, 9), slice(0, 7), slice(10, 11)])
+
+
+@pytest.mark.parametrize("method", ["classic", "wiener", "bayes"])
+@pytest.mark.parametrize("noise", ["gaussian", "rician"])
+def test_a_box_equals_that_box_of_the_whole(noise: str, method: str) -> None:
+    _, image = noisy_piecewise(14, 16, 18, sigma=SIGMA)
+    plan = planned(np.abs(image), noise=noise, method=method)
+    whole: Any = plan.run(plan.layout.everywhere)
+    np.testing.assert_allclose(np.asarray(plan.run(BOX)), whole[BOX], atol=1e-4)
+    expected = denoise(np.abs(image), SIGMA, noise=noise, method=method, search_radius=2)
+    np.testing.assert_allclose(whole, expected, atol=1e-5)
+
+
+def test_a_box_of_one_volume_of_a_series_with_mask_and_map() -> None:
+    _, image = noisy_piecewise(14, 16, 18, sigma=SIGMA)
+    several = np.stack([image, 3 * image + 7])
+    mask = image > 60
+    sigma_map = np.linspace(5, 15, 18) * np.ones(image.shape)
+    plan = planned(several, 1, mask, sigma_map, sigma=None, series=0)
+    part = np.full((2, 6, 7, 1), -1.0, np.float32)
+    assert plan.run(BOX, into=part) is part
+    expected = denoise(several, sigma_map, series=0, mask=mask, method="classic", search_radius=2)
+    np.testing.assert_allclose(part[1], expected[(1, *BOX)], atol=1e-4)
+    assert (part[0] == -1).all()
+
+
+def test_a_volume_without_noise_has_the_unit_one_and_comes_back() -> None:
+    clean, _ = noisy_piecewise(8, 9, 10, sigma=SIGMA)
+    plan = planned(clean, sigma=0.0, h=3.0)
+    assert plan.facts.unit == 1
+    assert plan.h == 3.0
+    np.testing.assert_array_equal(np.asarray(plan.run(plan.layout.everywhere)), clean)
+
+
+def test_h_is_in_units_of_sigma() -> None:
+    _, image = noisy_piecewise(14, 16, 18, sigma=SIGMA)
+    assert planned(image, h=25.0).h == pytest.approx(2.5)
+    own = planned(image)
+    assert own.h == own.choices.usual_h(own.facts.contrast)
+    assert own.h * SIGMA == pytest.approx(usual_h(image, SIGMA, method="classic", search_radius=2))
+
+
+def test_given_facts_save_the_survey(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, image = noisy_piecewise(10, 11, 12, sigma=SIGMA)
+    first = planned(image)
+    monkeypatch.setattr(engine_plan, "survey_volume", None)
+    monkeypatch.setattr(engine_plan, "noise_of", None)
+    again = Plan.of(image, 0, first.layout, first.choices, facts=first.facts)
+    np.testing.assert_array_equal(np.asarray(again.run(BOX)), np.asarray(first.run(BOX)))
+
+
+def test_a_region_is_checked_for_values_that_are_not_finite_and_the_rest_is_not() -> None:
+    _, image = noisy_piecewise(24, 11, 12, sigma=SIGMA)
+    image[20, 3, 3] = np.nan
+    settings = Settings(sigma=SIGMA, method="classic", search_radius=1, h=8.0)
+    layout = Layout.of(image, None, None)
+    choices = Choices.of(settings, layout)
+    near, far = (piece([slice(a, a + 2), slice(0, 11), slice(0, 12)]) for a in (17, 2))
+    assert np.isfinite(np.asarray(Plan.of(image, 0, layout, choices, region=far).run(far))).all()
+    with pytest.raises(ValueError, match="volume contains NaN"):
+        Plan.of(image, 0, layout, choices, region=near)
+
+
+class Chunked:
+    """An array with chunks of (4, 5, 6) voxels that counts how often each of them is written to."""
+
+    def __init__(self, *shape: int) -> None:
+        self.shape, self.dtype, self.chunks = shape, np.dtype("float32"), (4, 5, 6)
+        self.values = np.empty(shape, "float32")
+        self.writes = np.zeros([-(-n // c) for n, c in zip(shape, self.chunks, strict=True)])
+
+    def __setitem__(self, key: tuple[slice, ...], values: Any) -> None:
+        self.values[key] = values
+        self.writes[tuple(slice(s.start // c, -(-s.stop // c)) for s, c in zip(key, self.chunks, strict=True))] += 1
+
+
+def test_no_two_tiles_write_to_the_same_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, image = noisy_piecewise(19, 21, 26, sigma=SIGMA)
+    plan = planned(image, search_radius=1)
+    per_voxel = plan.choices.bytes_per_voxel(1)
+    monkeypatch.setattr("nlmeans.engine.settings.MINIMUM_MEMORY", 0)
+    small, into = planned(image, search_radius=1, memory=int(per_voxel * 16 * 17 * 18)), Chunked(*image.shape)
+    small.run(small.layout.everywhere, into=into)
+    assert len(small.work(small.layout.everywhere, into.chunks).tiles) > 4
+    assert (into.writes == 1).all()
+    np.testing.assert_allclose(into.values, np.asarray(plan.run(plan.layout.everywhere)), atol=1e-4)
+
+
+def test_the_deviation_of_magnitudes_is_below_sigma_in_the_dark() -> None:
+    dark = np.hypot(*np.random.default_rng(0).standard_normal((2, 12, 13, 14))).astype(np.float32)
+    plan = planned(dark, sigma=1.0, noise="rician", method="bayes")
+    work = plan.work(plan.layout.everywhere, (1, 1, 1))
+    level = plan.deviation_of_magnitudes(torch.from_numpy(dark)[None], 1.0, work)
+    assert level.shape == (12, 13, 14)
+    assert float(level.mean()) == pytest.approx(0.655, abs=0.05)
+    bright = plan.deviation_of_magnitudes(torch.from_numpy(dark)[None] + 50, 1.0, work)
+    assert float(bright.mean()) == pytest.approx(1, abs=0.01)
+
+
+# ---------------------------------------------------------------- out of memory
+
 
 ERRORS = (
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
@@ -27,7 +144,7 @@ ERRORS = (
 
 @pytest.fixture(params=ERRORS, ids=lambda error: type(error).__name__)
 def limited(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Tiles of more than the one number in the list are too many voxels; the sizes tried are appended."""
+    """Let tiles fail that have more voxels than the first number of the list; append the sizes tried."""
     tried = [10**9]
     classic = METHODS["classic"]
 
@@ -45,7 +162,7 @@ def noisy() -> Any:
     return np.random.default_rng(0).standard_normal((24, 26, 28)).astype(np.float32)
 
 
-def test_halves_the_tile_and_goes_on_with_the_same_result(limited: list[int]) -> None:
+def test_halves_of_a_tile_give_the_same_result(limited: list[int]) -> None:
     expected = denoise(noisy(), 1.0, method="classic")
     limited[:] = [9000]
     fractions: list[float] = []
@@ -55,7 +172,7 @@ def test_halves_the_tile_and_goes_on_with_the_same_result(limited: list[int]) ->
     assert fractions[-1] == 1
 
 
-def test_says_what_to_do_when_the_smallest_tile_fails(limited: list[int]) -> None:
+def test_the_error_says_what_to_do_when_the_smallest_tile_fails(limited: list[int]) -> None:
     limited[:] = [100]
     with pytest.raises(MemoryError, match=r"too little free memory .* smaller search_radius, or device='cpu'"):
         denoise(noisy(), 1.0, method="classic")

@@ -1,16 +1,17 @@
-"""Settings are frozen, checked, and the same after a way through JSON."""
+"""Settings are frozen, checked, and come back from JSON unchanged."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from nlmeans import Settings, denoise
+from nlmeans import Settings
+from nlmeans.engine.settings import device_or_gpu, settings_from
 
 ALL: dict[str, Any] = {
     "sigma": (20.0, 30.0),
@@ -41,12 +42,6 @@ def test_json_brings_back_the_same(settings: Settings) -> None:
 
 def test_every_setting_is_tried_here() -> None:
     assert set(ALL) == {field.name for field in dataclasses.fields(Settings)}
-
-
-def test_denoise_takes_every_setting_by_the_same_name_and_default() -> None:
-    parameters = inspect.signature(denoise).parameters
-    for field in dataclasses.fields(Settings):
-        assert parameters[field.name].default == field.default
 
 
 def test_frozen() -> None:
@@ -97,7 +92,7 @@ def test_values_become_plain(given: dict[str, Any], kept: dict[str, Any]) -> Non
         ({"search_radius": (1, -1, 1)}, ValueError, "search_radius=-1 must not be negative"),
         ({"spacing": (1.0, -1.0)}, ValueError, "spacing=-1.0 must be greater than 0"),
         ({"spacing": 2.0}, TypeError, "spacing=2.0 must have one number per spatial axis"),
-        ({"device": "tpu9"}, ValueError, "device='tpu9' is not here or not known"),
+        ({"device": "tpu9"}, ValueError, "device='tpu9' is not available or not known"),
         ({"memory": 5}, ValueError, "memory=5 bytes is too little"),
         ({"memory": "much"}, ValueError, "memory='much' is not an amount"),
         ({"dtype": "int8"}, ValueError, "dtype='int8' is not known; choose one of 'float16'"),
@@ -126,7 +121,7 @@ def test_json_that_is_no_object_is_refused(text: str) -> None:
         ("[" * 10**5, "settings cannot be read as JSON: maximum recursion depth"),
         ('{"x":' * 10**5, "settings cannot be read as JSON: maximum recursion depth"),
         ("[1]", "settings must be a JSON object, not '\\[1\\]'"),
-        ('{"sigma": 1, "h": 2, "sigma": 3}', "'sigma' stands there twice"),
+        ('{"sigma": 1, "h": 2, "sigma": 3}', "'sigma' is given twice"),
         ('{"sigma": NaN}', "sigma=nan must be finite"),
         ('{"sigma": %s}' % ("9" * 400), "sigma is a number of 400 digits, which is too large"),
         ('{"sigma": %s}' % ("9" * 5000), "settings cannot be read as JSON: Exceeds the limit"),
@@ -134,7 +129,7 @@ def test_json_that_is_no_object_is_refused(text: str) -> None:
         ('{"search_radius": %s}' % ("9" * 400), "search_radius is a number of 400 digits"),
         ('{"memory": "%sGB"}' % ("9" * 400), "memory is a number of 409 digits"),
         ('{"sigma": {"a": 1}}', "sigma=.* must be a number"),
-        ('{"device": []}', "device=.* is not here or not known to torch"),
+        ('{"device": []}', "device=.* is not available or not known to torch"),
         ('{"channels": "x"}', "channels='x' must be the number of an axis"),
         ('{"series": true}', "series=True must be the number of an axis"),
         ('{"spacing": [[1], [1, 2]]}', "spacing=.* must be a number"),
@@ -144,3 +139,36 @@ def test_json_that_is_no_object_is_refused(text: str) -> None:
 def test_hostile_json_is_refused_in_words(text: str, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         Settings.from_json(text)
+
+
+@pytest.mark.parametrize("sigma", [3, np.float32(3), np.array(3.0), torch.tensor(3.0)])
+def test_one_number_for_sigma_may_have_any_type(sigma: Any) -> None:
+    assert settings_from(sigma, {}) == (Settings(sigma=3.0), None)
+
+
+@pytest.mark.parametrize("sigma", [(1, 2), [1.0, 2.0], np.array([1, 2]), torch.tensor([1.0, 2.0])])
+def test_several_numbers_for_sigma_may_have_any_type(sigma: Any) -> None:
+    assert settings_from(sigma, {}) == (Settings(sigma=(1.0, 2.0)), None)
+
+
+def test_an_array_for_sigma_is_a_map() -> None:
+    for sigma in (np.ones((4, 5)), torch.ones(3, 4, 5)):
+        settings, sigma_map = settings_from(sigma, {"h": 2.0})
+        assert settings == Settings(h=2.0)
+        assert sigma_map is sigma
+    assert settings_from("map", {}) == (Settings(sigma="map"), None)
+    assert settings_from(None, {}) == (Settings(), None)
+
+
+def test_arguments_become_plain() -> None:
+    settings, _ = settings_from(None, {"spacing": np.array([1, 2, 3]), "device": torch.device("cpu")})
+    assert settings == Settings(spacing=(1.0, 2.0, 3.0), device="cpu")
+    with pytest.raises(TypeError, match="there is no argument 'spacings'; did you mean 'spacing'"):
+        settings_from(None, {"spacings": (1, 1, 1)})
+
+
+def test_the_gpu_is_the_default_of_the_doors_that_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for available, device in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        assert device_or_gpu(None) == device
+        assert device_or_gpu("cuda:3") == "cuda:3"

@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
-import shutil
 import signal
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from nlmeans import cli
 from nlmeans.files import batch, bids
+from tests.nlmeans.cohorts import QUICK, SHAPE, image, run, write_dataset
 from tests.nlmeans.scans import RAS, contents, noisy, save, scan, values
-
-SHAPE = (10, 11, 12)
-QUICK = ("--method", "classic", "--search-radius", "1", "--device", "cpu", "--threads", "1")
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(cli.main, ["batch", *map(str, words), *QUICK])
-
-
-def image(path: Path, shape: tuple[int, ...] = SHAPE, seed: int = 0, **sidecar: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if sidecar:
-        path.with_name(bids.stem(path) + ".json").write_text(json.dumps(sidecar))
-    return save(scan(noisy(*shape, seed=seed), "i2", RAS), path)
 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     """Ten T1w of ten participants; of two the file is damaged, one cut short, one with NaN in it."""
-    root = tmp_path / "study"
-    root.mkdir()
-    (root / bids.DESCRIPTION).write_text(json.dumps({"Name": "Toy", "BIDSVersion": "1.9.0", "License": "CC0"}))
-    (root / "T1w.json").write_text(json.dumps({"MagneticFieldStrength": 3, "EchoTime": 0.003}))
-    for number in range(1, 11):
-        image(root / f"sub-{number:02}" / "anat" / f"sub-{number:02}_T1w.nii.gz", seed=number, EchoTime=0.004)
+    root = write_dataset(tmp_path / "study", 10)
     short = root / "sub-03" / "anat" / "sub-03_T1w.nii.gz"
     short.write_bytes(short.read_bytes()[:900])
     hole = noisy(*SHAPE)
@@ -52,11 +29,9 @@ def dataset(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def small(dataset: Path) -> Path:
-    """The same with two participants, both sound."""
-    for number in range(3, 11):
-        shutil.rmtree(dataset / f"sub-{number:02}")
-    return dataset
+def small(tmp_path: Path) -> Path:
+    """Two T1w of two participants."""
+    return write_dataset(tmp_path / "study", 2)
 
 
 # ---------------------------------------------------------------- a BIDS dataset
@@ -72,7 +47,7 @@ def test_of_ten_scans_two_damaged_eight_are_denoised_and_two_named(workers: int,
     named = [line for line in result.stderr.splitlines() if line.startswith("Failed: ")]
     assert len(named) == 2
     assert "sub-03/anat/sub-03_T1w.nii.gz: " in named[0]
-    assert "cannot be read, it may be damaged" in named[0]
+    assert "cannot be read; it may be damaged" in named[0]
     assert "sub-07/anat/sub-07_T1w.nii.gz: " in named[1]
     assert "contains NaN" in named[1]
     page = (out / "report.html").read_text()
@@ -95,13 +70,13 @@ def test_each_result_is_that_of_denoise(small: Path, tmp_path: Path) -> None:
 def test_the_sidecar_says_where_from_how_and_what_the_scanner_said(small: Path) -> None:
     run(small)
     out = small / "derivatives" / "nlmeans"
-    record = bids.read_object(out / "sub-02" / "anat" / "sub-02_desc-denoised_T1w.json")
+    record = bids.read_json(out / "sub-02" / "anat" / "sub-02_desc-denoised_T1w.json")
     assert record["Sources"] == ["bids:raw:sub-02/anat/sub-02_T1w.nii.gz"]
     assert (record["MagneticFieldStrength"], record["EchoTime"]) == (3, 0.004)
     assert record["SkullStripped"] is False
     assert record["settings"]["noise"] == "rician"
     assert record["quality"]["snr"] == pytest.approx(record["quality"]["signal"] / record["settings"]["sigma"])
-    about = bids.read_object(out / bids.DESCRIPTION)
+    about = bids.read_json(out / bids.DESCRIPTION)
     assert about["DatasetType"] == "derivative"
     assert about["GeneratedBy"][0]["Name"] == "nlmeans"
     assert about["DatasetLinks"] == {"raw": "../.."}
@@ -117,7 +92,7 @@ def test_diffusion_keeps_its_directions_though_they_lie_higher_up(small: Path) -
     assert (folder / "sub-01_desc-denoised_dwi.bvec").read_text().startswith("1 0 0")
     assert (folder / "sub-01_desc-denoised_dwi.bval").read_text() == "0 1000 1000\n"
     assert values(folder / "sub-01_desc-denoised_dwi.nii.gz").shape == (*SHAPE, 3)
-    assert len(bids.read_object(folder / "sub-01_desc-denoised_dwi.json")["quality"]["snr"]) == 3
+    assert len(bids.read_json(folder / "sub-01_desc-denoised_dwi.json")["quality"]["snr"]) == 3
 
 
 @pytest.fixture
@@ -223,7 +198,7 @@ def test_a_scan_that_fails_now_says_that_an_old_result_is_there(small: Path) -> 
     run(small)
     source = small / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
     source.write_bytes(source.read_bytes()[:900])
-    assert "what an earlier run made of it is still there" in run(small).stderr
+    assert "the result of an earlier run is still there" in run(small).stderr
 
 
 def test_directions_that_changed_are_taken_anew(small: Path) -> None:
@@ -275,9 +250,9 @@ def test_folders_of_dicom_are_scans(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("in/one.nii", "--out is needed"),
+        ("in/one.nii", "--out is missing"),
         ("in/none*.nii --out out", "no such file, folder or match"),
-        ("in/one.nii --out out --suffix T1w", "choose from a BIDS dataset, which"),
+        ("in/one.nii --out out --suffix T1w", "select images of a BIDS dataset, which"),
         ("in/one.nii in/one.nii.gz --out out", "would both become"),
         ("study in/one.nii --out out", "is a BIDS dataset; give it alone"),
         ("in/one.nii --out study", "is a dataset that nlmeans did not make"),
@@ -344,7 +319,7 @@ def test_a_worker_that_dies_is_replaced_and_its_scan_named(tmp_path: Path) -> No
         kind = Deadly if name == "deadly" else batch.Job
         jobs.append(kind(name, source, tmp_path / "out" / f"{name}.nii.gz", tmp_path / "out" / f"{name}.png", options))
     told: list[float] = []
-    outcomes = batch.run_all(jobs, 2, 1, told.append)
+    outcomes = batch.run_jobs(jobs, 2, 1, told.append)
     assert [outcome.state for outcome in outcomes] == ["denoised", "failed", "denoised", "denoised"]
     assert "the process died" in outcomes[1].reason
     assert told == [0.25, 0.5, 0.75, 1]
@@ -364,58 +339,3 @@ def test_workers_give_the_same_bytes_as_one_process(small: Path, tmp_path: Path)
         assert run(*words).exit_code == 0
     one, two = (contents(tmp_path / name) for name in ("1", "2"))
     assert one == two
-
-
-# ---------------------------------------------------------------- the report
-
-
-class Page(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.pictures: list[str] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "img":
-            self.pictures.append(dict(attrs)["src"] or "")
-        elif tag != "meta" and tag != "br":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def test_the_report_shows_each_scan_and_its_numbers(small: Path) -> None:
-    run(small)
-    out = small / "derivatives" / "nlmeans"
-    text = (out / "report.html").read_text()
-    page = Page()
-    page.feed(text)
-    assert page.open == []
-    assert page.pictures == ["figures/sub-01_desc-denoised_T1w.png", "figures/sub-02_desc-denoised_T1w.png"]
-    assert all((out / picture).is_file() for picture in page.pictures)
-    record = bids.read_object(out / "sub-01" / "anat" / "sub-01_desc-denoised_T1w.json")
-    assert f"{record['settings']['sigma']:.4g}" in text
-    assert f"{record['quality']['snr']:.1f}" in text
-
-
-def test_names_in_the_report_are_text_not_markup(tmp_path: Path) -> None:
-    image(tmp_path / "in" / "<b>&1 #.nii.gz")
-    with gzip.open(tmp_path / "in" / "<i>bad.nii.gz", "wb") as file:
-        file.write(b"none")
-    assert run(tmp_path / "in", "--out", tmp_path / "out").exit_code == 1
-    text = (tmp_path / "out" / "report.html").read_text()
-    assert "<b>" not in text
-    assert "<i>" not in text
-    assert "&lt;b&gt;&amp;1 #.nii.gz" in text
-    page = Page()
-    page.feed(text)
-    assert page.pictures == ["figures/%3Cb%3E%261%20%23.png"]
-
-
-@pytest.mark.parametrize("options", [("--sigma", "map"), ("--noise", "poisson"), ("--sigma", "0")], ids=str)
-def test_a_scan_without_one_sigma_has_a_report_too(options: tuple[str, ...], tmp_path: Path) -> None:
-    image(tmp_path / "in" / "one.nii.gz", (20, 20, 20))
-    result = run(tmp_path / "in", "--out", tmp_path / "out", *options)
-    assert result.exit_code == 0, result.stderr
-    assert "one.nii.gz" in (tmp_path / "out" / "report.html").read_text()

@@ -46,7 +46,7 @@ def slices(folder: Path) -> list[pydicom.FileDataset]:
 @pytest.mark.parametrize("backwards", [False, True], ids=["in order", "numbered backwards"])
 def test_geometry_and_values_are_those_of_the_slices(orientation: Any, backwards: bool, tmp_path: Path) -> None:
     affine = write_series(tmp_path / "in", stored(), orientation=orientation, backwards=backwards)
-    scan = dicom.read(tmp_path / "in")
+    scan = dicom.read_series(tmp_path / "in")
     np.testing.assert_array_equal(scan.data, stored())
     np.testing.assert_allclose(scan.image.affine, affine, atol=1e-5)
     assert scan.data.dtype == np.int16
@@ -60,7 +60,7 @@ def test_names_of_files_and_folders_below_do_not_matter(tmp_path: Path) -> None:
         below.mkdir(exist_ok=True)
         file.rename(below / f"IM{(7 * index) % 10}")
     (tmp_path / "in" / "notes.txt").write_text("no image")
-    np.testing.assert_array_equal(dicom.read(tmp_path / "in").data, stored())
+    np.testing.assert_array_equal(dicom.read_series(tmp_path / "in").data, stored())
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_values_are_rescaled_slice_by_slice(
     dtype: str, slopes: Any, intercept: float, expected: type, tmp_path: Path
 ) -> None:
     write_series(tmp_path / "in", stored(dtype), slopes=slopes, intercept=intercept)
-    scan = dicom.read(tmp_path / "in")
+    scan = dicom.read_series(tmp_path / "in")
     assert scan.data.dtype == expected
     wanted = stored(dtype) * np.array(1 if slopes is None else slopes, np.float64) + intercept
     np.testing.assert_allclose(scan.data, wanted, rtol=1e-6)
@@ -90,12 +90,12 @@ def test_an_anonymous_series_without_a_frame_of_reference_is_read(tmp_path: Path
         one = pydicom.dcmread(file)
         del one.FrameOfReferenceUID
         one.save_as(file)
-    np.testing.assert_array_equal(dicom.read(tmp_path / "in").data, stored())
+    np.testing.assert_array_equal(dicom.read_series(tmp_path / "in").data, stored())
 
 
 def test_one_slice_is_as_thick_as_it_says(tmp_path: Path) -> None:
     affine = write_series(tmp_path / "in", stored()[..., :1], orientation=OBLIQUE)
-    scan = dicom.read(tmp_path / "in")
+    scan = dicom.read_series(tmp_path / "in")
     assert scan.data.shape == (*SHAPE[:2], 1)
     np.testing.assert_allclose(scan.image.affine, affine, atol=1e-5)
 
@@ -110,7 +110,7 @@ def test_the_nifti_of_a_series_has_its_geometry_and_the_voxels_of_python(tmp_pat
     image = NIFTI.load(tmp_path / "out.nii.gz")
     np.testing.assert_allclose(image.affine, affine, atol=1e-4)
     assert (image.get_data_dtype(), image.header.get_xyzt_units()[0]) == (np.int16, "mm")
-    spacing = dicom.read(tmp_path / "in").spacing
+    spacing = dicom.read_series(tmp_path / "in").spacing
     expected = nlmeans.denoise(stored(), 10, method="classic", search_radius=1, spacing=spacing)
     np.testing.assert_array_equal(values(tmp_path / "out.nii.gz"), expected)
     assert json.loads((tmp_path / "out.json").read_text())["input"] == "in"
@@ -141,7 +141,7 @@ def derived(tmp_path: Path) -> Path:
 
 def test_a_derived_series_has_the_geometry_and_the_denoised_values(derived: Path) -> None:
     call("denoise", derived / "in", derived / "out.nii", *QUICK, "--float", "--overwrite")
-    source, scan = dicom.read(derived / "in"), dicom.read(derived / "out")
+    source, scan = dicom.read_series(derived / "in"), dicom.read_series(derived / "out")
     np.testing.assert_allclose(scan.image.affine, source.image.affine, atol=1e-6)
     assert np.abs(scan.data - source.data).mean() > 1
     half_a_step = 0.5 * (0.5 + 0.1 * np.arange(SHAPE[2])) + 1e-3
@@ -181,18 +181,18 @@ def test_only_the_series_and_its_record_are_written(derived: Path) -> None:
 
 def test_values_beyond_what_can_be_stored_are_clipped(tmp_path: Path) -> None:
     write_series(tmp_path / "in", stored("u2"), BitsStored=12, HighBit=11)
-    scan = dicom.read(tmp_path / "in")
+    scan = dicom.read_series(tmp_path / "in")
     (tmp_path / "out").mkdir()
-    dicom.write(scan, np.where(scan.data > 100, 1e6, -1e6), tmp_path / "out", "clipped")
-    assert set(np.unique(dicom.read(tmp_path / "out").data)) == {0, 4095}
+    dicom.write_derived(scan, np.where(scan.data > 100, 1e6, -1e6), tmp_path / "out", "clipped")
+    assert set(np.unique(dicom.read_series(tmp_path / "out").data)) == {0, 4095}
 
 
 def test_odd_slices_of_bytes_are_padded_to_even_length(tmp_path: Path) -> None:
     write_series(tmp_path / "in", stored("u1")[:11], PixelData=bytes(122))
-    scan = dicom.read(tmp_path / "in")
+    scan = dicom.read_series(tmp_path / "in")
     (tmp_path / "out").mkdir()
-    dicom.write(scan, scan.data + 1, tmp_path / "out", "plus one")
-    assert (dicom.read(tmp_path / "out").data == 1).all()
+    dicom.write_derived(scan, scan.data + 1, tmp_path / "out", "plus one")
+    assert (dicom.read_series(tmp_path / "out").data == 1).all()
 
 
 def test_padding_around_a_round_field_stays_and_does_not_count_as_noise(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def assert_refused(folder: Path, message: str, *options: object) -> None:
 
 def test_a_missing_slice_is_named(tmp_path: Path) -> None:
     write_series(tmp_path / "in", stored(), without=[4])
-    assert_refused(tmp_path / "in", "lacks 1 of 10 slices, which are 2.5 mm apart: number 5")
+    assert_refused(tmp_path / "in", "lacks 1 of 10 slices (at a distance of 2.5 mm): number 5")
 
 
 def test_slices_at_uneven_distances_are_refused(tmp_path: Path) -> None:
@@ -235,14 +235,14 @@ def test_slices_at_uneven_distances_are_refused(tmp_path: Path) -> None:
     one = pydicom.dcmread(last)
     one.ImagePositionPatient = [-30, 20, 10 + 9 * 2.5 + 1.1]
     one.save_as(last)
-    assert_refused(tmp_path / "in", "no volume of parallel slices at even distances")
+    assert_refused(tmp_path / "in", "do not form a volume of parallel slices at even distances")
 
 
 def test_several_images_at_one_place_are_refused(tmp_path: Path) -> None:
     write_series(tmp_path / "in", stored())
     for file in sorted((tmp_path / "in").iterdir()):
         shutil.copy(file, file.with_name(f"again{file.name}"))
-    assert_refused(tmp_path / "in", "20 images at 10 places: several echoes, times or directions")
+    assert_refused(tmp_path / "in", "20 images at 10 positions: several echoes, times or directions")
 
 
 def test_several_series_are_listed_and_one_can_be_chosen(tmp_path: Path) -> None:
@@ -251,8 +251,8 @@ def test_several_series_are_listed_and_one_can_be_chosen(tmp_path: Path) -> None
     assert_refused(tmp_path / "in", "2 series; choose one with --dicom-series, by number or UID: 3 'scan 3', 10 images")
     assert_refused(tmp_path / "in", "no series 4", "--dicom-series", 4)
     uid = slices(tmp_path / "in" / "a")[0].SeriesInstanceUID
-    np.testing.assert_array_equal(dicom.read(tmp_path / "in", "5").data, stored() + 7)
-    np.testing.assert_array_equal(dicom.read(tmp_path / "in", uid).data, stored())
+    np.testing.assert_array_equal(dicom.read_series(tmp_path / "in", "5").data, stored() + 7)
+    np.testing.assert_array_equal(dicom.read_series(tmp_path / "in", uid).data, stored())
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_several_series_are_listed_and_one_can_be_chosen(tmp_path: Path) -> None
         ({"NumberOfFrames": 3}, "holds 3 frames"),
         ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "holds colours (RGB)"),
         ({"ImagePositionPatient": None}, "has no ImagePositionPatient"),
-        ({"PixelData": b"12"}, "cannot be read, it may be damaged"),
+        ({"PixelData": b"12"}, "cannot be read; it may be damaged"),
     ],
     ids=["multi-frame", "colours", "no place", "short"],
 )
@@ -273,7 +273,7 @@ def test_what_is_no_slice_of_intensities_is_refused(tags: dict[str, Any], messag
 def test_a_damaged_dcm_file_is_named(tmp_path: Path) -> None:
     write_series(tmp_path / "in", stored())
     (tmp_path / "in" / "010.dcm").write_bytes(b"damaged")
-    assert_refused(tmp_path / "in", "010.dcm cannot be read, it may be damaged")
+    assert_refused(tmp_path / "in", "010.dcm cannot be read; it may be damaged")
 
 
 def test_a_compression_that_cannot_be_read_is_named_with_the_remedy(tmp_path: Path) -> None:
@@ -291,17 +291,32 @@ def test_a_compression_that_cannot_be_read_is_named_with_the_remedy(tmp_path: Pa
 def test_a_compression_that_can_be_read_is(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     shutil.copy(str(get_testdata_file("MR_small_RLE.dcm")), tmp_path / "in")
-    scan = dicom.read(tmp_path / "in")
+    scan = dicom.read_series(tmp_path / "in")
     plain = pydicom.dcmread(str(get_testdata_file("MR_small.dcm")))
     np.testing.assert_array_equal(scan.data[..., 0].T, plain.pixel_array)
     (tmp_path / "out").mkdir()
-    dicom.write(scan, scan.data, tmp_path / "out", "as it was")
-    np.testing.assert_array_equal(dicom.read(tmp_path / "out").data, scan.data)
+    dicom.write_derived(scan, scan.data, tmp_path / "out", "as it was")
+    np.testing.assert_array_equal(dicom.read_series(tmp_path / "out").data, scan.data)
 
 
-def test_float_and_a_lookup_table_do_not_go_into_dicom(tmp_path: Path) -> None:
+def test_float_does_not_go_into_dicom(tmp_path: Path) -> None:
     write_series(tmp_path / "in", stored())
-    assert_refused(tmp_path / "in", "DICOM, which stores integers; leave out --float", "--float")
+    assert_refused(tmp_path / "in", "is a DICOM series, which stores integers; leave out --float", "--float")
+
+
+def test_a_lookup_table_does_not_go_into_dicom(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", stored())
+    scan = dicom.read_series(tmp_path / "in")
+    table = pydicom.Dataset()
+    table.LUTDescriptor, table.ModalityLUTType, table.LUTData = [2, 0, 16], "US", bytes([0, 0, 5, 0])
+    for file in (tmp_path / "in").iterdir():
+        one = pydicom.dcmread(file)
+        one.ModalityLUTSequence = [table]
+        one.save_as(file)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ValueError, match=r"001\.dcm has a modality lookup table, which cannot be inverted; write a"):
+        dicom.write_derived(scan, scan.data, tmp_path / "out", "nothing")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_folder_that_is_in_use_is_not_replaced(tmp_path: Path) -> None:
@@ -311,17 +326,17 @@ def test_a_folder_that_is_in_use_is_not_replaced(tmp_path: Path) -> None:
     assert "is not empty" in call("denoise", tmp_path / "in", tmp_path / "out", *QUICK).stderr
     (tmp_path / "out" / "thesis.tex").write_text("dear")
     command = ("denoise", tmp_path / "in", tmp_path / "out", *QUICK, "--overwrite")
-    assert "other things than a DICOM series, such as thesis.tex" in call(*command).stderr
+    assert "holds more than a DICOM series, such as thesis.tex" in call(*command).stderr
     (tmp_path / "out" / "thesis.tex").unlink()
     assert call(*command).exit_code == 0
-    assert dicom.read(tmp_path / "out").data.shape == SHAPE
+    assert dicom.read_series(tmp_path / "out").data.shape == SHAPE
 
 
 @pytest.mark.parametrize("name", ["in", "in/below", "."])
 def test_a_series_is_never_written_into_its_source(name: str, tmp_path: Path) -> None:
     write_series(tmp_path / "in", stored())
     before = contents(tmp_path)
-    assert "must be apart from IN" in call("denoise", tmp_path / "in", tmp_path / name, *QUICK, "--overwrite").stderr
+    assert "must lie outside IN" in call("denoise", tmp_path / "in", tmp_path / name, *QUICK, "--overwrite").stderr
     assert contents(tmp_path) == before
 
 

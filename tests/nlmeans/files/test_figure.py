@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from nlmeans.files import figure, nifti
-from nlmeans.files.denoise import picture_of
+from nlmeans.files.figure import scan_figure
 from tests.nlmeans.scans import LPS, NIFTI, OBLIQUE, RAS, SAGITTAL, save, scan
 from tests.nlmeans.volumes import gaussian, piecewise
 
@@ -53,7 +53,7 @@ def scale(axis: Axes) -> tuple[float, float]:
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_before_and_after_share_one_scale(dimensions: int, before: Any, after: Any) -> None:
     pictures = [volume if dimensions == 3 else volume[10] for volume in (before, after)]
-    first, second, _ = columns(figure.figure(*pictures, EVEN[:dimensions]))
+    first, second, _ = columns(figure.before_and_after(*pictures, EVEN[:dimensions]))
     expected = tuple(np.percentile(pictures[0], (0.5, 99.5)))
     assert {scale(axis) for axis in (*first, *second)} == {expected}
 
@@ -61,7 +61,7 @@ def test_before_and_after_share_one_scale(dimensions: int, before: Any, after: A
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_removed_noise_is_before_less_after_with_zero_in_the_middle(dimensions: int, before: Any, after: Any) -> None:
     pictures = [volume if dimensions == 3 else volume[10] for volume in (before, after)]
-    first, second, removed = columns(figure.figure(*pictures, EVEN[:dimensions]))
+    first, second, removed = columns(figure.before_and_after(*pictures, EVEN[:dimensions]))
     low, high = scale(removed[0])
     assert low == -high
     assert high == pytest.approx(4 * (pictures[0] - pictures[1]).std())
@@ -71,13 +71,13 @@ def test_removed_noise_is_before_less_after_with_zero_in_the_middle(dimensions: 
 
 
 def test_columns_and_planes_are_named(before: Any, after: Any) -> None:
-    drawing = figure.figure(before, after, EVEN)
+    drawing = figure.before_and_after(before, after, EVEN)
     assert [column[0].get_title() for column in columns(drawing)] == ["before", "after", "removed noise"]
     assert planes(drawing) == ["sagittal", "coronal", "axial"]
 
 
 def test_each_plane_is_the_middle_slice(before: Any, after: Any) -> None:
-    first, _, _ = columns(figure.figure(before, after, EVEN))
+    first, _, _ = columns(figure.before_and_after(before, after, EVEN))
     expected = (before[10].T, before[:, 12].T, before[:, :, 14].T)
     for axis, slice_ in zip(first, expected, strict=True):
         np.testing.assert_array_equal(np.asarray(axis.images[0].get_array()), slice_)
@@ -85,9 +85,9 @@ def test_each_plane_is_the_middle_slice(before: Any, after: Any) -> None:
 
 def test_an_image_that_did_not_change_can_be_drawn(tmp_path: Path) -> None:
     flat = np.full((8, 9, 10), 7, np.float32)
-    drawing = figure.figure(flat, flat, EVEN)
+    drawing = figure.before_and_after(flat, flat, EVEN)
     assert scale(columns(drawing)[2][0]) == (-1, 1)
-    figure.save(tmp_path / "flat.png", drawing)
+    figure.save_figure(tmp_path / "flat.png", drawing)
     assert imread(tmp_path / "flat.png").ndim == 3
 
 
@@ -112,18 +112,18 @@ def test_planes_that_show_little_are_left_out(
     shape: tuple[int, ...], spacing: tuple[float, ...], shown: list[str]
 ) -> None:
     volume = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    assert planes(figure.figure(volume, volume * 0.9, spacing)) == shown
+    assert planes(figure.before_and_after(volume, volume * 0.9, spacing)) == shown
 
 
 def test_voxels_have_their_shape(before: Any, after: Any) -> None:
-    first, _, _ = columns(figure.figure(before, after, (1, 2, 3)))
+    first, _, _ = columns(figure.before_and_after(before, after, (1, 2, 3)))
     assert [axis.get_aspect() for axis in first] == [3 / 2, 3, 2]
 
 
 @pytest.mark.parametrize("shape", [(2, 3000), (3000, 2), (1, 512, 512), (512, 1, 512), (9, 11)])
 def test_long_images_make_pictures_of_a_usual_size(shape: tuple[int, ...], tmp_path: Path) -> None:
     volume = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    figure.save(tmp_path / "long.png", figure.figure(volume, volume * 0.9, EVEN[: len(shape)]))
+    figure.save_figure(tmp_path / "long.png", figure.before_and_after(volume, volume * 0.9, EVEN[: len(shape)]))
     height, width, _ = imread(tmp_path / "long.png").shape
     assert 60 < height < 2000
     assert 500 < width < 2000
@@ -143,8 +143,8 @@ def marked(affine: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDArr
 
 def picture(affine: npt.NDArray[np.float64], shape: tuple[int, ...], folder: Path) -> Figure:
     image = NIFTI.Nifti1Image(marked(affine, shape), affine)
-    found = nifti.read(save(image, folder / "scan.nii"))
-    return picture_of(found, found.data)
+    found = nifti.read_nifti(save(image, folder / "scan.nii"))
+    return scan_figure(found, found.data)
 
 
 def bright_corner(axis: Axes) -> tuple[str, str]:
@@ -189,14 +189,14 @@ def test_voxel_sizes_turn_with_the_image(tmp_path: Path) -> None:
 
 def test_of_a_series_the_first_volume_is_shown(tmp_path: Path) -> None:
     data = np.stack([marked(RAS, (12, 14, 16)), np.zeros((12, 14, 16), np.float32)], axis=-1)
-    found = nifti.read(save(NIFTI.Nifti1Image(data, RAS), tmp_path / "series.nii"))
-    first, _, _ = columns(picture_of(found, found.data))
+    found = nifti.read_nifti(save(NIFTI.Nifti1Image(data, RAS), tmp_path / "series.nii"))
+    first, _, _ = columns(scan_figure(found, found.data))
     np.testing.assert_array_equal(np.asarray(first[0].images[0].get_array()), data[6, :, :, 0].T)
 
 
 def test_an_image_without_directions_is_shown_as_it_is_stored(tmp_path: Path) -> None:
     image = scan(marked(RAS, (12, 14, 16)), affine=LPS)
     image.header["srow_y"] = 0
-    found = nifti.read(save(image, tmp_path / "scan.nii"))
-    first, _, _ = columns(picture_of(found, found.data))
+    found = nifti.read_nifti(save(image, tmp_path / "scan.nii"))
+    first, _, _ = columns(scan_figure(found, found.data))
     np.testing.assert_array_equal(np.asarray(first[2].images[0].get_array()), found.data[:, :, 8].T)

@@ -19,7 +19,7 @@ def test_truth_tells_of_every_noisy_sample() -> None:
 @pytest.mark.parametrize("name", NOISY)
 def test_a_sample_lies_on_its_truth(name: str) -> None:
     facts = samples.truth()[f"{name}.nii.gz"]
-    noisy, clean = nifti.read(samples.path(name)), nifti.read(samples.path(facts["clean"]))
+    noisy, clean = nifti.read_nifti(samples.path(name)), nifti.read_nifti(samples.path(facts["clean"]))
     assert noisy.data.shape == clean.data.shape
     np.testing.assert_array_equal(noisy.image.affine, clean.image.affine)
     assert noisy.spacing == pytest.approx(facts["voxel_mm"])
@@ -28,7 +28,7 @@ def test_a_sample_lies_on_its_truth(name: str) -> None:
 @pytest.mark.parametrize("name", NOISY)
 def test_the_noise_is_as_strong_as_truth_says(name: str) -> None:
     facts = samples.truth()[f"{name}.nii.gz"]
-    noisy, clean = (nifti.read(samples.path(n)).data.astype(float) for n in (name, facts["clean"]))
+    noisy, clean = (nifti.read_nifti(samples.path(n)).data.astype(float) for n in (name, facts["clean"]))
     assert facts["noise"] == "rician"
     bright = clean > 5 * facts["sigma"]  # where Rician noise is nearly Gaussian
     assert (noisy - clean)[bright].std() == pytest.approx(facts["sigma"], rel=0.03)
@@ -40,7 +40,7 @@ def test_a_name_does_with_and_without_its_ending() -> None:
 
 @pytest.mark.parametrize("name", ["foot", "", "../sample_data/foot"])
 def test_an_unknown_name_is_refused_with_those_there_are(name: str) -> None:
-    with pytest.raises(ValueError, match="is no sample; choose one of head, head_clean, slice"):
+    with pytest.raises(ValueError, match="is not a sample; choose one of head, head_clean, slice"):
         samples.path(name)
 
 

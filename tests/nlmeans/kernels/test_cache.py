@@ -1,10 +1,10 @@
-"""Compiled kernels come back from the disk only as what they were compiled of."""
+"""Compiled kernels are loaded from disk, unless the code that they were compiled from has changed."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -56,23 +56,52 @@ def test_and_anew_where_any_file_of_kernels_has_changed(kernels: Any, monkeypatc
     assert hits(changed) == 0
 
 
+KERNEL_MAKERS = {
+    "nlmeans.kernels.cache",
+    "nlmeans.kernels.cache.compiled",
+    "nlmeans.kernels.vector.vector_kernel",
+    "nlmeans.kernels.vector.inlined_kernel",
+    "nlmeans.kernels.vector.inner_kernel",
+    "nlmeans.blur.cpu_kernel.blur_kernel",
+}
+
+
+def defines_kernels(file: Path) -> bool:
+    """Whether a module imports numba, llvmlite, or a function that compiles kernels."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return bool(names & KERNEL_MAKERS) or any(name.split(".")[0] in ("numba", "llvmlite") for name in names)
+
+
 def test_all_files_that_kernels_are_in_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = (
-        "import numba",
-        "from numba",
-        "cpu_cache import",
-        "import cpu_cache",
-        "cpu_vector import",
-        "cpu_common import",
-    )
-    files = [file for file in cache.PACKAGE.rglob("*.py") if any(word in file.read_text() for word in words)]
-    assert {"cpu_vector", "cpu_matrix", "cpu_kernel", "bayes_kernel", "cpu_full"} <= {file.stem for file in files}
+    files = [file for file in cache.PACKAGE.rglob("*.py") if defines_kernels(file)]
+    found = {file.relative_to(cache.PACKAGE).with_suffix("").as_posix() for file in files}
+    assert {
+        "kernels/cache",
+        "kernels/exponential",
+        "kernels/matrix",
+        "kernels/vector",
+        "operator/cpu_kernel",
+        "patches/bayes_cpu_kernel",
+        "patches/dct_cpu_kernel",
+        "patches/groups_cpu_kernel",
+        "blur/cpu_kernel",
+        "blur/full_cpu_kernel",
+        "blur/separable_cpu_kernel",
+    } <= found
     monkeypatch.setattr(cache, "PACKAGE", tmp_path)
-    for number, file in enumerate(files):
-        before = cache.fingerprint()
-        (tmp_path / str(number)).mkdir()
-        shutil.copy(file, tmp_path / str(number))
-        assert cache.fingerprint() != before, file
+    for file in sorted(found):
+        before = cache.kernel_fingerprint()
+        copied = tmp_path / f"{file}.py"
+        copied.parent.mkdir(exist_ok=True)
+        copied.write_text("first")
+        first = cache.kernel_fingerprint()
+        copied.write_text("second")
+        assert len({before, first, cache.kernel_fingerprint()}) == 3, file
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there are no locks")

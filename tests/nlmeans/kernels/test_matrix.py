@@ -1,4 +1,4 @@
-"""Products of small matrices in registers, against numpy."""
+"""Products of small matrices in registers, compared with numpy."""
 
 from __future__ import annotations
 

@@ -1,21 +1,27 @@
-"""Every method: what it gains, and that tiles, images, channels, maps and masks are all the same to it."""
+"""Every method of the registry: its gain; tiles, previews, channels and maps; and methods of other packages."""
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from nlmeans import METHODS, denoise, preview
-from nlmeans.core.axes import Axes
 from nlmeans.core.metrics import psnr
 from nlmeans.engine import plan as engine_plan
-from nlmeans.methods.automatic import pick
-from nlmeans.methods.method import h_of_contrast
-from tests.nlmeans.volumes import piecewise
+from nlmeans.methods.registry import BUILT_IN, Registry, method_names
+from tests.nlmeans.volumes import NIFTI, noisy_piecewise
 
+ROOT = Path(__file__).parents[3]
 SIGMA = 10.0
+IMPORT = "from nlmeans.methods.means import"
+
 NAMES = list(METHODS)
 LEAST_GAIN = {
     "classic": 11,
@@ -31,33 +37,27 @@ LEAST_GAIN = {
 }
 
 
-def noisy(*shape: int, sigma: Any = SIGMA) -> tuple[Any, Any]:
-    clean = piecewise(*shape).astype(np.float32)
-    random = np.random.default_rng(0)
-    return clean, (clean + sigma * random.standard_normal(clean.shape)).astype(np.float32)
-
-
 def test_every_method_has_a_least_gain_here() -> None:
     assert set(LEAST_GAIN) == set(METHODS)
 
 
 @pytest.mark.parametrize("method", NAMES)
 def test_noise_is_removed_from_a_volume(method: str) -> None:
-    clean, image = noisy(20, 22, 24)
+    clean, image = noisy_piecewise(20, 22, 24, sigma=SIGMA)
     denoised = denoise(image, SIGMA, method=method)
     assert psnr(clean, denoised) - psnr(clean, image) > LEAST_GAIN[method]
 
 
 @pytest.mark.parametrize("method", NAMES)
 def test_noise_is_removed_from_an_image(method: str) -> None:
-    clean, image = noisy(48, 50)
+    clean, image = noisy_piecewise(48, 50, sigma=SIGMA)
     denoised = denoise(image, SIGMA, method=method)
     assert psnr(clean, denoised) - psnr(clean, image) > 4
 
 
 @pytest.mark.parametrize("method", NAMES)
 def test_tiles_give_the_untiled_result(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, image = noisy(12, 180, 14)
+    _, image = noisy_piecewise(12, 180, 14, sigma=SIGMA)
     whole = denoise(image, SIGMA, method=method)
     sizes = []
     original = engine_plan.tile_shape
@@ -78,8 +78,8 @@ def test_tiles_give_the_untiled_result(method: str, monkeypatch: pytest.MonkeyPa
 def test_tiles_and_previews_of_windows_are_those_of_the_whole(
     method: str, search_radius: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Windows of attention lie where they lie in the whole volume."""
-    _, image = noisy(12, 90, 14)
+    """The attention windows of a tile lie where those of the whole volume lie."""
+    _, image = noisy_piecewise(12, 90, 14, sigma=SIGMA)
     settings: dict[str, Any] = {"method": method, "search_radius": search_radius, "backend": "windowed"}
     whole = denoise(image, SIGMA, **settings)
     rounding = 5e-2 if method == "linear" else 5e-3
@@ -90,7 +90,7 @@ def test_tiles_and_previews_of_windows_are_those_of_the_whole(
 
 @pytest.mark.parametrize("method", NAMES)
 def test_preview_is_a_slice_of_the_whole(method: str) -> None:
-    _, image = noisy(12, 140, 14)
+    _, image = noisy_piecewise(12, 140, 14, sigma=SIGMA)
     whole = denoise(image, SIGMA, method=method)
     assert preview(image, 71, 1, SIGMA, method=method) == pytest.approx(whole[:, 71], abs=1e-3)
 
@@ -98,14 +98,14 @@ def test_preview_is_a_slice_of_the_whole(method: str) -> None:
 @pytest.mark.parametrize("method", NAMES)
 def test_a_map_of_sigma_beats_one_number_where_noise_varies(method: str) -> None:
     sigma = np.linspace(2, 18, 24) * np.ones((20, 22, 24))
-    clean, image = noisy(20, 22, 24, sigma=sigma)
+    clean, image = noisy_piecewise(20, 22, 24, sigma=sigma)
     varying, uniform = denoise(image, sigma, method=method), denoise(image, 10.0, method=method)
     assert psnr(clean, varying) > psnr(clean, uniform) + 0.5
 
 
 @pytest.mark.parametrize("method", NAMES)
 def test_offset_and_scale_of_the_intensities_do_not_matter(method: str) -> None:
-    _, image = noisy(14, 15, 16)
+    _, image = noisy_piecewise(14, 15, 16, sigma=SIGMA)
     plain = denoise(image, SIGMA, method=method)
     assert denoise(3 * image + 500, 3 * SIGMA, method=method) == pytest.approx(3 * plain + 500, abs=0.02)
 
@@ -121,7 +121,7 @@ def test_a_constant_volume_and_tiny_ones_come_back(method: str) -> None:
 
 @pytest.mark.parametrize("method", NAMES)
 def test_several_channels(method: str) -> None:
-    clean, image = noisy(14, 16, 18)
+    clean, image = noisy_piecewise(14, 16, 18, sigma=SIGMA)
     several = np.stack([image, 200 - image], axis=-1)
     denoised = denoise(several, SIGMA, method=method, channels=-1)
     assert denoised.shape == several.shape
@@ -130,102 +130,161 @@ def test_several_channels(method: str) -> None:
 
 @pytest.mark.parametrize("method", NAMES)
 def test_runs_repeat_bit_for_bit(method: str) -> None:
-    _, image = noisy(14, 16, 18)
+    _, image = noisy_piecewise(14, 16, 18, sigma=SIGMA)
     assert np.array_equal(denoise(image, SIGMA, method=method), denoise(image, SIGMA, method=method))
 
 
 @pytest.mark.parametrize("method", ["classic", "patchwise", "pri", "bayes"])
-def test_an_image_is_denoised_alike_whichever_axis_of_a_volume_has_length_one(method: str) -> None:
-    _, image = noisy(1, 24, 26)
+def test_an_image_gives_the_same_result_whichever_axis_of_a_volume_has_length_one(method: str) -> None:
+    _, image = noisy_piecewise(1, 24, 26, sigma=SIGMA)
     expected = denoise(image, SIGMA, method=method)
     for axis in (1, 2):
         turned = np.moveaxis(image, 0, axis)
         assert np.moveaxis(denoise(turned, SIGMA, method=method), axis, 0) == pytest.approx(expected, abs=1e-3)
 
 
-def test_a_thick_axis_may_be_any_axis() -> None:
-    _, image = noisy(8, 24, 26)
-    thick_first = denoise(image, SIGMA, method="bayes", spacing=(7, 1, 1))
-    thick_last = denoise(np.moveaxis(image, 0, 2), SIGMA, method="bayes", spacing=(1, 1, 7))
-    assert np.moveaxis(thick_last, 2, 0) == pytest.approx(thick_first, abs=SIGMA)
-    assert np.abs(np.moveaxis(thick_last, 2, 0) - thick_first).mean() < 0.02 * SIGMA
+# ---------------------------------------------------------------- registering methods
 
 
-def test_linear_fits_a_smooth_ramp_better_than_classic() -> None:
-    z, y, x = np.meshgrid(*[np.linspace(0, 1, 24)] * 3, indexing="ij")
-    ramp = 400 * (z + 0.5 * y + 0.3 * x * x)
-    noisy_ramp = (ramp + 20 * np.random.default_rng(0).standard_normal(ramp.shape)).astype(np.float32)
-    flat, tilted = denoise(noisy_ramp, 20, method="classic"), denoise(noisy_ramp, 20, method="linear")
-    assert psnr(ramp, tilted) > psnr(ramp, flat) + 1.5
+def installed(folder: Path, *entries: str, module: str = "") -> Path:
+    """Write a module `thing` into a folder, and the metadata of an installed package that registers methods."""
+    (folder / "thing.py").write_text(module)
+    metadata = folder / "thing-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[nlmeans.methods]\n" + "".join(f"{entry}\n" for entry in entries))
+    return folder
 
 
-def series(volumes: int, sigma: float = SIGMA) -> tuple[Any, Any]:
-    """Signals that decay over the volumes at two rates, mixed by place."""
-    share = piecewise(12, 13, 14) / 150
-    time = np.arange(1, volumes + 1) / (volumes + 1)
-    clean = 300 * (share[..., None] * np.exp(-3 * time) + (1 - share[..., None]) * np.exp(-time))
-    noise = sigma * np.random.default_rng(0).standard_normal(clean.shape)
-    return clean.astype(np.float32), (clean + noise).astype(np.float32)
+def documented_method() -> str:
+    """Return the example of docs/contributing.md, without the line that registers it in the running process."""
+    page = (Path(__file__).parents[3] / "docs" / "contributing.md").read_text()
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def twice(" in block]
+    register = 'METHODS["twice"] = TWICE\n'
+    assert register in code
+    return str(code.replace(register, ""))
 
 
-def test_subspace_uses_what_the_volumes_of_a_series_have_in_common() -> None:
-    clean, image = series(24)
-    one_by_one = denoise(image, SIGMA, method="subspace", series=-1)
-    together = denoise(image, SIGMA, method="subspace", channels=-1)
-    assert psnr(clean, together) > psnr(clean, one_by_one) + 3
-    assert psnr(clean, together) > psnr(clean, image) + 12
+@pytest.fixture(scope="module")
+def with_twice(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment of a process in which a package with the documented method is installed."""
+    folder = installed(tmp_path_factory.mktemp("site"), "twice = thing:TWICE", module=documented_method())
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
 
-@pytest.mark.parametrize(("method", "gain"), [("classic", 1.0), ("patchwise", 1.0), ("bayes", 0.1)])
-def test_weights_shared_by_the_volumes_of_a_series_are_better_than_their_own(method: str, gain: float) -> None:
-    clean, image = series(6, sigma=20)
-    own, shared = (denoise(image, 20, method=method, **axis) for axis in ({"series": -1}, {"channels": -1}))
-    assert psnr(clean, shared) > psnr(clean, own) + gain
+USE = """
+import numpy as np
+import nlmeans
+from nlmeans.methods.registry import method_names
+
+assert "twice" in nlmeans.METHODS and method_names()[-1] == "twice"
+assert nlmeans.METHODS["twice"].h == 0.85
+noisy = np.random.default_rng(0).standard_normal((12, 13, 14))
+twice, once = (nlmeans.denoise(noisy, 1.0, method=method) for method in ("twice", "classic"))
+assert twice.std() < noisy.std() / 3 and not np.allclose(twice, once)
+assert np.allclose(nlmeans.preview(noisy, 5, sigma=1.0, method="twice"), twice[5], atol=1e-5)
+"""
 
 
-def test_shared_weights_know_the_sigma_of_each_volume() -> None:
-    clean, image = series(6)
-    image[..., 0] += 3 * SIGMA * np.random.default_rng(1).standard_normal(image.shape[:-1])
-    levels = [SIGMA * np.sqrt(10), *[SIGMA] * 5]
-    known, unknown = (denoise(image, sigma, method="classic", channels=-1) for sigma in (levels, SIGMA))
-    assert psnr(clean, known) > psnr(clean, unknown) + 1
+def test_a_method_of_another_package_is_one_of_the_methods(with_twice: dict[str, str]) -> None:
+    run = subprocess.run([sys.executable, "-c", USE], env=with_twice, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
 
 
-def test_stochastic_repeats_with_the_same_seed_and_differs_with_another() -> None:
-    _, image = noisy(14, 15, 16)
-    first, again, other = (denoise(image, SIGMA, method="stochastic", seed=seed) for seed in (3, 3, 4))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-def test_auto_is_bayes_where_time_and_memory_allow_it() -> None:
-    assert pick((96, 112, 96), 1, "auto", 2**31)[0] == "bayes"
-    assert pick((1, 512, 512), 1, "auto", 2**31)[0] == "bayes"
+def test_the_command_line_offers_it_and_runs_it(with_twice: dict[str, str], tmp_path: Path) -> None:
+    image = noisy_piecewise(12, 13, 14, sigma=SIGMA)[1]
+    NIFTI.save(NIFTI.Nifti1Image(image, np.eye(4)), tmp_path / "in.nii")
+    words = ["denoise", tmp_path / "in.nii", tmp_path / "out.nii", "--sigma", SIGMA, "--method", "twice"]
+    for command in (words, ["info"]):
+        run = subprocess.run(
+            [sys.executable, "-m", "nlmeans.cli", *map(str, command)],
+            env=with_twice, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+    assert "twice: non-local means with the weights of a first pass" in run.stdout
+    denoised = NIFTI.load(tmp_path / "out.nii").get_fdata()
+    assert 0.3 * SIGMA < (image - denoised).std() < 1.5 * SIGMA
 
 
 @pytest.mark.parametrize(
-    ("shape", "backend", "memory", "name", "reason"),
+    ("entry", "module", "reason"),
     [
-        ((96, 112, 96), "windowed", 2**31, "classic", "attention"),
-        ((256, 256, 256), "auto", 2**25, "wiener", "tiles fit into the memory"),
-        ((64, 64, 64), "auto", 2**18, "classic", "tiles fit into the memory"),
-        ((1000, 900, 800), "auto", 2**37, "wiener", "time that 720,000,000 voxels leave"),
+        ("broken = thing:MISSING", "", "has no attribute 'MISSING'"),
+        ("broken = thing:METHOD", "raise RuntimeError('no licence')", "no licence"),
+        ("broken = nowhere:METHOD", "", "No module named 'nowhere'"),
+        ("broken = thing:METHOD", "METHOD = print", "is a builtin_function_or_method; give a nlmeans.methods.method"),
+        (
+            "auto = thing:METHOD",
+            "from nlmeans.methods.means import CLASSIC as METHOD",
+            "the engine itself defines auto",
+        ),
+        (
+            "classic = thing:METHOD",
+            "from nlmeans.methods.means import LINEAR as METHOD",
+            "method with this name already",
+        ),
     ],
 )
-def test_auto_says_why_it_is_another(shape: Axes, backend: str, memory: int, name: str, reason: str) -> None:
-    picked, why = pick(shape, 1, backend, memory)
-    assert picked == name
-    assert reason in why
+def test_an_entry_point_that_does_not_work_is_left_out_with_a_warning(
+    entry: str,
+    module: str,
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.syspath_prepend(installed(tmp_path, entry, module=module))
+    monkeypatch.delitem(sys.modules, "thing", raising=False)
+    registry = Registry(BUILT_IN)
+    assert dict(registry) == BUILT_IN
+    monkeypatch.delitem(sys.modules, "thing", raising=False)
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    name, place = entry.split(" = ")
+    assert warning.startswith(f"left out the method {name!r} of {place}: ")
+    assert reason in warning
 
 
-def test_auto_is_said_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    _, image = noisy(8, 9, 10)
-    with caplog.at_level("INFO", logger="nlmeans"):
-        denoise(image, SIGMA)
-    assert "method auto picked bayes: the best at every level of noise" in caplog.text
+def test_entry_points_are_loaded_once_and_may_read_the_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "from nlmeans import METHODS\nMETHOD = METHODS['classic']\nCOUNT = len(METHODS)\n"
+    monkeypatch.syspath_prepend(installed(tmp_path, "another = thing:METHOD", module=module))
+    monkeypatch.delitem(sys.modules, "thing", raising=False)
+    registry = Registry(BUILT_IN)
+    assert registry["another"] is BUILT_IN["classic"]
+    assert list(registry) == [*BUILT_IN, "another"]
+    monkeypatch.delitem(sys.modules, "thing", raising=False)
 
 
-def test_h_grows_with_the_contrast_between_its_bounds() -> None:
-    volume, flat = (3, 3, 3), (0, 3, 3)
-    assert [h_of_contrast(contrast, volume) for contrast in (0, 20, 1000)] == pytest.approx([0.6, 0.77, 1.0])
-    assert h_of_contrast(20, flat) == 1.0
+def test_a_method_can_be_added_replaced_and_removed_in_the_running_process() -> None:
+    registry = Registry(BUILT_IN)
+    registry["mine"] = BUILT_IN["dct"]
+    registry["classic"] = BUILT_IN["linear"]
+    assert registry["mine"] is BUILT_IN["dct"]
+    assert registry["classic"] is BUILT_IN["linear"]
+    del registry["mine"]
+    assert "mine" not in registry
+    assert BUILT_IN["classic"] is not registry["classic"]
+
+
+def test_the_name_auto_and_other_types_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"METHODS\['auto'\] cannot be set, because the engine itself defines auto"):
+        METHODS["auto"] = METHODS["classic"]
+    with pytest.raises(TypeError, match=r"METHODS\['mine'\] is a function; give a nlmeans.methods.method.Method"):
+        METHODS["mine"] = lambda tile: tile  # type: ignore[assignment]
+    assert "auto" not in METHODS
+    assert "mine" not in METHODS
+
+
+def test_names_are_those_of_the_methods_and_auto() -> None:
+    assert method_names() == ("auto", *METHODS)
+    assert repr(METHODS).startswith("<methods classic, patchwise, linear")
+
+
+def test_summaries_are_those_of_the_table_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for name, method in BUILT_IN.items():
+        if name != "best":  # its row refers to the row of bayes
+            assert f"\n| `{name}` | {method.summary}" in readme
+    assert "with larger groups and windows, in three stages" in BUILT_IN["best"].summary
+    assert "with larger groups and windows, in three stages" in readme

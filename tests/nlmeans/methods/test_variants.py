@@ -36,7 +36,7 @@ def average(values: Tensor, guide: Any, center: Any) -> Tensor:
 
 
 def neighbours(image: Any, voxel: Any, center: Any) -> list[tuple[Any, float]]:
-    """Of a voxel: where the voxels of its window lie in it, padded by the search radius, and their weights."""
+    """List the voxels in the window of a voxel, as places in the image padded by the search radius, with weights."""
     search, patch = radii(image.shape[1:])
     features, middle = reflected(image, add(search, patch)), add(voxel, search)
     own, found = box(features, middle, patch), []
@@ -67,7 +67,7 @@ def test_patchwise_is_the_mean_of_all_patches_over_a_voxel(shape: tuple[int, int
 
 
 def patch_value(image: Any, padded: Any, place: Any, offset: Any) -> float:
-    """The voxel at an offset from a neighbour; a neighbour beyond the border has the patch of the voxel it reflects."""
+    """Return the voxel at an offset from a neighbour. Beyond the border, the patch is that of the reflected voxel."""
     search, patch = radii(image.shape[1:])
     source = [reflect_index(c - s, n) for c, s, n in zip(place, search, image.shape[1:], strict=True)]
     here = [c + o + s + p for c, o, s, p in zip(source, offset, search, patch, strict=True)]

@@ -10,13 +10,13 @@ import torch
 from skimage.filters import threshold_otsu
 
 from nlmeans import estimate_sigma
-from nlmeans.noise.estimate import koay, otsu_threshold
+from nlmeans.noise.estimate import otsu_threshold, sigma_of_magnitudes
 from tests.nlmeans.volumes import Floats, gaussian, piecewise, rician, sample
 
 ADD = {"gaussian": gaussian, "rician": rician}
 
 PEAK = 1000.0
-"""Of the clean samples."""
+"""Largest value of the clean samples."""
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_a_constant_has_no_noise(shape: tuple[int, ...], value: float, noise: st
 
 @pytest.mark.parametrize("noise", ADD)
 def test_rounding_is_no_reason_to_fail(noise: str) -> None:
-    """Two neighbouring float32 numbers leave no room for a histogram between them."""
+    """No histogram fits between two neighbouring float32 numbers."""
     volume = np.full((8, 8, 8), 0.3, dtype=np.float32)
     volume[4:] = np.nextafter(np.float32(0.3), np.float32(1))
     assert estimate_sigma(volume, noise=noise) < 1e-7
@@ -112,12 +112,10 @@ def test_types_make_no_difference(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(200, 20, 20), (400, 60), (1, 400, 60)])
-def test_of_a_large_volume_evenly_spaced_slabs_are_enough(
-    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_evenly_spaced_slabs_of_a_large_volume_suffice(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     noisy = gaussian(piecewise(*shape), 5.0)
     whole = estimate_sigma(noisy)
-    monkeypatch.setattr("nlmeans.noise.estimate.SAMPLE", noisy.size // 3)
+    monkeypatch.setattr("nlmeans.noise.estimate.SAMPLE_VOXELS", noisy.size // 3)
     sampled = estimate_sigma(noisy)
     assert sampled != whole
     assert sampled == pytest.approx(whole, rel=0.05)
@@ -127,14 +125,14 @@ def test_of_a_large_volume_evenly_spaced_slabs_are_enough(
 
 
 @pytest.mark.parametrize("signal", [0.0, 0.5, 1.0, 2.0, 5.0, 40.0])
-def test_koay_finds_sigma_of_simulated_magnitudes(signal: float) -> None:
+def test_sigma_is_found_from_the_moments_of_simulated_magnitudes(signal: float) -> None:
     magnitudes = rician(np.full(400_000, 3.0 * signal), 3.0)
-    assert koay(float(magnitudes.mean()), float(magnitudes.std())) == pytest.approx(3, rel=0.02)
+    assert sigma_of_magnitudes(float(magnitudes.mean()), float(magnitudes.std())) == pytest.approx(3, rel=0.02)
 
 
 @pytest.mark.parametrize("signal", [1e4, 1e7, 1e12])
-def test_koay_leaves_the_deviation_of_a_strong_signal_as_it_is(signal: float) -> None:
-    assert koay(signal, 1.0) == pytest.approx(1, rel=1e-6)
+def test_the_deviation_of_strong_magnitudes_is_sigma(signal: float) -> None:
+    assert sigma_of_magnitudes(signal, 1.0) == pytest.approx(1, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +162,7 @@ def test_refused_with_the_argument_named(arguments: dict[str, Any], error: type[
 
 
 @pytest.mark.parametrize(("offset", "step"), [(0.0, 1.0), (1e16, 4.0), (-3e38, 1e24), (0.0, 5e-324), (0.0, 1e-45)])
-def test_otsu_separates_values_that_are_close_beside_their_size(offset: float, step: float) -> None:
+def test_otsu_separates_values_that_are_close_relative_to_their_size(offset: float, step: float) -> None:
     dark, bright = offset, offset + 3 * step
     threshold = otsu_threshold(torch.tensor([dark] * 20 + [bright] * 10, dtype=torch.float64))
     assert dark <= threshold < bright

@@ -1,4 +1,4 @@
-"""Impulses and dead voxels are found and replaced; what is not one of them stays."""
+"""Impulses and dead voxels are replaced; all other voxels stay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIGMA = 5.0
 
 
 def speckled(*shape: int, share: float = 0.03) -> tuple[Any, Any, Any]:
-    """A clean volume, that with noise, and with impulses as well."""
+    """Return a clean volume, the same with noise, and with noise and impulses."""
     clean = piecewise(*shape).astype(np.float32)
     random = np.random.default_rng(0)
     noisy = (clean + SIGMA * random.standard_normal(clean.shape)).astype(np.float32)

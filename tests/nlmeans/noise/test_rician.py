@@ -1,4 +1,4 @@
-"""What Rician noise does to a signal, and its undoing."""
+"""Moments of Rician noise, and the removal of its bias."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from nlmeans.noise.rician import RAYLEIGH_MEAN, rician_moments, without_rician_bias
+from nlmeans.noise.rician import RAYLEIGH_MEAN, look_up, rician_deviation, rician_moments, without_rician_bias
 from tests.nlmeans.volumes import rician
 
 SIGNALS = torch.cat([torch.linspace(0, 40, 401, dtype=torch.float64), torch.tensor([100.0, 1e3]).double()])
@@ -66,3 +66,15 @@ def test_a_strong_signal_has_no_bias(mean: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_precision_is_kept(dtype: torch.dtype) -> None:
     assert without_rician_bias(torch.ones(2, dtype=dtype), 1.0).dtype == dtype
+
+
+def test_the_deviation_by_the_mean_is_that_of_scipy() -> None:
+    signal = SIGNALS[:301:10]
+    mean, variance = stats.rice.stats(signal.numpy(), moments="mv")
+    np.testing.assert_allclose(rician_deviation(torch.from_numpy(mean)), np.sqrt(variance), atol=1e-4)
+    assert float(rician_deviation(torch.tensor(0.5))) == pytest.approx(0.655, abs=1e-3)
+
+
+def test_a_table_is_interpolated_and_constant_beyond_its_ends() -> None:
+    table = torch.tensor([1.0, 3.0, 2.0])
+    assert look_up(table, torch.tensor([-1.0, 0.0, 0.5, 1.75, 2.0, 9.0])).tolist() == [1, 1, 2, 2.25, 2, 2]

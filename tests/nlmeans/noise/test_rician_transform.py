@@ -1,4 +1,4 @@
-"""Magnitude noise: stabilised, averaged, and brought back without a bias."""
+"""Rician noise: stabilised, averaged, and restored without a bias."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import torch
 from scipy import stats
 
 from nlmeans import denoise
-from nlmeans.noise.rician_transform import STRONG, restore_magnitude, stabilise_magnitude
+from nlmeans.noise.rician_transform import STRONG_MAGNITUDE, restore_magnitude, stabilise_magnitude
 from tests.nlmeans.volumes import gain, piecewise, rician
 
-SIGNALS = np.array([0.0, 0.3, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, STRONG - 0.1, STRONG + 0.1, 40.0, 150.0])
+SIGNALS = np.array(
+    [0.0, 0.3, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, STRONG_MAGNITUDE - 0.1, STRONG_MAGNITUDE + 0.1, 40.0, 150.0]
+)
 
 
 def moments_of_stabilised(signal: float) -> tuple[float, float]:
@@ -29,7 +31,7 @@ def test_stabilised_noise_has_deviation_one(signal: float) -> None:
 
 
 def test_noise_of_a_strong_signal_is_left_as_it_is() -> None:
-    magnitude = torch.linspace(STRONG / 2, 3 * STRONG, 100, dtype=torch.float64)
+    magnitude = torch.linspace(STRONG_MAGNITUDE / 2, 3 * STRONG_MAGNITUDE, 100, dtype=torch.float64)
     stabilised = stabilise_magnitude(magnitude, 1.0)
     assert stabilised.diff().numpy() == pytest.approx(magnitude.diff().numpy(), rel=0.01)
 
@@ -54,7 +56,7 @@ def test_below_the_mean_of_nothing_there_is_no_signal() -> None:
 
 
 def test_brighter_stays_brighter() -> None:
-    values = torch.linspace(0, 3 * STRONG, 60_001, dtype=torch.float64)
+    values = torch.linspace(0, 3 * STRONG_MAGNITUDE, 60_001, dtype=torch.float64)
     assert bool((stabilise_magnitude(values, 1.0).diff() > 0).all())
     assert bool((restore_magnitude(values, 1.0).diff() >= 0).all())
 

@@ -8,7 +8,7 @@ import torch
 
 from nlmeans import denoise, estimate_sigma
 from nlmeans.noise.rician import rician_moments
-from nlmeans.noise.sigma_map import basis, sigma_map_of_volume, variance_of_magnitude
+from nlmeans.noise.sigma_map import sigma_map_of_volume, spline_basis, variance_of_magnitude
 from tests.nlmeans.volumes import Floats, gain, gaussian, piecewise, rician, sample
 
 ADD = {"gaussian": gaussian, "rician": rician}
@@ -20,13 +20,13 @@ def ramp(shape: tuple[int, ...], axis: int, low: float, high: float) -> Floats:
 
 
 def bump(shape: tuple[int, ...], sigma: float) -> Floats:
-    """As parallel imaging has it: twice the noise in the middle."""
+    """Sigma as in parallel imaging: twice as large in the middle."""
     places = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
     return sigma * (1 + np.exp(-sum(p**2 for p in places) / (2 * 0.4**2)))
 
 
 def error(estimated: Floats, sigma: Floats, where: Floats) -> float:
-    """Mean size, relative to the truth."""
+    """Mean absolute error, relative to the truth."""
     return float(np.abs(estimated / sigma - 1)[where].mean())
 
 
@@ -51,7 +51,7 @@ def test_within_a_few_percent_over_the_head(kind: str, noise: str, head: Floats)
     assert error(estimated, sigma, head > 40) < allowed
 
 
-def test_of_an_image() -> None:
+def test_within_a_few_percent_over_an_image() -> None:
     clean = sample("slice_clean")
     for sigma in (np.full(clean.shape, 50.0), ramp(clean.shape, 0, 20, 80), ramp(clean.shape, 1, 80, 20)):
         assert error(estimate_sigma(gaussian(clean, sigma), map=True), sigma, clean > 40) < 0.05
@@ -135,19 +135,21 @@ def test_it_scales_with_the_intensities(scale: float) -> None:
     )
 
 
-def test_of_a_large_volume_slabs_and_some_voxels_are_enough(monkeypatch: pytest.MonkeyPatch, head: Floats) -> None:
+def test_slabs_and_some_voxels_of_a_large_volume_suffice(monkeypatch: pytest.MonkeyPatch, head: Floats) -> None:
     sigma = ramp(head.shape, 1, 20, 80)
     noisy = torch.from_numpy(gaussian(head, sigma))
     whole = sigma_map_of_volume(noisy)
-    monkeypatch.setattr("nlmeans.noise.sigma_map.SLAB_VOXELS", noisy.numel() // 5)
+    monkeypatch.setattr("nlmeans.noise.sigma_map.MAP_SLAB_VOXELS", noisy.numel() // 5)
     torch.testing.assert_close(sigma_map_of_volume(noisy), whole, rtol=1e-4, atol=0)
-    monkeypatch.setattr("nlmeans.noise.sigma_map.ENOUGH_VOXELS", noisy.numel() // 4)
+    monkeypatch.setattr("nlmeans.noise.sigma_map.MAP_VOXELS", noisy.numel() // 4)
     assert error(sigma_map_of_volume(noisy).numpy(), sigma, head > 40) < 0.06
 
 
 def test_splines_add_up_to_one() -> None:
     for length in (1, 2, 3, 10, 100):
-        torch.testing.assert_close(basis(length, torch.arange(length)).sum(1), torch.ones(length, dtype=torch.float64))
+        torch.testing.assert_close(
+            spline_basis(length, torch.arange(length)).sum(1), torch.ones(length, dtype=torch.float64)
+        )
 
 
 def test_the_variance_of_a_magnitude_by_its_mean() -> None:
@@ -163,6 +165,6 @@ def test_refused_with_the_argument_named() -> None:
         estimate_sigma(np.full((4, 5, 6), np.nan), map=True)
     for unit in (1e300, 1e-300):
         with pytest.raises(
-            ValueError, match=r"volume goes from .* for which a map in float32 has no numbers; scale it"
+            ValueError, match=r"volume has values from .* too extreme for a map of sigma in float32; scale it"
         ):
             estimate_sigma(unit * np.arange(120.0).reshape(4, 5, 6), map=True)

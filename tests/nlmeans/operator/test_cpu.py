@@ -1,10 +1,9 @@
-"""The `cpu` backend beside `loop` in float64, and in all the places where threads and processes meet it."""
+"""The backend `cpu` compared with `loop` in float64, and in threads, in child processes and when cancelled."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 import multiprocessing
 import os
 import subprocess
@@ -19,56 +18,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numba import njit
 from torch.utils.data import DataLoader, Dataset
 
 from nlmeans.core.axes import Axes
-from nlmeans.core.progress import Report, silent
-from nlmeans.kernels.vector import LANES, load, store
-from nlmeans.operator import cpu_kernel
 from nlmeans.operator.cpu import CPU
 from nlmeans.operator.loop import LOOP
-from nlmeans.operator.request import SMALLEST_EXPONENT, Request
-
-
-def request(
-    shape: Axes,
-    patch_radius: Axes,
-    search_radius: Axes,
-    *,
-    channels: int = 1,
-    features: int = 0,
-    maps: bool = False,
-    falloff: float = 3.0,
-    offset: float = 0.0,
-    center: str = "one",
-    progress: Report = silent,
-    seed: int = 0,
-) -> Request:
-    """A random request; without `features` the image guides itself."""
-    random = torch.Generator().manual_seed(seed)
-    padded = [n + 2 * (p + s) for n, p, s in zip(shape, patch_radius, search_radius, strict=True)]
-    image = torch.rand(channels, *padded, generator=random) * 2 - 0.8
-    guide = torch.rand(features, *padded, generator=random) if features else image
-    slope, level = torch.tensor(falloff), torch.tensor(offset)
-    if maps:
-        slope = slope * (0.5 + torch.rand(*shape, generator=random))
-        level = level * torch.rand(*shape, generator=random)
-    return Request(image, guide, slope, level, patch_radius, search_radius, center, progress=progress)
+from nlmeans.operator.request import Request
+from tests.nlmeans.operator.requests import in_float64, random_request
 
 
 def agrees_with_loop(of: Request, tolerance: float = 1e-5) -> bool:
-    image = of.image.double()
-    guide = image if of.guide is of.image else of.guide.double()
-    wide = dataclasses.replace(of, image=image, guide=guide, falloff=of.falloff.double(), offset=of.offset.double())
-    result, expected = CPU.run(of), LOOP.run(wide)
+    result, expected = CPU.run(of), LOOP.run(in_float64(of))
     assert result.shape == expected.shape
     assert result.dtype == torch.float32
     return bool((result - expected).abs().max() <= tolerance * expected.abs().max())
 
 
 def small_job() -> torch.Tensor:
-    return CPU.run(request((9, 20, 33), (1, 1, 1), (2, 2, 2)))
+    return CPU.run(random_request((9, 20, 33), (1, 1, 1), (2, 2, 2)))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +55,7 @@ def small_job() -> torch.Tensor:
     ],
 )
 def test_all_radii_and_shapes(shape: Axes, patch_radius: Axes, search_radius: Axes) -> None:
-    assert agrees_with_loop(request(shape, patch_radius, search_radius))
+    assert agrees_with_loop(random_request(shape, patch_radius, search_radius))
 
 
 @pytest.mark.parametrize("center", ["one", "max", "zero"])
@@ -96,7 +63,7 @@ def test_all_radii_and_shapes(shape: Axes, patch_radius: Axes, search_radius: Ax
 def test_all_options(channels: int, features: int, center: str) -> None:
     for maps, offset in itertools.product((False, True), (0.0, 0.2)):
         options: dict[str, Any] = {"channels": channels, "features": features, "maps": maps, "offset": offset}
-        assert agrees_with_loop(request((5, 6, 19), (1, 1, 1), (1, 2, 2), center=center, **options))
+        assert agrees_with_loop(random_request((5, 6, 19), (1, 1, 1), (1, 2, 2), center=center, **options))
 
 
 def test_random_shapes_and_strengths() -> None:
@@ -105,7 +72,7 @@ def test_random_shapes_and_strengths() -> None:
         radius = int(random.integers(0, 2))
         d, h, w = random.integers(1, 24, 3).tolist()
         sz, sy, sx = random.integers(0, 4, 3).tolist()
-        of = request(
+        of = random_request(
             (d, h, w),
             (radius, radius, radius),
             (sz, sy, sx),
@@ -117,24 +84,6 @@ def test_random_shapes_and_strengths() -> None:
         assert agrees_with_loop(of, 3e-5), of  # steep weights multiply the rounding of the exponent
 
 
-def test_exponential_is_exact_to_three_millionths_and_bounded_below() -> None:
-    @njit
-    def apply(t: Any, result: Any, terms_array: Any) -> None:
-        terms = cpu_kernel.broadcast_terms(terms_array)
-        for i in range(0, len(t), LANES):
-            store(result, i, cpu_kernel.exp2(load(t, i), terms))
-
-    lowest = SMALLEST_EXPONENT / math.log(2)
-    t = np.linspace(lowest, 0, 1 << 18).astype(np.float32)
-    result = np.empty_like(t)
-    apply(t, result, cpu_kernel.EXP2_TERMS)
-    assert np.abs(result / np.exp2(t.astype(np.float64)) - 1).max() < 3.1e-6
-    assert result[-1] == 1
-    t[:] = np.linspace(-1e30, lowest - 1, len(t))
-    apply(t, result, cpu_kernel.EXP2_TERMS)
-    assert result == pytest.approx(math.exp(SMALLEST_EXPONENT), rel=1e-4)
-
-
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -144,7 +93,7 @@ def test_exponential_is_exact_to_three_millionths_and_bounded_below() -> None:
     ],
 )
 def test_refuses_what_it_cannot_do(change: Callable[[Request], dict[str, Any]], reason: str) -> None:
-    of = request((3, 3, 3), (1, 1, 1), (1, 1, 1))
+    of = random_request((3, 3, 3), (1, 1, 1), (1, 1, 1))
     assert CPU.refusal(of) == ""
     assert reason in CPU.refusal(dataclasses.replace(of, **change(of)))
 
@@ -160,7 +109,7 @@ def test_same_bits_for_any_number_of_threads(set_threads: Callable[[int], None])
     results = []
     for threads in (1, 2, 3, 7):
         set_threads(threads)
-        results.append(CPU.run(request((33, 40, 50), (1, 1, 1), (2, 2, 2))))
+        results.append(CPU.run(random_request((33, 40, 50), (1, 1, 1), (2, 2, 2))))
     assert all(torch.equal(result, results[0]) for result in results)
 
 
@@ -241,7 +190,7 @@ def test_progress_comes_from_the_calling_thread_and_ends_at_one() -> None:
         threads.add(threading.get_ident())
         fractions.append(fraction)
 
-    CPU.run(request((40, 64, 64), (1, 1, 1), (3, 3, 3), progress=progress))
+    CPU.run(random_request((40, 64, 64), (1, 1, 1), (3, 3, 3), progress=progress))
     assert threads == {threading.get_ident()}
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
@@ -256,6 +205,6 @@ def test_cancelling_stops_the_workers_soon() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        CPU.run(request((128, 128, 128), (1, 1, 1), (8, 8, 8), progress=cancel))
+        CPU.run(random_request((128, 128, 128), (1, 1, 1), (8, 8, 8), progress=cancel))
     assert len(raised) == 1
     assert time.perf_counter() - raised[0] < 2  # the whole job takes ten

@@ -1,4 +1,4 @@
-"""The random sample of a search window, and what every backend makes of it."""
+"""Neighbours in a search window, random samples of them, and the results of every backend with a sample."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nlmeans import nonlocal_means
+from nlmeans.core.axes import Axes, window_voxels
 from nlmeans.operator.neighbours import draw, half_window
 from tests.nlmeans import reference
 
@@ -95,3 +96,11 @@ def test_seeds_repeat() -> None:
 def test_wrong_numbers_are_refused(samples: Any, seed: int) -> None:
     with pytest.raises(ValueError, match=r"(samples|seed)=.* must be a whole number of at least"):
         nonlocal_means(image(4, 5, 6), 0.3, samples=samples, seed=seed)
+
+
+@pytest.mark.parametrize("search_radius", [(0, 0, 0), (1, 1, 1), (0, 2, 1), (3, 0, 2)])
+def test_half_a_window_and_its_mirror_image_make_the_window(search_radius: Axes) -> None:
+    half = set(half_window(search_radius))
+    mirrored = {(-z, -y, -x) for z, y, x in half}
+    assert not half & mirrored
+    assert len(half | mirrored) == window_voxels(search_radius) - 1

@@ -1,102 +1,30 @@
-"""The operator against its float64 reference, and what must hold of it whatever the backend."""
+"""The operator compared with its float64 reference, and what must hold with every backend."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
-from torch import Tensor
 
 from nlmeans import Cancelled, nonlocal_means
 from tests.nlmeans import reference
+from tests.nlmeans.operator.cases import (
+    ANY_CENTER,
+    BACKENDS,
+    DOUBLE,
+    EXACT,
+    PRECISIONS,
+    SUBTRACTING,
+    TOLERANCE,
+    Case,
+    finest,
+    largest_error,
+)
 from tests.nlmeans.volumes import gain, gaussian, piecewise
 
-BACKENDS = ("cpu", "full", "loop", "windowed")
-"""Those that run on any computer."""
-
-EXACT = ("cpu", "full", "loop")
-"""Backends that compute the operator itself; `windowed` approximates it."""
-
-DOUBLE = ("full", "loop", "windowed")
-"""Backends that compute in float64 too."""
-
-TOLERANCE: dict[Any, float] = {np.float32: 1e-5, np.float64: 1e-12}
-
-
-def finest(backend: str) -> Any:
-    """The type with the most digits that a backend computes in."""
-    return np.float64 if backend in DOUBLE else np.float32
-
-
-PRECISIONS = [(backend, dtype) for backend in EXACT for dtype in TOLERANCE if dtype == np.float32 or backend in DOUBLE]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A request; maps and guides, drawn at random, are named by their kind."""
-
-    shape: tuple[int, int, int] = (3, 5, 6)
-    channels: int = 1
-    features: int = 0
-    maps: tuple[str, ...] = ()
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-    def draw(self, rng: np.random.Generator, dtype: Any) -> tuple[npt.NDArray[Any], dict[str, Any]]:
-        """The image (C, D, H, W) and the arguments, as float64 numbers that `dtype` holds exactly."""
-
-        def numbers(*shape: int, low: float = 0.0) -> npt.NDArray[np.float64]:
-            return (low + rng.random(shape)).astype(dtype).astype(np.float64)
-
-        arguments: dict[str, Any] = {"h": 0.5, "patch_radius": (1, 1, 1), "search_radius": (1, 1, 2)} | self.arguments
-        arguments |= {name: numbers(*self.shape, low=0.2) for name in self.maps}
-        if self.features:
-            arguments["guide"] = numbers(self.features, *self.shape)
-        return numbers(self.channels, *self.shape), arguments
-
-
-ANY_CENTER = {
-    "plain": Case(),
-    "pixelwise": Case(arguments={"patch_radius": (0, 0, 0)}),
-    "strong": Case(arguments={"h": 100.0}),
-    "far below the range": Case(arguments={"h": 0.02}),
-    "2D": Case(shape=(1, 7, 8), arguments={"patch_radius": (0, 1, 1), "search_radius": (0, 2, 3)}),
-    "radii per axis": Case(arguments={"patch_radius": (0, 2, 1), "search_radius": (2, 0, 1)}),
-    "axis of length 1": Case(shape=(1, 5, 6)),
-    "axes shorter than the window": Case(shape=(2, 3, 2), arguments={"search_radius": (3, 2, 4)}),
-    "single voxel": Case(shape=(1, 1, 1)),
-    "window of one voxel": Case(arguments={"search_radius": (0, 0, 0)}),
-    "window of one column": Case(arguments={"search_radius": (1, 2, 0)}),
-    "channels": Case(channels=3),
-    "guide": Case(features=1),
-    "scaled guide features": Case(channels=2, features=3, arguments={"guide_scale": (0.5, 2.0, 0.1)}),
-    "map of h": Case(maps=("h",)),
-}
-
-SUBTRACTING = {
-    "sigma": Case(arguments={"sigma": 0.2}),
-    "sigma and scaled guide features": Case(features=2, arguments={"sigma": 0.2, "guide_scale": (0.5, 2.0)}),
-    "map of sigma": Case(maps=("sigma",), arguments={"h": 0.1}),
-    "maps of both": Case(maps=("h", "sigma"), features=2),
-}
-
 CENTERS = ("one", "max", "zero", 0.0, 0.1, 1.0)
-
-
-def largest_error(case: Case, dtype: Any, rng: np.random.Generator, backend: str, **more: Any) -> float:
-    """Of the backend, beside the largest value of the reference."""
-    image, arguments = case.draw(rng, dtype)
-    if backend == "windowed":
-        expected = reference.windowed(image, **arguments, **more)
-    else:
-        expected = reference.nonlocal_means(image, **arguments, **more)
-    arrays = {k: v.astype(dtype) if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
-    result = nonlocal_means(image.astype(dtype), **arrays, **more, channels=0, backend=backend)
-    assert result.dtype == dtype
-    return float(np.abs(result - expected).max() / np.abs(expected).max())
 
 
 @pytest.mark.parametrize("case", [*ANY_CENTER, *SUBTRACTING])
@@ -125,24 +53,6 @@ def test_a_window_of_one_voxel_changes_nothing(backend: str, center: str | float
     np.testing.assert_allclose(result, image, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("blend", ["smooth", "plain"])
-@pytest.mark.parametrize("case", sorted(set(ANY_CENTER) - {"far below the range"}))
-def test_windowed_agrees_with_its_reference(case: str, blend: str, dtype: Any, rng: np.random.Generator) -> None:
-    error = largest_error(ANY_CENTER[case], dtype, rng, "windowed", blend=blend)
-    assert error < TOLERANCE[dtype]
-
-
-def test_windowed_is_the_softmax_of_one_window_where_it_covers_the_image() -> None:
-    """With a large window the approximation has nothing to approximate: every voxel meets every other."""
-    image = np.random.default_rng(0).random((1, 3))
-    result = nonlocal_means(image, 0.5, patch_radius=0, search_radius=(0, 1), backend="windowed", blend="plain")
-    middle = np.exp(-((image[0, 1] - image[0]) ** 2) / 0.25)
-    windows = [[1, 0, 1], [1, 2, 1]]  # centred on the borders, which reflect; the middle voxel lies in both
-    expected = np.mean([np.average(image[0, w], weights=middle[w]) for w in windows])
-    assert result[0, 1] == pytest.approx(expected, rel=1e-12)
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_float_images_and_maps_of_other_types_are_taken(backend: str, rng: np.random.Generator) -> None:
     image, h = rng.random((6, 7), dtype=np.float32), rng.integers(1, 3, (6, 7))
@@ -150,112 +60,6 @@ def test_float_images_and_maps_of_other_types_are_taken(backend: str, rng: np.ra
         nonlocal_means(image, h, backend=backend),
         nonlocal_means(image, torch.from_numpy(h), backend=backend),
     )
-
-
-def test_small_problems_with_large_blocks_and_large_ones_with_small_blocks_agree(
-    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
-) -> None:
-    image = rng.random((5, 6, 7))
-    whole = nonlocal_means(image, 0.3, sigma=0.1, center="max", backend="loop")
-    monkeypatch.setattr("nlmeans.operator.loop.BLOCK", 500)
-    np.testing.assert_allclose(nonlocal_means(image, 0.3, sigma=0.1, center="max", backend="loop"), whole, rtol=1e-13)
-
-
-def test_batches_of_windows_change_nothing(rng: np.random.Generator) -> None:
-    image = rng.random((5, 6, 7))
-    whole, one_by_one = (
-        nonlocal_means(image, 0.3, search_radius=2, backend="windowed", memory=memory) for memory in (2**30, 1)
-    )
-    np.testing.assert_allclose(one_by_one, whole, rtol=1e-13)
-
-
-# ---------------------------------------------------------------- derivatives
-
-
-def gradients_agree(backend: str, inputs: dict[str, Tensor], **arguments: Any) -> bool:
-    names = list(inputs)
-
-    def operator(*tensors: Tensor) -> Tensor:
-        return nonlocal_means(**dict(zip(names, tensors, strict=True)), **arguments, backend=backend)
-
-    tensors = tuple(t.requires_grad_() for t in inputs.values())
-    return bool(torch.autograd.gradcheck(operator, tensors, fast_mode=True))
-
-
-def random(*shape: int, low: float = 0.0, seed: int = 0) -> Tensor:
-    return low + torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-SHAPE = (2, 3, 4)
-
-
-@pytest.mark.parametrize("backend", DOUBLE)
-@pytest.mark.parametrize("parameters", [(), SHAPE], ids=["numbers", "maps"])
-def test_derivatives_by_image_guide_h_and_sigma(backend: str, parameters: tuple[int, ...]) -> None:
-    inputs = {
-        "image": random(2, *SHAPE),
-        "guide": random(2, *SHAPE, seed=1),
-        "h": random(*parameters, low=0.4, seed=2),
-        "sigma": random(*parameters, low=0.1, seed=3),
-    }
-    if backend == "windowed":
-        del inputs["sigma"]
-    assert gradients_agree(backend, inputs, channels=0, search_radius=1, guide_scale=(0.3, 1.2))
-
-
-@pytest.mark.parametrize("center", ["max", "zero", 0.3])
-@pytest.mark.parametrize("patch_radius", [0, 1])
-@pytest.mark.parametrize("backend", ["full", "loop"])
-def test_derivatives_by_a_self_guided_image(backend: str, patch_radius: int, center: str | float) -> None:
-    inputs = {"image": random(*SHAPE), "h": random(low=0.2)}
-    assert gradients_agree(
-        backend, inputs, sigma=0.05, search_radius=(1, 1, 2), patch_radius=patch_radius, center=center
-    )
-
-
-def test_all_have_the_same_derivatives_in_float32(rng: np.random.Generator) -> None:
-    numbers = torch.from_numpy(rng.random((5, 8, 9))).float()
-    found = []
-    for backend in EXACT:
-        image = numbers.clone().requires_grad_()
-        nonlocal_means(image, 0.4, sigma=0.1, center="max", search_radius=2, backend=backend).square().sum().backward()
-        found.append(image.grad)
-    for gradient in found[1:]:
-        torch.testing.assert_close(gradient, found[0], rtol=1e-4, atol=1e-5)
-
-
-def saved_for_backward(search_radius: int) -> list[int]:
-    """Voxels in each tensor that `loop` keeps for its backward pass."""
-    kept: list[int] = []
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept.append(tensor.numel())
-        return tensor
-
-    image = random(6, 6, 6).requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        nonlocal_means(image, 0.3, patch_radius=1, search_radius=search_radius, backend="loop")
-    return kept
-
-
-def test_loop_keeps_nothing_per_neighbour_for_its_backward_pass() -> None:
-    small, large = saved_for_backward(1), saved_for_backward(3)
-    assert len(large) == len(small)
-    assert max(large) <= (6 + 2 * (3 + 1)) ** 3  # the padded image, at most
-
-
-def test_second_derivatives_of_loop_are_refused() -> None:
-    image = random(3, 4).requires_grad_()
-    loss = nonlocal_means(image, 0.3, backend="loop").square().sum()
-    (gradient,) = torch.autograd.grad(loss, image, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        (gradient.sum() + image.sum()).backward()
-
-
-def test_an_image_with_a_graph_is_not_tracked_without_grad() -> None:
-    image = random(4, 5).requires_grad_()
-    with torch.no_grad():
-        assert not nonlocal_means(image, 0.3, backend="loop").requires_grad
 
 
 # ---------------------------------------------------------------- what must always hold
@@ -313,7 +117,7 @@ def test_without_its_own_weight_a_voxel_unlike_all_others_becomes_their_mean(bac
     image = np.zeros((7, 7), dtype=finest(backend))
     image[3, 3] = 1000.0
     result = nonlocal_means(image, 1.0, patch_radius=0, center="zero", backend=backend)
-    assert result[3, 3] == pytest.approx(0, abs=1e-3)  # float32 beside 1000
+    assert result[3, 3] == pytest.approx(0, abs=1e-3)  # the resolution of float32 at 1000
 
 
 @pytest.mark.parametrize(("center", "least"), [("one", 5.0), ("max", 7.5)])
@@ -322,26 +126,6 @@ def test_noise_is_removed(center: str, least: float) -> None:
     noisy = gaussian(clean, 10.0)
     denoised = nonlocal_means(noisy, 9.0, sigma=10.0, search_radius=3, center=center)
     assert gain(clean, noisy, denoised) > least
-
-
-def border_steps(blend: str) -> float:
-    """Steps between voxels where a window begins or ends, beside the steps elsewhere."""
-    radius, image = 4, torch.randn(100, 100, generator=torch.Generator().manual_seed(0))
-    result = nonlocal_means(image, 30.0, patch_radius=0, search_radius=radius, backend="windowed", blend=blend)
-    steps = result.diff(dim=1).square().mean(0)
-    first = torch.arange(0, 100, radius + 1) - radius  # windows are centred on every (radius + 1)th voxel
-    edges = torch.cat([first - 1, first + 2 * radius])
-    at_border = torch.zeros(len(steps), dtype=torch.bool)
-    at_border[edges[(edges >= 0) & (edges < len(steps))]] = True
-    inner = torch.zeros_like(at_border)
-    inner[10:-10] = True
-    return float(steps[at_border & inner].mean() / steps[~at_border & inner].mean())
-
-
-def test_smooth_blending_leaves_no_steps_at_the_borders_of_windows() -> None:
-    plain, smooth = border_steps("plain"), border_steps("smooth")
-    assert plain > 1.5
-    assert smooth < 1.1
 
 
 # ---------------------------------------------------------------- types

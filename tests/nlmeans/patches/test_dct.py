@@ -52,28 +52,6 @@ def test_both_filters_follow_their_formulas(shape: tuple[int, ...], stride: int,
     np.testing.assert_allclose(wiener_filter(z, p, patch=4, stride=stride)[0].numpy(), soft, atol=1e-12)
 
 
-@pytest.mark.parametrize("varying", [False, True])
-@pytest.mark.parametrize("shape", [(9, 6, 37), (1, 9, 20), (5, 1, 17), (4, 4, 4), (3, 9, 9)])
-def test_the_kernel_for_float32_is_as_exact_as_its_numbers(shape: tuple[int, int, int], varying: bool) -> None:
-    generator = torch.manual_seed(0)
-    pilot = 20 * torch.rand(2, *shape, dtype=torch.float64, generator=generator)
-    noisy = pilot + torch.randn(2, *shape, dtype=torch.float64, generator=generator)
-    sigma = 0.5 + torch.rand(shape, dtype=torch.float64, generator=generator) if varying else 1.3
-    single = sigma.float() if isinstance(sigma, torch.Tensor) else sigma
-    hard = hard_threshold(noisy, sigma, stride=1)
-    torch.testing.assert_close(hard_threshold(noisy.float(), single, stride=1), hard.float(), rtol=0, atol=1e-4)
-    soft = wiener_filter(noisy, pilot, sigma)
-    torch.testing.assert_close(wiener_filter(noisy.float(), pilot.float(), single), soft.float(), rtol=0, atol=1e-4)
-
-
-def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    z = torch.randn(1, 13, 9, 20, generator=torch.manual_seed(0))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    one = hard_threshold(z, stride=1)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    assert torch.equal(hard_threshold(z, stride=1), one)
-
-
 @pytest.mark.parametrize("method", [hard_threshold, lambda z, s=1.0: wiener_filter(z, z, s)])
 def test_scaling_image_and_sigma_scales_the_result(method: Callable[..., torch.Tensor]) -> None:
     z = 4 * torch.randn(1, 6, 7, 8, dtype=torch.float64, generator=torch.manual_seed(0))

@@ -1,4 +1,4 @@
-"""The kernel that finds similar patches on a GPU, beside plain torch, in Triton's interpreter where there is no GPU."""
+"""The GPU search for similar patches against plain torch; in Triton's interpreter if there is no GPU."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nlmeans.core.axes import Axes
+from nlmeans.kernels.dispatch import kernel_for
 from nlmeans.patches import groups
 from nlmeans.patches.groups import Grid
 
@@ -28,10 +29,23 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 def test_the_kernel_finds_what_torch_finds(shape: Axes, channels: int, radius: Axes, floor: float) -> None:
     grid = Grid.of(shape, 3, 2, 12, radius)
     guide = grid.covered(torch.randn(channels, *shape, generator=torch.manual_seed(0))).to(DEVICE)
-    levels = groups.floors(guide, grid, torch.tensor(floor, device=DEVICE))
-    depth, rows, columns = grid.references
-    lines = range((depth - 1) * rows, depth * rows)
-    arguments = (guide, lines, grid.references, grid.size, grid.step, grid.radius, levels[-rows * columns :])
-    assert groups_gpu.fits(guide)
-    found, expected = (match(*arguments, grid.count) for match in (groups_gpu.match, groups.match))
+    levels = groups.distance_floors(guide, grid, torch.tensor(floor, device=DEVICE))
+    depth, rows, _ = grid.references
+    last_plane = range((depth - 1) * rows, depth * rows)
+    found, expected = (
+        matcher(guide, *grid.where, levels, grid.count)(last_plane)
+        for matcher in (groups_gpu.matcher, groups.plain_matcher)
+    )
     assert torch.equal(found.sort(1).values, expected.sort(1).values)
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="no GPU")
+def test_it_is_chosen_for_float32_on_a_gpu_and_gives_the_groups_of_the_cpu() -> None:
+    grid = Grid.of((9, 10, 12), 3, 2, 12, (2, 2, 2))
+    guide = grid.covered(torch.randn(1, 9, 10, 12, generator=torch.manual_seed(0)))
+    assert kernel_for([guide.to(DEVICE)], plain=groups.plain_matcher, gpu=groups_gpu.matcher) is groups_gpu.matcher
+    here, there = (
+        torch.cat([corners.cpu() for corners, _ in groups.find_groups(volume, grid, torch.tensor(0.5))])
+        for volume in (guide, guide.to(DEVICE))
+    )
+    assert torch.equal(here.sort(1).values, there.sort(1).values)

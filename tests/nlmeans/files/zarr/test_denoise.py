@@ -16,9 +16,9 @@ from zarr.codecs import BloscCodec
 
 import nlmeans
 from nlmeans.files import samples
-from nlmeans.files.zarr import denoise, ngff
-from nlmeans.files.zarr.pyramid import halved
-from nlmeans.files.zarr.run import partial
+from nlmeans.files.zarr import ngff
+from nlmeans.files.zarr.denoise import denoise_zarr
+from nlmeans.files.zarr.run import partial_folder
 from tests.nlmeans.scans import contents
 from tests.nlmeans.zarrs import SAME, SMALLEST, about, array, call, change, in_memory, level, noisy, save
 
@@ -54,7 +54,7 @@ def test_the_same_as_in_memory(
     data = noisy(*shape, dtype=dtype)
     source = save(tmp_path / "in.zarr", data, axes, version)
     before = contents(source)
-    denoise.denoise(source, target, **SAME)
+    denoise_zarr(source, target, **SAME)
     assert level(target).dtype == data.dtype
     np.testing.assert_array_equal(level(target), in_memory(data, axes))
     assert contents(source) == before
@@ -64,7 +64,7 @@ def test_the_same_as_in_memory(
 def test_blocks_within_little_memory_give_the_same(tmp_path: Path, target: Path) -> None:
     data = noisy(32, 200, 200)
     source = save(tmp_path / "in.zarr", data, "zyx", chunk=32)
-    denoise.denoise(source, target, sigma=10, memory=SMALLEST, **SAME)
+    denoise_zarr(source, target, sigma=10, memory=SMALLEST, **SAME)
     np.testing.assert_allclose(level(target), in_memory(data, "zyx", sigma=10), rtol=0, atol=1e-4)
 
 
@@ -79,7 +79,7 @@ def test_blocks_within_little_memory_give_the_same(tmp_path: Path, target: Path)
 )
 def test_stored_as_the_source_is(version: str, storage: dict[str, Any], tmp_path: Path, target: Path) -> None:
     source = save(tmp_path / "in.zarr", noisy(20, 300, 24, dtype="u2"), "zyx", version, **storage)
-    denoise.denoise(source, target, **SAME)
+    denoise_zarr(source, target, **SAME)
     before = zarr.open_array(source / "full", mode="r").metadata.to_dict()
     for number in (0, 1):
         after = array(target, number).metadata.to_dict()
@@ -91,7 +91,7 @@ def test_stored_as_the_source_is(version: str, storage: dict[str, Any], tmp_path
 def test_chunks_of_several_volumes(tmp_path: Path, target: Path) -> None:
     data = noisy(3, 2, 9, 12, 13)
     source = save(tmp_path / "in.zarr", data, "tczyx", chunks=(2, 2, 4, 8, 8))
-    denoise.denoise(source, target, **SAME)
+    denoise_zarr(source, target, **SAME)
     np.testing.assert_array_equal(level(target), in_memory(data, "tczyx"))
 
 
@@ -100,7 +100,7 @@ def test_counts_of_photons(tmp_path: Path, target: Path) -> None:
     data = (100 + 2 * photons).astype(np.uint16)
     source = save(tmp_path / "in.zarr", data, "zyx")
     settings = {"noise": "poisson", "gain": 2.0, "offset": 100.0}
-    denoise.denoise(source, target, **settings, **SAME)
+    denoise_zarr(source, target, **settings, **SAME)
     np.testing.assert_array_equal(level(target), in_memory(data, "zyx", **settings))
 
 
@@ -108,7 +108,7 @@ def test_a_plain_array(tmp_path: Path, target: Path) -> None:
     data = noisy(12, 16, 16)
     for form, version in ((2, "0.4"), (3, "0.5")):
         zarr.create_array(tmp_path / "plain.zarr", data=data, chunks=(8, 8, 8), zarr_format=form, overwrite=True)
-        denoise.denoise(tmp_path / "plain.zarr", target, overwrite=True, **SAME)
+        denoise_zarr(tmp_path / "plain.zarr", target, overwrite=True, **SAME)
         np.testing.assert_array_equal(level(target), nlmeans.denoise(data, **SAME))
         image = ngff.read_image(target)
         assert image.version == version
@@ -124,9 +124,9 @@ def test_mask_sigma_and_map_from_zarr(tmp_path: Path, target: Path) -> None:
     sigma[:, :8] = 4
     zarr.create_array(tmp_path / "mask.zarr", data=mask)
     zarr.create_array(tmp_path / "sigma.zarr", data=sigma)
-    denoise.denoise(source, target, mask=tmp_path / "mask.zarr", sigma_map=tmp_path / "sigma.zarr", **SAME)
+    denoise_zarr(source, target, mask=tmp_path / "mask.zarr", sigma_map=tmp_path / "sigma.zarr", **SAME)
     np.testing.assert_array_equal(level(target), in_memory(data, "czyx", mask=mask, sigma=sigma))
-    denoise.denoise(source, target, sigma=[9.0, 4.0], overwrite=True, **SAME)
+    denoise_zarr(source, target, sigma=[9.0, 4.0], overwrite=True, **SAME)
     expected = [in_memory(volume, "zyx", sigma=s) for volume, s in zip(data, (9.0, 4.0), strict=True)]
     np.testing.assert_array_equal(level(target), expected)
 
@@ -138,7 +138,7 @@ def test_mask_sigma_and_map_from_zarr(tmp_path: Path, target: Path) -> None:
 def test_nothing_of_the_metadata_is_lost(version: str, tmp_path: Path, target: Path) -> None:
     source = save(tmp_path / "in.zarr", noisy(2, 8, 16, 16), "czyx", version)
     change(source, lambda ome: ome.update(custom={"also": "kept"}))
-    denoise.denoise(source, target, sigma=10, **SAME)
+    denoise_zarr(source, target, sigma=10, **SAME)
     before, after = about(source), about(target)
     assert {name: after[name] for name in after if name not in ("multiscales", "nlmeans")} == {
         name: before[name] for name in before if name != "multiscales"
@@ -162,54 +162,21 @@ def test_nothing_of_the_metadata_is_lost(version: str, tmp_path: Path, target: P
 
 
 def test_a_result_denoised_again_says_both(source: Path, target: Path, tmp_path: Path) -> None:
-    denoise.denoise(source, target, **SAME)
-    denoise.denoise(target, tmp_path / "again.zarr", **SAME)
+    denoise_zarr(source, target, **SAME)
+    denoise_zarr(target, tmp_path / "again.zarr", **SAME)
     first, second = (zarr.open_group(path, mode="r").attrs["nlmeans"] for path in (target, tmp_path / "again.zarr"))
     assert isinstance(second, dict)
     assert second["before"] == first
-
-
-def test_pyramid(tmp_path: Path, target: Path) -> None:
-    data = noisy(6, 700, 290, dtype="u2")
-    source = save(tmp_path / "in.zarr", data, "zyx", chunk=128)  # 2 µm in z, 0.5 µm in y and x
-    denoise.denoise(source, target, memory=64 * 2**20, **SAME)
-    datasets = about(target)["multiscales"][0]["datasets"]
-    assert [entry["path"] for entry in datasets] == ["0", "1", "2"]
-    assert [array(target, number).shape for number in range(3)] == [(6, 700, 290), (6, 350, 145), (6, 175, 73)]
-    expected = level(target).reshape(6, 350, 2, 145, 2).mean((2, 4))
-    np.testing.assert_array_equal(level(target, 1), np.rint(expected))
-    scale, translation = datasets[1]["coordinateTransformations"]
-    assert scale["scale"] == [2.0, 1.0, 1.0]
-    assert translation["translation"] == [10.0, 10.25, 10.25]  # the middle of the first voxel
-
-
-def test_pyramid_halves_depth_once_voxels_are_about_cubes(tmp_path: Path, target: Path) -> None:
-    source = save(tmp_path / "in.zarr", noisy(5, 1100, 40, dtype="u1"), "zyx", chunk=256)
-    levels = ngff.read_image(source)
-    assert levels.spacing == (2.0, 0.5, 0.5)
-    from nlmeans.files.zarr.pyramid import levels_of
-
-    assert [found.shape for found in levels_of(levels)] == [
-        (5, 1100, 40),
-        (5, 550, 20),
-        (5, 275, 10),
-        (3, 138, 5),
-    ]
-
-
-def test_odd_lengths_keep_their_last_voxel() -> None:
-    np.testing.assert_array_equal(halved(np.arange(5, dtype="u1"), (0,)), [0.5, 2.5, 4])
-    np.testing.assert_array_equal(halved(np.full((3, 2), 2**53, "i8"), (0, 1)), np.full((2, 1), 2.0**53))
 
 
 # ---------------------------------------------------------------- what cannot be
 
 
 def test_existing_output(source: Path, target: Path, tmp_path: Path) -> None:
-    denoise.denoise(source, target, **SAME)
+    denoise_zarr(source, target, **SAME)
     with pytest.raises(FileExistsError, match="--overwrite"):
-        denoise.denoise(source, target, **SAME)
-    denoise.denoise(source, target, overwrite=True, sigma=1, **SAME)
+        denoise_zarr(source, target, **SAME)
+    denoise_zarr(source, target, overwrite=True, sigma=1, **SAME)
     assert about(target)["multiscales"]
     made: Any = zarr.open_group(target, mode="r").attrs["nlmeans"]
     assert made["settings"]["sigma"] == 1
@@ -219,26 +186,26 @@ def test_existing_output(source: Path, target: Path, tmp_path: Path) -> None:
 def test_what_is_no_zarr_is_never_replaced(source: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.zarr").mkdir()
     (tmp_path / "thesis.zarr" / "chapter1").touch()
-    with pytest.raises(FileExistsError, match="something else"):
-        denoise.denoise(source, tmp_path / "thesis.zarr", overwrite=True)
-    partial(tmp_path / "o.zarr").mkdir()
-    (partial(tmp_path / "o.zarr") / "mine").touch()
-    with pytest.raises(FileExistsError, match="in the way"):
-        denoise.denoise(source, tmp_path / "o.zarr", overwrite=True)
-    assert (partial(tmp_path / "o.zarr") / "mine").exists()
+    with pytest.raises(FileExistsError, match="not a zarr group"):
+        denoise_zarr(source, tmp_path / "thesis.zarr", overwrite=True)
+    partial_folder(tmp_path / "o.zarr").mkdir()
+    (partial_folder(tmp_path / "o.zarr") / "mine").touch()
+    with pytest.raises(FileExistsError, match="nlmeans did not make it"):
+        denoise_zarr(source, tmp_path / "o.zarr", overwrite=True)
+    assert (partial_folder(tmp_path / "o.zarr") / "mine").exists()
 
 
 @pytest.mark.parametrize("name", [".", "inside.zarr"])
 def test_output_must_be_apart_from_input(name: str, source: Path) -> None:
-    with pytest.raises(ValueError, match="must be apart from"):
-        denoise.denoise(source, source / name, overwrite=True, **SAME)
+    with pytest.raises(ValueError, match="must lie outside"):
+        denoise_zarr(source, source / name, overwrite=True, **SAME)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_folder_that_may_not_be_written_to(source: Path, tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(PermissionError, match="may not be written to"):
-        denoise.denoise(source, tmp_path / "closed" / "out.zarr", **SAME)
+        denoise_zarr(source, tmp_path / "closed" / "out.zarr", **SAME)
 
 
 def test_values_that_are_not_finite_are_named(tmp_path: Path, target: Path) -> None:
@@ -246,7 +213,7 @@ def test_values_that_are_not_finite_are_named(tmp_path: Path, target: Path) -> N
     data[1, 0, 3, 4, 5] = np.nan
     source = save(tmp_path / "in.zarr", data, "tczyx")
     with pytest.raises(ValueError, match=r"in.zarr t 1, c 0: .*NaN"):
-        denoise.denoise(source, target, **SAME)
+        denoise_zarr(source, target, **SAME)
     assert [path.name for path in tmp_path.iterdir()] == ["in.zarr"]
 
 
@@ -262,13 +229,13 @@ def test_values_that_are_not_finite_are_named(tmp_path: Path, target: Path) -> N
 )
 def test_arguments_that_cannot_be(options: dict[str, Any], message: str, source: Path, target: Path) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
-        denoise.denoise(source, target, **options)
+        denoise_zarr(source, target, **options)
 
 
 def test_chunks_too_large_for_the_memory(tmp_path: Path, target: Path) -> None:
     source = save(tmp_path / "in.zarr", noisy(40, 200, 200, dtype="f4"), "zyx", chunk=200)
-    with pytest.raises(ValueError, match=r"stored in pieces of 40×200×200.*allow 24.41 MiB"):
-        denoise.denoise(source, target, memory=SMALLEST, **SAME)
+    with pytest.raises(ValueError, match=r"stored in pieces of 40×200×200 voxels.*allow 24.41 MiB"):
+        denoise_zarr(source, target, memory=SMALLEST, **SAME)
 
 
 # ---------------------------------------------------------------- the command line
@@ -320,7 +287,7 @@ def test_noise_of_every_volume(tmp_path: Path) -> None:
         (("in.ome.zarr", "out.zarr", "--dicom-series", "3"), "--dicom-series is not for zarr"),
         (("in.ome.zarr", "out.zarr", "--report", "picture.jpg"), "must end in .png"),
         (("in.ome.zarr", "out.zarr", "--sigma", "map"), "sigma_map"),
-        (("scan.nii.gz", "out.zarr"), "scan.nii.gz is none"),
+        (("scan.nii.gz", "out.zarr"), "scan.nii.gz is not"),
         (("nothing.zarr", "out.zarr"), "nothing.zarr: no such folder"),
     ],
 )

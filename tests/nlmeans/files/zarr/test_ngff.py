@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import zarr
 
-from nlmeans.files.zarr import denoise, ngff
-from nlmeans.files.zarr.run import partial
+from nlmeans.files.zarr import ngff
+from nlmeans.files.zarr.denoise import denoise_zarr, zarr_noise_levels
+from nlmeans.files.zarr.run import partial_folder
 from tests.nlmeans.zarrs import SAME, change, noisy, save
 
 
@@ -65,14 +66,14 @@ def scaled(*scale: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda ome: ome.pop("multiscales"), "no OME-Zarr image"),
+        (lambda ome: ome.pop("multiscales"), "not an OME-Zarr image"),
         (lambda ome: ome.update(multiscales={}), "multiscales is {}, but must be a list"),
         (lambda ome: ome.update(multiscales=[]), "multiscale=0 is not in .*: none"),
         (lambda ome: ome.update(multiscales=[3]), r"multiscales\[0\] is 3, but must be an object"),
         (lambda ome: ome.update(version="0.3"), "version '0.3' on zarr format 3"),
         (multiscale(axes=None), "axes is missing"),
-        (multiscale(axes=[{"name": n} for n in "zy"]), "axes are 2, but the array in full has"),
-        (multiscale(axes=[{"name": n} for n in "zyy"]), "each needs its own"),
+        (multiscale(axes=[{"name": n} for n in "zy"]), "axes has 2 axes, but the array in full has"),
+        (multiscale(axes=[{"name": n} for n in "zyy"]), "each needs a different name"),
         (multiscale(axes=[{"name": n} for n in "tcx"]), "1 spatial axes"),
         (multiscale(axes=["z", "y", "x"]), "'z', but must be an object"),
         (multiscale(axes=[{"name": n, "unit": ["mm"]} for n in "zyx"]), r"axes\[0\].unit is \['mm'\], but must be"),
@@ -82,9 +83,9 @@ def scaled(*scale: Any) -> Callable[[dict[str, Any]], None]:
         (dataset(path="elsewhere"), "'elsewhere', but there is no array"),
         (dataset(coordinateTransformations=[]), "has no scale"),
         (scaled(1, 1), "but there are 3 axes"),
-        (scaled(1, 1, 0), "no voxel has the size 0"),
+        (scaled(1, 1, 0), "no voxel can have the size 0"),
         (scaled(1, 1, "2"), "one number per axis"),
-        (dataset(coordinateTransformations=[{"type": "affine"}]), "scale and translation are known"),
+        (dataset(coordinateTransformations=[{"type": "affine"}]), "only scale and translation can be read"),
     ],
 )
 def test_damaged_metadata_are_named(
@@ -92,7 +93,7 @@ def test_damaged_metadata_are_named(
 ) -> None:
     change(source, edit)
     with pytest.raises((ValueError, TypeError, OSError), match=message):
-        denoise.denoise(source, target, **SAME)
+        denoise_zarr(source, target, **SAME)
     assert [path.name for path in tmp_path.iterdir()] == ["in.ome.zarr"]
 
 
@@ -104,18 +105,18 @@ def test_paths_in_metadata_never_lead_out(path: str, source: Path, target: Path,
     zarr.create_array(tmp_path / "secret.zarr", data=noisy(20, 24, 28))
     change(source, dataset(path=path))
     with pytest.raises(ValueError, match="not followed"):
-        denoise.denoise(source, target, **SAME)
+        denoise_zarr(source, target, **SAME)
 
 
 def test_damaged_files_are_named(source: Path, target: Path) -> None:
     chunk = next(file for file in (source / "full" / "c").rglob("*") if file.is_file())
     chunk.write_bytes(b"no chunk at all")
-    with pytest.raises(ValueError, match=r"cannot be read.*may be damaged"):
-        denoise.denoise(source, target, **SAME)
-    assert not partial(target).exists()
+    with pytest.raises(ValueError, match=r"cannot be read at .*may be damaged"):
+        denoise_zarr(source, target, **SAME)
+    assert not partial_folder(target).exists()
     (source / "full" / "zarr.json").write_text("{")
     with pytest.raises(ValueError, match="cannot be read as zarr"):
-        denoise.denoise(source, target, **SAME)
+        denoise_zarr(source, target, **SAME)
 
 
 def test_chunks_that_are_not_there_count_as_the_fill_value_and_are_told(
@@ -124,7 +125,7 @@ def test_chunks_that_are_not_there_count_as_the_fill_value_and_are_told(
     chunk = next(file for file in (source / "full" / "c").rglob("*") if file.is_file())
     chunk.unlink()
     with caplog.at_level("INFO", "nlmeans"):
-        denoise.denoise(source, target, **SAME)
+        denoise_zarr(source, target, **SAME)
     assert f"{source}: 35 of 36 chunks are stored" in caplog.messages
 
 
@@ -132,13 +133,13 @@ def test_an_image_of_which_next_to_nothing_is_stored_is_refused(source: Path, ta
     document = source / "full" / "zarr.json"
     metadata = json.loads(document.read_text())
     document.write_text(json.dumps({**metadata, "shape": [2**40, 24, 28]}))
-    with pytest.raises(ValueError, match=r"has 36 of 1649267441664 chunks, and the others would count as 0"):
-        denoise.denoise(source, target, **SAME)
+    with pytest.raises(ValueError, match=r"has 36 of 1649267441664 chunks, and missing chunks count as 0"):
+        denoise_zarr(source, target, **SAME)
     document.write_text(json.dumps(metadata))
     shutil.rmtree(source / "full" / "c")
     with pytest.raises(ValueError, match="has 0 of 36 chunks"):
-        denoise.noise_levels(source, "gaussian")
-    assert not partial(target).exists()
+        zarr_noise_levels(source, "gaussian")
+    assert not partial_folder(target).exists()
 
 
 def test_collections_name_an_image_in_them(source: Path, tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_collections_name_an_image_in_them(source: Path, tmp_path: Path) -> None
     plate.attrs["ome"] = {"version": "0.5", "plate": {}}
     plate.create_group("A").create_group("1")
     source.rename(tmp_path / "plate.zarr" / "A" / "1" / "0")
-    with pytest.raises(ValueError, match=r"a collection of them .plate.; name one of those in it, such as A/1/0"):
+    with pytest.raises(ValueError, match=r"a collection of images .plate.; name an image in it, such as A/1/0"):
         ngff.read_image(tmp_path / "plate.zarr")
 
 

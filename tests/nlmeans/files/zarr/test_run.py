@@ -16,9 +16,10 @@ import zarr
 
 from nlmeans import Cancelled
 from nlmeans.files import lock
-from nlmeans.files.zarr import denoise, run
-from nlmeans.files.zarr.journal import NAME as JOURNAL
-from nlmeans.files.zarr.run import partial
+from nlmeans.files.zarr import run
+from nlmeans.files.zarr.denoise import denoise_zarr
+from nlmeans.files.zarr.journal import JOURNAL as JOURNAL
+from nlmeans.files.zarr.run import partial_folder
 from tests.nlmeans.scans import contents
 from tests.nlmeans.zarrs import SAME, SMALLEST, in_memory, level, noisy, save
 
@@ -38,16 +39,17 @@ FEW = 1 / 512
 
 SLOW = f"""
 import sys, time
-from nlmeans import lock, ome_zarr, zarr_run
+from nlmeans import denoise_zarr
+from nlmeans.files.zarr import run
 
-finish = zarr_run.Run.finish
+finish = run.ZarrRun.finish
 def slow(self, *arguments):
     finish(self, *arguments)
     print("block", flush=True)
     time.sleep(0.5)
-zarr_run.Run.finish = slow
-zarr_run.BLOCK_SHARE = {FEW}
-ome_zarr.denoise(sys.argv[1], sys.argv[2], method="classic", search_radius=1, device="cpu", memory=16 * 2**20)
+run.ZarrRun.finish = slow
+run.BLOCK_SHARE = {FEW}
+denoise_zarr(sys.argv[1], sys.argv[2], method="classic", search_radius=1, device="cpu", memory=16 * 2**20)
 """
 
 
@@ -77,18 +79,18 @@ def test_what_was_killed_goes_on_and_ends_the_same(
     source = save(tmp_path / "in.zarr", noisy(2, 24, 40, 40), "czyx")
     killed(source, target, 3)
     assert not target.exists()
-    written = times(partial(target))
-    leaving = partial(target) / "0" / "x.0123.partial"  # as zarr leaves it where it is killed while writing
+    written = times(partial_folder(target))
+    leaving = partial_folder(target) / "0" / "x.0123.partial"  # as zarr leaves it where it is killed while writing
     leaving.touch()
-    said = denoise.denoise(source, target, memory=SMALLEST, **SAME)
+    said = denoise_zarr(source, target, memory=SMALLEST, **SAME)
     assert "3 of " in said
-    assert "blocks were there already" in said
+    assert "blocks were done already" in said
     finished = {name for name in written if name.startswith("0/")}
     assert len(finished) > 20
     after = times(target)
     assert {name: after[name] for name in finished} == {name: written[name] for name in finished}
     whole = tmp_path / "whole.zarr"
-    denoise.denoise(source, whole, memory=SMALLEST, **SAME)
+    denoise_zarr(source, whole, memory=SMALLEST, **SAME)
     assert contents(target) == contents(whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zarr", "out.ome.zarr", "whole.zarr"]
 
@@ -117,15 +119,15 @@ class After:
 
 def stopped(source: Path, target: Path, fraction: float = 0.6, **options: Any) -> None:
     with pytest.raises(Cancelled):
-        denoise.denoise(source, target, progress=After(fraction), **{"memory": SMALLEST, **SAME, **options})
+        denoise_zarr(source, target, progress=After(fraction), **{"memory": SMALLEST, **SAME, **options})
 
 
 def test_what_was_cancelled_goes_on(large: Path, target: Path) -> None:
     stopped(large, target, sigma=10)
-    assert partial(target).is_dir()
+    assert partial_folder(target).is_dir()
     assert not target.exists()
     seen = After(2)
-    assert "there already" in denoise.denoise(large, target, sigma=10, progress=seen, **SAME)
+    assert "done already" in denoise_zarr(large, target, sigma=10, progress=seen, **SAME)
     assert seen.first is not None
     assert seen.first > 0.2  # the bar begins where it was
     np.testing.assert_allclose(level(target), in_memory(noisy(*LARGE), "zyx", sigma=10), rtol=0, atol=1e-4)
@@ -133,32 +135,32 @@ def test_what_was_cancelled_goes_on(large: Path, target: Path) -> None:
 
 def test_nothing_is_looked_at_again(large: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped(large, target)
-    monkeypatch.setattr("nlmeans.engine.plan.survey", None)
+    monkeypatch.setattr("nlmeans.engine.plan.survey_volume", None)
     monkeypatch.setattr("nlmeans.engine.plan.noise_of", None)
-    denoise.denoise(large, target, memory=SMALLEST, **SAME)
+    denoise_zarr(large, target, memory=SMALLEST, **SAME)
 
 
 def test_a_journal_that_was_cut_off_counts_as_far_as_it_is_whole(large: Path, target: Path, tmp_path: Path) -> None:
     stopped(large, target)
-    journal = partial(target) / JOURNAL
+    journal = partial_folder(target) / JOURNAL
     os.truncate(journal, journal.stat().st_size - 3)
-    denoise.denoise(large, target, memory=SMALLEST, **SAME)
-    denoise.denoise(large, tmp_path / "whole.zarr", memory=SMALLEST, **SAME)
+    denoise_zarr(large, target, memory=SMALLEST, **SAME)
+    denoise_zarr(large, tmp_path / "whole.zarr", memory=SMALLEST, **SAME)
     assert contents(target) == contents(tmp_path / "whole.zarr")
 
 
 def test_a_journal_without_a_first_line_is_begun_anew(large: Path, target: Path) -> None:
     stopped(large, target)
-    (partial(target) / JOURNAL).write_text('{"requ')
-    assert "there already" not in denoise.denoise(large, target, **SAME)
+    (partial_folder(target) / JOURNAL).write_text('{"requ')
+    assert "done already" not in denoise_zarr(large, target, **SAME)
 
 
 def test_other_settings_are_refused_unless_all_is_to_begin_anew(large: Path, target: Path) -> None:
     stopped(large, target)
     with pytest.raises(FileExistsError, match=r"differs in search_radius \(1, now 2\).*--overwrite"):
-        denoise.denoise(large, target, **{**SAME, "search_radius": 2})
-    assert partial(target).is_dir()
-    assert "there already" not in denoise.denoise(large, target, overwrite=True, **{**SAME, "search_radius": 2})
+        denoise_zarr(large, target, **{**SAME, "search_radius": 2})
+    assert partial_folder(target).is_dir()
+    assert "done already" not in denoise_zarr(large, target, overwrite=True, **{**SAME, "search_radius": 2})
 
 
 def test_another_input_is_refused(large: Path, target: Path) -> None:
@@ -166,37 +168,37 @@ def test_another_input_is_refused(large: Path, target: Path) -> None:
     values = zarr.open_array(large / "full", mode="r+")
     values[:8, :8, :8] = 0
     with pytest.raises(FileExistsError, match="differs in input"):
-        denoise.denoise(large, target, **SAME)
+        denoise_zarr(large, target, **SAME)
 
 
 def test_an_input_that_was_moved_is_known_again(large: Path, target: Path) -> None:
     stopped(large, target)
     moved = large.rename(large.with_name("moved.zarr"))
-    assert "there already" in denoise.denoise(moved, target, **SAME)
+    assert "done already" in denoise_zarr(moved, target, **SAME)
 
 
 def test_too_little_memory_to_go_on_with(tmp_path: Path, target: Path) -> None:
     source = save(tmp_path / "in.zarr", noisy(2, 24, 304, 304), "czyx", chunk=152)
     stopped(source, target, sigma=10, memory=4 * SMALLEST)
-    with pytest.raises(ValueError, match=r"blocks of the interrupted run have .*; allow .*--overwrite"):
-        denoise.denoise(source, target, sigma=10, memory=SMALLEST, **SAME)
+    with pytest.raises(ValueError, match=r"interrupted run, whose blocks have .*; allow .*--overwrite"):
+        denoise_zarr(source, target, sigma=10, memory=SMALLEST, **SAME)
 
 
 def test_two_runs_do_not_write_the_same(source: Path, target: Path) -> None:
     file = target.with_name(f".{target.name}.lock")
     with lock.held(file, target), pytest.raises(BlockingIOError, match=r"is being written by another run; wait"):
-        denoise.denoise(source, target, **SAME)
-    denoise.denoise(source, target, **SAME)
+        denoise_zarr(source, target, **SAME)
+    denoise_zarr(source, target, **SAME)
     assert not file.exists()
 
 
 def test_the_lock_of_a_dead_process_does_not_count(source: Path, target: Path) -> None:
     file = target.with_name(f".{target.name}.lock")
-    imports = "import os, pathlib, sys; from nlmeans import lock; file = pathlib.Path(sys.argv[1])"
+    imports = "import os, pathlib, sys; from nlmeans.files import lock; file = pathlib.Path(sys.argv[1])"
     die = "held = lock.held(file, file); held.__enter__(); os._exit(9)"
     subprocess.run([sys.executable, "-c", f"{imports}; {die}", file], check=False)
     assert file.exists()
-    denoise.denoise(source, target, **SAME)
+    denoise_zarr(source, target, **SAME)
     assert not file.exists()
 
 
@@ -205,14 +207,14 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, target: Path) -> None:
     options = ("--memory", "16MiB", "--method", "classic", "--search-radius", "8", "--sigma", "10", "--device", "cpu")
     command = [sys.executable, "-m", "nlmeans.cli", "denoise", source, target, *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        journal, until = partial(target) / JOURNAL, time.monotonic() + 300
+        journal, until = partial_folder(target) / JOURNAL, time.monotonic() + 300
         while process.poll() is None and not (journal.is_file() and '"facts"' in journal.read_text()):
             assert time.monotonic() < until
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=300)
     assert process.returncode == 130, said
-    assert "the same command goes on" in said
+    assert "give the same command again to resume" in said
     assert len(said.splitlines()) == 1, said
-    assert partial(target).is_dir()
+    assert partial_folder(target).is_dir()
     assert not target.exists()

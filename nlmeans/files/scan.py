@@ -1,0 +1,149 @@
+"""Read a scan of any format and its mask, and measure it: noise, object, and what denoising removed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nlmeans.api import estimate_sigma
+from nlmeans.core import arrays
+from nlmeans.core.layout import Layout
+from nlmeans.files import nifti
+from nlmeans.files.nifti import Scan
+from nlmeans.noise import outliers
+from nlmeans.noise.estimate import otsu_threshold
+
+# ---------------------------------------------------------------- reading
+
+
+def read_scan(source: Path, dicom_series: str | None = None) -> Scan:
+    """Read an image file, or a DICOM series from a folder.
+
+    Args:
+        source: a file that nibabel can read, or a folder of DICOM files.
+        dicom_series: number or UID of the series, if the folder holds several.
+
+    Raises:
+        OSError: there is no such file or folder.
+        ValueError, TypeError: it is damaged, or not an image with real numbers.
+    """
+    if source.is_dir():
+        with needs_dicom(source):
+            from nlmeans.files.dicom import read_series
+        return read_series(source, dicom_series)
+    if dicom_series is not None:
+        raise ValueError(
+            f"--dicom-series {dicom_series} is for a folder of DICOM files, which {source} is not; leave it out"
+        )
+    return nifti.read_nifti(source)
+
+
+@contextlib.contextmanager
+def needs_extra(extra: str, purpose: str) -> Iterator[None]:
+    """Say which extra to install if an import inside the block fails.
+
+    >>> with needs_extra("dicom", "in is a folder; to read the DICOM series in it"):
+    ...     import no_such_package
+    Traceback (most recent call last):
+    ValueError: in is a folder; to read the DICOM series in it, install: pip install "nlmeans[dicom]"
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ValueError(f'{purpose}, install: pip install "nlmeans[{extra}]"') from error
+
+
+def needs_dicom(folder: Path) -> AbstractContextManager[None]:
+    return needs_extra("dicom", f"{folder} is a folder; to read the DICOM series in it")
+
+
+def read_mask_or_map(path: Path | None, layout: Layout) -> arrays.Array | None:
+    """Read a mask or a map of sigma. It must have the spatial shape of the scan, and not be zero everywhere."""
+    if path is None:
+        return None
+    data = nifti.read_nifti(path).data
+    layout.spatial(data, str(path))
+    if not data.any():
+        raise ValueError(f"{path} is zero everywhere, so no voxel would be denoised; check the file")
+    return data
+
+
+# ---------------------------------------------------------------- noise
+
+
+def estimated_sigma(
+    scan: Scan, noise: str, mask: arrays.Array | None, without_outliers: bool = False
+) -> float | tuple[float, ...]:
+    """Estimate the standard deviation of the noise in a scan.
+
+    Args:
+        scan: the scan.
+        noise: ``"gaussian"`` or ``"rician"``.
+        mask: where to look, with the spatial shape; None for the whole object.
+        without_outliers: remove impulses first.
+
+    Returns:
+        Sigma, in image units; for a series, one per volume.
+    """
+    data = outliers.despeckle(scan.data, series=scan.series) if without_outliers else scan.data
+    if mask is None and scan.inside is not None:  # padding would distort Otsu's threshold
+        mask = object_mask(scan, 0, None)
+    found = np.asarray(estimate_sigma(data, noise=noise, mask=mask, series=scan.series))
+    return float(found) if found.ndim == 0 else tuple(found.tolist())
+
+
+def noise_levels(scan: Scan, noise: str, mask: arrays.Array | None) -> list[tuple[str, float, float]]:
+    """List the name (empty for a single volume), sigma, and the mean of the object, for each volume of a scan."""
+    return [
+        (f"volume {index}" if scan.series is not None else "", float(sigma), object_mean(scan, index, mask))
+        for index, sigma in enumerate(np.atleast_1d(estimated_sigma(scan, noise, mask)))
+    ]
+
+
+# ---------------------------------------------------------------- the object, and what denoising removed
+
+
+def object_mask(scan: Scan, index: int, mask: arrays.Array | None) -> npt.NDArray[np.bool_]:
+    """Find the object in one volume: the mask, or else all measured voxels above Otsu's threshold."""
+    if mask is not None:
+        return np.asarray(np.asarray(mask) != 0)
+    volume = scan.volume(index)
+    known = volume if scan.inside is None else volume[scan.inside]
+    bright: npt.NDArray[np.bool_] = volume > otsu_threshold(torch.from_numpy(known.astype(np.float64)))
+    return bright if scan.inside is None else bright & scan.inside
+
+
+def object_mean(scan: Scan, index: int, mask: arrays.Array | None) -> float:
+    where = object_mask(scan, index, mask)
+    return float(scan.volume(index)[where].mean()) if where.any() else 0.0
+
+
+def quality(
+    scan: Scan, result: arrays.Array, sigma: float | tuple[float, ...] | str | None, mask: arrays.Array | None
+) -> dict[str, Any]:
+    """Measure the signal, its ratio to the noise, and the residual, all inside the object.
+
+    The residual is what denoising removed. Its standard deviation should be about sigma: a smaller one means that noise
+    stayed, a larger one that structure was removed.
+
+    Returns:
+        ``signal``, the mean before denoising; ``snr``, signal / sigma, None if sigma is unknown or 0; ``removed``, the
+        standard deviation of the residual. Each is one number; for a series, a list with one number per volume.
+    """
+    levels = None if sigma is None or isinstance(sigma, str) else np.atleast_1d(sigma)
+    found: dict[str, list[float | None]] = {"signal": [], "snr": [], "removed": []}
+    for index in range(1 if scan.series is None else scan.data.shape[scan.series]):
+        where, after = object_mask(scan, index, mask), scan.volume(index, np.asarray(result))
+        values = scan.volume(index)[where].astype(np.float64)
+        level = 0.0 if levels is None else float(levels[min(index, len(levels) - 1)])
+        found["signal"].append(float(values.mean()) if where.any() else 0.0)
+        found["snr"].append((found["signal"][-1] or 0.0) / level if level > 0 else None)
+        found["removed"].append(arrays.standard_deviation(values - after[where]))
+    return found if scan.series is not None else {name: numbers[0] for name, numbers in found.items()}

@@ -1,0 +1,81 @@
+"""Methods on groups of similar patches: bayes, best and subspace."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nlmeans import METHODS, denoise
+from nlmeans.core.axes import Axes
+from nlmeans.core.metrics import psnr
+from nlmeans.methods import grouped
+from nlmeans.methods.grouped import GRAIN, bayes_halo, best_halo, group_patch, group_radius, subspace_halo
+from tests.nlmeans.volumes import decaying_series, noisy_piecewise
+
+SIGMA = 10.0
+
+
+def test_a_thick_axis_may_be_any_axis() -> None:
+    _, image = noisy_piecewise(8, 24, 26, sigma=SIGMA)
+    thick_first = denoise(image, SIGMA, method="bayes", spacing=(7, 1, 1))
+    thick_last = denoise(np.moveaxis(image, 0, 2), SIGMA, method="bayes", spacing=(1, 1, 7))
+    assert np.moveaxis(thick_last, 2, 0) == pytest.approx(thick_first, abs=SIGMA)
+    assert np.abs(np.moveaxis(thick_last, 2, 0) - thick_first).mean() < 0.02 * SIGMA
+
+
+def test_subspace_uses_what_the_volumes_of_a_series_have_in_common() -> None:
+    clean, image = decaying_series(24, SIGMA)
+    one_by_one = denoise(image, SIGMA, method="subspace", series=-1)
+    together = denoise(image, SIGMA, method="subspace", channels=-1)
+    assert psnr(clean, together) > psnr(clean, one_by_one) + 3
+    assert psnr(clean, together) > psnr(clean, image) + 12
+
+
+def test_patches_and_windows_are_larger_in_a_plane() -> None:
+    assert group_patch(torch.zeros(2, 8, 9, 10)) == 4
+    assert group_patch(torch.zeros(2, 1, 9, 10)) == group_patch(torch.zeros(2, 8, 9, 1)) == 6
+    assert group_radius((3, 3, 3), 4) == (4, 4, 4)
+    assert group_radius((0, 3, 3), 4) == (0, 10, 10)
+    assert group_radius((3, 3, 0), 5) == (12, 12, 0)
+
+
+@pytest.mark.parametrize(("halo", "stages", "radius"), [(bayes_halo, 2, 4), (best_halo, 3, 5), (subspace_halo, 1, 4)])
+def test_a_halo_is_that_of_the_pilot_and_of_every_stage(halo: object, stages: int, radius: int) -> None:
+    assert callable(halo)
+    assert halo((1, 1, 1), (3, 3, 3)) == (6 + stages * (2 * radius + 2 * 3),) * 3
+    assert halo((4, 4, 4), (5, 5, 5))[0] == 9 + stages * (2 * radius + 2 * 3)
+
+
+@pytest.mark.parametrize("name", ["bayes", "best", "subspace"])
+def test_no_voxel_farther_away_than_the_halo_matters(name: str) -> None:
+    """A change at one end of a long image leaves everything beyond the halo unchanged, up to rounding."""
+    method = METHODS[name]
+    halo: Axes = method.halo((0, 1, 1), (0, 1, 1))
+    _, image = noisy_piecewise(40, 2 * halo[1] + 24, sigma=SIGMA)
+    settings = {"method": name, "search_radius": (1, 1)}
+    changed = image.copy()
+    changed[:, :12] += 5 * SIGMA * np.random.default_rng(1).standard_normal((40, 12)).astype(np.float32)
+    one, other = (denoise(z, SIGMA, h=8.0, **settings) for z in (image, changed))
+    far = np.abs(one - other)[:, 12 + halo[1] :]
+    assert np.abs(one - other)[:, :12].max() > SIGMA
+    assert far.max() < 1e-3
+
+
+def test_grids_of_all_steps_meet_at_the_grain() -> None:
+    assert all(GRAIN % step == 0 for step in (2, 3, 4))
+    assert {METHODS[name].grain for name in ("bayes", "best", "subspace")} == {GRAIN}
+
+
+@pytest.mark.parametrize("channels", [grouped.MANY_CHANNELS - 1, grouped.MANY_CHANNELS])
+def test_many_channels_are_denoised_along_the_series(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    along, original = [], grouped.series_low_rank
+
+    def spied(noisy: torch.Tensor, *arguments: object, **named: object) -> torch.Tensor:
+        along.append(len(noisy))
+        return original(noisy, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(grouped, "series_low_rank", spied)
+    _, image = decaying_series(channels, SIGMA)
+    denoise(image[:8, :8, :8], SIGMA, method="subspace", channels=-1)
+    assert along == [channels] * (channels >= grouped.MANY_CHANNELS)

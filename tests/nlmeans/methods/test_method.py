@@ -1,0 +1,52 @@
+"""Options and defaults of a method."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nlmeans import METHODS
+from nlmeans.core.progress import silent
+from nlmeans.core.tiles import piece
+from nlmeans.methods.method import Method, Options, h_of_contrast, whole_tile
+
+
+def test_h_grows_with_the_contrast_between_its_bounds() -> None:
+    volume, flat = (3, 3, 3), (0, 3, 3)
+    assert [h_of_contrast(contrast, volume) for contrast in (0, 20, 1000)] == pytest.approx([0.6, 0.77, 1.0])
+    assert h_of_contrast(20, flat) == 1.0
+
+
+def test_a_method_has_its_own_multiple_of_the_usual_strength() -> None:
+    classic = METHODS["classic"]
+    assert classic.h == 1
+    doubled = replace(classic, h=2.0)
+    assert doubled.usual_h(20, (3, 3, 3)) == pytest.approx(2 * h_of_contrast(20, (3, 3, 3)))
+
+
+def test_a_stage_computes_the_tile_and_returns_the_wanted_part() -> None:
+    noisy, seen = torch.rand(2, 5, 6, 7), []
+    options = Options(1.0, (1, 1, 1), (3, 3, 3), "auto", 2**30)
+
+    def stage(values: torch.Tensor, sigma: object, given: Options, progress: object) -> torch.Tensor:
+        seen.append((values, sigma, given))
+        return values + 1
+
+    wanted = piece([slice(1, 4), slice(0, 6), slice(2, 3)])
+    result = whole_tile(stage)(noisy, 0.5, wanted, options, silent)
+    assert torch.equal(result, noisy[:, 1:4, :, 2:3] + 1)
+    assert seen[0][0] is noisy
+    assert seen[0][1:] == (0.5, options)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_every_method_says_its_halo_and_memory_for_volumes_and_images(name: str) -> None:
+    method: Method = METHODS[name]
+    for patch, search in (((1, 1, 1), (3, 3, 3)), ((0, 1, 1), (0, 3, 3))):
+        halo = method.halo(patch, search)
+        assert len(halo) == 3
+        assert min(halo[1:]) >= 3
+        one, two = (method.bytes_per_voxel("auto", channels, patch, search) for channels in (1, 2))
+        assert 4 < one < two

@@ -1,0 +1,127 @@
+"""Non-local Bayes against its formula, group by group in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.fft import dctn, idctn
+
+from nlmeans.patches.bayes import filter_group, filter_mean_patches, least_risk, nl_bayes, wiener_gain
+from nlmeans.patches.dct import dct_basis, hard_threshold
+from tests.nlmeans.patches.tensors import Array, blobs, normal
+
+
+def bayes_reference(noisy: Array, guide: Array, variance: float, size: tuple[int, ...], strength: float) -> Array:
+    """The formula of `filter_group` with covariances over voxels instead of patches, its minimum found by solving."""
+    count, voxels = noisy.shape
+    y, g = noisy.mean(0), guide.mean(0)
+    energy = dctn(g.reshape(size), norm="ortho") ** 2
+    gain = energy / (energy + variance / count)
+    gain[0, 0, 0] = 1
+    mean = idctn(gain * dctn(y.reshape(size), norm="ortho"), norm="ortho").ravel()
+    q, covariance = noisy - y, (guide - g).T @ (guide - g) / (count - 1)
+    wiener = covariance @ np.linalg.inv(covariance + strength * variance * np.eye(voxels))
+    f, freedom, noise = q @ wiener, np.trace(wiener), (count - 1) * variance
+    normal = np.array([[(f**2).sum() + noise * freedom, (f * q).sum()], [(f * q).sum(), (q**2).sum()]])
+    right = np.array([(f * q).sum() - noise * freedom + noise * freedom, (q**2).sum() - noise * voxels])
+    kept = np.clip(np.linalg.solve(normal, right)[1], 0, 1)
+    amplitude = np.clip((right[0] - kept * normal[0, 1]) / normal[0, 0], 0, 1.5)
+    result: Array = mean + amplitude * f + kept * q
+    return result
+
+
+@pytest.mark.parametrize("strength", [1.0, 1.5])
+@pytest.mark.parametrize("count", [6, 40])
+@pytest.mark.parametrize("signal", [0.0, 0.5, 5.0])
+def test_bayes_follows_its_formula(strength: float, count: int, signal: float) -> None:
+    clean = signal * normal(4, 3, 27) @ torch.eye(27, dtype=torch.float64)
+    clean = (normal(4, count, 3, seed=1) @ clean) + 5
+    noisy, guide = clean + 1.3 * normal(4, count, 27, seed=2), clean + 0.2 * normal(4, count, 27, seed=3)
+    basis = dct_basis((3, 3, 3))
+    variance = torch.full((4,), 1.69, dtype=torch.float64)
+    result = filter_group(noisy, guide, variance, basis, strength).patches
+    for k in range(4):
+        expected = bayes_reference(noisy[k].numpy(), guide[k].numpy(), 1.69, (3, 3, 3), strength)
+        np.testing.assert_allclose(result[k].numpy(), expected, atol=1e-5)
+
+
+def test_float32_stays_exact_where_contrast_is_extreme() -> None:
+    clean = 1000.0 * (normal(8, 48, 1) > 0) * (normal(8, 1, 64, seed=1) > 0)
+    noisy, guide = clean + normal(8, 48, 64, seed=2), clean + 0.1 * normal(8, 48, 64, seed=3)
+    basis, variance = dct_basis((4, 4, 4)), torch.ones(8, dtype=torch.float64)
+    exact = filter_group(noisy, guide, variance, basis).patches
+    single = filter_group(noisy.float(), guide.float(), variance.float(), basis.float()).patches
+    assert (single - exact).abs().max() < 2e-3
+
+
+def test_the_wiener_gain_is_that_of_an_explicit_inverse() -> None:
+    rows, noise = normal(3, 8, 27), torch.tensor([0.5, 3.0, 20.0], dtype=torch.float64)
+    gram, cross = rows @ rows.mT, normal(3, 8, 27, seed=1) @ rows.mT
+    gain, freedom = wiener_gain(gram, cross, noise)
+    for k in range(3):
+        inverse = np.linalg.inv(gram[k].numpy() + float(noise[k]) * np.eye(8))
+        np.testing.assert_allclose(gain[k].numpy(), cross[k].numpy() @ inverse, atol=1e-9)
+        assert float(freedom[k]) == pytest.approx(np.trace(gram[k].numpy() @ inverse), abs=1e-9)
+
+
+def test_the_shares_of_a_group_have_the_least_risk_of_a_grid_of_shares() -> None:
+    """a and b, found in closed form, are compared with all pairs on a grid of Stein's estimate."""
+    filtered, detail = normal(12, 27), normal(12, 27, seed=1) + 0.3 * normal(12, 27)
+    freedom, noise, voxels = 4.0, 0.2 * 11, 27
+    sums = [(f * q).sum() for f, q in ((filtered, filtered), (filtered, detail), (detail, detail))]
+    a, b = least_risk(*sums, torch.tensor(noise * freedom).double(), torch.tensor(noise * voxels).double())
+
+    def risk(a: float, b: float) -> float:
+        residual = float((detail - a * filtered - b * detail).square().sum())
+        return residual + 2 * noise * (a * freedom + b * voxels) + noise * freedom * (a - 1) ** 2
+
+    least = min(risk(u, v) for u in np.linspace(0, 1.5, 61) for v in np.linspace(0, 1, 41))
+    assert risk(float(a), float(b)) <= least + 1e-3
+
+
+def test_the_mean_patch_keeps_its_own_mean_exactly() -> None:
+    noisy, guide = normal(2, 1, 27) + 40, normal(2, 1, 27, seed=1)
+    filtered, energy = filter_mean_patches(noisy, guide, torch.full((2,), 5.0).double(), dct_basis((3, 3, 3)))
+    torch.testing.assert_close(filtered.mean(2), noisy.mean(2))
+    assert filtered.std() < noisy.std()
+    assert ((energy >= 1) & (energy < 27)).all()
+
+
+@pytest.mark.parametrize("shape", [(14, 15, 16), (1, 30, 31), (3, 20, 21)])
+def test_two_stages_halve_what_the_pilot_leaves(shape: tuple[int, int, int]) -> None:
+    clean = blobs(shape)[None].float()
+    noisy = clean + normal(1, *shape).float()
+    pilot = hard_threshold(noisy)
+    radius = (4, 4, 4) if shape[0] > 1 else (0, 10, 10)
+    first = nl_bayes(noisy, pilot, strength=1.5, tolerance=0.2, search_radius=radius)
+    second = nl_bayes(noisy, first, search_radius=radius)
+    before, after = (float((z - clean).square().mean()) for z in (pilot, second))
+    assert after < 0.6 * before
+
+
+def test_a_constant_comes_back() -> None:
+    constant = torch.full((1, 9, 9, 9), -7.0)
+    torch.testing.assert_close(nl_bayes(constant, constant), constant, rtol=1e-5, atol=0)
+
+
+def test_a_map_of_sigma_equals_the_number_and_rescales() -> None:
+    noisy = blobs((10, 11, 12))[None] + normal(1, 10, 11, 12)
+    guide = blobs((10, 11, 12))[None]
+    one = nl_bayes(noisy, guide, 1.0)
+    torch.testing.assert_close(nl_bayes(noisy, guide, torch.ones(10, 11, 12, dtype=torch.float64)), one)
+    torch.testing.assert_close(nl_bayes(3 * noisy, 3 * guide, 3.0), 3 * one, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 1, 2, 7), (2, 4, 4, 4), (1, 5, 1, 6)])
+def test_volumes_with_fewer_patches_than_a_group(shape: tuple[int, ...]) -> None:
+    noisy = normal(*shape).float()
+    assert nl_bayes(noisy, noisy).isfinite().all()
+
+
+def test_far_parts_do_not_matter() -> None:
+    """A tile that starts at a multiple of the step and reaches far enough gives the result of the whole volume."""
+    noisy, guide = normal(1, 9, 9, 60), 0.3 * normal(1, 9, 9, 60, seed=1)
+    whole = nl_bayes(noisy, guide, search_radius=(2, 2, 2))
+    tile = nl_bayes(noisy[..., 12:], guide[..., 12:], search_radius=(2, 2, 2))
+    torch.testing.assert_close(tile[..., 12:], whole[..., 24:])
