@@ -286,7 +286,7 @@ def denoise_command(source: Path, target: Path, quiet: bool, **options: Any) -> 
 @click.option(
     "--out",
     type=PATH,
-    help="Folder for the results. By default derivatives/nlmeans in a BIDS dataset; needed for anything else.",
+    help="Folder for the results; by default derivatives/nlmeans inside a BIDS dataset. Required for anything else.",
 )
 @sigma_option
 @click.option(

@@ -170,7 +170,8 @@ def check_image(file: Path, image: Dataset) -> None:
         )
     if image.get("SamplesPerPixel", 1) != 1:
         raise ValueError(
-            f"{file} holds colours ({image.get('PhotometricInterpretation')}), not intensities; convert it to grey first"
+            f"{file} holds colours ({image.get('PhotometricInterpretation')}), not intensities; convert it to grey "
+            "first"
         )
     slope, intercept = scaling(image)
     if slope == 0 or not np.isfinite([slope, intercept]).all():
@@ -198,9 +199,7 @@ def check_image(file: Path, image: Dataset) -> None:
             "pip install python-gdcm, or pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
         ) from error
     if values.ndim != 2:
-        raise ValueError(
-            f"{file} has pixels of shape {values.shape}; convert it to single slices"
-        )
+        raise ValueError(f"{file} has pixels of shape {values.shape}; convert it to single slices")
 
 
 # ---------------------------------------------------------------- which order, which values

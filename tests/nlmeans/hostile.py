@@ -43,22 +43,22 @@ LIES: dict[str, tuple[Any, ...]] = {
     "slice_end": COUNTS,
     "toffset": REALS,
 }
-"""Fields of a NIfTI-1 header, and what may stand there."""
+"""Fields of a NIfTI-1 header, and values to put there."""
 
 NESTS = (-1, 0, 1, 8, 15, 16, 17, 32, 1000, 10**6, 2**31 - 1, -(2**31))
 """Sizes of an extension."""
 
 
 def sound(folder: Path, ending: str, *, seed: int = 0, dtype: str = "i2") -> Path:
-    """A file with an extension, and with all that a header holds."""
+    """Write a valid file with an extension and every header field set."""
     scaling = (0.5, -3.0) if seed % 3 == 2 else None
     return save(scan(noisy(*SHAPE, seed=seed), dtype, RAS, scaling=scaling), folder / f"scan{ending}")
 
 
 def refusal(step: Callable[[], object]) -> str:
-    """What is said where a step is refused by an error that users are told; nothing where it is not refused."""
+    """Return the message of the expected error that a step raises, or an empty text if it raises none."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of libraries, of what is odd
+        warnings.simplefilter("ignore")  # libraries warn of odd values
         try:
             step()
         except (ValueError, TypeError, OSError) as error:
@@ -76,7 +76,7 @@ def bits_flipped(
 
 
 def damaged(raw: bytes, chance: random.Random) -> bytes:
-    """Cut, lengthened, with a hole, with bytes moved, or with bits flipped."""
+    """Cut the bytes, lengthen them, zero or move some, or flip bits."""
     place, size = chance.randrange(len(raw)), chance.randint(1, 64)
     kind = chance.choice(("cut", "longer", "hole", "lost", "twice", "bits", "bits", "bits"))
     if kind == "cut":
@@ -93,7 +93,7 @@ def damaged(raw: bytes, chance: random.Random) -> bytes:
 
 
 def lying(raw: bytes, chance: random.Random) -> bytes:
-    """One to three fields of a NIfTI-1 header, or the size of its extension, say something else."""
+    """Change one to three fields of a NIfTI-1 header, or the size of its extension."""
     fields = NIFTI.Nifti1Header.template_dtype
     header = np.frombuffer(raw[: fields.itemsize], fields).copy()
     rest = bytearray(raw[fields.itemsize :])
@@ -110,7 +110,7 @@ def lying(raw: bytes, chance: random.Random) -> bytes:
 
 
 def bomb(path: Path, claims: tuple[int, ...], megabytes: int) -> Path:
-    """A packed NIfTI of uint8 that says it has the shape `claims`, and unpacks to so many megabytes of zeros."""
+    """Write a compressed NIfTI that claims a shape and decompresses to this many megabytes of zeros."""
     header = NIFTI.Nifti1Header()
     header["dim"][: len(claims) + 1] = [len(claims), *claims]
     header["datatype"], header["bitpix"], header["vox_offset"], header["magic"] = 2, 8, 352, b"n+1"

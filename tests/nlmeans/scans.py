@@ -1,4 +1,4 @@
-"""Small NIfTI files whose headers say something in every field, and how to read back what they say."""
+"""Small NIfTI files with every header field set, and how to read these fields back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OBLIQUE = np.array([[1.9, -0.6, 0.3, -9], [0.5, 2.8, 0.7, -11], [-0.4, -0.9, 3.9
 
 
 def noisy(*shape: int, seed: int = 0) -> npt.NDArray[np.float64]:
-    """Values from about 20 to 230, noise of `SIGMA`; with four axes each volume has noise of its own."""
+    """Values from about 20 to 230 with noise of level `SIGMA`, different in each volume of a series."""
     clean = np.maximum(piecewise(*shape[:3]), 50.0)
     return gaussian(np.broadcast_to(clean[..., None], shape) if len(shape) == 4 else clean, SIGMA, seed)
 
@@ -38,7 +38,7 @@ def scan(
     scaling: tuple[float, float] | None = None,
     version: int = 1,
 ) -> Any:
-    """An image stored as `dtype`, of either byte order, with all that a header can hold."""
+    """An image stored as `dtype`, in either byte order, with every header field set."""
     data = data if dtype is None else data.astype(dtype)
     kind = {1: NIFTI.Nifti1Image, 2: NIFTI.Nifti2Image}[version]
     order = "big" if data.dtype.str.startswith(">") else "little"
@@ -74,9 +74,9 @@ def values(path: Path) -> npt.NDArray[Any]:
 
 
 def header_on_disk(path: Path) -> dict[str, Any]:
-    """Every field of the header as it stands in the file, with its byte order, its extensions and its two affines.
+    """Read every field of the header from the file, with its byte order, its extensions and its two affines.
 
-    Left out is where the voxels begin. A slope of 0 or NaN says what 1 says: nothing is scaled.
+    The offset of the voxels is left out. A slope of 0 or NaN means the same as 1: nothing is scaled.
     """
     image = NIFTI.load(path)
     with NIFTI.openers.ImageOpener(path) as file:
@@ -97,5 +97,5 @@ def names(folder: Path) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every file below a folder, hidden ones too, with a hash of what is in it."""
+    """Hash every file below a folder, hidden ones too."""
     return {str(file.relative_to(folder)): sha256(file) for file in folder.rglob("*") if file.is_file()}

@@ -31,7 +31,7 @@ def write_series(
     number: int = 3,
     **tags: Any,
 ) -> npt.NDArray[np.float64]:
-    """Write (columns, rows, slices) of stored values; returns the RAS affine that belongs to them."""
+    """Write stored values, (columns, rows, slices), as a series. Returns their RAS affine."""
     folder.mkdir(exist_ok=True, parents=True)
     along, down = np.array(orientation[:3]), np.array(orientation[3:])
     normal, origin = np.cross(along, down), np.array([-30.0, 20, 10])

@@ -1,4 +1,4 @@
-"""The command line: the same voxels as Python, the header of the input, and one clear line where something is wrong."""
+"""The command line gives the voxels of Python and the header of the input, and tells an error in one line."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from tests.nlmeans.scans import (
 SHAPE = (10, 11, 12)
 QUICK = ("--method", "classic", "--search-radius", "1", "--device", "cpu")
 SAME: dict[str, Any] = {"method": "classic", "search_radius": 1}
-"""The same for Python."""
+"""The arguments of `QUICK` for Python."""
 SEEDED: dict[str, Any] = {"method": "stochastic", "search_radius": 2, "seed": 3}
 
 
@@ -180,7 +180,7 @@ def test_scaled_integers_keep_their_meaning(scaling: tuple[float, float], tmp_pa
 
 @pytest.mark.parametrize("power", [-1000, -150, 0, 70, 150, 1000])
 def test_numbers_beyond_float32_are_reported_like_others(power: int, target: Path, tmp_path: Path) -> None:
-    """Powers of two leave all digits alone."""
+    """Scaling by a power of two changes no digit."""
     scale, source = 2.0**power, tmp_path / "in.nii.gz"
     save(scan(scale * noisy(*SHAPE), "f8"), source)
     denoised(source, target, "--report", str(tmp_path / "picture.png"))
@@ -345,7 +345,7 @@ def test_verbose_says_what_was_chosen(source: Path, target: Path, caplog: pytest
     assert "on cpu in 1 tiles" in re.sub(r", sigma \S+", "", caplog.text)
     caplog.clear()
     denoised(source, target, "--method", "auto", "--overwrite")
-    assert not caplog.text  # it was for that command alone
+    assert not caplog.text  # --verbose applied to the first command only
 
 
 # ---------------------------------------------------------------- what is wrong, in one line
@@ -353,7 +353,7 @@ def test_verbose_says_what_was_chosen(source: Path, target: Path, caplog: pytest
 
 @pytest.fixture(scope="module")
 def wrong(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of files that no denoiser can take, beside one that it can."""
+    """A folder of one good file and many that cannot be denoised."""
     folder = tmp_path_factory.mktemp("wrong")
     good = save(scan(noisy(*SHAPE), "i2"), folder / "good.nii.gz")
     packed = save(scan(noisy(*SHAPE), "f4"), folder / "whole.nii.gz").read_bytes()
@@ -493,7 +493,7 @@ def test_a_folder_that_may_not_be_written_to_is_refused_before_any_work(source: 
 
 @pytest.fixture
 def old(source: Path, target: Path) -> Iterator[None]:
-    """Outputs of a run before, which a failing run must leave as they are."""
+    """Outputs of an earlier run, which a failing run must not change."""
     for path in (target, target.with_name("out.json"), target.with_name("out.png")):
         path.write_text("old")
     before = contents(source.parent)
@@ -527,7 +527,7 @@ def test_a_run_that_fails_keeps_what_was_there(
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Ctrl-C raises, also where pytest was started in the background, which ignores it."""
+    """Make Ctrl-C raise even if pytest runs in the background, where it is ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -547,7 +547,7 @@ def test_an_interrupt_keeps_what_was_there(
 
 @pytest.fixture
 def files_of_at_most() -> Iterator[Callable[[int], None]]:
-    """A limit of the operating system on file size: writing fails halfway, as it does on a full disk."""
+    """Limit the size of files, so that writing fails halfway, as on a full disk."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -573,7 +573,7 @@ def test_a_file_that_stops_halfway_does_not_stay(
 
 
 def flat_scan(folder: Path, *levels: float, signal: float = 200.0) -> Path:
-    """Volumes of one value, each with noise of its own level."""
+    """A series of flat volumes with one noise level each."""
     rng = np.random.default_rng(3)
     volumes = [signal + level * rng.standard_normal((20, 20, 20)) for level in levels]
     return save(scan(np.stack(volumes, -1) if len(levels) > 1 else volumes[0], "f4"), folder / "flat.nii")

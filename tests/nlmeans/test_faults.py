@@ -1,4 +1,4 @@
-"""Runs that are killed, interrupted, crossed by others, or short of disk or memory: whole results or none."""
+"""Runs that are killed, interrupted, or short of disk or memory leave a complete result or none."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def image(path: Path, seed: int = 0) -> Path:
 
 
 def assert_whole(target: Path) -> dict[str, Any]:
-    """The image can be read, and the record beside it is its own."""
+    """Check that the image can be read and that its record belongs to it. Returns the record."""
     nifti.read_nifti(target)
     record: dict[str, Any] = json.loads(target.with_name(target.name.partition(".")[0] + ".json").read_text())
     assert record["output_sha256"] == paths.sha256(target)
@@ -47,7 +47,7 @@ def assert_whole(target: Path) -> dict[str, Any]:
 
 
 def start(*words: object, limit: str = "pass") -> subprocess.Popen[str]:
-    """The command line in a process of its own, which says `ready` when all is imported and it begins."""
+    """Start the command line in a process, and wait until it has imported everything."""
     program = f"import resource, sys; from nlmeans import cli; {limit}; print('ready', flush=True); cli.main()"
     child = subprocess.Popen(
         [sys.executable, "-c", program, *map(str, words)],
@@ -62,7 +62,7 @@ def start(*words: object, limit: str = "pass") -> subprocess.Popen[str]:
 
 
 def ended(child: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit code and standard error, which never is a traceback."""
+    """Wait for a process. Returns its exit code and standard error, which must not be a traceback."""
     _, error = child.communicate(timeout=120)
     assert "Traceback" not in error
     return child.returncode, error
@@ -82,7 +82,7 @@ def test_a_run_that_is_stopped_leaves_a_whole_result_or_none(kind: signal.Signal
         if target.exists():
             assert_whole(target)
         if kind != signal.SIGKILL:
-            late = code == -kind and target.exists()  # all was done, and Python no longer listened
+            late = code == -kind and target.exists()  # everything was done, and Python no longer handled signals
             assert late or code in (0, 130), error
             assert not any(name.startswith(".nlmeans-") for name in names(target.parent))
     result = CliRunner().invoke(cli.main, ["denoise", str(source), str(target), "--overwrite", *QUICK])
@@ -108,7 +108,7 @@ def test_a_cohort_that_is_stopped_goes_on_where_it_was(kind: signal.Signals, tmp
         for target in (tmp_path / "out").glob("[0-9]_denoised.nii.gz"):
             if target.with_name(target.name.partition(".")[0] + ".json").exists():
                 assert_whole(target)
-    rest = (*words[:4], "--threads", 1, *QUICK)  # in this process, which has all imported
+    rest = (*words[:4], "--threads", 1, *QUICK)  # in this process, where everything is imported already
     assert CliRunner().invoke(cli.main, [str(word) for word in rest]).exit_code == 0
     for index in range(2):
         assert_whole(tmp_path / "out" / f"{index}_denoised.nii.gz")
@@ -117,7 +117,7 @@ def test_a_cohort_that_is_stopped_goes_on_where_it_was(kind: signal.Signals, tmp
 
 @pytest.fixture
 def runs(request: pytest.FixtureRequest) -> int:
-    """How often; more in a thorough test."""
+    """Number of runs; more in a thorough test."""
     return 25 if request.config.getoption("--hypothesis-profile") == "thorough" else 1
 
 

@@ -1,4 +1,4 @@
-"""Cohorts of odd names and of sidecars that lie: each scan is denoised or named, and nothing leaves the output."""
+"""Cohorts with odd names and wrong sidecars: each scan is denoised or named, and nothing is written elsewhere."""
 
 from __future__ import annotations
 

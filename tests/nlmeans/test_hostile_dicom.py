@@ -1,4 +1,4 @@
-"""Damaged and lying DICOM: refused by name, or read with as many voxels as there are."""
+"""Damaged DICOM files are refused by name, or read with all their voxels."""
 
 from __future__ import annotations
 

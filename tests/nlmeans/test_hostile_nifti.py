@@ -1,4 +1,4 @@
-"""Damaged and lying NIfTI: read as it stands in the file or refused by name, within little memory and time."""
+"""Damaged NIfTI files are read as their header says or refused by name, in little memory and time."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from tests.nlmeans.scans import NIFTI, contents
 seeds = st.integers(0, 2**32 - 1)
 
 CASES = 20
-"""Of damage for each example of hypothesis."""
+"""Damaged files per example of hypothesis."""
 
 LITTLE = 20 * 2**20
-"""Bytes: much more than a small file takes, and much less than a lie asks for."""
+"""Bytes: much more than a small file needs, and much less than a wrong header asks for."""
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +42,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outcome(path: Path) -> nifti.Scan | None:
-    """What was read; None where it was refused in one line that names the file. Neither takes much memory."""
+    """Read a file in little memory; None if it was refused in one line that names it."""
     tracemalloc.start()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # nibabel's, of extensions
+            warnings.simplefilter("ignore")  # nibabel warns of extensions
             return nifti.read_nifti(path)
     except (ValueError, TypeError) as error:
         message = str(error)
@@ -60,7 +60,7 @@ def outcome(path: Path) -> nifti.Scan | None:
 
 
 def as_it_stands(raw: bytes) -> npt.NDArray[np.float64]:
-    """The values of a NIfTI-1, by its header alone."""
+    """Read the values of a NIfTI-1 file by its header alone."""
     header = NIFTI.Nifti1Header(raw[:348], check=False)
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
     assert header.get_data_offset() + int(np.prod(shape)) * dtype.itemsize == len(raw)
@@ -97,7 +97,7 @@ def test_a_damaged_file_is_refused_or_read_as_it_stands(folder: Path, seed: int)
 
 @given(seeds)
 def test_damage_to_a_packed_file_never_changes_what_is_read(folder: Path, seed: int) -> None:
-    """It has a checksum: all but the time and the name in its own header shows."""
+    """The checksum covers everything except the time and the name in the gzip header."""
     chance = random.Random(seed)
     path = sound(folder, ".nii.gz")
     raw, right = path.read_bytes(), nifti.read_nifti(path)
@@ -225,10 +225,10 @@ cli.main()
 # ---------------------------------------------------------------- the whole way
 
 
-@pytest.mark.filterwarnings("ignore")  # nibabel's, of what is odd
+@pytest.mark.filterwarnings("ignore")  # nibabel warns of odd values
 @given(seeds)
 def test_the_command_line_refuses_in_one_line_or_keeps_the_header(folder: Path, seed: int) -> None:
-    """Also where voxels have no size and no place: what is odd in a header is no obstacle, and stays."""
+    """Voxels may have no size or place: odd header fields are kept."""
     source, target = sound(folder, ".nii", seed=seed % 3), folder / "out.nii"
     raw = lying(source.read_bytes(), random.Random(seed))
     source.write_bytes(raw)
@@ -252,7 +252,7 @@ QUICK = ("--method", "classic", "--search-radius", "1", "--patch-radius", "1", "
 
 @contextlib.contextmanager
 def written(target: Path) -> Iterator[None]:
-    """Remove the output and its record in the end."""
+    """Remove the output and its record after the test."""
     try:
         yield
     finally:
@@ -267,7 +267,7 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
 
 
 def test_bits_flipped_in_voxels_alone_are_not_noticed_without_a_checksum(folder: Path) -> None:
-    """What a plain NIfTI cannot tell: this is why packed ones are better."""
+    """An uncompressed NIfTI has no checksum, so a flipped bit in its values is not noticed."""
     path = sound(folder, ".nii")
     raw = path.read_bytes()
     path.write_bytes(bits_flipped(raw, random.Random(0), first=500))

@@ -1,4 +1,4 @@
-"""Damaged and lying OME-Zarr: refused by name, with nothing left behind, or denoised."""
+"""Damaged OME-Zarr images are denoised, or refused by name with nothing left behind."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def fields(document: Any) -> Iterator[tuple[Any, Any]]:
-    """Every object or list in a document, with every key or number in it."""
+    """List every object and list in a document, with each of its keys or indices."""
     for key, value in list(document.items() if isinstance(document, dict) else enumerate(document)):
         yield document, key
         if isinstance(value, dict | list):
@@ -46,7 +46,7 @@ def fields(document: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def lying(raw: bytes, chance: random.Random) -> bytes:
-    """One to three fields of a document lack, or hold something else."""
+    """Delete or change one to three fields of a document."""
     document = json.loads(raw)
     for _ in range(chance.randint(1, 3)):
         if found := list(fields(document)):

@@ -1,4 +1,4 @@
-"""OME-Zarr images to test with, and what is in them."""
+"""Small OME-Zarr images, and how to read them back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.nlmeans.volumes import gaussian, piecewise
 
 SAME: dict[str, Any] = {"method": "classic", "search_radius": 1, "device": "cpu"}
 SMALLEST = 16 * 2**20
-"""Of memory."""
+"""The least memory that a run accepts, in bytes."""
 
 TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 SCALES = {"t": 1.5, "c": 1.0, "z": 2.0, "y": 0.5, "x": 0.5}
@@ -25,14 +25,14 @@ OMERO = {"channels": [{"color": "00FF00", "label": "GFP", "window": {"start": 0,
 
 
 def noisy(*shape: int, dtype: str = "f4", seed: int = 0) -> npt.NDArray[Any]:
-    """Volumes of the last three axes, or images of the last two."""
+    """Noisy volumes along the last three axes, or images along two."""
     spatial = shape[-3:] if len(shape) > 2 else (1, *shape)
     clean = np.broadcast_to(piecewise(*spatial).reshape(spatial[-len(shape) :]), shape)
     return gaussian(clean, 10.0, seed).clip(0, 255).astype(dtype)
 
 
 def save(path: Path, data: npt.NDArray[Any], axes: str, version: str = "0.5", chunk: int = 8, **storage: Any) -> Path:
-    """An OME-Zarr image of one level, in which every field says something."""
+    """Write an OME-Zarr image with one level and with all metadata fields."""
     chunks = tuple(1 if axis in "tc" else min(chunk, n) for axis, n in zip(axes, data.shape, strict=True))
     form: Any = 3 if version == "0.5" else 2
     if form == 3:
@@ -86,7 +86,7 @@ def array(path: Path, number: int = 0) -> zarr.Array[Any]:
 
 
 def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    """Edit the metadata of a group, first multiscale and all."""
+    """Edit the metadata of a group in place."""
     group = zarr.open_group(path, mode="r+", use_consolidated=False)
     attributes = group.attrs.asdict()
     edit(attributes.get("ome", attributes))
@@ -94,7 +94,7 @@ def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
 
 
 def in_memory(data: npt.NDArray[Any], axes: str, **settings: Any) -> npt.NDArray[Any]:
-    """Every volume on its own."""
+    """Denoise every volume of an array on its own."""
     spacing = tuple(SCALES[axis] for axis in axes if axis in "zyx")
     flat = data.reshape(-1, *data.shape[sum(axis in "tc" for axis in axes) :])
     done = [nlmeans.denoise(volume, **{**SAME, "spacing": spacing, **settings}) for volume in flat]

@@ -1,4 +1,4 @@
-"""The doors: the same numbers as from Python, whatever the image and the settings."""
+"""Command line, MONAI and napari give the numbers of Python for any image and settings."""
 
 from __future__ import annotations
 

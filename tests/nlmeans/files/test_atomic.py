@@ -1,4 +1,4 @@
-"""Files that take their place together, whole or not at all, whatever happens on the way."""
+"""Files are renamed together, complete or not at all, whatever happens before."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ STEPS = ("link", "rename", "replace", "unlink")
 
 
 def write_and_fail(pair: Sequence[Path], step: int, failure: Any) -> bool:
-    """Write "new" into all three; at the given step of those that change names, fail. Whether there is such a step."""
+    """Write "new" into all files, and fail at the given change of a name. Returns whether there was such a change."""
     count = 0
 
     def failing(change: Any) -> Any:
@@ -120,12 +120,12 @@ def write_and_fail(pair: Sequence[Path], step: int, failure: Any) -> bool:
             path.write_text("new")
         for name in STEPS:
             patch.setattr(os, name, failing(getattr(os, name)))
-        patch.setattr(os, "fsync", lambda handle: None)  # it takes long, and this is about names
+        patch.setattr(os, "fsync", lambda handle: None)  # it takes long, and this test is about names
     return count >= step
 
 
 def killed(pair: Sequence[Path], step: int) -> bool:
-    """Do it in a process that is killed at this step; whether it came to that."""
+    """Do the same in a process that is killed at this step. Returns whether it was killed."""
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
@@ -153,8 +153,8 @@ def test_killed_at_any_step_nothing_is_mixed_and_the_next_run_clears_up(
         if not killed(pair, step):
             break
         main, *others = texts(pair)
-        assert main in (before, "new")  # whole, and never gone if it was there
-        assert set(others) <= {main, None}  # of the same run, or not there
+        assert main in (before, "new")  # complete, and never missing if it existed before
+        assert set(others) <= {main, None}  # from the same run, or missing
         seen.add(main)
         write_and_fail(pair, 0, None)
         assert sorted(names(tmp_path)) == sorted(path.name for path in pair)
@@ -181,7 +181,7 @@ def test_a_failure_at_any_step_leaves_all_as_it_was_or_all_new(
         found = texts(pair)
         assert found in ([before] * 3, ["new"] * 3)
         left = {name for name in names(tmp_path) if name.startswith(".nlmeans-")}
-        assert not left or found == ["new"] * 3  # an interruption of the clearing up itself; the next run does it
+        assert not left or found == ["new"] * 3  # the clearing up was interrupted; the next run does it
     assert step > 4
     write_and_fail(pair, 0, None)
     assert sorted(names(tmp_path)) == sorted(path.name for path in pair)

@@ -1,4 +1,4 @@
-"""Cohorts: what is there is denoised, what fails is named, what is finished is left alone, and nothing leaves OUT."""
+"""Cohorts: scans are denoised, failures named, finished scans skipped, and nothing is written outside OUT."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.nlmeans.scans import RAS, contents, noisy, save, scan, values
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """Ten T1w of ten participants; of two the file is damaged, one cut short, one with NaN in it."""
+    """Ten T1w images of ten participants. Two are damaged: one is cut short, one contains NaN."""
     root = write_dataset(tmp_path / "study", 10)
     short = root / "sub-03" / "anat" / "sub-03_T1w.nii.gz"
     short.write_bytes(short.read_bytes()[:900])
@@ -30,7 +30,7 @@ def dataset(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """Two T1w of two participants."""
+    """Two T1w images of two participants."""
     return write_dataset(tmp_path / "study", 2)
 
 

@@ -76,7 +76,7 @@ def test_zarr_goes_into_zarr_only(tmp_path: Path) -> None:
     (tmp_path / "in.zarr").mkdir()
     (tmp_path / "in.zarr" / "zarr.json").touch()
     (tmp_path / "in.nii").touch()
-    assert denoise.wants_zarr(tmp_path / "in.zarr", tmp_path / "out.nii")  # which is refused by its ending then
+    assert denoise.wants_zarr(tmp_path / "in.zarr", tmp_path / "out.nii")  # its ending is refused later
     assert not denoise.wants_zarr(tmp_path / "in.nii", tmp_path / "out.nii")
     with pytest.raises(ValueError, match=r"out\.zarr is a zarr image, but .*in\.nii is not; write a \.nii\.gz instead"):
         denoise.wants_zarr(tmp_path / "in.nii", tmp_path / "out.zarr")

@@ -1,4 +1,4 @@
-"""DICOM series: geometry and values as scanned, whatever the order; a derived series says what it was derived from."""
+"""DICOM series keep geometry and values in any order of files, and a derived series names its source."""
 
 from __future__ import annotations
 

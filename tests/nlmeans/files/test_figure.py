@@ -1,4 +1,4 @@
-"""The picture shows before and after alike, removed noise around zero, and the patient the right way round."""
+"""The picture shows before and after on one scale, removed noise around zero, and the patient the right way round."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def after() -> npt.NDArray[np.float32]:
 
 
 def columns(drawing: Figure) -> list[list[Axes]]:
-    """Before, after, removed; each from the first row to the last, without the colour bars."""
+    """The pictures of the columns before, after and removed, from the first row to the last, without colour bars."""
     pictures = [axis for axis in drawing.axes if axis.images]
     return [pictures[column::3] for column in range(3)]
 
@@ -133,7 +133,7 @@ def test_long_images_make_pictures_of_a_usual_size(shape: tuple[int, ...], tmp_p
 
 
 def marked(affine: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """Bright where right, anterior and superior meet, as far as an image of this shape knows of them."""
+    """A volume that is bright in its right, anterior, superior part, along the axes that have more than one voxel."""
     middle = (np.array([*shape, 1, 1][:3]) - 1) / 2
     places = np.stack(np.meshgrid(*(np.arange(n) for n in (*shape, 1, 1)[:3]), indexing="ij"), -1) - middle
     world = places @ affine[:3, :3].T
@@ -148,7 +148,7 @@ def picture(affine: npt.NDArray[np.float64], shape: tuple[int, ...], folder: Pat
 
 
 def bright_corner(axis: Axes) -> tuple[str, str]:
-    """Where on the page the bright part of a picture is."""
+    """The corner of a picture in which its bright part lies."""
     rows, columns = np.nonzero(np.asarray(axis.images[0].get_array()) > 50)
     x, y = axis.transData.transform((columns.mean(), rows.mean())) - axis.transAxes.transform((0.5, 0.5))
     return "top" if y > 0 else "bottom", "right" if x > 0 else "left"

@@ -1,4 +1,4 @@
-"""Files: read with their meaning, written with their header, and never half-written."""
+"""NIfTI files are read with their scaling, and written with their header."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def put(place: int, new: bytes) -> Damage:
 
 
 def other_values_under_the_same_checksum(raw: bytes) -> bytes:
-    """What a bit lost on disk or on the way can look like: all unpacks well, to wrong values."""
+    """Damage that decompresses without an error, to wrong values."""
     values = bytearray(gzip.decompress(raw))
     values[-3] ^= 64
     return gzip.compress(values)[:-8] + raw[-8:]

@@ -40,7 +40,7 @@ def test_files_of_other_formats_pass(tmp_path: Path) -> None:
 
 
 def test_packed_voxels_must_fit_into_memory_with_their_scaling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scaling makes float64 of them, in addition to what is stored."""
+    """Scaled values are float64, and take memory in addition to the stored ones."""
     path = save(scan(noisy(*SHAPE), "i2", scaling=(0.5, 0)), tmp_path / "scan.nii.gz")
     needed = int(np.prod(SHAPE)) * (2 + 8)
     monkeypatch.setattr(memory, "free", lambda: needed)

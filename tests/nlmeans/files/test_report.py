@@ -18,7 +18,7 @@ from tests.nlmeans.cohorts import image, run, write_dataset
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """Two T1w of two participants."""
+    """Two T1w images of two participants."""
     return write_dataset(tmp_path / "study", 2)
 
 

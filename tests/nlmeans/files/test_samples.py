@@ -1,4 +1,4 @@
-"""The samples are there, under their names, and are what truth.json says of them."""
+"""The samples are found by their names, and agree with truth.json."""
 
 from __future__ import annotations
 

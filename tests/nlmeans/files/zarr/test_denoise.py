@@ -1,4 +1,4 @@
-"""OME-Zarr in and out: the same voxels as in memory, and all metadata kept."""
+"""OME-Zarr images get the same voxels as arrays in memory, and keep all metadata."""
 
 from __future__ import annotations
 

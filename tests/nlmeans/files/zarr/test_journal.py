@@ -27,7 +27,7 @@ def test_what_was_added_is_found_again_by_its_name(folder: Path) -> None:
     assert journal.entries[0] == ABOUT
     assert journal.all("block") == [[0, 0], [0, 1], [0, 2]]
     assert journal.all("facts") == [{"sigma": [3.0]}]
-    assert journal.all("request") == []  # it describes the run, and is no step
+    assert journal.all("request") == []  # the first entry is not a step
 
 
 def test_a_journal_cut_off_anywhere_holds_its_whole_lines_and_can_be_added_to(folder: Path) -> None:

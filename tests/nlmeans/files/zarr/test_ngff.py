@@ -1,4 +1,4 @@
-"""OME-Zarr metadata: what they say, and what is refused by name."""
+"""OME-Zarr metadata are read, and errors in them are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pyramid: means of two voxels, in levels that are stored like the image and lie over it."""
+"""The pyramid: its levels are means of two voxels, are stored like the image, and cover the same place."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_each_level_is_the_mean_of_the_one_before_and_lies_where_it_should(tmp_p
     np.testing.assert_array_equal(level(target, 1), np.rint(expected))
     scale, translation = datasets[1]["coordinateTransformations"]
     assert scale["scale"] == [2.0, 1.0, 1.0]
-    assert translation["translation"] == [10.0, 10.25, 10.25]  # the middle of the first voxel
+    assert translation["translation"] == [10.0, 10.25, 10.25]  # the centre of the first voxel
 
 
 def test_pyramid_halves_depth_once_voxels_are_about_cubes(tmp_path: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""What was interrupted goes on, with nothing done twice, and ends the same."""
+"""An interrupted run is resumed, does nothing twice, and gives the same result."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def target(tmp_path: Path) -> Path:
 
 
 FEW = 1 / 512
-"""Of the memory, for a block: many small blocks."""
+"""Share of the memory for a block that makes many small blocks."""
 
 SLOW = f"""
 import sys, time
@@ -54,7 +54,7 @@ denoise_zarr(sys.argv[1], sys.argv[2], method="classic", search_radius=1, device
 
 
 def killed(source: Path, target: Path, blocks: int, how: signal.Signals = signal.SIGKILL) -> None:
-    """Run until so many blocks are finished, then kill it."""
+    """Start a run, and kill it once this many blocks are finished."""
     process = subprocess.Popen([sys.executable, "-c", SLOW, source, target], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process.stdout:
@@ -80,7 +80,7 @@ def test_what_was_killed_goes_on_and_ends_the_same(
     killed(source, target, 3)
     assert not target.exists()
     written = times(partial_folder(target))
-    leaving = partial_folder(target) / "0" / "x.0123.partial"  # as zarr leaves it where it is killed while writing
+    leaving = partial_folder(target) / "0" / "x.0123.partial"  # zarr leaves such a file if it is killed while writing
     leaving.touch()
     said = denoise_zarr(source, target, memory=SMALLEST, **SAME)
     assert "3 of " in said
@@ -100,13 +100,13 @@ LARGE = (20, 40, 40)
 
 @pytest.fixture
 def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Of several blocks, where memory is least."""
+    """An image that takes several blocks with the least memory."""
     monkeypatch.setattr(run, "BLOCK_SHARE", FEW)
     return save(tmp_path / "in.zarr", noisy(*LARGE), "zyx")
 
 
 class After:
-    """Cancels a run once so much is done."""
+    """Progress callback that cancels a run at this fraction."""
 
     def __init__(self, fraction: float) -> None:
         self.fraction = fraction
@@ -129,7 +129,7 @@ def test_what_was_cancelled_goes_on(large: Path, target: Path) -> None:
     seen = After(2)
     assert "done already" in denoise_zarr(large, target, sigma=10, progress=seen, **SAME)
     assert seen.first is not None
-    assert seen.first > 0.2  # the bar begins where it was
+    assert seen.first > 0.2  # the bar starts where the first run stopped
     np.testing.assert_allclose(level(target), in_memory(noisy(*LARGE), "zyx", sigma=10), rtol=0, atol=1e-4)
 
 
