@@ -40,8 +40,8 @@ from nlmeans.engine.plan import Plan
 from nlmeans.engine.settings import Settings
 from nlmeans.engine.survey import Facts
 from nlmeans.files.zarr import ngff
-from nlmeans.files.zarr.journal import (JOURNAL as JOURNAL)
-from nlmeans.files.zarr.run import (partial_folder)
+from nlmeans.files.zarr.journal import JOURNAL as JOURNAL
+from nlmeans.files.zarr.run import partial_folder
 from nlmeans.methods.registry import METHODS
 
 CHUNK, SIGMA, CROP, GRAIN = 128, 8.0, 96, 16

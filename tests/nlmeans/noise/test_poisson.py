@@ -77,9 +77,7 @@ def test_the_detector_belongs_to_poisson_noise() -> None:
         denoise(np.ones((8, 8)), noise="poisson", gain=0)
     with pytest.raises(ValueError, match="sigma is the read noise"):
         denoise(np.ones((8, 8)), np.ones((8, 8)), noise="poisson")
-    with pytest.raises(
-        ValueError, match=r"sigma=30001, the read noise .* more than 10000 times gain=3.*'gaussian'"
-    ):
+    with pytest.raises(ValueError, match=r"sigma=30001, the read noise .* more than 10000 times gain=3.*'gaussian'"):
         denoise(np.ones((8, 8)), 30001.0, noise="poisson", gain=3.0)
     with pytest.raises(ValueError, match="sigma has 2 numbers; give one, or one per volume"):
         denoise(np.ones((3, 8, 8)), (1.0, 2.0), noise="poisson", series=0)
