@@ -153,6 +153,16 @@ def main() -> None:
         # Clusters end a job by SIGTERM. Treat it like Ctrl-C.
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGTERM, before))
+        ignore_late_interrupts()
+
+
+@functools.cache
+def ignore_late_interrupts() -> None:
+    """Ignore Ctrl-C once Python ends: nothing is left to stop, and libraries would print a traceback of their cleanup.
+
+    Python calls exit functions in reverse order. This one is registered last, after the libraries' own.
+    """
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 PATH = click.Path(path_type=Path)

@@ -92,6 +92,15 @@ def test_a_run_that_is_stopped_leaves_a_whole_result_or_none(kind: signal.Signal
 
 
 @posix
+def test_an_interrupt_while_python_ends_says_nothing() -> None:
+    late = "import atexit, signal, sys; atexit.register(signal.raise_signal, signal.SIGINT)"
+    program = f"{late}; from nlmeans import cli; cli.main(['info'])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+@posix
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
 def test_a_cohort_that_is_stopped_goes_on_where_it_was(kind: signal.Signals, tmp_path: Path, runs: int) -> None:
     chance = random.Random(SEED)
