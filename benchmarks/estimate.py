@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import numpy as np
 import numpy.typing as npt
-from quality import Volume, volumes
+from quality_volumes import DARK, Volume, scans
 
 import nlmeans
 from nlmeans.core.metrics import psnr
@@ -67,7 +67,7 @@ def maps(clean: Volume, noise: str) -> Iterator[str]:
             continue
         sigma = sigmas[name]
         errors = nlmeans.estimate_sigma(with_noise(clean, sigma, noise, 0), noise=noise, map=True) / sigma - 1
-        errors = errors[clean > 10 / 255]
+        errors = errors[clean > DARK]
         yield f"{100 * np.abs(errors).mean():.1f} ({100 * errors.mean():+.1f})"
 
 
@@ -79,7 +79,7 @@ def denoised(clean: Volume, method: str) -> Iterator[str]:
     rms = float(np.sqrt(np.square(sigma).mean()))
     for given in (sigma, estimated, rms, nlmeans.estimate_sigma(noisy)):
         result = nlmeans.denoise(noisy, given, method=method)
-        yield f"{psnr(clean, result, peak=1, mask=clean > 10 / 255):.2f}"
+        yield f"{psnr(clean, result, peak=1, mask=clean > DARK):.2f}"
 
 
 def table(head: list[str], rows: list[list[str]]) -> list[str]:
@@ -95,7 +95,8 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
 @click.option("--method", "methods", multiple=True, help="Also denoise the ramp by this method; repeatable.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results" / "estimate.md")
 def main(extra: tuple[Path, ...], seeds: int, methods: tuple[str, ...], out: Path) -> None:
-    found = volumes([samples.path("slice_clean"), *extra])
+    given = scans([Path(samples.path("slice_clean")), *extra]).values()
+    found = {scan.name: scan.clean for scan in given if scan.clean.ndim < 4}
     lines = ["# Estimates of sigma", "", f"`python benchmarks/estimate.py`, nlmeans {nlmeans.__version__}.", ""]
     for noise in NOISES:
         lines += [f"## One number, {noise} noise: error in % of the truth, median / worst of {seeds} seeds", ""]
