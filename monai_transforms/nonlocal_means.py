@@ -38,9 +38,11 @@ class NonLocalMeans(Transform):
         method: a name in `nlmeans.METHODS`, or ``"auto"``: `bayes`, unless the image would take more than ten minutes
             or more memory than is free.
         noise: ``"gaussian"``; ``"rician"`` for MR magnitude images; or ``"poisson"`` for counts of photons or decays.
-            For Poisson noise, `sigma` is the read noise of the detector, and None means none.
+            For Poisson noise, `sigma` is the read noise of the detector, and None means none. Or a
+            `nlmeans.NoiseModel`.
         gain: image units per photon, for Poisson noise.
         offset: image value where no photon arrives, for Poisson noise.
+        correlation: autocovariance of the noise in units of sigma², as in a `nlmeans.NoiseModel`; None for white noise.
         h: filter strength in image units; larger values smooth more. None for the method's own multiple of sigma.
         patch_radius: voxels, one number for all axes or one per axis; a patch is 2r + 1 voxels wide. None for the
             method's own.
@@ -85,8 +87,9 @@ class NonLocalMeans(Transform):
             raise TypeError(f"channel_wise={channel_wise!r} must be True or False")
         self.spacing_from_affine = isinstance(spacing, str)
         self.sigma_in_metadata = levels.is_in_metadata(sigma)
+        noise = arguments.get("noise", "gaussian")
         self.settings, _ = settings_from(
-            levels.sigma_of_transform(sigma, arguments.get("noise", "gaussian"), "map"),
+            levels.sigma_of_transform(sigma, noise if isinstance(noise, str) else noise.kind, "map"),
             {
                 **arguments,
                 "spacing": None if isinstance(spacing, str) else spacing,

@@ -26,7 +26,7 @@ NOISE_TIP = "rician: MR magnitude images, where noise makes the background brigh
     },
     varies={"label": "as a map", "tooltip": "Add a layer with sigma at every voxel, for noise that varies in space"},
 )
-def estimate_noise(image: Image, noise: str = "gaussian", varies: bool = False) -> list[types.LayerDataTuple]:
+def estimate_layer_noise(image: Image, noise: str = "gaussian", varies: bool = False) -> list[types.LayerDataTuple]:
     """Estimate the standard deviation of the noise of an image layer, in image units. A map becomes a new layer."""
     if image is None:
         show_warning("There is no image layer: open an image, or a sample with File > Open Sample > Non-local means")

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nlmeans import blur, nn
-    from nlmeans.api import denoise, estimate_sigma, preview, usual_h
+    from nlmeans.api import denoise, estimate_noise, estimate_sigma, preview, usual_h
     from nlmeans.core import metrics
     from nlmeans.core.progress import Cancelled
     from nlmeans.engine.settings import Settings
     from nlmeans.files import samples
     from nlmeans.files.zarr.denoise import denoise_zarr
     from nlmeans.methods.registry import METHODS
+    from nlmeans.noise.model import NoiseModel
     from nlmeans.noise.outliers import despeckle
     from nlmeans.operator.nonlocal_means import nonlocal_means
 
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
 __all__ = [
     "METHODS",
     "Cancelled",
+    "NoiseModel",
     "Settings",
     "blur",
     "denoise",
     "denoise_zarr",
     "despeckle",
+    "estimate_noise",
     "estimate_sigma",
     "metrics",
     "nn",
@@ -42,10 +45,12 @@ __all__ = [
 HOMES = {
     "METHODS": "nlmeans.methods.registry",
     "Cancelled": "nlmeans.core.progress",
+    "NoiseModel": "nlmeans.noise.model",
     "Settings": "nlmeans.engine.settings",
     "denoise": "nlmeans.api",
     "denoise_zarr": "nlmeans.files.zarr.denoise",
     "despeckle": "nlmeans.noise.outliers",
+    "estimate_noise": "nlmeans.api",
     "estimate_sigma": "nlmeans.api",
     "nonlocal_means": "nlmeans.operator.nonlocal_means",
     "preview": "nlmeans.api",

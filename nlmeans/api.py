@@ -16,7 +16,17 @@ from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import VolumeT, denoise_array, readable_spatial
 from nlmeans.engine.settings import GivenSigma, settings_from
-from nlmeans.noise.estimate import SigmaMap, sigma_levels, sigma_maps
+from nlmeans.noise.estimate import (
+    SigmaMap,
+    affordable_voxels,
+    read_mask,
+    read_pieces,
+    sample_pieces,
+    sigma_levels,
+    sigma_maps,
+)
+from nlmeans.noise.found import model_of_volume
+from nlmeans.noise.model import NoiseModel
 
 
 @spelled_out(Arguments)
@@ -44,9 +54,13 @@ def denoise(
             or more memory than is free. The log (level INFO) says which method was chosen, and why.
         noise: ``"gaussian"``; ``"rician"`` for MR magnitude images, which also removes the bias of such noise, so that
             the background becomes zero; or ``"poisson"`` for counts of photons or decays. For Poisson noise, `sigma` is
-            the read noise of the detector, and None means that there is none.
+            the read noise of the detector, and None means that there is none. Or a `NoiseModel`, such as
+            `estimate_noise` finds, which says whether the noise of neighbours is correlated. `sigma`, `gain`, `offset`
+            and `correlation` win over those of the model.
         gain: image units per photon, for Poisson noise.
         offset: image value where no photon arrives, for Poisson noise.
+        correlation: autocovariance of the noise in units of sigma², as in a `NoiseModel`; None for white noise. It
+            needs `sigma`.
         h: filter strength in image units; larger values smooth more. None for the method's own multiple of sigma. With
             a map of sigma, `h` is the strength where sigma is largest; elsewhere it follows the map. With Poisson
             noise, `h` is in units of the noise.
@@ -289,6 +303,52 @@ def estimate_sigma(
         return np.concatenate(maps, axis=series or 0)
     found = [sigma_levels(source, index, layout, noise, where) for index in range(layout.volumes)]
     return with_axes(found, channels, series)
+
+
+def estimate_noise(
+    volume: arrays.Readable, *, kind: str = "gaussian", mask: arrays.Readable | None = None
+) -> NoiseModel:
+    """Find the level of the noise, and whether neighbouring voxels have noise in common.
+
+    Interpolation, zero-filling, filters in k-space and the reconstruction kernels of CT correlate the noise of
+    neighbours. `estimate_sigma` then sees only the part of the noise that changes from voxel to voxel. This function
+    also measures level and autocovariance in the flattest blocks of the volume. If both say that the noise is
+    correlated, the model has this level and this autocovariance. Otherwise the noise is white, and sigma is that of
+    `estimate_sigma`.
+
+    Args:
+        volume: (H, W) or (D, H, W), as for `denoise`.
+        kind: ``"gaussian"``, or ``"rician"`` for magnitude images.
+        mask: where to look, of the spatial shape.
+
+    Returns:
+        The model, to be passed as ``denoise(volume, noise=model)``. Its `evidence` says why.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range or does not fit the volume.
+
+    References:
+        M. Lebrun, M. Colom, J.-M. Morel, "Multiscale image blind denoising", IEEE Transactions on Image Processing 24,
+        2015, doi:10.1109/TIP.2015.2439041 (the covariance of noise from the flattest blocks).
+
+    Example:
+        >>> import numpy as np
+        >>> white = np.random.default_rng(0).standard_normal((2, 40, 40, 40)).cumsum(0)[1]
+        >>> smooth = 100 + 10 * (white[:, :, 1:] + white[:, :, :-1])
+        >>> model = estimate_noise(smooth)
+        >>> bool(abs(model.sigma - 20) < 1), model.correlation is not None
+        (True, True)
+    """
+    checks.choice("kind", kind, ("gaussian", "rician"))
+    source = arrays.readable(volume, "volume")
+    layout = Layout.of(source, None, None)
+    where = readable_spatial(mask, "mask", layout)
+    device = arrays.device_of(source)
+    pieces = sample_pieces(layout.shape, affordable_voxels(source, None))
+    inside = read_mask(where, layout, pieces, device)
+    values = read_pieces(source, layout, [layout.index(0, place) for place in pieces], device)
+    arrays.value_range(values, "volume")
+    return model_of_volume(values, kind, inside)
 
 
 def with_axes(

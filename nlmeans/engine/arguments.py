@@ -7,9 +7,11 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar
 
+import numpy.typing as npt
 import torch
 
 from nlmeans.core.checks import Radius
+from nlmeans.noise.model import NoiseModel
 
 CallableT = TypeVar("CallableT", bound=Callable[..., Any])
 
@@ -18,9 +20,10 @@ class FilterArguments(TypedDict, total=False):
     """Arguments that say how to denoise, without those that describe axes. `nlmeans.denoise` explains each of them."""
 
     method: str
-    noise: str
+    noise: str | NoiseModel
     gain: float
     offset: float
+    correlation: npt.ArrayLike | None
     h: float | None
     patch_radius: Radius | None
     search_radius: Radius | None

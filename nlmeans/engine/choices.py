@@ -52,6 +52,9 @@ class Choices:
             name, reason = pick_method(layout.shape, layout.channel_count, settings.backend, memory)
             log.info("method auto picked %s: %s", name, reason)
         method, dimensions = METHODS[name], len(layout.spatial_axes)
+        if settings.correlation is not None and not method.whitens:
+            able = ", ".join(key for key, one in METHODS.items() if one.whitens)
+            log.warning("method %s takes correlated noise for white noise; %s do not", name, able)
         if settings.spacing is not None and len(settings.spacing) != dimensions:
             raise ValueError(f"spacing={settings.spacing} must have one number per spatial axis: {dimensions}")
 

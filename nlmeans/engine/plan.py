@@ -150,8 +150,15 @@ class Plan:
             raise ValueError(
                 f"memory={size_text(memory)} is too little: {error}; allow more or use a smaller search_radius"
             ) from error
+        lags = self.settings.correlation
         options = Options(
-            self.h, choices.patch_radius, choices.search_radius, self.settings.backend, memory, self.settings.seed
+            self.h,
+            choices.patch_radius,
+            choices.search_radius,
+            self.settings.backend,
+            memory,
+            self.settings.seed,
+            None if lags is None else torch.tensor(lags, dtype=torch.float64),
         )
         return Work(options, self.device, list(tiles(self.layout.shape, size, choices.halo, box, choices.grain)))
 

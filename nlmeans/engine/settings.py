@@ -18,6 +18,7 @@ from nlmeans.core.memory import parse_bytes
 from nlmeans.engine.arguments import Arguments, check_names
 from nlmeans.methods.registry import method_names
 from nlmeans.noise.kinds import NOISES
+from nlmeans.noise.model import Lags, NoiseModel, checked_correlation
 from nlmeans.operator.backends import BACKENDS
 
 NoiseLevel = float | tuple[float, ...] | Literal["map"]
@@ -62,6 +63,8 @@ class Settings:
     device: str | None = None
     memory: int | None = None
     dtype: str | None = None
+    correlation: Lags | None = None
+    """Autocovariance of the noise in units of sigma²; None for white noise."""
 
     def __post_init__(self) -> None:
         checks.choice("method", self.method, method_names())
@@ -102,6 +105,8 @@ class Settings:
             )
         if self.dtype is not None:
             checks.choice("dtype", self.dtype, RESULT_DTYPES)
+        if self.correlation is not None:
+            self._set("correlation", checked_correlation(self.correlation))
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -192,6 +197,12 @@ def settings_from(sigma: GivenSigma, arguments: Mapping[str, Any]) -> tuple[Sett
     """
     check_names(arguments, Arguments.__annotations__)
     given = dict(arguments)
+    if isinstance(given.get("noise"), NoiseModel):
+        model: NoiseModel = given["noise"]
+        for name in ("gain", "offset", "correlation"):
+            given.setdefault(name, getattr(model, name))
+        given["noise"] = model.kind
+        sigma = model.sigma if sigma is None else sigma
     if given.get("spacing") is not None:
         given["spacing"] = tuple(np.atleast_1d(given["spacing"]).tolist())
     if given.get("device") is not None:

@@ -214,6 +214,11 @@ def noise_of(
         ]
         checks.not_negative("sigma", min(low for low, _ in limits))
         return Noise((max(high for _, high in limits),) * layout.channel_count, 0.0, sigma_map)
+    if settings.correlation is not None and (settings.sigma is None or settings.sigma == "map"):
+        raise ValueError(
+            f"correlation is given, but sigma={settings.sigma!r} would be estimated from differences of "
+            "neighbours, which correlated noise makes too small; give sigma, or the model of nlmeans.estimate_noise"
+        )
     if settings.sigma == "map":
         return estimated_map(volume, index, layout, settings, mask)
     if settings.sigma is None:

@@ -383,6 +383,8 @@ def cohort(
         FileNotFoundError: a source does not exist.
     """
     noise = arguments.pop("noise", "auto")
+    if not isinstance(noise, str):
+        raise TypeError(f"noise={noise} is the model of one scan; give the kind of noise of all scans, or 'auto'")
     options: dict[str, Any] = {"sigma": sigma, "voxel_radii": voxel_radii, "as_float": as_float, **arguments}
     root = Path(sources[0])
     if len(sources) == 1 and bids.is_dataset(root):

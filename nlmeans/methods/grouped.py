@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
@@ -21,9 +23,13 @@ LARGEST_GROUP_PATCH = 6
 
 
 def pilot(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
-    """Average two first estimates with different errors: the DCT rings, non-local means blurs rare patches."""
-    thresholded = hard_threshold(noisy, sigma, patch=4, stride=1, threshold=3.0)
-    return (thresholded + classic(noisy, sigma, options, progress)) / 2
+    """Average two first estimates with different errors: the DCT rings, non-local means blurs rare patches.
+
+    If the noise is correlated, the DCT alone: non-local means takes correlated noise for structure.
+    """
+    lags = options.autocovariance
+    thresholded = hard_threshold(noisy, sigma, patch=4, stride=1, threshold=3.0, autocovariance=lags)
+    return thresholded if lags is not None else (thresholded + classic(noisy, sigma, options, progress)) / 2
 
 
 def group_patch(noisy: Tensor) -> int:
@@ -65,9 +71,26 @@ def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
     patch, radius = group_patch(noisy), group_radius(options.search_radius, 4)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
     guide = nl_bayes(
-        noisy, guide, sigma, patch=patch, step=4, search_radius=radius, strength=1.5, tolerance=0.2, progress=reports[0]
+        noisy,
+        guide,
+        sigma,
+        patch=patch,
+        step=4,
+        search_radius=radius,
+        strength=1.5,
+        tolerance=0.2,
+        autocovariance=options.autocovariance,
+        progress=reports[0],
     )
-    return nl_bayes(noisy, guide, sigma, patch=patch, search_radius=radius, progress=reports[1])
+    return nl_bayes(
+        noisy,
+        guide,
+        sigma,
+        patch=patch,
+        search_radius=radius,
+        autocovariance=options.autocovariance,
+        progress=reports[1],
+    )
 
 
 def bayes_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
@@ -80,6 +103,7 @@ BAYES = Method(
     halo=bayes_halo,
     bytes_per_voxel=patch_memory,
     shrinks=True,
+    whitens=True,
     grain=GRAIN,
 )
 
@@ -89,12 +113,10 @@ def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repor
     reports = [part(progress, 0.05, 0.2), part(progress, 0.2, 0.4), part(progress, 0.4, 1.0)]
     patch, radius = group_patch(noisy), group_radius(options.search_radius, 5)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.05))
-    guide = nl_bayes(
-        noisy, guide, sigma, patch=patch, step=4, count=64, search_radius=radius, strength=1.5, tolerance=0.2,
-        progress=reports[0],
-    )  # fmt: skip
-    guide = nl_bayes(noisy, guide, sigma, patch=patch, search_radius=radius, progress=reports[1])
-    return nl_bayes(noisy, guide, sigma, patch=patch, step=2, count=64, search_radius=radius, progress=reports[2])
+    stage = partial(nl_bayes, noisy, patch=patch, search_radius=radius, autocovariance=options.autocovariance)
+    guide = stage(guide, sigma, step=4, count=64, strength=1.5, tolerance=0.2, progress=reports[0])
+    guide = stage(guide, sigma, progress=reports[1])
+    return stage(guide, sigma, step=2, count=64, progress=reports[2])
 
 
 def best_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
@@ -107,6 +129,7 @@ BEST = Method(
     halo=best_halo,
     bytes_per_voxel=patch_memory,
     shrinks=True,
+    whitens=True,
     grain=GRAIN,
 )
 

@@ -25,6 +25,8 @@ class Options:
     """Bytes to work in."""
     seed: int = 0
     """Random seed, for methods that draw at random."""
+    autocovariance: Tensor | None = None
+    """Autocovariance of the noise, in units of sigma², with lag 0 in the middle; None for white noise."""
 
 
 Stage = Callable[[Tensor, float | Tensor, Options, Report], Tensor]
@@ -60,6 +62,8 @@ class Method:
     """Default search radius."""
     shrinks: bool = False
     """Whether sigma decides how much noise is subtracted, and not only which voxels are similar."""
+    whitens: bool = False
+    """Whether it takes the correlation of the noise into account."""
     grain: int = 1
     """Tiles start at multiples of this many voxels, so that their grids of patches are those of the whole volume."""
 

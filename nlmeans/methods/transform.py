@@ -23,7 +23,7 @@ def patch_memory(backend: str, channels: int, patch_radius: Axes, search_radius:
 
 def dct(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Hard threshold of a sliding DCT (Manjón et al. 2012, ODCT)."""
-    return hard_threshold(noisy, sigma, patch=4, stride=1, threshold=2.7)
+    return hard_threshold(noisy, sigma, patch=4, stride=1, threshold=2.7, autocovariance=options.autocovariance)
 
 
 def dct_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
@@ -37,12 +37,18 @@ DCT = Method(
     halo=dct_halo,
     bytes_per_voxel=patch_memory,
     shrinks=True,
+    whitens=True,
 )
 
 
 def wiener(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
-    """Wiener filter in the DCT domain, with non-local means as the pilot."""
-    return wiener_filter(noisy, classic(noisy, sigma, options, progress), sigma, patch=4, stride=1)
+    """Wiener filter in the DCT domain, with non-local means as the pilot; for correlated noise with the DCT."""
+    lags = options.autocovariance
+    if lags is None:
+        guide = classic(noisy, sigma, options, progress)
+    else:
+        guide = hard_threshold(noisy, sigma, patch=4, stride=1, threshold=3.0, autocovariance=lags)
+    return wiener_filter(noisy, guide, sigma, patch=4, stride=1, autocovariance=lags)
 
 
 def wiener_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
@@ -58,6 +64,7 @@ WIENER = Method(
     bytes_per_voxel=patch_memory,
     h=1.15,
     shrinks=True,
+    whitens=True,
 )
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
+from nlmeans.core.lags import Whitening, whitening
 from nlmeans.core.progress import Report, silent
 from nlmeans.kernels.dispatch import kernel_for
 from nlmeans.patches import bayes_cpu
@@ -37,6 +38,7 @@ def nl_bayes(
     search_radius: Axes = (4, 4, 4),
     strength: float = 1.0,
     tolerance: float = 0.05,
+    autocovariance: Tensor | None = None,
     progress: Report = silent,
 ) -> Tensor:
     """Filter groups of similar patches by the mean and covariance of the guide's patches; see `filter_group`.
@@ -54,6 +56,7 @@ def nl_bayes(
         tolerance: patches count as equally similar if their mean squared difference on the guide is less than this
             times sigma². A group takes any of them, from all over the window. The most similar ones would have noise
             like that of the reference patch, which would not average out: a loss of 3 dB over air.
+        autocovariance: of the noise, in units of sigma², with lag 0 in the middle; None for white noise.
         progress: called with the fraction done.
 
     Returns:
@@ -61,16 +64,24 @@ def nl_bayes(
     """
 
     def filter_groups(noisy: Tensor, guide: Tensor, variance: Tensor) -> Filtered:
-        return filter_group(noisy, guide, variance, dct_basis(grid.size).to(noisy), strength)
+        return filter_group(noisy, guide, variance, dct_basis(grid.size).to(noisy), strength, noise)
 
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
     grid = Grid.of(shape, patch, step, count, search_radius)
-    compiled: FilterVolume = partial(bayes_cpu.filter_volume, strength=strength, steepest=STEEPEST)
+    noise = None if autocovariance is None else whitening(autocovariance, grid.size)
+    compiled: FilterVolume = partial(bayes_cpu.filter_volume, strength=strength, steepest=STEEPEST, noise=noise)
     run: FilterVolume = kernel_for([noisy, guide], plain=filter_volume, cpu=compiled)
     return run(noisy, guide, sigma, grid, tolerance, filter_groups, progress)
 
 
-def filter_group(noisy: Tensor, guide: Tensor, variance: Tensor, basis: Tensor, strength: float = 1.0) -> Filtered:
+def filter_group(
+    noisy: Tensor,
+    guide: Tensor,
+    variance: Tensor,
+    basis: Tensor,
+    strength: float = 1.0,
+    correlated: Whitening | None = None,
+) -> Filtered:
     """Filter groups as Lebrun, Buades and Morel (2013) do, adjusted to each group by Stein's risk estimate (1981).
 
     Y has the noisy patches in K rows, G those of the guide; ȳ and ḡ are their means, Q = Y − ȳ and P = G − ḡ::
@@ -86,17 +97,27 @@ def filter_group(noisy: Tensor, guide: Tensor, variance: Tensor, basis: Tensor, 
     The last term keeps a near 1, because the guide contains some of the noise. 0 ≤ a ≤ 1.5 and 0 ≤ b ≤ 1.
     The weight of a group is 1 / (degrees of freedom per patch · σ²), in inverse proportion to its noise.
 
+    Correlated noise is whitened first. With its covariance σ²·C over a patch, Q·C^(−½) and P·C^(−½) replace Q and P,
+    and a·F + b·Q is multiplied by C^½. The mean patch is filtered by the variance of the noise in each coefficient.
+
     Args:
         noisy: (groups, K, patch voxels).
         guide: patches of the guide, of the same shape.
         variance: variance of the noise, (groups,).
         basis: the DCT of a patch as a matrix, DC first.
         strength: factor on the noise variance; more than 1 smooths more.
+        correlated: the correlation of the noise over a patch; None for white noise.
     """
     count, voxels = noisy.shape[1:]
     noisy_mean, guide_mean = noisy.mean(1, keepdim=True), guide.mean(1, keepdim=True)
     detail, oracle = noisy - noisy_mean, guide - guide_mean
-    mean, mean_freedom = filter_mean_patches(noisy_mean, guide_mean, variance / count, basis)
+    spectrum = None
+    if correlated is not None:
+        spectrum = (basis @ correlated.covariance.to(basis) @ basis.T).diagonal()
+    mean, mean_freedom = filter_mean_patches(noisy_mean, guide_mean, variance / count, basis, spectrum)
+    if correlated is not None:
+        whiten, colour = correlated.whiten.to(basis), correlated.colour.to(basis)
+        detail, oracle = detail @ whiten, oracle @ whiten
 
     noise = (count - 1) * variance
     contrast = inner_products(oracle, oracle) / noise.clamp_min(TINY)
@@ -112,12 +133,15 @@ def filter_group(noisy: Tensor, guide: Tensor, variance: Tensor, basis: Tensor, 
     )
 
     gain.mul_(per_group(amplitude))
-    patches = torch.baddbmm(mean.expand_as(oracle), gain, oracle).addcmul_(detail, per_group(kept))
+    if correlated is None:
+        patches = torch.baddbmm(mean.expand_as(oracle), gain, oracle).addcmul_(detail, per_group(kept))
+    else:
+        patches = mean + (gain @ oracle).addcmul_(detail, per_group(kept)) @ colour
     freedom = (amplitude * freedom + kept * voxels) * (count - 1) / count + mean_freedom / count
     weight = 1 / (freedom * variance.clamp_min(LEAST_VARIANCE))
     if len(steep):
         exact = filter_group(
-            noisy[steep].double(), guide[steep].double(), variance[steep].double(), basis.double(), strength
+            noisy[steep].double(), guide[steep].double(), variance[steep].double(), basis.double(), strength, correlated
         )
         patches[steep], weight[steep] = exact.patches.float(), exact.weight.float()
     return Filtered(patches, weight)
@@ -150,13 +174,17 @@ def per_group(values: Tensor) -> Tensor:
     return values[:, None, None]
 
 
-def filter_mean_patches(noisy: Tensor, guide: Tensor, variance: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+def filter_mean_patches(
+    noisy: Tensor, guide: Tensor, variance: Tensor, basis: Tensor, spectrum: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Filter mean patches, (groups, 1, patch voxels), in the DCT domain; return Σ gain² too.
 
-    The gain of a coefficient is O²/(O² + variance), where O is the guide's; that of DC is 1.
+    The gain of a coefficient is O²/(O² + variance), where O is the guide's; that of DC is 1. `spectrum` has the
+    variance of the noise in each coefficient, relative to its mean; None for white noise.
     """
     energy = (guide @ basis.T).square()
-    gain = energy / (energy + per_group(variance))
+    level = per_group(variance) if spectrum is None else per_group(variance) * spectrum
+    gain = energy / (energy + level)
     gain[..., 0] = 1
     return (noisy @ basis.T).mul_(gain) @ basis, gain.square().sum((1, 2))
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nlmeans.core.lags import Whitening
 from nlmeans.core.progress import Report
 from nlmeans.kernels.turns import chequerboard, in_turns
 from nlmeans.patches import bayes_cpu_kernel, groups_cpu, groups_cpu_kernel
@@ -42,6 +43,7 @@ def filter_volume(
     *,
     strength: float,
     steepest: float,
+    noise: Whitening | None = None,
 ) -> Tensor:
     """Group, filter and average the patches of a float32 volume, with the filter of `bayes.filter_group`.
 
@@ -55,6 +57,7 @@ def filter_volume(
         progress: called with the fraction done.
         strength: as for `bayes.filter_group`.
         steepest: steepness above which a group goes to `exact`.
+        noise: correlation of the noise over a patch; None for white noise.
     """
     values, guides = grid.covered(noisy), grid.covered(guide)
     if isinstance(sigma, Tensor):
@@ -68,8 +71,10 @@ def filter_volume(
     _, height, width = grid.shape
     layout = bayes_cpu_kernel.GroupLayout.of(grid.count, math.prod(grid.size))
     patch_rows = [(u * height + v) * width for u, v in itertools.product(range(grid.size[0]), range(grid.size[1]))]
-    options = bayes_cpu_kernel.FilterConstants(strength, steepest, LEAST_VARIANCE, np.array(patch_rows), grid.size[2])
-    constants = bayes_cpu_kernel.scratch_array(layout, average[0].taper.numpy(), dct_basis(grid.size).numpy())
+    options = bayes_cpu_kernel.FilterConstants(
+        strength, steepest, LEAST_VARIANCE, np.array(patch_rows), grid.size[2], noise is not None
+    )
+    constants = bayes_cpu_kernel.scratch_array(layout, average[0].taper.numpy(), dct_basis(grid.size).numpy(), noise)
 
     def work(block: tuple[range, ...]) -> list[Tensor]:
         """Filter the groups of a block. Return the corners of those that are too steep, for each channel."""

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nlmeans.core.lags import Whitening
 from nlmeans.kernels.matrix import TILE_ROWS, multiply, multiply_row, transpose
 from nlmeans.kernels.vector import (
     LANES,
@@ -79,6 +80,14 @@ class GroupLayout(NamedTuple):
     """DCT matrix, width × width: a row is a basis function."""
     basis_columns: int
     """DCT matrix, transposed."""
+    spectrum: int
+    """Variance of the noise in each coefficient of the DCT, relative to its mean, width."""
+    whiten: int
+    """Matrix that makes the noise of a patch white, width × width."""
+    colour: int
+    """Its inverse, width × width."""
+    spare: int
+    """Patches as they were read, before they are whitened, height × width."""
     size: int
     """Length of the whole array."""
 
@@ -97,6 +106,10 @@ class GroupLayout(NamedTuple):
             ),
             "basis": width * width,
             "basis_columns": width * width,
+            "spectrum": width,
+            "whiten": width * width,
+            "colour": width * width,
+            "spare": height * width,
         }
         starts, end = {}, 0
         for name, size in sizes.items():
@@ -118,16 +131,28 @@ class FilterConstants(NamedTuple):
     """Flat distance of each row of a patch from its corner."""
     row_length: int
     """Voxels in a row of a patch."""
+    correlated: bool
+    """Whether the noise of neighbouring voxels is correlated, so that patches are whitened."""
 
 
-def scratch_array(layout: GroupLayout, taper: Floats, basis: npt.NDArray[np.float64]) -> Floats:
-    """Make the scratch array of a thread. Taper and basis, which do not change, are in it already."""
+def scratch_array(
+    layout: GroupLayout, taper: Floats, basis: npt.NDArray[np.float64], noise: Whitening | None
+) -> Floats:
+    """Make the scratch array of a thread. Everything that is the same for all groups is in it already."""
     array = np.zeros(layout.size, np.float32)
     square = np.zeros((layout.width, layout.width), np.float32)
     square[: layout.voxels, : layout.voxels] = basis
     array[layout.taper : layout.taper + layout.voxels] = taper
     array[layout.basis : layout.basis + square.size] = square.ravel()
     array[layout.basis_columns : layout.basis_columns + square.size] = square.T.ravel()
+    array[layout.spectrum : layout.spectrum + layout.voxels] = 1
+    if noise is not None:
+        array[layout.spectrum : layout.spectrum + layout.voxels] = np.diagonal(
+            basis @ noise.covariance.numpy() @ basis.T
+        )
+        for place, matrix in ((layout.whiten, noise.whiten), (layout.colour, noise.colour)):
+            square[: layout.voxels, : layout.voxels] = matrix.numpy()
+            array[place : place + square.size] = square.ravel()
     return array
 
 
@@ -196,7 +221,7 @@ def filter_mean(array, layout, variance):
     freedom = 1.0
     for u in range(1, layout.voxels):
         energy = array[layout.guide_spectrum + u] ** 2
-        gain = energy / (energy + variance)
+        gain = energy / (energy + variance * array[layout.spectrum + u])
         array[layout.noisy_spectrum + u] *= gain
         freedom += gain * gain
     multiply_row(array, layout.noisy_mean, layout.noisy_spectrum, layout.basis, layout.width, vectors)
@@ -283,6 +308,30 @@ def scalar_least_risk(ff, fq, qq, f_noise, q_noise):
 
 
 @inner_kernel
+def multiply_patches(array, layout, rows, matrix, target, pitch):
+    """Multiply the patches of a group, height × width, by a square matrix; return the sum of squares of the result."""
+    width = layout.width
+    squares = splat(np.float32(0))
+    for i in range(0, layout.height, TILE_ROWS):
+        multiply(array, target + i * pitch, pitch, rows + i * width, width, 1, matrix, width, width, width // LANES,
+                 False)  # fmt: skip
+        for r in range(i, i + TILE_ROWS):
+            for x in range(0, width, LANES):
+                value = load(array, target + r * pitch + x)
+                squares = squares + value * value
+    return total(squares)
+
+
+@inner_kernel
+def mix(array, layout, amplitude, kept):
+    """Replace Q by a·F + b·Q."""
+    a, b = splat(np.float32(amplitude)), splat(np.float32(kept))
+    for x in range(0, layout.height * layout.width, LANES):
+        value = a * load(array, layout.guide_columns + x) + b * load(array, layout.noisy + x)
+        store(array, layout.noisy + x, value)
+
+
+@inner_kernel
 def add_group(array, layout, amplitude, kept, weight, corners, patch_rows, row_length, sums, weights):
     """Add the patches m + a·F + b·Q to `sums`, and the weight of the group to `weights` at their corners."""
     width = layout.width
@@ -323,13 +372,23 @@ def filter_groups(noisy, guide, corners, variances, layout, options, array, sums
                 variance += variances[at[k]]
             variance /= np.float32(count)
         noise = (count - 1) * np.float64(variance)
-        read_group(guide, at, options.patch_rows, options.row_length, array, layout.guide, layout.pitch)
-        contrast = centre(array, layout.guide, layout.pitch, width, count, layout.guide_mean)
+        if options.correlated:
+            read_group(guide, at, options.patch_rows, options.row_length, array, layout.spare, width)
+            centre(array, layout.spare, width, width, count, layout.guide_mean)
+            contrast = multiply_patches(array, layout, layout.spare, layout.whiten, layout.guide, layout.pitch)
+        else:
+            read_group(guide, at, options.patch_rows, options.row_length, array, layout.guide, layout.pitch)
+            contrast = centre(array, layout.guide, layout.pitch, width, count, layout.guide_mean)
         steep[g] = contrast > options.steepest * max(noise, TINY)
         if steep[g]:
             continue
-        read_group(noisy, at, options.patch_rows, options.row_length, array, layout.noisy, width)
-        energy = centre(array, layout.noisy, width, width, count, layout.noisy_mean)
+        if options.correlated:
+            read_group(noisy, at, options.patch_rows, options.row_length, array, layout.spare, width)
+            centre(array, layout.spare, width, width, count, layout.noisy_mean)
+            energy = multiply_patches(array, layout, layout.spare, layout.whiten, layout.noisy, width)
+        else:
+            read_group(noisy, at, options.patch_rows, options.row_length, array, layout.noisy, width)
+            energy = centre(array, layout.noisy, width, width, count, layout.noisy_mean)
         for k in range(0, height, LANES):
             for x in range(0, width, LANES):
                 transpose(array, layout.guide + k * layout.pitch + x, layout.pitch,
@@ -342,4 +401,8 @@ def filter_groups(noisy, guide, corners, variances, layout, options, array, sums
         amplitude, kept = scalar_least_risk(ff, fq, np.float64(energy), noise * freedom, noise * layout.voxels)
         freedom = (amplitude * freedom + kept * layout.voxels) * (count - 1) / count + mean_freedom / count
         weight = 1 / (freedom * max(np.float64(variance), options.least_variance))
+        if options.correlated:
+            mix(array, layout, amplitude, kept)
+            multiply_patches(array, layout, layout.noisy, layout.colour, layout.guide_columns, width)
+            amplitude, kept = 1.0, 0.0
         add_group(array, layout, amplitude, kept, weight, at, options.patch_rows, options.row_length, sums, weights)

@@ -21,14 +21,16 @@ import torch
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
+from nlmeans.core.lags import whitening
 from nlmeans.kernels.dispatch import kernel_for
 from nlmeans.patches import dct_cpu
 from nlmeans.patches.dct_cpu_kernel import EDGE
 from nlmeans.patches.grid import covered, grid_view, offsets, patch_size
 
-Shrink = Callable[[list[Tensor], Tensor], tuple[Tensor, Tensor]]
-"""A function of the coefficients of each volume, (patch voxels, patches), and of the noise variance, per patch or
-0-dimensional. It returns the shrunk coefficients and the weight of each patch."""
+Shrink = Callable[[list[Tensor], Tensor, Tensor], tuple[Tensor, Tensor]]
+"""A function of the coefficients of each volume, (patch voxels, patches), of the noise variance, per patch or
+0-dimensional, and of the variance in each coefficient relative to that, (patch voxels, 1). It returns the shrunk
+coefficients and the weight of each patch."""
 
 SLAB_PATCHES = 8192
 """Patches transformed at once on a CPU. They and their coefficients should fit the cache of one core."""
@@ -38,11 +40,17 @@ SLAB_PATCHES_GPU = 2**18
 
 
 def hard_threshold(
-    noisy: Tensor, sigma: float | Tensor = 1.0, *, patch: int = 4, stride: int = 2, threshold: float = 2.7
+    noisy: Tensor,
+    sigma: float | Tensor = 1.0,
+    *,
+    patch: int = 4,
+    stride: int = 2,
+    threshold: float = 2.7,
+    autocovariance: Tensor | None = None,
 ) -> Tensor:
-    """Drop the coefficients below ``threshold`` × sigma. The mean of a patch (DC) always stays.
+    """Drop the coefficients below ``threshold`` × the standard deviation of the noise in them. DC always stays.
 
-    The weight of a patch is 1 / (number of coefficients kept), in inverse proportion to the noise left in it.
+    The weight of a patch is 1 / (noise variance of the coefficients kept).
 
     Args:
         noisy: (C, D, H, W), floating point; channels are filtered one by one. A depth of 1 is an image.
@@ -50,26 +58,36 @@ def hard_threshold(
         patch: edge of a patch in voxels; axes shorter than that have patches of their own length.
         stride: distance between patches in voxels, no more than `patch`.
         threshold: in units of sigma.
+        autocovariance: of the noise, in units of sigma², with lag 0 in the middle; None for white noise.
 
     Returns:
         Same shape, dtype and device.
     """
 
-    def shrink(coefficients: list[Tensor], variance: Tensor) -> tuple[Tensor, Tensor]:
+    def shrink(coefficients: list[Tensor], variance: Tensor, spectrum: Tensor) -> tuple[Tensor, Tensor]:
         noisy = coefficients[0]
-        kept = noisy.square() > threshold**2 * variance
+        kept = noisy.square() > threshold**2 * variance * spectrum
         kept[0] = True
-        return noisy * kept, 1 / (kept.sum(0) * variance)
+        return noisy * kept, 1 / ((kept * spectrum).sum(0) * variance)
 
-    return filter_patches([noisy], sigma, patch, stride, shrink, threshold**2)
+    return filter_patches([noisy], sigma, patch, stride, shrink, threshold**2, autocovariance)
 
 
 def wiener_filter(
-    noisy: Tensor, pilot: Tensor, sigma: float | Tensor = 1.0, *, patch: int = 4, stride: int = 1, power: float = 1.0
+    noisy: Tensor,
+    pilot: Tensor,
+    sigma: float | Tensor = 1.0,
+    *,
+    patch: int = 4,
+    stride: int = 1,
+    power: float = 1.0,
+    autocovariance: Tensor | None = None,
 ) -> Tensor:
-    """Multiply each coefficient of the noisy patch by s = O² / (O² + power·sigma²), where O is the pilot's coefficient.
+    """Multiply each coefficient of the noisy patch by s = O² / (O² + power·v), where O is the pilot's coefficient.
 
-    The mean of a patch (DC) always stays. The weight of a patch is 1 / Σs², in inverse proportion to the noise left in
+    v is the variance of the noise in the coefficient: sigma², if the noise is white.
+
+    The mean of a patch (DC) always stays. The weight of a patch is 1 / Σs²v, in inverse proportion to the noise left in
     it.
 
     Args:
@@ -79,23 +97,30 @@ def wiener_filter(
         patch: edge of a patch in voxels; axes shorter than that have patches of their own length.
         stride: distance between patches in voxels, no more than `patch`.
         power: factor on the noise variance; more than 1 smooths more.
+        autocovariance: as for `hard_threshold`.
 
     Returns:
         Same shape, dtype and device.
     """
 
-    def shrink(coefficients: list[Tensor], variance: Tensor) -> tuple[Tensor, Tensor]:
+    def shrink(coefficients: list[Tensor], variance: Tensor, spectrum: Tensor) -> tuple[Tensor, Tensor]:
         noisy, oracle = coefficients
         energy = oracle.square()
-        gain = energy / (energy + power * variance)
+        gain = energy / (energy + power * variance * spectrum)
         gain[0] = 1
-        return noisy * gain, 1 / (gain.square().sum(0) * variance)
+        return noisy * gain, 1 / ((gain.square() * spectrum).sum(0) * variance)
 
-    return filter_patches([noisy, pilot], sigma, patch, stride, shrink, power)
+    return filter_patches([noisy, pilot], sigma, patch, stride, shrink, power, autocovariance)
 
 
 def filter_patches(
-    volumes: list[Tensor], sigma: float | Tensor, patch: int, stride: int, shrink: Shrink, strength: float
+    volumes: list[Tensor],
+    sigma: float | Tensor,
+    patch: int,
+    stride: int,
+    shrink: Shrink,
+    strength: float,
+    autocovariance: Tensor | None,
 ) -> Tensor:
     """Shrink the patches of the first volume, channel by channel, and average them where they overlap.
 
@@ -109,18 +134,21 @@ def filter_patches(
     variance = sigma.square() if isinstance(sigma, Tensor) else volumes[0].new_tensor(sigma).square()
     if variance.ndim:
         variance = covered(variance.to(volumes[0]), size, step, margin)
+    spectrum = coefficient_variance(autocovariance, size).to(volumes[0])
     results = []
     for channel in zip(*volumes, strict=True):
         padded = [covered(volume, size, step, margin) for volume in channel]
-        plain = partial(filter_channel, step=step, shrink=shrink)
-        compiled = partial(dct_cpu.filter_channel, strength=strength, matrix=dct_matrix(EDGE))
+        plain = partial(filter_channel, step=step, shrink=shrink, spectrum=spectrum)
+        compiled = partial(dct_cpu.filter_channel, strength=strength, spectrum=spectrum, matrix=dct_matrix(EDGE))
         fast = compiled if dct_cpu.serves(size, step) else None
         results.append(kernel_for(padded, plain=plain, cpu=fast)(padded, variance, size))
     inside = tuple(slice(m, m + n) for m, n in zip(margin, shape, strict=True))
     return torch.stack([result[inside] for result in results])
 
 
-def filter_channel(volumes: list[Tensor], variance: Tensor, size: Axes, step: Axes, shrink: Shrink) -> Tensor:
+def filter_channel(
+    volumes: list[Tensor], variance: Tensor, size: Axes, step: Axes, shrink: Shrink, spectrum: Tensor
+) -> Tensor:
     """Shrink and average the patches of padded (D, H, W) volumes that the grid of patches covers exactly."""
     shape = volumes[0].shape
     basis = dct_basis(size).to(volumes[0])
@@ -132,11 +160,19 @@ def filter_channel(volumes: list[Tensor], variance: Tensor, size: Axes, step: Ax
         slab = slice(first * step[0], (first + grid[0] - 1) * step[0] + size[0])
         coefficients = [basis @ stack_patches(volume[slab], size, step, grid).flatten(1) for volume in volumes]
         level = stack_patches(variance[slab], size, step, grid).flatten(1).mean(0) if variance.ndim else variance
-        shrunk, weight = shrink(coefficients, level)
+        shrunk, weight = shrink(coefficients, level, spectrum[:, None])
         restored = (basis.T @ shrunk).mul_(weight)
         put_back(total[slab], restored.view(-1, *grid), size, step)
         put_back(weights[slab], weight.view(1, *grid).expand(len(basis), *grid), size, step)
     return total / weights
+
+
+def coefficient_variance(autocovariance: Tensor | None, size: Axes) -> Tensor:
+    """Variance of the noise in each coefficient of a patch, relative to its mean, float64; 1 for white noise."""
+    if autocovariance is None:
+        return torch.ones(math.prod(size), dtype=torch.float64)
+    basis = dct_basis(size)
+    return (basis @ whitening(autocovariance, size).covariance @ basis.T).diagonal()
 
 
 def stack_patches(volume: Tensor, size: Axes, step: Axes, grid: Axes) -> Tensor:

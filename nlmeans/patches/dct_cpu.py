@@ -28,7 +28,9 @@ def serves(size: Axes, step: Axes) -> bool:
     return step == (1, 1, 1) and size[2] == EDGE and all(n in (1, EDGE) for n in size)
 
 
-def filter_channel(volumes: list[Tensor], variance: Tensor, size: Axes, strength: float, matrix: Tensor) -> Tensor:
+def filter_channel(
+    volumes: list[Tensor], variance: Tensor, size: Axes, strength: float, spectrum: Tensor, matrix: Tensor
+) -> Tensor:
     """Shrink and average the patches of padded (D, H, W) volumes.
 
     Args:
@@ -36,6 +38,7 @@ def filter_channel(volumes: list[Tensor], variance: Tensor, size: Axes, strength
         variance: variance of the noise, 0-dimensional or of the padded shape.
         size: size of a patch.
         strength: threshold², or the factor on the noise variance.
+        spectrum: variance of the noise in each coefficient, relative to its mean.
         matrix: the DCT along one axis.
     """
     depth, height, width = volumes[0].shape
@@ -53,13 +56,13 @@ def filter_channel(volumes: list[Tensor], variance: Tensor, size: Axes, strength
     flat_levels, flat_weights = levels.contiguous().view(-1).numpy(), weights.view(-1).numpy()
     axis = 0 if positions[0] > 1 else 1
     chunks = [range(first, min(first + CHUNK, positions[axis])) for first in range(0, positions[axis], CHUNK)]
-    dct = matrix.float().numpy().ravel()
+    constants = torch.cat([matrix.flatten(), spectrum]).float().numpy()
 
     def work(block: tuple[range, ...]) -> None:
         planes, rows = (block[0], range(positions[1])) if axis == 0 else (range(1), block[0])
         filter_rows(
-            noisy, pilot, flat_levels, dct, slide, len(volumes) > 1, planes.start, planes.stop, rows.start, rows.stop,
-            total, flat_weights,
+            noisy, pilot, flat_levels, constants, slide, len(volumes) > 1, planes.start, planes.stop, rows.start,
+            rows.stop, total, flat_weights,
         )  # fmt: skip
 
     in_turns(work, chequerboard(chunks))

@@ -78,41 +78,43 @@ def add_patches(array, block, weight, slide, corner, total):
 
 
 @inner_kernel
-def threshold(array, block, voxels, limit):
-    """Set small coefficients to 0. Return how many stay, per patch."""
-    one = splat(np.float32(1))
-    kept = one
+def threshold(array, block, voxels, limit, spectrum):
+    """Set small coefficients to 0. Return the noise variance of those that stay, per patch, relative to its mean."""
+    kept = splat(array[spectrum])
     for i in range(block + LANES, block + voxels * LANES, LANES):
         value = load(array, i)
         energy = value * value
-        store(array, i, where_above(energy, limit, value))
-        kept = kept + where_above(energy, limit, one)
+        share = splat(array[spectrum + (i - block) // LANES])
+        store(array, i, where_above(energy, limit * share, value))
+        kept = kept + where_above(energy, limit * share, share)
     return kept
 
 
 @inner_kernel
-def shrink(array, block, pilot, voxels, noise):
-    """Apply the Wiener filter with the pilot's coefficients. Return Σ gain², per patch."""
-    kept = splat(np.float32(1))
+def shrink(array, block, pilot, voxels, noise, spectrum):
+    """Apply the Wiener filter with the pilot's coefficients. Return the relative noise variance left, per patch."""
+    kept = splat(array[spectrum])
     for i in range(LANES, voxels * LANES, LANES):
         oracle = load(array, pilot + i)
         energy = oracle * oracle
-        gain = energy / (energy + noise)
+        share = splat(array[spectrum + i // LANES])
+        gain = energy / (energy + noise * share)
         store(array, block + i, load(array, block + i) * gain)
-        kept = kept + gain * gain
+        kept = kept + gain * gain * share
     return kept
 
 
 @vector_kernel
-def filter_rows(noisy, pilot, levels, dct, slide, wiener, z0, z1, y0, y1, total, weights):
+def filter_rows(noisy, pilot, levels, constants, slide, wiener, z0, z1, y0, y1, total, weights):
     """Filter all patches that begin in rows y0 to y1 of planes z0 to z1."""
     voxels = slide.size[0] * slide.size[1] * slide.size[2]
-    array = np.empty(4 * voxels * LANES + EDGE * EDGE, np.float32)
+    array = np.empty(4 * voxels * LANES + EDGE * EDGE + voxels, np.float32)
     size = voxels * LANES
     matrix = 4 * size
     zero, one, edge = np.int64(0), np.int64(1), np.int64(EDGE)  # numba would compile a function per literal
-    for i in range(EDGE * EDGE):
-        array[matrix + i] = dct[i]
+    spectrum = matrix + EDGE * EDGE
+    for i in range(constants.size):
+        array[matrix + i] = constants[i]
     lanes = np.zeros(LANES, np.float32)
     strength = splat(np.float32(slide.strength))
     for z in range(z0, z1):
@@ -126,9 +128,9 @@ def filter_rows(noisy, pilot, levels, dct, slide, wiener, z0, z1, y0, y1, total,
                 if wiener:
                     load_patches(pilot, slide, corner, array, 2 * size)
                     oracle = transform(array, matrix, edge, one, 2 * size, 3 * size, slide.size)
-                    kept = shrink(array, block, oracle, voxels, strength * level)
+                    kept = shrink(array, block, oracle, voxels, strength * level, spectrum)
                 else:
-                    kept = threshold(array, block, voxels, strength * level)
+                    kept = threshold(array, block, voxels, strength * level, spectrum)
                 weight = splat(np.float32(1)) / (kept * level)
                 if x + LANES > slide.positions[2]:  # lanes beyond the end of the row get no weight
                     for lane in range(LANES):

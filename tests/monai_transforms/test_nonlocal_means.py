@@ -51,6 +51,13 @@ def test_every_noise_model_is_the_engines(noise: str) -> None:
     assert torch.equal(values(ours)[0], nlmeans.denoise(NOISY[0], noise=noise, method="classic", **detector))
 
 
+def test_a_noise_model_is_the_engines() -> None:
+    model = nlmeans.NoiseModel(sigma=SIGMA, correlation=[[[0.4, 1.0, 0.4]]])
+    ours = NonLocalMeans(noise=model, method="dct")(NOISY)
+    assert torch.equal(values(ours)[0], nlmeans.denoise(NOISY[0], noise=model, method="dct"))
+    assert not torch.equal(values(ours)[0], nlmeans.denoise(NOISY[0], SIGMA, method="dct"))
+
+
 @pytest.mark.parametrize("backend", [name for name, backend in BACKENDS.items() if name != "gpu"])
 def test_every_backend_is_the_engines(backend: str) -> None:
     ours = NonLocalMeans(sigma=SIGMA, method="classic", backend=backend)(SLICE)

@@ -9,7 +9,7 @@ import pytest
 from napari.layers import Image
 
 from napari_nlm import noise_form
-from napari_nlm.noise_form import estimate_noise
+from napari_nlm.noise_form import estimate_layer_noise
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def noisy(*shape: int, sigma: Any = 5.0) -> Any:
 
 @pytest.mark.usefixtures("qtbot")
 def test_a_number_is_said(said: list[str]) -> None:
-    assert estimate_noise()(Image(noisy(24, 25, 26), name="scan")) == []
+    assert estimate_layer_noise()(Image(noisy(24, 25, 26), name="scan")) == []
     assert len(said) == 1
     assert said[0].startswith("scan: sigma ")
     assert float(said[0].split()[2].rstrip(",")) == pytest.approx(5, rel=0.1)
@@ -36,7 +36,7 @@ def test_a_number_is_said(said: list[str]) -> None:
 @pytest.mark.usefixtures("qtbot")
 def test_volumes_of_a_series_are_looked_at_one_by_one(said: list[str]) -> None:
     series = np.stack([noisy(20, 20, 20), noisy(20, 20, 20, sigma=20.0)])
-    assert estimate_noise()(Image(series, name="scan")) == []
+    assert estimate_layer_noise()(Image(series, name="scan")) == []
     assert "over 2 volumes" in said[0]
 
 
@@ -44,7 +44,7 @@ def test_volumes_of_a_series_are_looked_at_one_by_one(said: list[str]) -> None:
 def test_a_map_lies_where_the_image_lies() -> None:
     ramp = np.linspace(2, 10, 40)[:, None, None]
     image = Image(noisy(40, 40, 40, sigma=ramp), name="scan", scale=(3, 1, 1), translate=(5, 0, 0))
-    ((values, looks, kind),) = estimate_noise()(image, varies=True)
+    ((values, looks, kind),) = estimate_layer_noise()(image, varies=True)
     assert kind == "image"
     assert looks["name"] == "scan sigma"
     assert tuple(looks["scale"]) == (3, 1, 1)
@@ -54,11 +54,11 @@ def test_a_map_lies_where_the_image_lies() -> None:
 
 @pytest.mark.usefixtures("qtbot")
 def test_without_a_layer_it_says_what_to_do(said: list[str]) -> None:
-    assert estimate_noise()(None) == []
+    assert estimate_layer_noise()(None) == []
     assert "Open Sample" in said[0]
 
 
 @pytest.mark.usefixtures("qtbot")
 def test_channels_have_no_common_map(said: list[str]) -> None:
-    assert estimate_noise()(Image(noisy(24, 25, 3), rgb=True), varies=True) == []
+    assert estimate_layer_noise()(Image(noisy(24, 25, 3), rgb=True), varies=True) == []
     assert "split it into layers" in said[0]

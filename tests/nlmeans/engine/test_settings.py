@@ -31,6 +31,7 @@ ALL: dict[str, Any] = {
     "device": "cpu",
     "memory": 2**30,
     "dtype": "float32",
+    "correlation": (((0.5, 1.0, 0.5),),),
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from nlmeans import cli
+from nlmeans import NoiseModel, cli
 from nlmeans.files import batch, bids
 from tests.nlmeans.cohorts import QUICK, SHAPE, image, run, write_dataset
 from tests.nlmeans.scans import RAS, contents, noisy, save, scan, values
@@ -286,6 +286,11 @@ def test_a_link_that_leads_out_of_the_output_folder_is_refused(link: str, small:
     assert result.exit_code == 1
     assert "leads out of" in result.stderr
     assert not list(elsewhere.iterdir())
+
+
+def test_a_noise_model_is_refused_because_scans_differ(small: Path, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"noise=gaussian noise, sigma 3 is the model of one scan; give the kind"):
+        batch.cohort([str(small)], tmp_path / "out", noise=NoiseModel(sigma=3))
 
 
 def test_sources_that_lie_above_each_other_stay_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,43 +6,58 @@ import numpy as np
 import pytest
 import torch
 from scipy.fft import dctn, idctn
+from scipy.linalg import sqrtm
 
+from nlmeans.core.lags import covariance_over, whitening
 from nlmeans.patches.bayes import filter_group, filter_mean_patches, least_risk, nl_bayes, wiener_gain
 from nlmeans.patches.dct import dct_basis, hard_threshold
 from tests.nlmeans.patches.tensors import Array, blobs, normal
 
+LAGS = torch.tensor([[[0.1, 0.2, 0.1], [0.4, 1.0, 0.4], [0.1, 0.2, 0.1]]], dtype=torch.float64)
+"""An autocovariance of noise."""
 
-def bayes_reference(noisy: Array, guide: Array, variance: float, size: tuple[int, ...], strength: float) -> Array:
+
+def bayes_reference(
+    noisy: Array, guide: Array, variance: float, size: tuple[int, ...], strength: float, correlation: Array
+) -> Array:
     """The formula of `filter_group` with covariances over voxels instead of patches, its minimum found by solving."""
     count, voxels = noisy.shape
     y, g = noisy.mean(0), guide.mean(0)
     energy = dctn(g.reshape(size), norm="ortho") ** 2
-    gain = energy / (energy + variance / count)
+    half = dctn(correlation.reshape(*size, *size), axes=(0, 1, 2), norm="ortho")
+    both = dctn(half, axes=(3, 4, 5), norm="ortho").reshape(voxels, voxels)
+    gain = energy / (energy + variance / count * both.diagonal().reshape(size))
     gain[0, 0, 0] = 1
     mean = idctn(gain * dctn(y.reshape(size), norm="ortho"), norm="ortho").ravel()
-    q, covariance = noisy - y, (guide - g).T @ (guide - g) / (count - 1)
+    colour = sqrtm(correlation).real
+    whiten = np.linalg.inv(colour)
+    q, p = (noisy - y) @ whiten, (guide - g) @ whiten
+    covariance = p.T @ p / (count - 1)
     wiener = covariance @ np.linalg.inv(covariance + strength * variance * np.eye(voxels))
     f, freedom, noise = q @ wiener, np.trace(wiener), (count - 1) * variance
     normal = np.array([[(f**2).sum() + noise * freedom, (f * q).sum()], [(f * q).sum(), (q**2).sum()]])
     right = np.array([(f * q).sum() - noise * freedom + noise * freedom, (q**2).sum() - noise * voxels])
     kept = np.clip(np.linalg.solve(normal, right)[1], 0, 1)
     amplitude = np.clip((right[0] - kept * normal[0, 1]) / normal[0, 0], 0, 1.5)
-    result: Array = mean + amplitude * f + kept * q
+    result: Array = mean + (amplitude * f + kept * q) @ colour
     return result
 
 
 @pytest.mark.parametrize("strength", [1.0, 1.5])
 @pytest.mark.parametrize("count", [6, 40])
 @pytest.mark.parametrize("signal", [0.0, 0.5, 5.0])
-def test_bayes_follows_its_formula(strength: float, count: int, signal: float) -> None:
+@pytest.mark.parametrize("correlated", [False, True])
+def test_bayes_follows_its_formula(correlated: bool, strength: float, count: int, signal: float) -> None:
     clean = signal * normal(4, 3, 27) @ torch.eye(27, dtype=torch.float64)
     clean = (normal(4, count, 3, seed=1) @ clean) + 5
     noisy, guide = clean + 1.3 * normal(4, count, 27, seed=2), clean + 0.2 * normal(4, count, 27, seed=3)
     basis = dct_basis((3, 3, 3))
     variance = torch.full((4,), 1.69, dtype=torch.float64)
-    result = filter_group(noisy, guide, variance, basis, strength).patches
+    noise = whitening(LAGS, (3, 3, 3)) if correlated else None
+    correlation = covariance_over(LAGS, (3, 3, 3)).numpy() if correlated else np.eye(27)
+    result = filter_group(noisy, guide, variance, basis, strength, noise).patches
     for k in range(4):
-        expected = bayes_reference(noisy[k].numpy(), guide[k].numpy(), 1.69, (3, 3, 3), strength)
+        expected = bayes_reference(noisy[k].numpy(), guide[k].numpy(), 1.69, (3, 3, 3), strength, correlation)
         np.testing.assert_allclose(result[k].numpy(), expected, atol=1e-5)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from nlmeans.core.lags import Whitening, whitening
 from nlmeans.kernels.vector import LANES
 from nlmeans.patches.bayes import STEEPEST, filter_group
 from nlmeans.patches.bayes_cpu_kernel import FilterConstants, GroupLayout, filter_groups, scratch_array
@@ -19,14 +20,23 @@ from tests.nlmeans.patches.tensors import normal
 SHAPE, SIZE, COUNT = (4, 6, 9), (2, 3, 3), 7
 VOXELS = 18
 
+CORRELATED = whitening(torch.tensor([[[0.1, 0.2, 0.1], [0.4, 1.0, 0.4], [0.1, 0.2, 0.1]]]), SIZE)
 
-def filtered(noisy: torch.Tensor, guide: torch.Tensor, corners: Any, variances: Any, strength: float = 1.0) -> Any:
+
+def filtered(
+    noisy: torch.Tensor,
+    guide: torch.Tensor,
+    corners: Any,
+    variances: Any,
+    strength: float = 1.0,
+    noise: Whitening | None = None,
+) -> Any:
     """Sums, weights and marks of steep groups that the kernel makes of groups in a volume of `SHAPE`."""
     _, height, width = SHAPE
     patch_rows = [(u * height + v) * width for u, v in itertools.product(range(SIZE[0]), range(SIZE[1]))]
-    options = FilterConstants(strength, STEEPEST, LEAST_VARIANCE, np.array(patch_rows), SIZE[2])
+    options = FilterConstants(strength, STEEPEST, LEAST_VARIANCE, np.array(patch_rows), SIZE[2], noise is not None)
     layout = GroupLayout.of(COUNT, VOXELS)
-    scratch = scratch_array(layout, np.ones(VOXELS, np.float32), dct_basis(SIZE).numpy())
+    scratch = scratch_array(layout, np.ones(VOXELS, np.float32), dct_basis(SIZE).numpy(), noise)
     sums, weights = np.zeros(noisy.numel(), np.float32), np.zeros(noisy.numel(), np.float32)
     steep = np.zeros(len(corners), np.bool_)
     values, first = (volume.float().contiguous().view(-1).numpy() for volume in (noisy, guide))
@@ -39,15 +49,16 @@ CORNERS = np.array([[0, 1, 2, 6, 54, 55, 60], [9, 0, 63, 5, 114, 1, 58]])
 
 @pytest.mark.parametrize("strength", [1.0, 1.5])
 @pytest.mark.parametrize("varying", [False, True])
-def test_groups_are_filtered_by_the_formula_and_added(varying: bool, strength: float) -> None:
+@pytest.mark.parametrize("noise", [None, CORRELATED], ids=["white", "correlated"])
+def test_groups_are_filtered_by_the_formula_and_added(noise: Whitening | None, varying: bool, strength: float) -> None:
     clean = 5 * normal(*SHAPE, seed=3)
     noisy, guide = clean + normal(*SHAPE), clean + 0.3 * normal(*SHAPE, seed=1)
     level = normal(*SHAPE, seed=2).exp() if varying else torch.full((1,), 1.3).double()
-    sums, weights, steep = filtered(noisy, guide, CORNERS, level.float().view(-1).numpy(), strength)
+    sums, weights, steep = filtered(noisy, guide, CORNERS, level.float().view(-1).numpy(), strength, noise)
     places = torch.from_numpy(CORNERS)
     variance = level.view(-1)[places].mean(1) if varying else level.expand(2)
     patches = (index_patches(volume, places, SIZE) for volume in (noisy, guide))
-    exact = filter_group(*patches, variance, dct_basis(SIZE), strength)
+    exact = filter_group(*patches, variance, dct_basis(SIZE), strength, noise)
     expected, at_corners = np.zeros(SHAPE), np.zeros(sums.size)
     for group, k in itertools.product(range(2), range(COUNT)):
         z, y, x = np.unravel_index(CORNERS[group, k], SHAPE)
@@ -78,7 +89,8 @@ def test_the_matrices_of_a_group_do_not_overlap() -> None:
         "system": height * layout.pitch, "guide_columns": width * height, "noisy": height * width,
         "noisy_columns": width * height, "shares": height * height, "guide_mean": width, "noisy_mean": width,
         "guide_spectrum": width, "noisy_spectrum": width, "window": width, "finished": width, "taper": width,
-        "basis": width * width, "basis_columns": width * width,
+        "basis": width * width, "basis_columns": width * width, "spectrum": width, "whiten": width * width,
+        "colour": width * width, "spare": height * width,
     }  # fmt: skip
     taken = np.zeros(layout.size, int)
     for name, size in sizes.items():
@@ -88,11 +100,18 @@ def test_the_matrices_of_a_group_do_not_overlap() -> None:
     assert layout.guide + width == layout.pitch
 
 
-def test_the_scratch_array_holds_the_basis_twice() -> None:
+def test_the_scratch_array_holds_the_basis_twice_and_what_whitens() -> None:
     layout, basis = GroupLayout.of(COUNT, VOXELS), dct_basis(SIZE).numpy()
-    scratch = scratch_array(layout, np.arange(VOXELS, dtype=np.float32), basis)
+    scratch = scratch_array(layout, np.arange(VOXELS, dtype=np.float32), basis, CORRELATED)
     square = scratch[layout.basis : layout.basis + layout.width**2].reshape(layout.width, layout.width)
     columns = scratch[layout.basis_columns : layout.basis_columns + layout.width**2].reshape(square.shape)
     np.testing.assert_allclose(square[:VOXELS, :VOXELS], basis, atol=1e-7)
     np.testing.assert_array_equal(columns, square.T)
     np.testing.assert_array_equal(scratch[layout.taper : layout.taper + VOXELS], np.arange(VOXELS))
+    whiten, colour = (
+        scratch[start : start + square.size].reshape(square.shape)[:VOXELS, :VOXELS]
+        for start in (layout.whiten, layout.colour)
+    )
+    np.testing.assert_allclose(whiten @ colour, np.eye(VOXELS), atol=1e-4)
+    spectrum = scratch[layout.spectrum : layout.spectrum + VOXELS]
+    np.testing.assert_allclose(spectrum, np.diag(basis @ CORRELATED.covariance.numpy() @ basis.T), rtol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,13 +12,28 @@ import torch
 from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
 
+from nlmeans.core.lags import covariance_over
 from nlmeans.patches.dct import hard_threshold, wiener_filter
 
 Array = NDArray[np.float64]
 
 
+LAGS = torch.tensor([[[0.1, 0.2, 0.1], [0.4, 1.0, 0.4], [0.1, 0.2, 0.1]]], dtype=torch.float64)
+"""An autocovariance of noise."""
+
+
+def variance_of_coefficients(lags: torch.Tensor | None, size: tuple[int, int, int]) -> Array:
+    """Variance of noise of variance 1 in each coefficient of a patch: the diagonal of its covariance after the DCT."""
+    if lags is None:
+        return np.ones(size)
+    covariance = covariance_over(lags, size).numpy().reshape(*size, *size)
+    once = dctn(covariance, axes=(0, 1, 2), norm="ortho")
+    twice = dctn(once, axes=(3, 4, 5), norm="ortho").reshape(math.prod(size), math.prod(size))
+    return twice.diagonal().reshape(size)
+
+
 def reference(
-    noisy: Array, pilot: Array, size: tuple[int, ...], stride: int, gain: Callable[[Array, Array], Array], weigh: str
+    noisy: Array, pilot: Array, size: tuple[int, ...], stride: int, gain: Callable[[Array, Array], Array], noise: Array
 ) -> Array:
     """Every patch of the reflected volume is transformed, multiplied by its gain and added back."""
     margin = [(p - 1, p - 1 + stride) if p > 1 else (0, 0) for p in size]
@@ -29,7 +45,7 @@ def reference(
         coefficients, oracle = dctn(z[box], norm="ortho"), dctn(guide[box], norm="ortho")
         g = gain(coefficients, oracle)
         g[0, 0, 0] = 1
-        weight = 1 / (np.count_nonzero(g) if weigh == "count" else (g**2).sum())
+        weight = 1 / (g**2 * noise).sum()
         total[box] += weight * idctn(g * coefficients, norm="ortho")
         weights[box] += weight
     inside = tuple(slice(p - 1, p - 1 + n) for n, p in zip(noisy.shape, size, strict=True))
@@ -39,17 +55,24 @@ def reference(
 @pytest.mark.parametrize(
     ("shape", "stride", "size"), [((7, 8, 9), 1, (4, 4, 4)), ((7, 8, 9), 2, (4, 4, 4)), ((1, 9, 8), 1, (1, 4, 4))]
 )
-def test_both_filters_follow_their_formulas(shape: tuple[int, ...], stride: int, size: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("lags", [None, LAGS], ids=["white", "correlated"])
+def test_both_filters_follow_their_formulas(
+    lags: torch.Tensor | None, shape: tuple[int, ...], stride: int, size: tuple[int, int, int]
+) -> None:
     rng = np.random.default_rng(0)
     noisy = 3 * rng.standard_normal(shape)
     pilot = noisy + rng.standard_normal(shape)
     z, p = torch.from_numpy(noisy)[None], torch.from_numpy(pilot)[None]
 
-    hard = reference(noisy, noisy, size, stride, lambda c, o: (abs(c) > 2.7).astype(float), "count")
-    np.testing.assert_allclose(hard_threshold(z, patch=4, stride=stride)[0].numpy(), hard, atol=1e-12)
+    v = variance_of_coefficients(lags, size)
 
-    soft = reference(noisy, pilot, size, stride, lambda c, o: o**2 / (o**2 + 1), "energy")
-    np.testing.assert_allclose(wiener_filter(z, p, patch=4, stride=stride)[0].numpy(), soft, atol=1e-12)
+    hard = reference(noisy, noisy, size, stride, lambda c, o: (c**2 > 2.7**2 * v).astype(float), v)
+    result = hard_threshold(z, patch=4, stride=stride, autocovariance=lags)
+    np.testing.assert_allclose(result[0].numpy(), hard, atol=1e-12)
+
+    soft = reference(noisy, pilot, size, stride, lambda c, o: o**2 / (o**2 + v), v)
+    result = wiener_filter(z, p, patch=4, stride=stride, autocovariance=lags)
+    np.testing.assert_allclose(result[0].numpy(), soft, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", [hard_threshold, lambda z, s=1.0: wiener_filter(z, z, s)])

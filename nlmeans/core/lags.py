@@ -1,0 +1,79 @@
+"""Stationary covariances: from the autocovariance at each lag to the covariance over a box, and back."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nlmeans.core.axes import Axes
+
+LEAST_EIGENVALUE = 1e-3
+"""Least variance along any direction of a normalised covariance. Directions without noise count as if they had a
+little, so that whitening stays finite."""
+
+
+class Whitening(NamedTuple):
+    """A covariance over a box with a mean variance of 1, and its square roots; (voxels, voxels), float64."""
+
+    covariance: Tensor
+    whiten: Tensor
+    """The inverse square root: row vectors times this have white noise."""
+    colour: Tensor
+    """The square root, which undoes `whiten`."""
+
+
+def lags_between(size: Axes) -> Tensor:
+    """Return the lag from each voxel of a box to each other one, (voxels, voxels, 3).
+
+    >>> lags_between((1, 1, 3))[0].tolist()
+    [[0, 0, 0], [0, 0, -1], [0, 0, -2]]
+    """
+    places = torch.tensor(list(itertools.product(*(range(n) for n in size))))
+    return places[:, None] - places
+
+
+def covariance_over(autocovariance: Tensor, size: Axes) -> Tensor:
+    """Return the covariance between the voxels of a box, (voxels, voxels).
+
+    `autocovariance` has an odd number of lags along each axis, with lag 0 in the middle. Lags beyond those that it has
+    are not correlated.
+
+    >>> covariance_over(torch.tensor([[[0.5, 1.0, 0.5]]]), (1, 1, 3))
+    tensor([[1.0000, 0.5000, 0.0000],
+            [0.5000, 1.0000, 0.5000],
+            [0.0000, 0.5000, 1.0000]])
+    """
+    reach = torch.tensor([n // 2 for n in autocovariance.shape])
+    lags = lags_between(size)
+    near = (lags.abs() <= reach).all(-1).to(autocovariance.device)
+    d, h, w = (lags + reach).clamp_min(0).minimum(2 * reach).to(autocovariance.device).unbind(-1)
+    return torch.where(near, autocovariance[d, h, w], 0.0)
+
+
+def mean_over_lags(covariance: Tensor, size: Axes, lag: Axes) -> Tensor:
+    """Return the mean of a covariance over a box at each lag up to `lag`: the inverse of `covariance_over`."""
+    lags, reach = lags_between(size), torch.tensor(lag)
+    near = (lags.abs() <= reach).all(-1)
+    places = (lags[near] + reach).to(covariance.device)
+    shape = [2 * n + 1 for n in lag]
+    flat = (places[:, 0] * shape[1] + places[:, 1]) * shape[2] + places[:, 2]
+    sums = torch.bincount(flat, covariance[near.to(covariance.device)], math.prod(shape))
+    return (sums / torch.bincount(flat, minlength=math.prod(shape))).view(shape)
+
+
+def whitening(autocovariance: Tensor, size: Axes) -> Whitening:
+    """Return what whitens noise of this autocovariance over a box.
+
+    Any autocovariance gives finite results: eigenvalues are at least `LEAST_EIGENVALUE`, relative to the mean variance.
+    """
+    covariance = covariance_over(autocovariance.double(), size)
+    values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
+    values = values.clamp_min(LEAST_EIGENVALUE)
+    values = values * (len(values) / values.sum())
+    return Whitening(
+        (vectors * values) @ vectors.T, (vectors * values.rsqrt()) @ vectors.T, (vectors * values.sqrt()) @ vectors.T
+    )

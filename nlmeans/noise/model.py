@@ -1,0 +1,125 @@
+"""A model of the noise in an image: its kind, its level, and its correlation between neighbouring voxels."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nlmeans.core import checks
+from nlmeans.noise.kinds import NOISES
+
+Lags = tuple[tuple[tuple[float, ...], ...], ...]
+"""One number per lag along depth, height and width."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseModel:
+    """What the noise of an image is like. `nlmeans.denoise` takes it as ``noise=``; `nlmeans.estimate_noise` finds it.
+
+    Args:
+        kind: ``"gaussian"``, ``"rician"`` or ``"poisson"``.
+        sigma: standard deviation of the noise, in image units; None leaves it to be estimated. For Poisson noise, the
+            read noise of the detector.
+        gain: image units per photon, for Poisson noise.
+        offset: image value where no photon arrives, for Poisson noise.
+        correlation: autocovariance of the noise in units of sigma², at lags −l … l along depth, height and width, with
+            1 in the middle: three nested sequences or an array with an odd number of entries along each axis. Lags
+            beyond those given are not correlated. None: the noise of neighbouring voxels is independent (white).
+        evidence: how the model was found, in sentences.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range; the message names a remedy.
+
+    Example:
+        >>> model = NoiseModel(sigma=20.0, correlation=[[[0.3, 1.0, 0.3]]])
+        >>> print(model)
+        gaussian noise, sigma 20, correlated: 0.3 with the next voxel along width
+        >>> NoiseModel.from_json(model.to_json()) == model
+        True
+    """
+
+    kind: str = "gaussian"
+    sigma: float | None = None
+    gain: float = 1.0
+    offset: float = 0.0
+    correlation: npt.ArrayLike | None = None
+    evidence: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checks.choice("kind", self.kind, NOISES)
+        if self.sigma is not None:
+            object.__setattr__(self, "sigma", checks.not_negative("sigma", self.sigma))
+        object.__setattr__(self, "gain", checks.positive("gain", self.gain))
+        object.__setattr__(self, "offset", checks.real("offset", self.offset))
+        object.__setattr__(self, "evidence", tuple(map(str, self.evidence)))
+        if self.correlation is not None:
+            object.__setattr__(self, "correlation", checked_correlation(self.correlation))
+
+    @property
+    def autocovariance(self) -> npt.NDArray[np.float64] | None:
+        """The correlation as an array; None for white noise."""
+        return None if self.correlation is None else np.array(self.correlation)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> NoiseModel:
+        """Raises ``ValueError`` for a name that is not part of a noise model."""
+        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: not part of a noise model, which has {', '.join(cls().to_dict())}")
+        return cls(**values)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_json(cls, text: str) -> NoiseModel:
+        """Raises ``ValueError`` or ``TypeError`` where `text` is not the JSON of a noise model."""
+        return cls.from_dict(checks.json_object("noise model", text))
+
+    def __str__(self) -> str:
+        text = f"{self.kind} noise"
+        if self.kind == "poisson":
+            text += f", gain {self.gain:.4g}, offset {self.offset:.4g}"
+        if self.sigma is not None:
+            text += f", {'read noise' if self.kind == 'poisson' else 'sigma'} {self.sigma:.4g}"
+        return text + ("" if self.correlation is None else f", correlated: {correlations_in_words(self.correlation)}")
+
+
+def checked_correlation(correlation: Any) -> Lags:
+    """The correlation as nested tuples of floats."""
+    try:
+        lags = np.asarray(correlation, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"correlation={correlation!r} must be an array with three axes of lags") from error
+    if lags.ndim != 3 or any(n % 2 == 0 for n in lags.shape):
+        raise ValueError(
+            f"correlation has shape {lags.shape}; give an odd number of lags along depth, height and width: 1 for an "
+            "axis along which the noise is independent"
+        )
+    middle = tuple(n // 2 for n in lags.shape)
+    if not np.isfinite(lags).all() or lags[middle] != 1 or np.abs(lags).max() > 1:
+        raise ValueError("correlation must have 1 in the middle, the lag 0, and numbers between -1 and 1 around it")
+    if not np.allclose(lags, lags[::-1, ::-1, ::-1], atol=1e-6):
+        raise ValueError("correlation must be symmetric: the same at a lag and at its opposite")
+    return tuple(tuple(tuple(row) for row in plane) for plane in lags.tolist())
+
+
+def correlations_in_words(correlation: npt.ArrayLike) -> str:
+    """The correlation with the next voxel along each axis, in words."""
+    lags = np.array(correlation)
+    middle = [n // 2 for n in lags.shape]
+    said = []
+    for axis, name in enumerate(("depth", "height", "width")):
+        if lags.shape[axis] > 1:
+            place = list(middle)
+            place[axis] += 1
+            said.append(f"{lags[tuple(place)]:.2g} with the next voxel along {name}")
+    return ", ".join(said) or "with no other voxel"

@@ -1,0 +1,96 @@
+"""Level and autocovariance of noise, measured in flat blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from nlmeans.noise.correlation import (
+    FEWEST_BLOCKS,
+    detrended_blocks,
+    estimate_correlated_noise,
+    fit_lower_end,
+    gamma_below,
+    plane_projector,
+)
+from tests.nlmeans.volumes import piecewise
+
+SIGMA = 10.0
+
+
+def smooth(*shape: int, seed: int = 0) -> Tensor:
+    """Noise of standard deviation 1, with (1, 2, 1) taps along all axes: correlations 2/3 and 1/6 at lags 1 and 2."""
+    noise = np.random.default_rng(seed).standard_normal(shape)
+    for axis in range(noise.ndim):
+        if shape[axis] > 1:
+            noise = noise + (np.roll(noise, 1, axis) + np.roll(noise, -1, axis)) / 2
+            noise /= np.sqrt(1.5)
+    return torch.from_numpy(noise)
+
+
+@pytest.mark.parametrize("shape", [(40, 44, 48), (1, 160, 180), (5, 70, 80)])
+@pytest.mark.parametrize("correlated", [False, True])
+def test_sigma_and_neighbours_of_noise_on_structure(shape: tuple[int, int, int], correlated: bool) -> None:
+    clean = torch.from_numpy(piecewise(*shape)).double()
+    noise = smooth(*shape) if correlated else torch.from_numpy(np.random.default_rng(0).standard_normal(shape))
+    found = estimate_correlated_noise(clean + SIGMA * noise)
+    assert found is not None
+    assert found.sigma == pytest.approx(SIGMA, rel=0.08)
+    z, y, x = (n // 2 for n in found.autocovariance.shape)
+    assert found.autocovariance[z, y, x] == 1
+    assert float(found.autocovariance[z, y, x + 1]) == pytest.approx(2 / 3 if correlated else 0, abs=0.12)
+    torch.testing.assert_close(found.autocovariance, found.autocovariance.flip(0, 1, 2))
+
+
+def test_scale_and_offset() -> None:
+    volume = torch.from_numpy(piecewise(24, 26, 28)) + SIGMA * smooth(24, 26, 28)
+    one, other = estimate_correlated_noise(volume), estimate_correlated_noise(7 * volume + 1e5)
+    assert one is not None
+    assert other is not None
+    assert other.sigma == pytest.approx(7 * one.sigma, rel=0.01)
+
+
+def test_structure_in_most_blocks_does_not_change_sigma() -> None:
+    noise = SIGMA * smooth(40, 40, 40)
+    flat = torch.zeros(40, 40, 40, dtype=torch.bool)
+    flat[:, :, :14] = True
+    blobs = 300 * torch.rand(40, 40, 40, generator=torch.Generator().manual_seed(0)).round()
+    one, other = (
+        estimate_correlated_noise(noise, flat),
+        estimate_correlated_noise(torch.where(flat, noise, noise + blobs)),
+    )
+    assert one is not None
+    assert other is not None
+    assert other.sigma == pytest.approx(one.sigma, rel=0.02)
+
+
+def test_only_blocks_inside_count() -> None:
+    volume = torch.cat([SIGMA * smooth(30, 30, 30), 3 * SIGMA * smooth(30, 30, 30, seed=1)])
+    inside = torch.zeros(60, 30, 30, dtype=torch.bool)
+    inside[30:] = True
+    found = estimate_correlated_noise(volume, inside)
+    assert found is not None
+    assert found.sigma == pytest.approx(3 * SIGMA, rel=0.08)
+
+
+def test_too_few_blocks_and_exact_zeros_give_nothing() -> None:
+    assert estimate_correlated_noise(smooth(6, 7, 8)) is None
+    assert estimate_correlated_noise(torch.zeros(20, 20, 20)) is None
+
+
+def test_blocks_have_no_plane_left() -> None:
+    place = torch.stack(torch.meshgrid(*[torch.arange(20.0)] * 3, indexing="ij"))
+    ramp = 5 + 3 * place[0] - 2 * place[1] + 0.5 * place[2]
+    assert float(detrended_blocks(ramp, None, (6, 6, 6)).abs().max()) < 1e-9
+    assert round(float(plane_projector((6, 6, 6)).trace())) == 216 - 4
+
+
+def test_the_lower_end_of_a_gamma_distribution_gives_its_scale() -> None:
+    generator = np.random.default_rng(0)
+    values = torch.from_numpy(np.concatenate([generator.gamma(25, 4.0, 3000), 400 + generator.gamma(25, 40.0, 7000)]))
+    scale, threshold = fit_lower_end(values, 25.0, 100.0)
+    assert scale == pytest.approx(4, rel=0.03)
+    assert gamma_below(25, threshold / scale) == pytest.approx(0.3, abs=0.01)
+    assert FEWEST_BLOCKS < 900

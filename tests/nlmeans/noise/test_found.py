@@ -1,0 +1,140 @@
+"""The noise model found in a volume, and what denoising with it is worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nlmeans import NoiseModel, denoise, estimate_noise, estimate_sigma
+from nlmeans.core.metrics import psnr
+from nlmeans.noise.found import response_of_finest
+from tests.nlmeans.volumes import gaussian, piecewise
+
+SIGMA = 10.0
+SHAPE = (30, 40, 44)
+
+
+def filtered(kind: str, shape: tuple[int, ...] = SHAPE, seed: int = 0) -> Any:
+    """Noise of standard deviation 1 as scanners make it, through a filter in k-space."""
+    frequencies = np.meshgrid(*(np.fft.fftfreq(n) for n in shape), indexing="ij")
+    in_plane = np.hypot(*frequencies[-2:])
+    response = {
+        "zero-filled": np.all([np.abs(f) < 1 / 3 for f in frequencies[-2:]], axis=0).astype(float),
+        "apodised": np.prod([0.5 + 0.5 * np.cos(2 * np.pi * f) for f in frequencies], axis=0),
+        "CT": np.sqrt(in_plane) * np.exp(-((in_plane / 0.25) ** 2)),
+    }[kind]
+    white = np.random.default_rng(seed).standard_normal(shape)
+    noise = np.fft.ifftn(np.fft.fftn(white) * response).real
+    return noise / np.sqrt((response**2).mean())
+
+
+@pytest.mark.parametrize("kind", ["zero-filled", "apodised", "CT"])
+def test_correlated_noise_is_found_and_removed(kind: str) -> None:
+    clean = piecewise(*SHAPE)
+    noisy = clean + SIGMA * filtered(kind)
+    model = estimate_noise(noisy)
+    assert model.sigma == pytest.approx(SIGMA, rel=0.1)
+    assert model.correlation is not None
+    assert "correlated" in model.evidence[-1]
+    plain, whitened = denoise(noisy), denoise(noisy, noise=model)
+    assert psnr(clean, whitened) > psnr(clean, plain) + 2
+    assert psnr(clean, whitened) > psnr(clean, denoise(noisy, SIGMA)) + 0.5
+
+
+def test_images_have_correlated_noise_too() -> None:
+    clean = piecewise(1, 150, 160)[0]
+    noisy = clean + SIGMA * filtered("apodised", (150, 160))
+    model = estimate_noise(noisy)
+    assert model.sigma == pytest.approx(SIGMA, rel=0.1)
+    assert model.autocovariance is not None
+    assert model.autocovariance.shape == (1, 11, 11)
+    assert psnr(clean, denoise(noisy, noise=model)) > psnr(clean, denoise(noisy)) + 2
+
+
+@pytest.mark.parametrize("method", ["dct", "wiener", "bayes", "best"])
+def test_methods_that_whiten_beat_themselves(method: str, caplog: pytest.LogCaptureFixture) -> None:
+    clean = piecewise(24, 32, 36)
+    noisy = clean + SIGMA * filtered("apodised", (24, 32, 36))
+    model = estimate_noise(noisy)
+    whitened = denoise(noisy, noise=model, method=method)
+    assert psnr(clean, whitened) > psnr(clean, denoise(noisy, SIGMA, method=method)) + 0.5
+    assert "takes correlated noise" not in caplog.text
+
+
+def test_methods_that_do_not_whiten_say_so(caplog: pytest.LogCaptureFixture) -> None:
+    denoise(piecewise(8, 9, 10), noise=NoiseModel(sigma=1, correlation=[[[0.5, 1, 0.5]]]), method="classic")
+    assert "method classic takes correlated noise for white noise; dct, wiener, bayes, best do not" in caplog.text
+
+
+def test_white_noise_is_white() -> None:
+    noisy = gaussian(piecewise(*SHAPE), SIGMA)
+    model = estimate_noise(noisy)
+    assert model.correlation is None
+    assert model.sigma == estimate_sigma(noisy)
+    np.testing.assert_array_equal(denoise(noisy, noise=model), denoise(noisy))
+
+
+def test_the_air_of_a_magnitude_image_does_not_count() -> None:
+    clean = np.where(np.indices((36, 40, 40)).max(0) < 24, 300.0, 0.0)
+    real, imaginary = (SIGMA * filtered("zero-filled", clean.shape, seed) for seed in (0, 1))
+    model = estimate_noise(np.hypot(clean + real, imaginary))
+    assert model.sigma == pytest.approx(SIGMA, rel=0.12)
+    assert "in the object" in model.evidence[0]
+
+
+def test_a_mask_says_where_to_look() -> None:
+    noisy = np.concatenate([SIGMA * filtered("CT"), 4 * SIGMA * filtered("CT", seed=1)])
+    mask = np.arange(len(noisy)) < 30
+    model = estimate_noise(100 + noisy, mask=np.broadcast_to(mask[:, None, None], noisy.shape))
+    assert model.sigma == pytest.approx(SIGMA, rel=0.1)
+    assert "in the mask" in model.evidence[0]
+
+
+@pytest.mark.parametrize("lags", [np.ones((3, 3, 3)), np.cos(np.pi * np.arange(-3, 4))[None, None], np.eye(1)[None]])
+@pytest.mark.parametrize("method", ["dct", "wiener", "bayes", "best"])
+def test_wrong_models_and_extreme_correlations_give_finite_results(method: str, lags: Any) -> None:
+    noisy = gaussian(piecewise(12, 20, 24), SIGMA)
+    result = denoise(noisy, noise=NoiseModel(sigma=SIGMA, correlation=lags), method=method)
+    assert np.isfinite(result).all()
+    assert noisy.min() - 3 * SIGMA < result.min() < result.max() < noisy.max() + 3 * SIGMA
+
+
+@pytest.mark.parametrize("volume", [np.full((12, 14, 16), 7.0), np.zeros((20, 20)), np.eye(3)])
+def test_volumes_without_noise_have_none(volume: Any) -> None:
+    model = estimate_noise(volume)
+    assert model.correlation is None
+    assert model.sigma is not None
+    np.testing.assert_array_equal(denoise(volume.astype(float), noise=NoiseModel(sigma=0.0)), volume)
+
+
+def test_what_is_given_wins_over_the_model() -> None:
+    noisy = gaussian(piecewise(12, 14, 16), SIGMA)
+    lags = [[[0.4, 1.0, 0.4]]]
+    model = NoiseModel(sigma=1.0, correlation=lags)
+    np.testing.assert_array_equal(denoise(noisy, SIGMA, noise=model, correlation=None), denoise(noisy, SIGMA))
+    np.testing.assert_array_equal(denoise(noisy, 1.0, correlation=lags), denoise(noisy, noise=model))
+
+
+@pytest.mark.parametrize("sigma", [None, "map"])
+def test_a_correlation_needs_its_sigma(sigma: Any) -> None:
+    model = NoiseModel(correlation=[[[0.5, 1.0, 0.5]]])
+    with pytest.raises(ValueError, match="would be estimated from differences of neighbours"):
+        denoise(piecewise(8, 9, 10), sigma, noise=model)
+
+
+def test_tiles_do_not_show() -> None:
+    noisy = piecewise(20, 60, 40) + SIGMA * filtered("apodised", (20, 60, 40))
+    model = estimate_noise(noisy)
+    whole = denoise(noisy, noise=model, search_radius=2)
+    tiled = denoise(noisy, noise=model, search_radius=2, memory="16MiB")
+    np.testing.assert_allclose(tiled, whole, atol=1e-3 * SIGMA)
+
+
+def test_the_response_of_second_differences() -> None:
+    lags = torch.zeros(3, 3, 3, dtype=torch.float64)
+    lags[1, 1] = torch.tensor([0.5, 1.0, 0.5])
+    # variance of (a − 2b + c)/√6 with correlation 1/2 between neighbours: (6 − 4 · 2 · 1/2) / 6
+    assert response_of_finest(lags[1:2, 1:2]) == pytest.approx((2 / 6) ** 0.5)
