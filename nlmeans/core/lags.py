@@ -25,6 +25,10 @@ class Whitening(NamedTuple):
     colour: Tensor
     """The square root, which undoes `whiten`."""
 
+    def spectrum(self, basis: Tensor) -> Tensor:
+        """Return the variance along each row of an orthonormal basis, (voxels,)."""
+        return (basis @ self.covariance.to(basis) @ basis.T).diagonal()
+
 
 def lags_between(size: Axes) -> Tensor:
     """Return the lag from each voxel of a box to each other one, (voxels, voxels, 3).

@@ -70,27 +70,9 @@ def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
     reports = [part(progress, 0.1, 0.4), part(progress, 0.4, 1.0)]
     patch, radius = group_patch(noisy), group_radius(options.search_radius, 4)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
-    guide = nl_bayes(
-        noisy,
-        guide,
-        sigma,
-        patch=patch,
-        step=4,
-        search_radius=radius,
-        strength=1.5,
-        tolerance=0.2,
-        autocovariance=options.autocovariance,
-        progress=reports[0],
-    )
-    return nl_bayes(
-        noisy,
-        guide,
-        sigma,
-        patch=patch,
-        search_radius=radius,
-        autocovariance=options.autocovariance,
-        progress=reports[1],
-    )
+    stage = partial(nl_bayes, noisy, patch=patch, search_radius=radius, autocovariance=options.autocovariance)
+    guide = stage(guide, sigma, step=4, strength=1.5, tolerance=0.2, progress=reports[0])
+    return stage(guide, sigma, progress=reports[1])
 
 
 def bayes_halo(patch_radius: Axes, search_radius: Axes) -> Axes:

@@ -111,9 +111,7 @@ def filter_group(
     count, voxels = noisy.shape[1:]
     noisy_mean, guide_mean = noisy.mean(1, keepdim=True), guide.mean(1, keepdim=True)
     detail, oracle = noisy - noisy_mean, guide - guide_mean
-    spectrum = None
-    if correlated is not None:
-        spectrum = (basis @ correlated.covariance.to(basis) @ basis.T).diagonal()
+    spectrum = None if correlated is None else correlated.spectrum(basis)
     mean, mean_freedom = filter_mean_patches(noisy_mean, guide_mean, variance / count, basis, spectrum)
     if correlated is not None:
         whiten, colour = correlated.whiten.to(basis), correlated.colour.to(basis)

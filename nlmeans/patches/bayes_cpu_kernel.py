@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from nlmeans.core.lags import Whitening
 from nlmeans.kernels.matrix import TILE_ROWS, multiply, multiply_row, transpose
@@ -147,9 +148,7 @@ def scratch_array(
     array[layout.basis_columns : layout.basis_columns + square.size] = square.T.ravel()
     array[layout.spectrum : layout.spectrum + layout.voxels] = 1
     if noise is not None:
-        array[layout.spectrum : layout.spectrum + layout.voxels] = np.diagonal(
-            basis @ noise.covariance.numpy() @ basis.T
-        )
+        array[layout.spectrum : layout.spectrum + layout.voxels] = noise.spectrum(torch.from_numpy(basis)).numpy()
         for place, matrix in ((layout.whiten, noise.whiten), (layout.colour, noise.colour)):
             square[: layout.voxels, : layout.voxels] = matrix.numpy()
             array[place : place + square.size] = square.ravel()
@@ -323,6 +322,17 @@ def multiply_patches(array, layout, rows, matrix, target, pitch):
 
 
 @inner_kernel
+def read_centred(volume, corners, options, array, layout, target, pitch, mean):
+    """Read the patches of a group without their mean, whitened if need be; return the sum of squares."""
+    rows, row_pitch = (layout.spare, layout.width) if options.correlated else (target, pitch)
+    read_group(volume, corners, options.patch_rows, options.row_length, array, rows, row_pitch)
+    squares = centre(array, rows, row_pitch, layout.width, layout.patches, mean)
+    if options.correlated:
+        squares = multiply_patches(array, layout, rows, layout.whiten, target, pitch)
+    return squares
+
+
+@inner_kernel
 def mix(array, layout, amplitude, kept):
     """Replace Q by a·F + b·Q."""
     a, b = splat(np.float32(amplitude)), splat(np.float32(kept))
@@ -372,23 +382,11 @@ def filter_groups(noisy, guide, corners, variances, layout, options, array, sums
                 variance += variances[at[k]]
             variance /= np.float32(count)
         noise = (count - 1) * np.float64(variance)
-        if options.correlated:
-            read_group(guide, at, options.patch_rows, options.row_length, array, layout.spare, width)
-            centre(array, layout.spare, width, width, count, layout.guide_mean)
-            contrast = multiply_patches(array, layout, layout.spare, layout.whiten, layout.guide, layout.pitch)
-        else:
-            read_group(guide, at, options.patch_rows, options.row_length, array, layout.guide, layout.pitch)
-            contrast = centre(array, layout.guide, layout.pitch, width, count, layout.guide_mean)
+        contrast = read_centred(guide, at, options, array, layout, layout.guide, layout.pitch, layout.guide_mean)
         steep[g] = contrast > options.steepest * max(noise, TINY)
         if steep[g]:
             continue
-        if options.correlated:
-            read_group(noisy, at, options.patch_rows, options.row_length, array, layout.spare, width)
-            centre(array, layout.spare, width, width, count, layout.noisy_mean)
-            energy = multiply_patches(array, layout, layout.spare, layout.whiten, layout.noisy, width)
-        else:
-            read_group(noisy, at, options.patch_rows, options.row_length, array, layout.noisy, width)
-            energy = centre(array, layout.noisy, width, width, count, layout.noisy_mean)
+        energy = read_centred(noisy, at, options, array, layout, layout.noisy, width, layout.noisy_mean)
         for k in range(0, height, LANES):
             for x in range(0, width, LANES):
                 transpose(array, layout.guide + k * layout.pitch + x, layout.pitch,

@@ -171,8 +171,7 @@ def coefficient_variance(autocovariance: Tensor | None, size: Axes) -> Tensor:
     """Variance of the noise in each coefficient of a patch, relative to its mean, float64; 1 for white noise."""
     if autocovariance is None:
         return torch.ones(math.prod(size), dtype=torch.float64)
-    basis = dct_basis(size)
-    return (basis @ whitening(autocovariance, size).covariance @ basis.T).diagonal()
+    return whitening(autocovariance, size).spectrum(dct_basis(size))
 
 
 def stack_patches(volume: Tensor, size: Axes, step: Axes, grid: Axes) -> Tensor:
