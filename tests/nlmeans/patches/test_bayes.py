@@ -11,10 +11,7 @@ from scipy.linalg import sqrtm
 from nlmeans.core.lags import covariance_over, whitening
 from nlmeans.patches.bayes import filter_group, filter_mean_patches, least_risk, nl_bayes, wiener_gain
 from nlmeans.patches.dct import dct_basis, hard_threshold
-from tests.nlmeans.patches.tensors import Array, blobs, normal
-
-LAGS = torch.tensor([[[0.1, 0.2, 0.1], [0.4, 1.0, 0.4], [0.1, 0.2, 0.1]]], dtype=torch.float64)
-"""An autocovariance of noise."""
+from tests.nlmeans.patches.tensors import LAGS, Array, blobs, normal, variance_of_coefficients
 
 
 def bayes_reference(
@@ -24,9 +21,7 @@ def bayes_reference(
     count, voxels = noisy.shape
     y, g = noisy.mean(0), guide.mean(0)
     energy = dctn(g.reshape(size), norm="ortho") ** 2
-    half = dctn(correlation.reshape(*size, *size), axes=(0, 1, 2), norm="ortho")
-    both = dctn(half, axes=(3, 4, 5), norm="ortho").reshape(voxels, voxels)
-    gain = energy / (energy + variance / count * both.diagonal().reshape(size))
+    gain = energy / (energy + variance / count * variance_of_coefficients(correlation, size))
     gain[0, 0, 0] = 1
     mean = idctn(gain * dctn(y.reshape(size), norm="ortho"), norm="ortho").ravel()
     colour = sqrtm(correlation).real

@@ -15,12 +15,12 @@ from nlmeans.patches.bayes import STEEPEST, filter_group
 from nlmeans.patches.bayes_cpu_kernel import FilterConstants, GroupLayout, filter_groups, scratch_array
 from nlmeans.patches.dct import dct_basis
 from nlmeans.patches.groups import LEAST_VARIANCE, index_patches
-from tests.nlmeans.patches.tensors import normal
+from tests.nlmeans.patches.tensors import LAGS, normal
 
 SHAPE, SIZE, COUNT = (4, 6, 9), (2, 3, 3), 7
 VOXELS = 18
 
-CORRELATED = whitening(torch.tensor([[[0.1, 0.2, 0.1], [0.4, 1.0, 0.4], [0.1, 0.2, 0.1]]]), SIZE)
+CORRELATED = whitening(LAGS, SIZE)
 
 
 def filtered(

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
 
 from nlmeans.core.lags import covariance_over
 from nlmeans.patches.dct import hard_threshold, wiener_filter
-
-Array = NDArray[np.float64]
-
-
-LAGS = torch.tensor([[[0.1, 0.2, 0.1], [0.4, 1.0, 0.4], [0.1, 0.2, 0.1]]], dtype=torch.float64)
-"""An autocovariance of noise."""
-
-
-def variance_of_coefficients(lags: torch.Tensor | None, size: tuple[int, int, int]) -> Array:
-    """Variance of noise of variance 1 in each coefficient of a patch: the diagonal of its covariance after the DCT."""
-    if lags is None:
-        return np.ones(size)
-    covariance = covariance_over(lags, size).numpy().reshape(*size, *size)
-    once = dctn(covariance, axes=(0, 1, 2), norm="ortho")
-    twice = dctn(once, axes=(3, 4, 5), norm="ortho").reshape(math.prod(size), math.prod(size))
-    return twice.diagonal().reshape(size)
+from tests.nlmeans.patches.tensors import LAGS, Array, variance_of_coefficients
 
 
 def reference(
@@ -64,7 +47,7 @@ def test_both_filters_follow_their_formulas(
     pilot = noisy + rng.standard_normal(shape)
     z, p = torch.from_numpy(noisy)[None], torch.from_numpy(pilot)[None]
 
-    v = variance_of_coefficients(lags, size)
+    v = np.ones(size) if lags is None else variance_of_coefficients(covariance_over(lags, size).numpy(), size)
 
     hard = reference(noisy, noisy, size, stride, lambda c, o: (c**2 > 2.7**2 * v).astype(float), v)
     result = hard_threshold(z, patch=4, stride=stride, autocovariance=lags)
