@@ -10,9 +10,8 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.progress import Report, part
 from nlmeans.methods.means import classic
 from nlmeans.methods.method import Method, Options, whole_tile
-from nlmeans.methods.transform import patch_memory
+from nlmeans.methods.transform import dct_pilot, patch_memory
 from nlmeans.patches.bayes import nl_bayes
-from nlmeans.patches.dct import hard_threshold
 from nlmeans.patches.low_rank import low_rank, series_low_rank
 
 GRAIN = 12
@@ -27,9 +26,10 @@ def pilot(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
 
     If the noise is correlated, the DCT alone: non-local means takes correlated noise for structure.
     """
-    lags = options.autocovariance
-    thresholded = hard_threshold(noisy, sigma, patch=4, stride=1, threshold=3.0, autocovariance=lags)
-    return thresholded if lags is not None else (thresholded + classic(noisy, sigma, options, progress)) / 2
+    thresholded = dct_pilot(noisy, sigma, options)
+    if options.autocovariance is not None:
+        return thresholded
+    return (thresholded + classic(noisy, sigma, options, progress)) / 2
 
 
 def group_patch(noisy: Tensor) -> int:

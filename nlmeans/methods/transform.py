@@ -41,13 +41,15 @@ DCT = Method(
 )
 
 
+def dct_pilot(noisy: Tensor, sigma: float | Tensor, options: Options) -> Tensor:
+    """Hard threshold of a sliding DCT that keeps less than `dct`, as a first estimate for other methods."""
+    return hard_threshold(noisy, sigma, patch=4, stride=1, threshold=3.0, autocovariance=options.autocovariance)
+
+
 def wiener(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Wiener filter in the DCT domain, with non-local means as the pilot; for correlated noise with the DCT."""
     lags = options.autocovariance
-    if lags is None:
-        guide = classic(noisy, sigma, options, progress)
-    else:
-        guide = hard_threshold(noisy, sigma, patch=4, stride=1, threshold=3.0, autocovariance=lags)
+    guide = classic(noisy, sigma, options, progress) if lags is None else dct_pilot(noisy, sigma, options)
     return wiener_filter(noisy, guide, sigma, patch=4, stride=1, autocovariance=lags)
 
 
