@@ -234,7 +234,7 @@ class NoiseStabilise(Transform):
                 shown = f"has shape {tuple(level.shape)}" if isinstance(level, Tensor) else f"has {len(level)} numbers"
                 raise ValueError(f"sigma {shown}, but it is the read noise where noise='poisson'; give one number")
             counts = restore_counts if self.inverse else stabilise_counts
-            result = counts(precise, self.settings.gain, self.settings.offset, level or 0.0)
+            result = counts(precise, cast(float, self.settings.gain), self.settings.offset, level or 0.0)
         dtype = values.dtype if values.is_floating_point() else torch.float32
         return images.with_metadata_of(image, result.to(dtype))
 

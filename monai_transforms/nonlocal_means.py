@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Unpack, cast
 
 import numpy as np
 import torch
@@ -17,10 +17,14 @@ from monai_transforms import images, levels
 from monai_transforms.arguments import TransformArguments, spell_out_arguments
 from nlmeans import Settings
 from nlmeans.core import checks
+from nlmeans.core.layout import Layout
 from nlmeans.core.progress import silent
 from nlmeans.engine.arguments import check_names
+from nlmeans.engine.choices import Choices
+from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import denoise_array
 from nlmeans.engine.settings import settings_from
+from nlmeans.engine.survey import settled
 from nlmeans.noise import outliers
 
 
@@ -37,12 +41,17 @@ class NonLocalMeans(Transform):
             metadata.
         method: a name in `nlmeans.METHODS`, or ``"auto"``: `bayes`, unless the image would take more than ten minutes
             or more memory than is free.
-        noise: ``"gaussian"``; ``"rician"`` for MR magnitude images; or ``"poisson"`` for counts of photons or decays.
-            For Poisson noise, `sigma` is the read noise of the detector, and None means none. Or a
-            `nlmeans.NoiseModel`.
-        gain: image units per photon, for Poisson noise.
+        noise: ``"auto"`` finds the kind in each image; if `sigma` is given, it stands for white Gaussian noise.
+            ``"gaussian"``; ``"rician"`` for MR magnitude images; ``"chi"`` for the sum of squares of several coils; or
+            ``"poisson"`` for counts of photons or decays. For Poisson noise, `sigma` is the read noise of the detector,
+            and None means none. Or a `nlmeans.NoiseModel`.
+        gain: image units per photon, for Poisson noise; ``"auto"`` finds gain, offset and read noise.
         offset: image value where no photon arrives, for Poisson noise.
-        correlation: autocovariance of the noise in units of sigma², as in a `nlmeans.NoiseModel`; None for white noise.
+        coils: effective number of coils, for chi noise; None reads it from the air.
+        correlation: ``"auto"`` looks for noise that neighbouring voxels have in common if `sigma` is not given either;
+            None takes the noise for white; or the autocovariance in units of sigma², as in a `nlmeans.NoiseModel`.
+        modality: DICOM's code of what made the images, such as ``"MR"`` or ``"CT"``, which limits the kinds of noise to
+            look for.
         h: filter strength in image units; larger values smooth more. None for the method's own multiple of sigma.
         patch_radius: voxels, one number for all axes or one per axis; a patch is 2r + 1 voxels wide. None for the
             method's own.
@@ -87,7 +96,7 @@ class NonLocalMeans(Transform):
             raise TypeError(f"channel_wise={channel_wise!r} must be True or False")
         self.spacing_from_affine = isinstance(spacing, str)
         self.sigma_in_metadata = levels.is_in_metadata(sigma)
-        noise = arguments.get("noise", "gaussian")
+        noise = arguments.get("noise", "auto")
         self.settings, _ = settings_from(
             levels.sigma_of_transform(sigma, noise if isinstance(noise, str) else noise.kind, "map"),
             {
@@ -146,6 +155,9 @@ class NonLocalMeans(Transform):
             level = levels.sigma_of_image(sigma, image)
         elif self.sigma_in_metadata:
             level = levels.sigma_in_metadata_of(img, image)
+        if strength != 1 and level in (None, "map") and settings.series is not None and len(values) > 1:
+            each = [self.denoise_with_strength(channel[None], mask, sigma, strength) for channel in values]
+            return images.with_metadata_of(image, torch.cat([images.without_metadata(one) for one in each]))
         if strength != 1:
             settings, level = scale_noise(settings, level, values, where, strength)
         return images.with_metadata_of(image, denoise_values(values, settings, level, where))
@@ -183,8 +195,14 @@ def scale_noise(
 
     The standard deviation of Poisson noise is √(gain × signal), so there the gain grows with the square.
     """
+    if (level is None and settings.finds_noise) or (level == "map" and settings.noise == "auto"):
+        layout = Layout.of(values, settings.channels, settings.series)
+        alone = dataclasses.replace(settings, sigma=None if level is None else "map")
+        facts = Plan.of(values, 0, layout, Choices.of(alone, layout), mask=mask).facts
+        settings = settled(alone, facts)
+        level = cast(levels.SigmaOfImage, settings.sigma)
     if settings.noise == "poisson":
-        settings = dataclasses.replace(settings, gain=settings.gain * strength**2)
+        settings = dataclasses.replace(settings, gain=cast(float, settings.gain) * strength**2)
         if level is None:
             return settings, None
     else:  # h is in image units; with Poisson noise it is in units of the noise
@@ -193,7 +211,7 @@ def scale_noise(
         estimate = levels.estimate_per_channel if level is None else levels.estimate_per_voxel
         if settings.despeckle:
             values = outliers.despeckle(values, channels=settings.channels, series=settings.series)
-        level = estimate(values, settings.noise, mask)
+        level = estimate(values, "gaussian" if settings.kind == "gaussian" else "rician", mask)
     return settings, tuple(strength * sigma for sigma in level) if isinstance(level, tuple) else strength * level
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +27,8 @@ def notes(known: Known) -> dict[str, str]:
     h, in_image_units = known.h, known.h_in_image_units
     if h is not None and in_image_units is not None:
         said["h"] = f"{h:.2f} σ = {in_image_units:.4g} image units"
+    if known.parameters.noise == "auto" and known.facts is not None:
+        said["noise"] = f"here: {dataclasses.replace(known.facts.noise, sigma=None)}"
     if known.parameters.method == "auto":
         said["method"] = f"here: {known.choices.name}, {known.choices.method.summary}"
     return said
@@ -33,7 +36,7 @@ def notes(known: Known) -> dict[str, str]:
 
 def sigma_note(known: Known) -> str:
     sigma = known.sigma
-    if is_poisson(known.parameters):
+    if is_poisson(known.parameters) or (known.facts is not None and known.facts.noise.kind == "poisson"):
         return "read noise of the detector, in image units"
     if sigma is None:
         return "estimating …"

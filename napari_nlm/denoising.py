@@ -13,7 +13,7 @@ import torch
 
 from napari_nlm.layer_mask import LayerMask
 from napari_nlm.layer_source import LayerBox, LayerSource, VolumeIndex
-from napari_nlm.parameters import Parameters, is_poisson
+from napari_nlm.parameters import Parameters
 from napari_nlm.surveys import Surveys, VolumeSurvey, choices_for
 from napari_nlm.volume_view import LayerArray
 from nlmeans import Settings
@@ -22,6 +22,7 @@ from nlmeans.core.memory import allowed
 from nlmeans.core.progress import Report, part
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
+from nlmeans.engine.survey import settled
 
 FAR = 16
 """Voxels. A method whose halo is wider needs seconds for one slice, because it computes a thick slab around it."""
@@ -67,10 +68,7 @@ class Denoising:
     def record(self, volume: VolumeIndex, survey: VolumeSurvey) -> Settings:
         """Settings that repeat the denoising of a volume: method, radii, device, sigma and h as numbers."""
         plan, facts = self.plan(volume, survey), survey.facts
-        record = dataclasses.replace(plan.choices.record, h=plan.h * facts.unit)
-        if record.sigma is not None or is_poisson(self.parameters):
-            return record
-        return dataclasses.replace(record, sigma=facts.sigma[0] if record.channels is None else facts.sigma)
+        return settled(dataclasses.replace(plan.choices.record, h=plan.h * facts.unit), facts)
 
     def denoised(self, volume: VolumeIndex, spatial: LayerBox | None, progress: Report) -> LayerArray:
         """Denoise a box of one volume, with all its channels. Equals that box of the whole result.

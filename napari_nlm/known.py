@@ -33,6 +33,8 @@ class Known:
         """The number that the user gave, else the estimate. With Poisson noise, the read noise."""
         if self.parameters.sigma is not None or is_poisson(self.parameters) or self.facts is None:
             return self.parameters.sigma
+        if self.facts.noise.kind == "poisson":
+            return self.facts.noise.sigma
         return self.facts.sigma[0] if self.choices.settings.channels is None else self.facts.sigma
 
     @property
@@ -50,7 +52,7 @@ class Known:
     @property
     def h_in_image_units(self) -> float | None:
         """None until it is known, and where image units mean nothing: with Poisson noise, or without any noise."""
-        if self.h is None or self.facts is None or is_poisson(self.parameters) or not any(self.facts.sigma):
+        if self.h is None or self.facts is None or self.facts.noise.kind == "poisson" or not any(self.facts.sigma):
             return None
         return self.h * self.facts.unit
 

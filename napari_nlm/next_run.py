@@ -50,7 +50,9 @@ class NextRun:
     def forget_image(self) -> None:
         """Reset the parameters that describe the noise of one image."""
         default = Parameters()
-        self.parameters = replace(self.parameters, sigma=None, gain=default.gain, offset=default.offset)
+        self.parameters = replace(
+            self.parameters, noise=default.noise, sigma=None, gain=default.gain, offset=default.offset
+        )
 
     def denoising(self) -> Denoising | None:
         """The chosen image with the current parameters; None if there is no image."""

@@ -10,23 +10,23 @@ from napari.utils.notifications import show_info, show_warning
 
 from napari_nlm.layer_source import LayerSource, unwrapped
 from napari_nlm.volume_view import LayerArray
-from nlmeans import estimate_sigma
+from nlmeans import estimate_noise, estimate_sigma
 
 PLACED = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
-NOISE_TIP = "rician: MR magnitude images, where noise makes the background brighter"
+NOISE_TIP = "auto: found in the image\nrician: MR magnitude images, where noise makes the background brighter"
 
 
 @magic_factory(
     call_button="Estimate",
     noise={
-        "choices": ["gaussian", "rician"],
+        "choices": ["auto", "gaussian", "rician"],
         "tooltip": NOISE_TIP,
     },
     varies={"label": "as a map", "tooltip": "Add a layer with sigma at every voxel, for noise that varies in space"},
 )
-def estimate_layer_noise(image: Image, noise: str = "gaussian", varies: bool = False) -> list[types.LayerDataTuple]:
+def estimate_layer_noise(image: Image, noise: str = "auto", varies: bool = False) -> list[types.LayerDataTuple]:
     """Estimate the standard deviation of the noise of an image layer, in image units. A map becomes a new layer."""
     if image is None:
         show_warning("There is no image layer: open an image, or a sample with File > Open Sample > Non-local means")
@@ -37,7 +37,11 @@ def estimate_layer_noise(image: Image, noise: str = "gaussian", varies: bool = F
     if not varies:
         levels = np.stack(found)
         several = "" if levels.size == 1 else f" to {levels.max():.4g} over {levels.size} volumes and channels"
-        show_info(f"{image.name}: sigma {levels.min():.4g}{several}, assuming {noise} noise")
+        if noise == "auto" and levels.size == 1 and layout.channels is None:
+            show_info(f"{image.name}: {estimate_noise(source.read(source.volumes[0]))}")
+        else:
+            kind = "" if noise == "auto" else f", assuming {noise} noise"
+            show_info(f"{image.name}: sigma {levels.min():.4g}{several}{kind}")
         return []
     if layout.channels is not None:
         show_warning(f"{image.name} has channels, and each channel has its own map; split it into layers first")

@@ -91,9 +91,12 @@ class Parameters:
         ENGINE_DEFAULTS.noise,
         label="Noise",
         group="noise",
-        choices=NOISES,
-        tip="gaussian: the same strength in dark and bright parts.\n"
+        choices=("auto", *NOISES),
+        kept=False,
+        tip="auto: found in the image; if you set sigma, gaussian.\n"
+        "gaussian: the same strength in dark and bright parts.\n"
         "rician: MR magnitude images, where noise makes the background brighter.\n"
+        "chi: the same, of several coils whose squares were summed; their number is found in the air.\n"
         "poisson: counts of photons or decays (PET, microscopy).",
     )
     sigma: float | None = parameter(

@@ -14,11 +14,11 @@ from napari_nlm.geometry import View, visible_part
 from napari_nlm.jobs import BackgroundJob, Lane
 from napari_nlm.layer_source import VolumeIndex
 from napari_nlm.next_run import NextRun
-from napari_nlm.parameters import is_poisson
 from napari_nlm.preview_layers import DENOISED, SPLIT, Picture, PreviewLayers
 from napari_nlm.results import LayerResult, ResultLayers
 from napari_nlm.volume_view import LayerArray
 from nlmeans.core.arrays import standard_deviation
+from nlmeans.noise.kinds import MAGNITUDES
 
 LARGEST_PREVIEW = 2**20
 """Pixels of a slice that are previewed; of a larger slice only the middle of the view."""
@@ -202,9 +202,9 @@ def picture_of(
         before, after = denoising.before_and_after(view.box, job.report)
     else:
         before, after = np.asarray(denoising.source.data[view.box]), np.asarray(cut)
-    deviation = removed_deviation(before, after, denoising.parameters.noise)
     facts = denoising.survey(volume).facts
-    one_sigma = not is_poisson(denoising.parameters) and any(facts.sigma)
+    deviation = removed_deviation(before, after, facts.noise.kind)
+    one_sigma = facts.noise.kind != "poisson" and any(facts.sigma)
     sigma = facts.unit if one_sigma else 0.0
     return Picture(denoising.source.layer, view, before, after, sigma, deviation, draft)
 
@@ -212,6 +212,6 @@ def picture_of(
 def removed_deviation(before: LayerArray, after: LayerArray, noise: str) -> float:
     """Standard deviation of what was removed. For Rician noise only in bright voxels, where it should be sigma."""
     removed = before.astype(np.float64) - after.astype(np.float64)
-    if noise == "rician":
+    if noise in MAGNITUDES:
         removed = removed[before > before.mean()] if before.min() < before.max() else removed
     return standard_deviation(removed)

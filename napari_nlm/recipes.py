@@ -36,8 +36,10 @@ def arguments_of(denoising: Denoising, volume: VolumeIndex | None) -> dict[str, 
     if volume is not None or len(denoising.source.volumes) == 1:
         one = volume or denoising.source.volumes[0]
         exact = denoising.record(one, denoising.survey(one))
-        sigma = settings.sigma if parameters.maps_sigma else exact.sigma
-        settings = dataclasses.replace(settings, sigma=sigma, h=None if parameters.h is None else exact.h)
+        settings = dataclasses.replace(settings, h=None if parameters.h is None else exact.h)
+        if exact.correlation is None:  # else the text leaves it to be found again
+            names = ("noise", "gain", "offset", "coils") + ("sigma",) * (not parameters.maps_sigma)
+            settings = dataclasses.replace(settings, **{name: getattr(exact, name) for name in names})
     elif parameters.h is not None and is_poisson(parameters):  # the engine takes h in units of the noise
         settings = dataclasses.replace(settings, h=parameters.h)
     elif parameters.h is not None and parameters.sigma is not None:
@@ -102,7 +104,9 @@ def one_by_one(denoising: Denoising, given: dict[str, Any], own_h: bool) -> list
         given["channels"] = channels
     lines = ["denoised = np.empty_like(volume)", f"for at in np.ndindex{lengths}:", f"    one = volume[{place}]"]
     if own_h:
-        known: dict[str, Any] = {name: given[name] for name in ("noise", "channels") if name in given}
+        known: dict[str, Any] = {"noise": "auto"} | {
+            name: given[name] for name in ("noise", "channels") if name in given
+        }
         largest = "np.mean(sigma)"
         if denoising.parameters.maps_sigma:
             known["map"], largest = True, "np.max(sigma)"

@@ -55,7 +55,8 @@ class Surveys:
         """The survey of a volume, if it is known without reading anything."""
         if parameters.sigma is not None and parameters.h is not None and not is_poisson(parameters):
             channels = self.source.layout.channel_count
-            return VolumeSurvey(Facts((parameters.sigma,) * channels, (0.0,) * channels, 0.0, 0.0), stated=True)
+            noise = dataclasses.replace(parameters.settings().stated, sigma=parameters.sigma)
+            return VolumeSurvey(Facts((parameters.sigma,) * channels, (0.0,) * channels, 0.0, noise), stated=True)
         return self.known.get(self.key(volume, parameters))
 
     def of(self, volume: VolumeIndex, parameters: Parameters) -> VolumeSurvey:

@@ -13,19 +13,17 @@ from nlmeans.core.layout import Layout
 from nlmeans.core.progress import Report, reporting
 from nlmeans.engine.arguments import Arguments, spelled_out
 from nlmeans.engine.choices import Choices
+from nlmeans.engine.noise import noise_of
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import VolumeT, denoise_array, readable_spatial
-from nlmeans.engine.settings import GivenSigma, settings_from
+from nlmeans.engine.settings import GivenSigma, Settings, settings_from
 from nlmeans.noise.estimate import (
     SigmaMap,
-    affordable_voxels,
-    read_mask,
-    read_pieces,
-    sample_pieces,
-    sigma_levels,
+    sampled_channels,
     sigma_maps,
 )
 from nlmeans.noise.found import model_of_volume
+from nlmeans.noise.kinds import KINDS_OF_MODALITY, LIKELY_KINDS, MAGNITUDES, NOISES
 from nlmeans.noise.model import NoiseModel
 
 
@@ -52,15 +50,20 @@ def denoise(
             (see `estimate_sigma`), and ``"map"`` estimates an array.
         method: a name in `nlmeans.METHODS`, or ``"auto"``: `bayes`, unless the volume would take more than ten minutes
             or more memory than is free. The log (level INFO) says which method was chosen, and why.
-        noise: ``"gaussian"``; ``"rician"`` for MR magnitude images, which also removes the bias of such noise, so that
-            the background becomes zero; or ``"poisson"`` for counts of photons or decays. For Poisson noise, `sigma` is
+        noise: ``"auto"`` finds the kind in each volume, as `estimate_noise` does, and the log (level INFO) says why; if
+            `sigma` is given, it stands for white Gaussian noise. ``"gaussian"``; ``"rician"`` for MR magnitude images,
+            which also removes the bias of such noise, so that the background becomes zero; ``"chi"`` for the sum of
+            squares of several coils; or ``"poisson"`` for counts of photons or decays. For Poisson noise, `sigma` is
             the read noise of the detector, and None means that there is none. Or a `NoiseModel`, such as
-            `estimate_noise` finds, which says whether the noise of neighbours is correlated. `sigma`, `gain`, `offset`
-            and `correlation` win over those of the model.
-        gain: image units per photon, for Poisson noise.
+            `estimate_noise` finds. `sigma`, `gain`, `offset`, `coils` and `correlation` win over those of the model.
+        gain: image units per photon, for Poisson noise; ``"auto"`` finds gain, offset and read noise in each volume.
         offset: image value where no photon arrives, for Poisson noise.
-        correlation: autocovariance of the noise in units of sigma², as in a `NoiseModel`; None for white noise. It
-            needs `sigma`.
+        coils: effective number of coils, 1 to 64, for chi noise; None reads it from the air around the object.
+        correlation: whether neighbouring voxels have noise in common. ``"auto"`` looks for it if `sigma` is not given
+            either; None takes the noise for white; or the autocovariance in units of sigma², as in a `NoiseModel`,
+            which needs `sigma`.
+        modality: DICOM's code of what made the volume, which says what kinds of noise to look for: ``"MR"`` for
+            magnitudes, ``"PT"``, ``"NM"`` or ``"GM"`` (microscopy) for counts, ``"CT"`` for neither. None for all.
         h: filter strength in image units; larger values smooth more. None for the method's own multiple of sigma. With
             a map of sigma, `h` is the strength where sigma is largest; elsewhere it follows the map. With Poisson
             noise, `h` is in units of the noise.
@@ -256,14 +259,15 @@ def estimate_sigma(
 
     The estimate is the deviation of the finest detail (second differences along all axes) in the flattest parts of the
     object. The object is what lies above Otsu's threshold, or inside `mask`. Voxels next to exact zeros, as in a
-    removed background, do not count. Interpolated, zero-filled or smoothed scans have correlated noise, for which the
-    estimate is too low: pass your own sigma to `denoise` instead.
+    removed background, and next to clipped values do not count. If the noise of neighbours is correlated, as in
+    interpolated or zero-filled scans, the estimate is that of `estimate_noise`, which has more to say.
 
     Args:
         volume: (H, W) or (D, H, W), plus the axes that `channels` and `series` name; an array as for `denoise`. A
             volume of more than 16 million voxels is sampled in evenly spaced parts. One that is read by slicing is
             sampled as far as half the free memory allows.
-        noise: ``"gaussian"``, or ``"rician"`` for MR magnitude images, in which dark voxels vary less than sigma.
+        noise: ``"gaussian"``; ``"rician"`` or ``"chi"`` for MR magnitude images, in which dark voxels vary less than
+            sigma; or ``"auto"`` for whichever of these the volume speaks for.
         mask: array of the spatial shape. Voxels where it is not zero are measured; None for Otsu's threshold.
         map: True to estimate sigma at every voxel, for noise that varies in space, as after parallel imaging. The map
             also depends on the background, unless this is exactly zero or outside `mask`.
@@ -288,7 +292,7 @@ def estimate_sigma(
         >>> round(estimate_sigma(noisy), 1)
         5.0
     """
-    checks.choice("noise", noise, ("gaussian", "rician"))
+    checks.choice("noise", noise, ("auto", "gaussian", *MAGNITUDES))
     if arrays.is_dask(volume) and not map:
         from nlmeans.engine.dask import estimated_levels
 
@@ -298,28 +302,38 @@ def estimate_sigma(
     where = None if mask is None else arrays.readable(mask, "mask")
     if where is not None:
         layout.spatial(where, "mask")
+    settings = Settings(noise=noise, modality="MR", channels=layout.channels, series=layout.series)
     if map:
-        maps = [sigma_maps(source, index, layout, noise, where) for index in range(layout.volumes)]
+        kind = "gaussian" if noise == "gaussian" else "rician"
+        if noise == "auto":
+            models = [noise_of(source, index, layout, settings, where, None).model for index in range(layout.volumes)]
+            kind = "rician" if models[0].kind in MAGNITUDES else "gaussian"
+        maps = [sigma_maps(source, index, layout, kind, where) for index in range(layout.volumes)]
         return np.concatenate(maps, axis=series or 0)
-    found = [sigma_levels(source, index, layout, noise, where) for index in range(layout.volumes)]
+    found = [noise_of(source, index, layout, settings, where, None).sigma for index in range(layout.volumes)]
     return with_axes(found, channels, series)
 
 
 def estimate_noise(
-    volume: arrays.Readable, *, kind: str = "gaussian", mask: arrays.Readable | None = None
+    volume: arrays.Readable, *, kind: str = "auto", mask: arrays.Readable | None = None, modality: str | None = None
 ) -> NoiseModel:
-    """Find the level of the noise, and whether neighbouring voxels have noise in common.
+    """Find the kind of the noise, its level, and whether neighbouring voxels have noise in common.
+
+    Nothing needs to be known. The kind follows from how the noise varies with intensity: not at all for Gaussian noise;
+    weaker in the dark, with air like magnitudes without signal, for Rician and chi noise; its variance in a straight
+    line for photon counts, which gives gain, offset and read noise. It is Gaussian where the volume speaks for nothing
+    else.
 
     Interpolation, zero-filling, filters in k-space and the reconstruction kernels of CT correlate the noise of
     neighbours. `estimate_sigma` then sees only the part of the noise that changes from voxel to voxel. This function
     also measures level and autocovariance in the flattest blocks of the volume. If both say that the noise is
-    correlated, the model has this level and this autocovariance. Otherwise the noise is white, and sigma is that of
-    `estimate_sigma`.
+    correlated, the model has this level and this autocovariance. Otherwise the noise is white.
 
     Args:
         volume: (H, W) or (D, H, W), as for `denoise`.
-        kind: ``"gaussian"``, or ``"rician"`` for magnitude images.
+        kind: ``"auto"`` finds it; ``"gaussian"``, ``"rician"``, ``"chi"`` or ``"poisson"`` states it.
         mask: where to look, of the spatial shape.
+        modality: as for `denoise`.
 
     Returns:
         The model, to be passed as ``denoise(volume, noise=model)``. Its `evidence` says why.
@@ -329,26 +343,25 @@ def estimate_noise(
 
     References:
         M. Lebrun, M. Colom, J.-M. Morel, "Multiscale image blind denoising", IEEE Transactions on Image Processing 24,
-        2015, doi:10.1109/TIP.2015.2439041 (the covariance of noise from the flattest blocks).
+        2015, doi:10.1109/TIP.2015.2439041 (the covariance of noise from the flattest blocks). A. Foi, M. Trimeche, V.
+        Katkovnik, K. Egiazarian, "Practical Poissonian-Gaussian noise modeling and fitting for single-image raw-data",
+        IEEE Transactions on Image Processing 17, 2008, doi:10.1109/TIP.2008.2001399 (variance against intensity).
 
     Example:
         >>> import numpy as np
         >>> white = np.random.default_rng(0).standard_normal((2, 40, 40, 40)).cumsum(0)[1]
         >>> smooth = 100 + 10 * (white[:, :, 1:] + white[:, :, :-1])
         >>> model = estimate_noise(smooth)
-        >>> bool(abs(model.sigma - 20) < 1), model.correlation is not None
-        (True, True)
+        >>> model.kind, bool(abs(model.sigma - 20) < 1), model.correlation is not None
+        ('gaussian', True, True)
     """
-    checks.choice("kind", kind, ("gaussian", "rician"))
+    checks.choice("kind", kind, ("auto", *NOISES))
     source = arrays.readable(volume, "volume")
     layout = Layout.of(source, None, None)
-    where = readable_spatial(mask, "mask", layout)
-    device = arrays.device_of(source)
-    pieces = sample_pieces(layout.shape, affordable_voxels(source, None))
-    inside = read_mask(where, layout, pieces, device)
-    values = read_pieces(source, layout, [layout.index(0, place) for place in pieces], device)
-    arrays.value_range(values, "volume")
-    return model_of_volume(values, kind, inside)
+    ((values, inside),) = sampled_channels(source, 0, layout, readable_spatial(mask, "mask", layout))
+    code = modality or ""
+    possible, likely = KINDS_OF_MODALITY.get(code, NOISES), LIKELY_KINDS.get(code)
+    return model_of_volume(values, kind, inside, possible, likely=likely)
 
 
 def with_axes(

@@ -50,6 +50,20 @@ class SigmaType(click.ParamType):  # type: ignore[type-arg]  # generic only in n
             self.fail(f"{value!r} is neither a number nor the word map", param, ctx)
 
 
+class GainType(click.ParamType):  # type: ignore[type-arg]
+    """A number, or ``auto``."""
+
+    name = "number|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto":
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor the word auto", param, ctx)
+
+
 class RadiusType(click.ParamType):  # type: ignore[type-arg]
     """``3`` for all axes, or ``3,3,1`` for each."""
 
@@ -181,7 +195,20 @@ sigma_option = click.option(
 METHOD_OPTIONS = (
     method_option(),
     click.option(
-        "--gain", type=float, default=1.0, show_default=True, help="Image units per photon, for poisson noise."
+        "--noise",
+        type=click.Choice(["auto", *NOISES]),
+        default="auto",
+        show_default=True,
+        help="Kind of noise: rician for MR magnitude images, chi for the sum of squares of several coils, poisson for "
+        "counts (PET, microscopy), gaussian for anything else. 'auto' finds it in each image, unless sigma is given, "
+        "which then stands for gaussian noise.",
+    ),
+    click.option(
+        "--gain",
+        type=GainType(),
+        default=1.0,
+        show_default=True,
+        help="Image units per photon, for poisson noise. 'auto' finds gain, offset and read noise.",
     ),
     click.option(
         "--offset",
@@ -189,6 +216,17 @@ METHOD_OPTIONS = (
         default=0.0,
         show_default=True,
         help="Image value without any photon, in image units, for poisson noise.",
+    ),
+    click.option("--coils", type=float, help="Effective number of coils, for chi noise; found in the air by default."),
+    click.option(
+        "--white",
+        is_flag=True,
+        help="Take the noise of neighbouring voxels for independent, without looking.",
+    ),
+    click.option(
+        "--modality",
+        help="DICOM's code of what made the image, which limits the kinds of noise to look for: MR, CT, PT, NM, GM "
+        "(microscopy). DICOM and BIDS data say it themselves.",
     ),
     click.option(
         "--h",
@@ -243,19 +281,17 @@ def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def as_arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """Turn the options of a command into arguments of Python."""
+    others = {name: value for name, value in options.items() if name != "white"}
+    return {**others, "correlation": None if options["white"] else "auto"}
+
+
 @main.command("denoise")
 @click.argument("source", metavar="IN", type=PATH)
 @click.argument("target", metavar="OUT", type=PATH)
 @sigma_option
 @click.option("--sigma-map", "sigma_file", type=PATH, help="Image with sigma at every voxel, instead of --sigma.")
-@click.option(
-    "--noise",
-    type=click.Choice(NOISES),
-    default="gaussian",
-    show_default=True,
-    help="Kind of noise: rician for MR magnitude images, poisson for counts (PET, microscopy), gaussian for anything "
-    "else.",
-)
 @method_options
 @click.option("--mask", "mask_file", type=PATH, help="Mask image: only voxels that are not zero are denoised.")
 @click.option(
@@ -286,7 +322,7 @@ def denoise_command(source: Path, target: Path, quiet: bool, **options: Any) -> 
       nlmeans denoise t1.nii.gz t1_denoised.nii.gz --noise rician
     """
     with one_line_errors(interruption(target)):
-        summary = denoise_file(source, target, progress=not quiet and sys.stderr.isatty(), **options)
+        summary = denoise_file(source, target, progress=not quiet and sys.stderr.isatty(), **as_arguments(options))
     if not quiet:
         say(summary)
 
@@ -299,13 +335,6 @@ def denoise_command(source: Path, target: Path, quiet: bool, **options: Any) -> 
     help="Folder for the results; by default derivatives/nlmeans inside a BIDS dataset. Required for anything else.",
 )
 @sigma_option
-@click.option(
-    "--noise",
-    type=click.Choice(["auto", *NOISES]),
-    default="auto",
-    show_default=True,
-    help="Kind of noise. 'auto' is rician for MR magnitude images of a BIDS dataset, and gaussian for all other scans.",
-)
 @method_options
 @click.option(
     "--suffix",
@@ -363,10 +392,11 @@ def batch_command(
         if options["memory"] is None and workers > 1:
             device = torch.device(device_or_gpu(options["device"]))
             options["memory"] = str(available(device) // workers)
-        jobs, out, description = batch.cohort(sources, **options)
+        jobs, out, description = batch.cohort(sources, **as_arguments(options))
         if dry_run:
             for job in jobs:
-                say(f"{job.name} -> {job.target}: {job.options['noise']} noise")
+                modality = job.options["modality"] or "any modality"
+                say(f"{job.name} -> {job.target}: noise {job.options['noise']}, {modality}")
             return
         if not quiet:
             say(f"{len(jobs)} scans; the results go to {out}")
@@ -387,34 +417,41 @@ def batch_command(
 @click.argument("source", metavar="IN", type=PATH)
 @click.option(
     "--noise",
-    type=click.Choice(["gaussian", "rician"]),
-    default="gaussian",
+    type=click.Choice(["auto", *NOISES]),
+    default="auto",
     show_default=True,
-    help="Kind of noise: rician for MR magnitude images, gaussian for anything else.",
+    help="Kind of noise, if it is known; see 'nlmeans denoise --help'.",
 )
 @click.option("--mask", "mask_file", type=PATH, help="Mask image: the noise is measured where it is not zero.")
 @dicom_option
-def noise_command(source: Path, noise: str, mask_file: Path | None, dicom_series: str | None) -> None:
-    """Print the noise level of the image IN.
+@click.option(
+    "--plot",
+    "picture",
+    type=PATH,
+    help="PNG file for a picture: how strong the noise is at each intensity, what neighbours have in common, and where "
+    "this was read. Of a series, for its first volume.",
+)
+def noise_command(
+    source: Path, noise: str, mask_file: Path | None, dicom_series: str | None, picture: Path | None
+) -> None:
+    """Print what noise the image IN has, and why.
 
-    For each volume, the command prints sigma (the standard deviation of the noise), the mean of the object, and the
-    signal-to-noise ratio (SNR). It also prints what it assumed.
+    For each volume, the command prints the kind of noise, sigma (its standard deviation), whether neighbouring voxels
+    have noise in common, the mean of the object, and the signal-to-noise ratio (SNR). Then it prints what in the volume
+    speaks for this.
 
     \b
     Example:
-      nlmeans noise t1.nii.gz --noise rician
+      nlmeans noise t1.nii.gz
     """
     with one_line_errors():
-        found = measure_noise(source, noise, mask_file, dicom_series)
-    for name, sigma, mean in found:
-        ratio = f"{mean / sigma:.1f}" if sigma > 0 else "infinite"
-        click.echo(f"{name and name + ': '}sigma {sigma:.4g}, mean of the object {mean:.4g}, SNR {ratio}")
-    where = f"inside {mask_file}" if mask_file else "of the object (above Otsu's threshold)"
-    click.echo(
-        f"Assumed: {noise} noise, the same everywhere and independent from voxel to voxel, measured in the flattest "
-        f"parts {where}. In interpolated, filtered or zero-filled scans the noise is correlated, and this sigma is too "
-        "small."
-    )
+        found = measure_noise(source, noise, mask_file, dicom_series, picture)
+    for name, model, mean in found:
+        counts, sigma = model.kind == "poisson", model.sigma or 0.0
+        ratio = "" if counts else f", SNR {mean / sigma:.1f}" if sigma > 0 else ", SNR infinite"
+        click.echo(f"{name and name + ': '}{model}; mean of the object {mean:.4g}{ratio}")
+        for sentence in model.evidence:
+            click.echo(f"  - {sentence}")
 
 
 @main.command("demo")
@@ -448,7 +485,6 @@ def demo_command(out: Path, sample: str, method: str) -> None:
             source,
             target,
             method=method,
-            noise=facts["noise"],
             picture=picture,
             overwrite=True,
             progress=sys.stderr.isatty(),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,9 +29,11 @@ class Whitening(NamedTuple):
 
     def spectrum(self, basis: Tensor) -> Tensor:
         """Return the variance along each row of an orthonormal basis, (voxels,)."""
-        return (basis @ self.covariance.to(basis) @ basis.T).diagonal()
+        rows = basis.double().cpu().numpy()
+        return torch.from_numpy(((rows @ self.covariance.numpy()) * rows).sum(1)).to(basis)
 
 
+@functools.lru_cache(maxsize=16)
 def lags_between(size: Axes) -> Tensor:
     """Return the lag from each voxel of a box to each other one, (voxels, voxels, 3).
 
@@ -74,10 +78,8 @@ def whitening(autocovariance: Tensor, size: Axes) -> Whitening:
 
     Any autocovariance gives finite results: eigenvalues are at least `LEAST_EIGENVALUE`, relative to the mean variance.
     """
-    covariance = covariance_over(autocovariance.double(), size)
-    values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
-    values = values.clamp_min(LEAST_EIGENVALUE)
-    values = values * (len(values) / values.sum())
-    return Whitening(
-        (vectors * values) @ vectors.T, (vectors * values.rsqrt()) @ vectors.T, (vectors * values.sqrt()) @ vectors.T
-    )
+    covariance = covariance_over(autocovariance.double().cpu(), size).numpy()  # torch hangs in forked processes
+    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    values = np.maximum(values, LEAST_EIGENVALUE)
+    values *= len(values) / values.sum()
+    return Whitening(*(torch.from_numpy((vectors * values**power) @ vectors.T) for power in (1.0, -0.5, 0.5)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 import numpy.typing as npt
 import torch
@@ -21,9 +21,11 @@ class FilterArguments(TypedDict, total=False):
 
     method: str
     noise: str | NoiseModel
-    gain: float
+    gain: float | Literal["auto"]
     offset: float
-    correlation: npt.ArrayLike | None
+    coils: float | None
+    correlation: npt.ArrayLike | Literal["auto"] | None
+    modality: str | None
     h: float | None
     patch_radius: Radius | None
     search_radius: Radius | None
@@ -45,9 +47,10 @@ class Arguments(FilterArguments, total=False):
 
 ARGUMENT_DEFAULTS: dict[str, Any] = {
     "method": "auto",
-    "noise": "gaussian",
+    "noise": "auto",
     "gain": 1.0,
     "offset": 0.0,
+    "correlation": "auto",
     "despeckle": False,
     "seed": 0,
     "backend": "auto",

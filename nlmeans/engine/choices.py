@@ -18,6 +18,7 @@ from nlmeans.engine.settings import Settings
 from nlmeans.methods.automatic import pick_method
 from nlmeans.methods.method import Method
 from nlmeans.methods.registry import METHODS
+from nlmeans.noise.kinds import MAGNITUDES
 from nlmeans.noise.outliers import DESPECKLE_REACH
 from nlmeans.operator.windowed import windows_step
 
@@ -52,9 +53,6 @@ class Choices:
             name, reason = pick_method(layout.shape, layout.channel_count, settings.backend, memory)
             log.info("method auto picked %s: %s", name, reason)
         method, dimensions = METHODS[name], len(layout.spatial_axes)
-        if settings.correlation is not None and not method.whitens:
-            able = ", ".join(key for key, one in METHODS.items() if one.whitens)
-            log.warning("method %s takes correlated noise for white noise; %s do not", name, able)
         if settings.spacing is not None and len(settings.spacing) != dimensions:
             raise ValueError(f"spacing={settings.spacing} must have one number per spatial axis: {dimensions}")
 
@@ -93,7 +91,7 @@ class Choices:
     def halo(self) -> Axes:
         """Distance along each axis within which other voxels influence the result of a voxel."""
         margins = [self.method.halo(self.patch_radius, self.search_radius)]
-        if self.settings.noise == "rician" and self.method.shrinks:
+        if self.settings.kind in ("auto", *MAGNITUDES) and self.method.shrinks:
             margins.append(METHODS["classic"].halo(self.patch_radius, self.search_radius))
         if self.settings.backend == "windowed":  # a voxel at the edge of a window depends on the whole window
             margins += [self.search_radius] * len(margins)

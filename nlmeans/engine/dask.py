@@ -34,10 +34,11 @@ from nlmeans.core.memory import available
 from nlmeans.core.threads import shared_among
 from nlmeans.core.tiles import Piece, Tile, piece
 from nlmeans.engine.choices import Choices
+from nlmeans.engine.noise import Noise, noise_of
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import readable_spatial
 from nlmeans.engine.settings import MINIMUM_MEMORY, Settings
-from nlmeans.engine.survey import Facts, Noise, Seen, facts_of, look_at, merge_seen, noise_of
+from nlmeans.engine.survey import Facts, Seen, facts_of, look_at, merge_seen
 from nlmeans.noise import estimate
 
 Graph = dict[Any, Any]
@@ -98,13 +99,14 @@ def estimated_levels(
 ) -> list[tuple[float, ...]]:
     """Estimate sigma of each channel of each volume. This computes at once."""
     layout = layout_of(array, channels, series)
-    settings = Settings(noise=noise, method="classic", channels=layout.channels, series=layout.series)
+    settings = Settings(noise=noise, modality="MR", method="classic", channels=layout.channels, series=layout.series)
     token = f"nlmeans-{tokenize(array.name, settings, mask)}"
     builder = GraphBuilder(token, array, layout, Choices.of(settings, layout))
     builder.mask = builder.chunked(mask, "mask")
-    keys = [builder.levels(array, index) for index in range(layout.volumes)]
-    graph = builder.with_dependencies("levels")
-    return list(compute(*(Delayed(key, graph, layer=builder.name("levels")) for key in keys)))
+    keys = [builder.noise(array, index) for index in range(layout.volumes)]
+    graph = builder.with_dependencies("noise")
+    found = compute(*(Delayed(key, graph, layer=builder.name("noise")) for key in keys))
+    return [noise.sigma for noise in found]
 
 
 def layout_of(array: da.Array, channels: int | None, series: int | None) -> Layout:
@@ -196,8 +198,8 @@ class GraphBuilder:
                 ranges.append((self.name("range"), *number))
                 self.graph[ranges[-1]] = (map_range, self.cut(self.sigma_map, box), place)
         noise: Noise | Key | None = None
-        if self.sigma_map is None and self.settings.sigma is None and self.settings.noise != "poisson":
-            noise = self.levels(array, index)
+        if self.sigma_map is None and (self.settings.finds_noise or self.settings.sigma is None):
+            noise = self.noise(array, index)
         elif self.sigma_map is None:
             noise = noise_of(arrays.Sliced(np.empty(1)), index, layout, self.settings, None, None)
         key = (self.name("facts"), index)
@@ -205,8 +207,8 @@ class GraphBuilder:
         self.graph[key] = (join_facts, looks, known, ranges, self.settings, layout.channel_count)
         return key
 
-    def levels(self, array: da.Array, index: int) -> Key:
-        """Add the tasks that estimate sigma of each channel of one volume; return the key of the result."""
+    def noise(self, array: da.Array, index: int) -> Key:
+        """Add the tasks that find the noise of one volume; return the key of the result."""
         voxels = estimate.SAMPLE_VOXELS
         if self.settings.memory is not None:
             voxels = min(voxels, self.settings.memory // estimate.SAMPLE_BYTES)
@@ -216,8 +218,8 @@ class GraphBuilder:
         inside = []
         if self.mask is not None:
             inside = [self.cut(self.mask, without_channels.index(0, place)) for place in places]
-        key = (self.name("levels"), index)
-        self.graph[key] = (sigma_of_pieces, values, inside, self.layout, self.settings)
+        key = (self.name("noise"), index)
+        self.graph[key] = (noise_of_pieces, values, inside, self.layout, self.settings)
         return key
 
     def cut(self, array: da.Array, box: arrays.Slices) -> Key:
@@ -337,21 +339,19 @@ def map_range(values: NumpyArray, place: Piece) -> tuple[float, float]:
         return arrays.value_range(values, "sigma")
 
 
-def sigma_of_pieces(
-    values: list[NumpyArray], inside: list[NumpyArray], layout: Layout, settings: Settings
-) -> tuple[float, ...]:
-    """Estimate sigma of each channel from pieces of one volume."""
+def noise_of_pieces(values: list[NumpyArray], inside: list[NumpyArray], layout: Layout, settings: Settings) -> Noise:
+    """Find the noise of one volume in pieces of it."""
     axis = layout.spatial_axes[0]
     together = np.concatenate(values, axis=axis)
     where = np.concatenate(inside, axis=0) if inside else None
     sampled = Layout(together.shape, layout.channels, layout.series)
     with own_threads():
-        return estimate.sigma_levels(together, 0, sampled, settings.noise, where, despeckled=settings.despeckle)
+        return noise_of(together, 0, sampled, settings, where, None)
 
 
 def join_facts(
     looks: list[list[Seen]],
-    noise: Opaque | tuple[float, ...] | None,
+    noise: Opaque | Noise | None,
     ranges: list[tuple[float, float]],
     settings: Settings,
     channels: int,
@@ -360,10 +360,10 @@ def join_facts(
     if isinstance(noise, Opaque):
         known: Noise = noise.value
     elif noise is not None:
-        known = Noise(noise, 0.0, None)
+        known = noise
     else:
         checks.not_negative("sigma", min(low for low, _ in ranges))
-        known = Noise((max(high for _, high in ranges),) * channels, 0.0, None)
+        known = Noise(settings.stated, (max(high for _, high in ranges),) * channels, None)
     return facts_of(merge_seen(looks), settings, known)
 
 

@@ -16,11 +16,14 @@ from nlmeans.core.memory import allowed, shortage, size_text
 from nlmeans.core.progress import Report, part, silent
 from nlmeans.core.tiles import Piece, Tile, shifted, tile_shape, tiles
 from nlmeans.engine.choices import Choices
+from nlmeans.engine.noise import LEAST_SIGMA, noise_of
 from nlmeans.engine.settings import Settings
-from nlmeans.engine.survey import LEAST_SIGMA, Facts, noise_of, survey_volume
+from nlmeans.engine.survey import Facts, noise_in_words, survey_volume
 from nlmeans.methods.means import classic
 from nlmeans.methods.method import Options
+from nlmeans.methods.registry import METHODS
 from nlmeans.noise import poisson
+from nlmeans.noise.kinds import MAGNITUDES
 from nlmeans.noise.outliers import without_outliers
 from nlmeans.noise.rician import rician_deviation, without_rician_bias
 
@@ -66,6 +69,7 @@ class Plan:
         sigma_map: arrays.Source | None = None,
         region: Piece | None = None,
         facts: Facts | None = None,
+        noise_mask: arrays.Source | None = None,
     ) -> Plan:
         """Survey a volume and plan its denoising.
 
@@ -78,17 +82,21 @@ class Plan:
             sigma_map: standard deviation of the noise at every voxel.
             region: the only box that `run` will be called for; None for any.
             facts: those of an earlier plan for the same volume, to skip the survey.
+            noise_mask: where to look for the noise; None for `mask`.
 
         Raises:
             ValueError: the volume holds NaN or infinite values, or sigma does not fit it.
         """
         settings = choices.settings
         if facts is None or (settings.sigma == "map" and sigma_map is None):
-            noise = noise_of(volume, index, layout, settings, mask, sigma_map)
+            noise = noise_of(volume, index, layout, settings, mask if noise_mask is None else noise_mask, sigma_map)
             sigma_map = noise.map
         if facts is None:
             outer = Tile.around(layout.everywhere if region is None else region, layout.shape, choices.halo).outer
             facts = survey_volume(volume, index, layout, settings, noise, outer)
+        if facts.noise.correlation is not None and not choices.method.whitens:
+            able = ", ".join(name for name, method in METHODS.items() if method.whitens)
+            log.warning("method %s takes correlated noise for white noise; %s do not", choices.name, able)
         return cls(volume, index, layout, choices, facts, mask, sigma_map)
 
     @property
@@ -133,7 +141,8 @@ class Plan:
         if into is None:
             into = arrays.empty_like(self.volume, self.settings.dtype, self.layout.array_shape_of(box))
         work = self.work(box, self.layout.chunk(into))
-        log.info("%s on %s, sigma %s, in %d tiles", self.choices.name, work.device, self.facts.sigma, len(work.tiles))
+        noise = noise_in_words([self.facts], "varies" if self.sigma_map is not None else "")
+        log.info("%s on %s, %s, in %d tiles", self.choices.name, work.device, noise, len(work.tiles))
         for number, tile in enumerate(work.tiles):
             report = part(progress, number / len(work.tiles), (number + 1) / len(work.tiles))
             self.run_tile(tile, work, into, box, report)
@@ -150,7 +159,7 @@ class Plan:
             raise ValueError(
                 f"memory={size_text(memory)} is too little: {error}; allow more or use a smaller search_radius"
             ) from error
-        lags = self.settings.correlation
+        lags = self.facts.noise.autocovariance
         options = Options(
             self.h,
             choices.patch_radius,
@@ -158,7 +167,7 @@ class Plan:
             self.settings.backend,
             memory,
             self.settings.seed,
-            None if lags is None else torch.tensor(lags, dtype=torch.float64),
+            None if lags is None else torch.from_numpy(lags),
         )
         return Work(options, self.device, list(tiles(self.layout.shape, size, choices.halo, box, choices.grain)))
 
@@ -202,21 +211,21 @@ class Plan:
 
         unit = noisy.new_tensor([self.facts.sigma[c] for c in present])[:, None, None, None]
         shift = noisy.new_tensor([self.facts.shift[c] for c in present])[:, None, None, None]
-        values, detector = noisy[present], (self.settings.gain, self.settings.offset, self.facts.read_noise)
-        if self.settings.noise == "poisson":
+        values, kind, detector = noisy[present], self.facts.noise.kind, self.facts.detector
+        if kind == "poisson":
             values = poisson.stabilise_counts(values, *detector)
         scaled = ((values - shift) / unit).float()
         if self.settings.despeckle:
             scaled = torch.stack([without_outliers(channel, relative) for channel in scaled])
         level = relative
-        if self.settings.noise == "rician" and self.choices.method.shrinks:
+        if kind in MAGNITUDES and self.choices.method.shrinks:
             level = relative * self.deviation_of_magnitudes(scaled + (shift / unit).float(), relative, work)
         denoised = self.choices.method.run(scaled, level, tile.within, work.options, progress)
         denoised = denoised.to(noisy.dtype) * unit + shift
-        if self.settings.noise == "rician":
+        if kind in MAGNITUDES:
             scale = unit if isinstance(relative, float) else unit * relative[tile.within]
-            denoised = without_rician_bias(denoised, scale)
-        elif self.settings.noise == "poisson":
+            denoised = without_rician_bias(denoised, scale, self.facts.noise.coils)
+        elif kind == "poisson":
             denoised = poisson.restore_counts(denoised, *detector)
         result[present] = torch.where(inside, denoised, result[present])
         return result
@@ -227,7 +236,7 @@ class Plan:
         Dark magnitudes vary less than sigma. The mean magnitude comes from `classic`.
         """
         mean = classic(noisy, relative, work.options, silent)
-        return rician_deviation(mean / relative).square().mean(0).sqrt()
+        return rician_deviation(mean / relative, self.facts.noise.coils).square().mean(0).sqrt()
 
     def read(self, piece: Piece, device: torch.device) -> Tensor:
         """Read a piece of the volume, (C, D, H, W)."""

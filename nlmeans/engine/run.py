@@ -11,6 +11,7 @@ from nlmeans.core.tiles import Piece
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.settings import Settings
+from nlmeans.engine.survey import Facts
 
 VolumeT = TypeVar("VolumeT", bound=arrays.Readable)
 
@@ -24,6 +25,8 @@ def denoise_array(
     out: arrays.Writable | None = None,
     progress: Report,
     region: Piece | None = None,
+    noise_mask: arrays.Readable | None = None,
+    facts: list[Facts] | None = None,
 ) -> VolumeT:
     """Denoise an array, volume by volume.
 
@@ -35,6 +38,8 @@ def denoise_array(
         out: the array to write to; None for a new one.
         progress: called with the fraction done.
         region: the box of (D, H, W) to compute and return; None for all.
+        noise_mask: where to look for the noise; None for `mask`.
+        facts: a list to which the facts of each volume are added.
 
     Returns:
         `out`, or the new array.
@@ -45,6 +50,7 @@ def denoise_array(
     source = arrays.readable(volume, "volume")
     layout = Layout.of(source, settings.channels, settings.series)
     where, levels = readable_spatial(mask, "mask", layout), readable_spatial(sigma_map, "sigma", layout)
+    search = where if noise_mask is None else readable_spatial(noise_mask, "noise_mask", layout)
     choices = Choices.of(settings, layout)
     region = layout.everywhere if region is None else region
     shape = layout.array_shape_of(region)
@@ -52,7 +58,9 @@ def denoise_array(
         arrays.check_out(out, source, shape, settings.dtype)
     result = arrays.empty_like(source, settings.dtype, shape) if out is None else out
     for index in range(layout.volumes):
-        plan = Plan.of(source, index, layout, choices, mask=where, sigma_map=levels, region=region)
+        plan = Plan.of(source, index, layout, choices, mask=where, sigma_map=levels, region=region, noise_mask=search)
+        if facts is not None:
+            facts.append(plan.facts)
         plan.run(region, part(progress, index / layout.volumes, (index + 1) / layout.volumes), result)
     progress(1.0)
     return cast(VolumeT, result)

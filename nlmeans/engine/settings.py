@@ -18,7 +18,7 @@ from nlmeans.core.memory import parse_bytes
 from nlmeans.engine.arguments import Arguments, check_names
 from nlmeans.methods.registry import method_names
 from nlmeans.noise.kinds import NOISES
-from nlmeans.noise.model import Lags, NoiseModel, checked_correlation
+from nlmeans.noise.model import Lags, NoiseModel, checked_coils, checked_correlation
 from nlmeans.operator.backends import BACKENDS
 
 NoiseLevel = float | tuple[float, ...] | Literal["map"]
@@ -48,9 +48,10 @@ class Settings:
 
     sigma: NoiseLevel | None = None
     method: str = "auto"
-    noise: str = "gaussian"
-    gain: float = 1.0
+    noise: str = "auto"
+    gain: float | Literal["auto"] = 1.0
     offset: float = 0.0
+    coils: float | None = None
     h: float | None = None
     patch_radius: Radius | None = None
     search_radius: Radius | None = None
@@ -63,20 +64,27 @@ class Settings:
     device: str | None = None
     memory: int | None = None
     dtype: str | None = None
-    correlation: Lags | None = None
+    correlation: Lags | Literal["auto"] | None = "auto"
     """Autocovariance of the noise in units of sigma²; None for white noise."""
+    modality: str | None = None
+    """DICOM's code of what made the image."""
 
     def __post_init__(self) -> None:
         checks.choice("method", self.method, method_names())
-        checks.choice("noise", self.noise, NOISES)
+        checks.choice("noise", self.noise, ("auto", *NOISES))
         checks.choice("backend", self.backend, ("auto", *BACKENDS))
         if self.sigma is not None:
             self._set("sigma", checked_sigma("sigma", self.sigma))
         if not isinstance(self.despeckle, bool):
             raise TypeError(f"despeckle={self.despeckle!r} must be True or False")
         self._set("seed", checks.whole("seed", self.seed))
-        self._set("gain", checks.positive("gain", self.gain))
+        if self.gain != "auto":
+            self._set("gain", checks.positive("gain", self.gain))
         self._set("offset", checks.real("offset", self.offset))
+        if self.coils is not None:
+            self._set("coils", checked_coils(self.coils))
+            if self.noise != "chi":
+                raise ValueError(f"coils={self.coils} belongs to noise='chi'; give that, or leave coils out")
         if self.noise != "poisson" and (self.gain, self.offset) != (1, 0):
             raise ValueError(
                 f"gain={self.gain} and offset={self.offset} describe a detector; they need noise='poisson'"
@@ -105,11 +113,37 @@ class Settings:
             )
         if self.dtype is not None:
             checks.choice("dtype", self.dtype, RESULT_DTYPES)
-        if self.correlation is not None:
+        if self.modality is not None and not isinstance(self.modality, str):
+            raise TypeError(f"modality={self.modality!r} must be a DICOM code such as 'MR' or 'CT', or None")
+        if self.correlation is not None and not is_auto(self.correlation):
             self._set("correlation", checked_correlation(self.correlation))
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
+
+    @property
+    def kind(self) -> str:
+        """Kind of noise as stated. Whoever states sigma, but no kind, states white Gaussian noise of this sigma."""
+        return "gaussian" if self.noise == "auto" and self.sigma is not None and self.sigma != "map" else self.noise
+
+    @property
+    def finds_noise(self) -> bool:
+        """Whether the noise model of a volume is to be found in the volume."""
+        if self.noise == "poisson":
+            return self.gain == "auto"
+        unknown = self.noise == "auto" or (self.noise == "chi" and self.coils is None)
+        return self.sigma is None and (unknown or self.correlation == "auto")
+
+    @property
+    def stated(self) -> NoiseModel:
+        """The noise model as far as it is stated: white where nothing is said."""
+        return NoiseModel(
+            kind="gaussian" if self.kind == "auto" else self.kind,
+            gain=1.0 if self.gain == "auto" else self.gain,
+            offset=self.offset,
+            coils=self.coils or 1.0,
+            correlation=None if self.correlation == "auto" else self.correlation,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings by name."""
@@ -150,6 +184,11 @@ MINIMUM_MEMORY = 16 * 2**20
 
 HARDWARE_SETTINGS = ("device", "memory")
 """Settings that say on what hardware a run computes. They change the result by no more than rounding."""
+
+
+def is_auto(value: object) -> bool:
+    """Whether an argument that may be an array is the word ``"auto"``."""
+    return isinstance(value, str) and value == "auto"
 
 
 def checked_sigma(name: str, value: NoiseLevel) -> NoiseLevel:
@@ -201,6 +240,8 @@ def settings_from(sigma: GivenSigma, arguments: Mapping[str, Any]) -> tuple[Sett
         model: NoiseModel = given["noise"]
         for name in ("gain", "offset", "correlation"):
             given.setdefault(name, getattr(model, name))
+        if model.kind == "chi":
+            given.setdefault("coils", model.coils)
         given["noise"] = model.kind
         sigma = model.sigma if sigma is None else sigma
     if given.get("spacing") is not None:

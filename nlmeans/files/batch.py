@@ -55,6 +55,11 @@ class Job:
         return self.target.with_name(self.target.name.removesuffix(".nii.gz") + ".json")
 
     @property
+    def noise_picture(self) -> Path:
+        """The picture of the noise that was found."""
+        return self.picture.with_name(f"{self.picture.stem}_noise.png")
+
+    @property
     def request(self) -> dict[str, Any]:
         """The options that decide the result, and the version."""
         asked = {name: value for name, value in self.options.items() if name not in HARDWARE_SETTINGS}
@@ -69,7 +74,7 @@ class Job:
 
     def finished(self) -> bool:
         """Whether the result exists, was not changed since, and was made from this source with these options."""
-        if not (self.target.is_file() and self.picture.is_file()):
+        if not all(path.is_file() for path in (self.target, self.picture, self.noise_picture)):
             return False
         if not all(copy.is_file() and sha256(copy) == sha256(source) for source, copy in self.copies):
             return False
@@ -94,6 +99,7 @@ class Job:
             self.source,
             self.target,
             picture=self.picture,
+            noise_picture=self.noise_picture,
             overwrite=True,
             about={**(self.image.about_derivative if self.image else {}), "request": self.request},
             **self.options,
@@ -118,7 +124,7 @@ class Outcome:
 # ---------------------------------------------------------------- which scans
 
 
-def jobs_of_dataset(images: Sequence[bids.BidsImage], out: Path, noise: str, options: Mapping[str, Any]) -> list[Job]:
+def jobs_of_dataset(images: Sequence[bids.BidsImage], out: Path, options: Mapping[str, Any]) -> list[Job]:
     """Make a job for each image of a BIDS dataset. Outputs have the names of BIDS derivatives."""
     jobs = []
     for image in images:
@@ -127,27 +133,26 @@ def jobs_of_dataset(images: Sequence[bids.BidsImage], out: Path, noise: str, opt
         for ending in (".bval", ".bvec"):
             if image.suffix == "dwi" and image.associated(ending):
                 copies.append((image.associated(ending)[-1], target.with_name(bids.stem(target) + ending)))
-        settings = {**options, "noise": image.noise if noise == "auto" else noise}
+        settings = {**options, "modality": options.get("modality") or image.modality}
         picture = out / "figures" / f"{bids.stem(target)}.png"
         jobs.append(Job(image.relative.as_posix(), image.path, target, picture, settings, image, tuple(copies)))
     return jobs
 
 
-def jobs_of_files(sources: Sequence[Path], out: Path, noise: str, options: Mapping[str, Any]) -> list[Job]:
+def jobs_of_files(sources: Sequence[Path], out: Path, options: Mapping[str, Any]) -> list[Job]:
     """Make a job for each file or DICOM folder.
 
     Outputs lie in the same subfolders of `out` as the scans in the folder that all scans share.
     """
     places = [Path(os.path.normpath(source.absolute())) for source in sources]
     shared = Path(os.path.commonpath([place.parent for place in places]))
-    settings = {**options, "noise": "gaussian" if noise == "auto" else noise}
     jobs = []
     for source, place in zip(sources, places, strict=True):
         below = place.relative_to(shared)
         name = below.name if source.is_dir() else below.name.removesuffix(".gz").removesuffix(".nii")
         target = out / below.with_name(f"{name}_denoised.nii.gz")
         picture = out / "figures" / below.with_name(f"{name}.png")
-        jobs.append(Job(below.as_posix(), source, target, picture, settings))
+        jobs.append(Job(below.as_posix(), source, target, picture, dict(options)))
     return jobs
 
 
@@ -372,8 +377,7 @@ def cohort(
         suffixes: which images of a BIDS dataset, such as ``bold``; none for the usual ones.
         participants: which participants of a BIDS dataset; none for all.
         sessions: which sessions of a BIDS dataset; none for all.
-        arguments: further arguments of `nlmeans.denoise`. ``noise="auto"``, the default, is Rician for MR magnitude
-            images of a BIDS dataset and Gaussian for all other scans.
+        arguments: further arguments of `nlmeans.denoise`. The suffix of an image in a BIDS dataset says what made it.
 
     Returns:
         The jobs, the folder for the results, and for a BIDS dataset the description of its derivatives.
@@ -382,7 +386,7 @@ def cohort(
         ValueError, TypeError: an argument is wrong, or an output would lie outside the folder or over another file.
         FileNotFoundError: a source does not exist.
     """
-    noise = arguments.pop("noise", "auto")
+    noise = arguments.get("noise", "auto")
     if not isinstance(noise, str):
         raise TypeError(f"noise={noise} is the model of one scan; give the kind of noise of all scans, or 'auto'")
     options: dict[str, Any] = {"sigma": sigma, "voxel_radii": voxel_radii, "as_float": as_float, **arguments}
@@ -390,7 +394,7 @@ def cohort(
     if len(sources) == 1 and bids.is_dataset(root):
         out = root / "derivatives" / "nlmeans" if out is None else out
         images = bids.selected_images(root, suffixes, participants, sessions)
-        jobs, description = jobs_of_dataset(images, out, noise, options), bids.derivative_description(root, out)
+        jobs, description = jobs_of_dataset(images, out, options), bids.derivative_description(root, out)
     else:
         if out is None:
             raise ValueError("--out is missing: name the folder for the results. Only a BIDS dataset has a default")
@@ -401,13 +405,12 @@ def cohort(
         files = input_files(sources, out)
         if not files:
             raise ValueError(f"{', '.join(sources)}: no image outside {out}, the folder for the results")
-        jobs, description = jobs_of_files(files, out, noise, options), None
+        jobs, description = jobs_of_files(files, out, options), None
     if bids.is_dataset(out) and "nlmeans" not in makers(out):
         raise ValueError(f"{out} is a dataset that nlmeans did not make; choose another --out")
     check_targets(jobs, out)
     known = {field.name for field in dataclasses.fields(Settings)}
-    for kind in {job.options["noise"] for job in jobs}:  # report a wrong argument before any work
-        Settings(**{name: value for name, value in options.items() if name in known}, noise=kind)
+    Settings(**{name: value for name, value in options.items() if name in known})  # a wrong argument, before any work
     return jobs, out, description
 
 

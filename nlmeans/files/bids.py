@@ -19,7 +19,7 @@ MAGNITUDE = (
     *("T1w", "T2w", "PDw", "T2starw", "FLAIR", "PDT2", "inplaneT1", "inplaneT2", "angio", "MEGRE", "MESE", "VFA"),
     *("IRT1", "dwi", "bold", "sbref", "cbv", "asl", "m0scan"),
 )
-"""Suffixes of MR magnitude images, whose noise is Rician."""
+"""Suffixes of MR magnitude images."""
 
 OTHERS = ("UNIT1", "pet", "ct")
 """Suffixes of other images that contain noise."""
@@ -62,10 +62,11 @@ class BidsImage:
         return self.path.relative_to(self.root)
 
     @property
-    def noise(self) -> str:
-        """The usual kind of noise in such an image."""
-        magnitude = self.suffix in MAGNITUDE and self.entities.get("part", "mag") == "mag"
-        return "rician" if magnitude else "gaussian"
+    def modality(self) -> str | None:
+        """DICOM's code of what made the image. Of magnetic resonance, only magnitude images count."""
+        if self.suffix in MAGNITUDE:
+            return "MR" if self.entities.get("part", "mag") == "mag" else None
+        return {"pet": "PT", "ct": "CT"}.get(self.suffix)
 
     @property
     def derivative(self) -> Path:

@@ -19,8 +19,12 @@ from nlmeans.core.progress import reporting
 from nlmeans.engine.arguments import FilterArguments
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.run import denoise_array
-from nlmeans.engine.settings import Settings, device_or_gpu, settings_from
-from nlmeans.files import atomic, figure, nifti, paths, scan
+from nlmeans.engine.settings import device_or_gpu, settings_from
+from nlmeans.engine.survey import Facts, levels_of, noise_in_words, settled
+from nlmeans.files import atomic, nifti, paths, scan
+from nlmeans.files.pictures import figure
+from nlmeans.files.pictures.noise_figure import noise_figure
+from nlmeans.files.scan import MeasuredNoise
 
 
 def denoise_file(
@@ -35,6 +39,7 @@ def denoise_file(
     as_float: bool = False,
     dicom_series: str | None = None,
     picture: Path | None = None,
+    noise_picture: Path | None = None,
     overwrite: bool = False,
     progress: bool = False,
     about: Mapping[str, Any] | None = None,
@@ -57,6 +62,7 @@ def denoise_file(
         as_float: store float32 instead of the type of `source`.
         dicom_series: number or UID of the series, if the folder holds several.
         picture: PNG file for a picture of before, after, and the removed noise.
+        noise_picture: PNG file for a picture of the noise that was found; not for zarr images.
         overwrite: replace existing outputs.
         progress: show a progress bar.
         about: entries that come first in the record.
@@ -89,7 +95,8 @@ def denoise_file(
         )
     as_dicom = source.is_dir() and not target.name.endswith(nifti.ENDINGS)
     record = target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-    outputs = [target, record] if picture is None else [target, record, picture]
+    pictures = [path for path in (picture, noise_picture) if path is not None]
+    outputs = [target, record, *pictures]
     check_outputs(source, outputs, as_dicom, as_float, overwrite)
     if sigma is not None and sigma_file is not None:
         raise ValueError(f"--sigma {sigma} and --sigma-map {sigma_file} both describe the noise; give one of them")
@@ -102,32 +109,40 @@ def denoise_file(
     mask, sigma_map = scan.read_mask_or_map(mask_file, layout), scan.read_mask_or_map(sigma_file, layout)
     settings = dataclasses.replace(
         settings,
+        modality=settings.modality or noisy.modality,
         channels=channels,
         series=series,
         spacing=None if voxel_radii else noisy.spacing,
         device=device_or_gpu(settings.device),
         dtype="float32" if as_float else settings.dtype,
     )
-    if settings.sigma is None and sigma_map is None and settings.noise != "poisson":
-        found = scan.estimated_sigma(noisy, settings.noise, mask, settings.despeckle)
-        settings = dataclasses.replace(settings, sigma=found)
     settings = Choices.of(settings, layout).record
     where = noisy.inside if mask is None or noisy.inside is None else noisy.inside & (np.asarray(mask) != 0)
+    search = mask if mask is not None or noisy.inside is None else scan.object_mask(noisy, 0, None)
+    known: list[Facts] = []
     with reporting(progress, source.name) as report_progress:
         result = denoise_array(
-            noisy.data, settings, mask=mask if where is None else where, sigma_map=sigma_map, progress=report_progress
+            noisy.data,
+            settings,
+            mask=mask if where is None else where,
+            sigma_map=sigma_map,
+            progress=report_progress,
+            noise_mask=search,
+            facts=known,
         )
 
-    how = f"{settings.method}, {settings.noise} noise{sigma_text(settings)}"
+    varies = "from a map" if sigma_map is not None else "estimated at every voxel" * (settings.sigma == "map")
+    how = f"{settings.method}, {noise_in_words(known, varies)}"
     facts = {
         **(about or {}),
         "input": source.name,
         "input_sha256": paths.sha256(source),
+        "noise": [noise_record(facts) for facts in known] if noisy.series is not None else noise_record(known[0]),
         "sigma_estimated": sigma in (None, "map") and sigma_map is None and settings.noise != "poisson",
-        "settings": settings.to_dict(),
+        "settings": (settings if noisy.series is not None else settled(settings, known[0])).to_dict(),
         "mask": mask_file and mask_file.name,
         "sigma_map": sigma_file and sigma_file.name,
-        "quality": scan.quality(noisy, result, settings.sigma, mask),
+        "quality": scan.quality(noisy, result, None if varies else levels_of(known), mask),
         "nlmeans": version("nlmeans"),
         "torch": torch.__version__,
     }
@@ -135,8 +150,12 @@ def denoise_file(
         write_result(noisy, np.asarray(result), temporary[0], how, keep_type=not as_float)
         facts["output_sha256"] = paths.sha256(temporary[0])
         temporary[1].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        inside = None if search is None else np.asarray(search) != 0
+        drawn = dict(zip(pictures, temporary[2:], strict=True))
         if picture is not None:
-            figure.save_figure(temporary[2], figure.scan_figure(noisy, result))
+            figure.save_figure(drawn[picture], figure.scan_figure(noisy, result))
+        if noise_picture is not None:
+            figure.save_figure(drawn[noise_picture], noise_figure(noisy.volume(0), known[0].noise, inside))
     return f"{target}: {how}"
 
 
@@ -145,7 +164,7 @@ def check_outputs(source: Path, outputs: Sequence[Path], as_dicom: bool, as_floa
 
     Args:
         source: the input.
-        outputs: the result, its record, and perhaps a picture.
+        outputs: the result, its record, and perhaps pictures.
         as_dicom: the result is a folder with a derived DICOM series.
         as_float: the result is stored as float32.
         overwrite: replace existing outputs.
@@ -161,7 +180,7 @@ def check_outputs(source: Path, outputs: Sequence[Path], as_dicom: bool, as_floa
             )
     else:
         paths.check_output_file(target, overwrite, nifti.ENDINGS)
-    for path, ending in zip(others, (".json", ".png"), strict=False):
+    for path, ending in zip(others, (".json", ".png", ".png"), strict=False):
         paths.check_output_file(path, overwrite, (ending,))
     if paths.real_path(target) == paths.real_path(source):
         raise ValueError(f"OUT={target} is IN itself, which is never overwritten; choose another name")
@@ -177,22 +196,10 @@ def write_result(noisy: nifti.Scan, result: npt.NDArray[Any], path: Path, how: s
         nifti.write_nifti(nifti.image_like(noisy, result, keep_type), path)
 
 
-def sigma_text(settings: Settings) -> str:
-    """Say what sigma was: one number, a range, or a map; nothing for Poisson noise, where it is only the read noise.
-
-    >>> sigma_text(Settings(sigma=[8, 12]))
-    ', sigma 8 to 12 over 2 volumes'
-    """
-    sigma = settings.sigma
-    if settings.noise == "poisson":
-        return ""
-    if sigma is None:
-        return ", sigma from a map"
-    if isinstance(sigma, str):
-        return ", sigma estimated at every voxel"
-    if isinstance(sigma, tuple):
-        return f", sigma {min(sigma):.4g} to {max(sigma):.4g} over {len(sigma)} volumes"
-    return f", sigma {sigma:.4g}"
+def noise_record(facts: Facts) -> dict[str, Any]:
+    """Return the noise of a volume for the record: the model, and sigma of each channel that is compared with it."""
+    channels = {} if len(facts.sigma) == 1 else {"channels": list(facts.sigma)}
+    return {**facts.noise.to_dict(), **channels}
 
 
 # ---------------------------------------------------------------- zarr images
@@ -256,26 +263,36 @@ def interruption(target: Path) -> str:
 
 
 def measure_noise(
-    source: Path, noise: str, mask_file: Path | None, dicom_series: str | None
-) -> list[tuple[str, float, float]]:
+    source: Path, kind: str, mask_file: Path | None, dicom_series: str | None, picture: Path | None = None
+) -> list[MeasuredNoise]:
     """Measure the noise in an image file, a DICOM series in a folder, or a zarr image.
 
     Args:
         source: file or folder.
-        noise: ``"gaussian"`` or ``"rician"``.
+        kind: kind of noise; ``"auto"`` finds it.
         mask_file: image that is not zero where to measure.
         dicom_series: number or UID of the series, if the folder holds several.
+        picture: PNG file for a picture of the noise of the first volume; not for zarr images.
 
     Returns:
-        Name (empty for a single volume), sigma, and mean of the object, for each volume, in image units.
+        The noise of each volume.
     """
+    if picture is not None:
+        paths.check_output_file(picture, True, (".png",))
+        if paths.is_zarr(source):
+            raise ValueError(f"--plot {picture} is not for zarr images, which may be too large to draw; leave it out")
     if paths.is_zarr(source):
         with needs_zarr(source):
-            from nlmeans.files.zarr.denoise import zarr_noise_levels
-        return zarr_noise_levels(source, noise, mask_file)
+            from nlmeans.files.zarr.denoise import zarr_noise
+        return zarr_noise(source, kind, mask_file)
     noisy = scan.read_scan(source, dicom_series)
     mask = scan.read_mask_or_map(mask_file, Layout.of(noisy.data, None, noisy.series, str(source)))
-    return scan.noise_levels(noisy, noise, mask)
+    found = scan.noise_of_volumes(noisy, kind, mask)
+    if picture is not None:
+        inside = None if mask is None else np.asarray(mask) != 0
+        with atomic.written_together(picture, overwrite=True) as (temporary,):
+            figure.save_figure(temporary, noise_figure(noisy.volume(0), found[0].model, inside))
+    return found
 
 
 def needs_zarr(path: Path) -> AbstractContextManager[None]:

@@ -106,7 +106,8 @@ def volume_of_series(folder: Path, files: Sequence[Path]) -> DicomScan:
     image.set_qform(affine, code="scanner")
     image.set_sform(affine, code="scanner")
     image.header.set_xyzt_units("mm")
-    return DicomScan(folder, data, image, inside=measured(data, slices), files=tuple(files))
+    modality = str(slices[0].get("Modality") or "") or None
+    return DicomScan(folder, data, image, inside=measured(data, slices), modality=modality, files=tuple(files))
 
 
 # ---------------------------------------------------------------- which files

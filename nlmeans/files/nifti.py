@@ -28,6 +28,8 @@ class Scan:
     image: Any
     inside: npt.NDArray[np.bool_] | None = dataclasses.field(default=None, kw_only=True)
     """Voxels that were measured, in contrast to padding; None for all."""
+    modality: str | None = dataclasses.field(default=None, kw_only=True)
+    """DICOM's code of what made the image, such as ``"MR"``, where the file says it."""
 
     @property
     def series(self) -> int | None:

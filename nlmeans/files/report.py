@@ -15,6 +15,7 @@ import numpy as np
 
 from nlmeans.files import atomic, bids
 from nlmeans.files.batch import Outcome
+from nlmeans.noise.model import NoiseModel
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222; }
@@ -81,8 +82,9 @@ def page(outcomes: Sequence[Outcome], out: Path) -> str:
 {failures}<h2>Scans</h2>
 <p>Sigma is the standard deviation of the noise. SNR is the mean of the object divided by sigma. Removed / sigma is the
 standard deviation of what was removed from the object, divided by sigma; it should be near 1. The third picture should
-show only noise: if it shows anatomy, too much was removed. For a series, the table gives medians over its volumes and
-shows the first volume.</p>
+show only noise: if it shows anatomy, too much was removed. Below them, the noise that was found: how strong it is at
+each intensity, what neighbours have in common, and where this was read. For a series, the table gives medians over its
+volumes and shows the first volume.</p>
 <table>
 <tr><th>Scan</th><th>Method</th><th class="number">Sigma</th><th class="number">SNR</th>
 <th class="number">Removed / sigma</th><th>Before, after, removed</th></tr>
@@ -96,24 +98,32 @@ def row(outcome: Outcome, out: Path) -> str:
     """Make the table row of a scan that did not fail."""
     record = outcome.record
     settings, quality = record["settings"], record["quality"]
-    sigma = settings["sigma"]
-    level = None if sigma is None or isinstance(sigma, str) else float(np.median(sigma))
+    noise = record["noise"] if isinstance(record["noise"], list) else [record["noise"]]
+    varies = record["sigma_map"] is not None or settings["sigma"] == "map"
+    counts = noise[0]["kind"] == "poisson"
+    level = None if varies or counts else median_of([one["sigma"] for one in noise])
     removed = median_of(quality["removed"])
     ratio = None if not level or removed is None else removed / level
     picture = quote(os.fsencode(outcome.job.picture.relative_to(out).as_posix()))
-    method = f"{settings['method']}, {settings['noise']}"
+    drawn = quote(os.fsencode(outcome.job.noise_picture.relative_to(out).as_posix()))
+    noise_image = f'<a href="{drawn}"><img loading="lazy" src="{drawn}" alt="the noise that was found"></a>'
+    why = "; ".join(noise[0]["evidence"])
+    model = {name: value for name, value in noise[0].items() if name != "channels"}
+    kind = NoiseModel.from_dict(model if counts else {**model, "sigma": None})
+    method = f"{settings['method']}, {kind}"
     numbers = "".join(
         f'<td class="number">{text}</td>'
         for text in (
-            "varies" if sigma == "map" else number(level, ".4g"),
+            "varies" if varies else number(level, ".4g"),
             number(median_of(quality["snr"]), ".1f"),
             number(ratio, ".2f"),
         )
     )
     return (
         f'<tr><td class="name">{escape(outcome.job.name)}<br><small>{outcome.state}</small></td>'
-        f"<td>{escape(method)}</td>{numbers}"
-        f'<td><a href="{picture}"><img loading="lazy" src="{picture}" alt="before, after, removed"></a></td></tr>\n'
+        f"<td>{escape(method)}<br><small>{escape(why)}</small></td>{numbers}"
+        f'<td><a href="{picture}"><img loading="lazy" src="{picture}" alt="before, after, removed"></a>'
+        f"{noise_image}</td></tr>\n"
     )
 
 

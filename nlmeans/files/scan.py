@@ -6,19 +6,19 @@ import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from nlmeans.api import estimate_sigma
+from nlmeans.api import estimate_noise
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
 from nlmeans.files import nifti
 from nlmeans.files.nifti import Scan
-from nlmeans.noise import outliers
 from nlmeans.noise.estimate import otsu_threshold
+from nlmeans.noise.model import NoiseModel
 
 # ---------------------------------------------------------------- reading
 
@@ -78,32 +78,34 @@ def read_mask_or_map(path: Path | None, layout: Layout) -> arrays.Array | None:
 # ---------------------------------------------------------------- noise
 
 
-def estimated_sigma(
-    scan: Scan, noise: str, mask: arrays.Array | None, without_outliers: bool = False
-) -> float | tuple[float, ...]:
-    """Estimate the standard deviation of the noise in a scan.
+class MeasuredNoise(NamedTuple):
+    """The noise of one volume."""
+
+    name: str
+    """Name of the volume in its series; empty for a single volume."""
+    model: NoiseModel
+    mean: float
+    """Mean of the object, in image units."""
+
+
+def noise_of_volumes(scan: Scan, kind: str, mask: arrays.Array | None) -> list[MeasuredNoise]:
+    """Measure the noise of each volume of a scan.
 
     Args:
         scan: the scan.
-        noise: ``"gaussian"`` or ``"rician"``.
-        mask: where to look, with the spatial shape; None for the whole object.
-        without_outliers: remove impulses first.
-
-    Returns:
-        Sigma, in image units; for a series, one per volume.
+        kind: kind of noise; ``"auto"`` finds it.
+        mask: where to look, with the spatial shape; None for everywhere.
     """
-    data = outliers.despeckle(scan.data, series=scan.series) if without_outliers else scan.data
-    if mask is None and scan.inside is not None:  # padding would distort Otsu's threshold
+    if mask is None and scan.inside is not None:  # padding is not part of the object
         mask = object_mask(scan, 0, None)
-    found = np.asarray(estimate_sigma(data, noise=noise, mask=mask, series=scan.series))
-    return float(found) if found.ndim == 0 else tuple(found.tolist())
-
-
-def noise_levels(scan: Scan, noise: str, mask: arrays.Array | None) -> list[tuple[str, float, float]]:
-    """List the name (empty for a single volume), sigma, and the mean of the object, for each volume of a scan."""
+    series = scan.series is not None
     return [
-        (f"volume {index}" if scan.series is not None else "", float(sigma), object_mean(scan, index, mask))
-        for index, sigma in enumerate(np.atleast_1d(estimated_sigma(scan, noise, mask)))
+        MeasuredNoise(
+            f"volume {index}" if series else "",
+            estimate_noise(scan.volume(index), kind=kind, mask=mask, modality=scan.modality),
+            object_mean(scan, index, mask),
+        )
+        for index in range(scan.data.shape[3] if series else 1)
     ]
 
 
@@ -126,7 +128,7 @@ def object_mean(scan: Scan, index: int, mask: arrays.Array | None) -> float:
 
 
 def quality(
-    scan: Scan, result: arrays.Array, sigma: float | tuple[float, ...] | str | None, mask: arrays.Array | None
+    scan: Scan, result: arrays.Array, sigma: tuple[float, ...] | None, mask: arrays.Array | None
 ) -> dict[str, Any]:
     """Measure the signal, its ratio to the noise, and the residual, all inside the object.
 
@@ -137,12 +139,11 @@ def quality(
         ``signal``, the mean before denoising; ``snr``, signal / sigma, None if sigma is unknown or 0; ``removed``, the
         standard deviation of the residual. Each is one number; for a series, a list with one number per volume.
     """
-    levels = None if sigma is None or isinstance(sigma, str) else np.atleast_1d(sigma)
     found: dict[str, list[float | None]] = {"signal": [], "snr": [], "removed": []}
     for index in range(1 if scan.series is None else scan.data.shape[scan.series]):
         where, after = object_mask(scan, index, mask), scan.volume(index, np.asarray(result))
         values = scan.volume(index)[where].astype(np.float64)
-        level = 0.0 if levels is None else float(levels[min(index, len(levels) - 1)])
+        level = 0.0 if sigma is None else sigma[min(index, len(sigma) - 1)]
         found["signal"].append(float(values.mean()) if where.any() else 0.0)
         found["snr"].append((found["signal"][-1] or 0.0) / level if level > 0 else None)
         found["removed"].append(arrays.standard_deviation(values - after[where]))

@@ -9,16 +9,20 @@ a value, because noise decides which blocks are flattest. A fit to simulated noi
 
 from __future__ import annotations
 
-import itertools
+import functools
 import math
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
 from nlmeans.core.lags import covariance_over, mean_over_lags, whitening
-from nlmeans.core.threads import shared_among
+from nlmeans.noise.finest import measured_voxels
+
+Samples = npt.NDArray[np.float64]
 
 BLOCK, LAG = {2: 12, 3: 6}, {2: 5, 3: 3}
 """Edge of a block, and largest lag of the autocovariance, in voxels, for images and volumes."""
@@ -62,37 +66,33 @@ def estimate_correlated_noise(volume: Tensor, inside: Tensor | None = None) -> C
         doi:10.1109/TIP.2015.2439041 (the covariance of noise from the flattest patches).
     """
     size, lag = block_and_lag(tuple(volume.shape))
-    with shared_among(torch.get_num_threads()):  # many short steps, which several threads do not make shorter
-        return fit_volume(volume, inside, size, lag)
-
-
-def fit_volume(volume: Tensor, inside: Tensor | None, size: Axes, lag: Axes) -> CorrelatedNoise | None:
-    """Find level and correlation from blocks of a given size, with lags as large as given."""
     blocks = detrended_blocks(volume, inside, size)
-    if len(blocks) < FEWEST_BLOCKS or not bool(blocks.any()):
+    if len(blocks) < FEWEST_BLOCKS or not blocks.any():
         return None
     found = fit_blocks(blocks, size, lag)
     return found if found.sigma == 0 else found._replace(sigma=found.sigma / sigma_found_for_one(found, size, lag))
 
 
-def fit_blocks(blocks: Tensor, size: Axes, lag: Axes) -> CorrelatedNoise:
+def fit_blocks(blocks: Samples, size: Axes, lag: Axes) -> CorrelatedNoise:
     """Fit sigma and autocovariance to detrended blocks, (blocks, voxels)."""
-    variance = blocks.square().mean(1)
-    projector = plane_projector(size).to(blocks)
-    autocovariance = torch.zeros([2 * n + 1 for n in lag], dtype=torch.float64, device=blocks.device)
+    variance = np.square(blocks).mean(1)
+    ordered = np.sort(variance)
+    projector = plane_projector(size)
+    autocovariance = torch.zeros([2 * n + 1 for n in lag], dtype=torch.float64)
     autocovariance[lag] = 1
-    threshold = float(variance.quantile(0.1))
+    threshold = float(ordered[len(ordered) // 10])
     sigma, chosen = 0.0, blocks[:0]
     for _ in range(ROUNDS):
-        covariance = projector @ covariance_over(autocovariance, size) @ projector
-        trace, square = float(covariance.diagonal().sum()), float(covariance.square().sum())
+        covariance = projector @ covariance_over(autocovariance, size).numpy() @ projector
+        trace, square = float(np.trace(covariance)), float(np.square(covariance).sum())
         mean, shape = trace / len(projector), trace**2 / square / 2
-        scale, threshold = fit_lower_end(variance, shape, threshold)
+        scale, threshold = fit_lower_end(ordered, shape, threshold)
         if scale == 0:
             break
         sigma = math.sqrt(scale * shape / mean)
         chosen = blocks[variance < threshold]
-        found, expected = mean_products(chosen, size, lag), mean_over_lags(covariance, size, lag)
+        found = mean_over_lags(torch.from_numpy(chosen.T @ chosen / len(chosen)), size, lag)
+        expected = mean_over_lags(torch.from_numpy(covariance), size, lag)
         autocovariance = symmetric(autocovariance + found / found[lag] - expected / expected[lag])
     return CorrelatedNoise(sigma, autocovariance, len(chosen))
 
@@ -103,9 +103,8 @@ def sigma_found_for_one(found: CorrelatedNoise, size: Axes, lag: Axes) -> float:
     It is not 1, because blocks with a low variance look less correlated than all blocks. The autocovariance stays as it
     is: corrected in the same way, it made results up to 2 dB worse where parts of k-space have no noise.
     """
-    colour = whitening(found.autocovariance.cpu(), size).colour
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(SIMULATED_BLOCKS, len(colour), generator=generator, dtype=torch.float64)
+    colour = whitening(found.autocovariance, size).colour.numpy()
+    noise = np.random.default_rng(0).standard_normal((SIMULATED_BLOCKS, len(colour)))
     return fit_blocks(noise @ colour @ plane_projector(size), size, lag).sigma
 
 
@@ -124,8 +123,11 @@ def block_and_lag(shape: tuple[int, ...]) -> tuple[Axes, Axes]:
     return (d, h, w), (z, y, x)
 
 
-def detrended_blocks(volume: Tensor, inside: Tensor | None, size: Axes) -> Tensor:
-    """Return evenly spaced blocks without their best plane, (blocks, voxels): at most about `BLOCKS_READ`."""
+def detrended_blocks(volume: Tensor, inside: Tensor | None, size: Axes) -> Samples:
+    """Return evenly spaced blocks without their best plane, (blocks, voxels): at most about `BLOCKS_READ`.
+
+    From here on NumPy computes: products of matrices in torch hang in processes that were forked.
+    """
     counts = [n - b + 1 for n, b in zip(volume.shape, size, strict=True)]
     long = sum(n > 1 for n in counts)
     stride = max(2, math.ceil((math.prod(counts) / BLOCKS_READ) ** (1 / max(long, 1))))
@@ -135,83 +137,74 @@ def detrended_blocks(volume: Tensor, inside: Tensor | None, size: Axes) -> Tenso
             values = values.unfold(axis, edge, stride)
         return values.reshape(-1, math.prod(size))
 
-    blocks = cut(volume).double()
-    usable = (blocks != 0).all(1)  # exact zeros are a removed background
+    usable = cut(measured_voxels(volume)).all(1)
     if inside is not None:
         usable &= cut(inside).all(1)
-    blocks = blocks[usable]
-    projected: Tensor = (blocks - blocks.mean(1, keepdim=True)) @ plane_projector(size).to(blocks)
-    return projected
+    blocks: Samples = cut(volume)[usable].double().cpu().numpy()
+    blocks = blocks - blocks.mean(1, keepdims=True)
+    basis = planes(size)
+    return blocks - blocks @ basis @ basis.T
 
 
-def plane_projector(size: Axes) -> Tensor:
+def plane_projector(size: Axes) -> Samples:
     """Return the matrix that subtracts the best plane from a block, (voxels, voxels)."""
-    axes = [torch.arange(n, dtype=torch.float64) - (n - 1) / 2 for n in size]
-    places = torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)
-    columns = torch.cat([torch.ones(1, places.shape[1], dtype=torch.float64), places[[n > 1 for n in size]]])
-    basis: Tensor = torch.linalg.qr(columns.T).Q
-    return torch.eye(len(basis), dtype=torch.float64) - basis @ basis.T
+    basis = planes(size)
+    projector: Samples = np.eye(len(basis)) - basis @ basis.T
+    return projector
 
 
-def mean_products(blocks: Tensor, size: Axes, lag: Axes) -> Tensor:
-    """Return the mean product of two voxels of a block at each lag."""
-    values = blocks.view(-1, *size)
-    means = torch.zeros([2 * n + 1 for n in lag], dtype=torch.float64, device=blocks.device)
-    for offset in itertools.product(*(range(-n, n + 1) for n in lag)):
-        here = tuple(slice(max(0, -o), n - max(0, o)) for o, n in zip(offset, size, strict=True))
-        there = tuple(slice(max(0, o), n - max(0, -o)) for o, n in zip(offset, size, strict=True))
-        place = tuple(o + n for o, n in zip(offset, lag, strict=True))
-        means[place] = (values[:, *here] * values[:, *there]).mean()
-    return means
+def planes(size: Axes) -> Samples:
+    """Return an orthonormal basis of the planes over a block, (voxels, planes)."""
+    places = np.indices(size).reshape(3, -1).astype(np.float64)
+    columns = np.concatenate([np.ones((1, places.shape[1])), places[[n > 1 for n in size]]])
+    return np.linalg.qr(columns.T).Q
 
 
-def fit_lower_end(variance: Tensor, shape: float, threshold: float) -> tuple[float, float]:
+def fit_lower_end(ordered: Samples, shape: float, threshold: float) -> tuple[float, float]:
     """Fit the scale of a gamma distribution to the values below a threshold. Return the scale and the threshold.
 
     The threshold is the `QUANTILE` of the distribution, so both are found in turn.
+
+    Args:
+        ordered: the values, rising.
+        shape: shape of the distribution.
+        threshold: a first guess.
     """
-    ordered = variance.sort().values
-    scale = threshold / shape
+    limits, means, quantile = truncated_gamma(shape)
+    sums, scale = np.cumsum(ordered), threshold / shape
     for _ in range(30):
-        below = ordered[ordered < threshold]
-        if len(below) < FEWEST_BLOCKS:
-            below = ordered[:FEWEST_BLOCKS]
-            threshold = float(below[-1])
+        count = int(np.searchsorted(ordered, threshold))
+        if count < FEWEST_BLOCKS:
+            count = min(FEWEST_BLOCKS, len(ordered))
+            threshold = float(ordered[count - 1])
         if threshold == 0:
             return 0.0, 0.0
-        scale = scale_of_truncated(float(below.mean()), shape, threshold)
-        updated = scale * gamma_quantile(shape, QUANTILE)
+        mean = float(sums[count - 1]) / count
+        scale = threshold / float(np.interp(-mean / threshold, means, limits))
+        updated = scale * quantile
         if abs(updated - threshold) < 1e-3 * threshold:
             break
         threshold = updated
     return scale, threshold
 
 
-def scale_of_truncated(mean: float, shape: float, threshold: float) -> float:
-    """Return the scale for which values below the threshold have this mean: the maximum likelihood."""
-    low, high = math.log(mean / shape) - 1, math.log(mean / shape) + 3
-    for _ in range(50):
-        middle = (low + high) / 2
-        limit = threshold / math.exp(middle)
-        expected = math.exp(middle) * shape * gamma_below(shape + 1, limit) / max(gamma_below(shape, limit), 1e-300)
-        low, high = (middle, high) if expected < mean else (low, middle)
-    return math.exp((low + high) / 2)
+@functools.lru_cache(maxsize=64)
+def truncated_gamma(shape: float) -> tuple[Samples, Samples, float]:
+    """Tabulate a gamma distribution of scale 1 below a limit.
 
+    Returns:
+        Limits, rising; minus the mean of the values below each limit, divided by the limit, rising too; and the
+        `QUANTILE` of the distribution. With the mean below a known threshold, the table gives the scale of maximum
+        likelihood.
 
-def gamma_below(shape: float, value: float) -> float:
-    """Return the probability that a gamma variable of scale 1 is below a value."""
-    arguments = torch.tensor([shape, value], dtype=torch.float64)
-    return float(torch.special.gammainc(*arguments))
-
-
-def gamma_quantile(shape: float, share: float) -> float:
-    """Return the value below which a gamma variable of scale 1 lies with this probability.
-
-    >>> round(gamma_quantile(1.0, 0.5), 4)  # of the exponential distribution: the logarithm of 2
-    0.6931
+    >>> limits, means, quantile = truncated_gamma(1.0)  # the exponential distribution
+    >>> round(quantile, 4), round(float(np.interp(quantile, limits, -means)), 4)  # -log(0.7), and the mean below it
+    (0.3567, 0.4703)
     """
-    low, high = 0.0, shape + 20 * math.sqrt(shape) + 20
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if gamma_below(shape, middle) < share else (low, middle)
-    return (low + high) / 2
+    limits = torch.logspace(-2.5, 1.5, 2000, dtype=torch.float64) * shape
+    below, more = (torch.special.gammainc(torch.full_like(limits, s), limits) for s in (shape, shape + 1))
+    known = below > 1e-200
+    limits, below, more = limits[known], below[known], more[known]
+    means = -shape * more / below / limits
+    quantile = float(np.interp(QUANTILE, below.numpy(), limits.numpy()))
+    return limits.numpy(), means.numpy(), quantile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed
 from nlmeans.core.tiles import Piece, piece
-from nlmeans.noise.finest import finest_detail_by_slabs, robust_deviation
+from nlmeans.noise.finest import DetailMaps, finest_detail_by_slabs, robust_deviation
 from nlmeans.noise.outliers import sigma_between_outliers, without_outliers
 from nlmeans.noise.rician import rician_moments
 from nlmeans.noise.sigma_map import sigma_map_of_volume
@@ -55,16 +56,31 @@ def sigma_levels(
         memory: bytes to work in. A volume that is not in memory is sampled as far as they allow.
         despeckled: whether to replace outliers first.
     """
+    channels = sampled_channels(volume, index, layout, mask, memory, despeckled)
+    return tuple(sigma_of_volume(values, noise, inside) for values, inside in channels)
+
+
+def sampled_channels(
+    volume: arrays.Source,
+    index: int,
+    layout: Layout,
+    mask: arrays.Source | None,
+    memory: int | None = None,
+    despeckled: bool = False,
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Read each channel of one volume, (D, H, W), and the mask; of a large volume, evenly spaced parts.
+
+    Raises:
+        ValueError: there are NaN or infinite values.
+    """
     pieces = sample_pieces(layout.shape, affordable_voxels(volume, memory))
     inside = read_mask(mask, layout, pieces, arrays.device_of(volume))
-    found = []
     for places in zip(*(layout.channel_pieces(index, p) for p in pieces), strict=True):
         values = read_pieces(volume, layout, list(places), arrays.device_of(volume))
         arrays.value_range(values, "volume")
         if despeckled:
             values = without_outliers(values, sigma_between_outliers(values))
-        found.append(sigma_of_volume(values, noise, inside))
-    return tuple(found)
+        yield values, inside
 
 
 def affordable_voxels(volume: arrays.Source, memory: int | None) -> int:
@@ -172,7 +188,11 @@ def sigma_of_volume(volume: Tensor, noise: str, inside: Tensor | None) -> float:
     peak = float(volume.abs().max())
     if peak == 0 or max(volume.shape) < 3:
         return 0.0
-    around = finest_detail_by_slabs(volume, peak, inside)
+    return sigma_of_detail(finest_detail_by_slabs(volume, peak, inside), noise) * peak
+
+
+def sigma_of_detail(around: DetailMaps, noise: str) -> float:
+    """Estimate sigma from the finest detail of a volume."""
     object_voxels = around.inside
     if object_voxels is None:
         object_voxels = around.brightness > otsu_threshold(around.brightness[around.usable])
@@ -187,7 +207,7 @@ def sigma_of_volume(volume: Tensor, noise: str, inside: Tensor | None) -> float:
     sigma = math.sqrt(max(variance - slope * flat, 0) / (1 - slope))
     if noise == "rician":
         sigma = sigma_of_magnitudes(float(around.brightness[candidates][order[:wanted]].double().mean()), sigma)
-    return sigma * peak
+    return sigma
 
 
 def slope_of_structure(detail: Tensor, finest: Tensor) -> float:

@@ -33,15 +33,47 @@ class DetailMaps(NamedTuple):
     detail: Tensor
     """Mean square of voxel minus brightness, over the ring around the voxel. On pure noise it is sigma²."""
     usable: Tensor
-    """False where one of the 3 × 3 × 3 voxels is exactly zero, as in a removed background."""
+    """False where one of the 3 × 3 × 3 voxels holds no measurement; see `measured_voxels`."""
     inside: Tensor | None
     """The mask, if there is one."""
 
 
-def finest_detail(volume: Tensor, inside: Tensor | None) -> DetailMaps:
-    """Measure a volume with at least one axis of three or more voxels."""
+def measured_voxels(volume: Tensor) -> Tensor:
+    """Tell which voxels hold a measurement.
+
+    Exact zeros are a removed background. Many equal voxels at the least or the greatest value, far more than at the
+    next value, are clipped or padded.
+
+    >>> counts = torch.poisson(torch.full((1, 100, 100), 50.0), torch.Generator().manual_seed(0))
+    >>> int((~measured_voxels(counts)).sum()), int((~measured_voxels(counts.clamp(40, 60))).sum())
+    (0, 1674)
+    """
+    measured = volume != 0
+    for end in torch.aminmax(volume):
+        others = volume[volume != end]
+        if len(others) and len(others) < volume.numel() - max(LEAST_PILED, PILED * volume.numel()):
+            beside = others.min() if end < others[0] else others.max()
+            if volume.numel() - len(others) > HIGHER * int((others == beside).sum()):
+                measured &= volume != end
+    return measured
+
+
+LEAST_PILED, PILED, HIGHER = 50, 1e-4, 3
+"""A value at the end of the range counts as clipped if so many voxels, such a share of all, and so many times as many
+as have the next value, have it."""
+
+
+def finest_detail(volume: Tensor, inside: Tensor | None, measured: Tensor | None = None) -> DetailMaps:
+    """Measure a volume with at least one axis of three or more voxels.
+
+    Args:
+        volume: (D, H, W).
+        inside: a mask, whose middle voxels are returned.
+        measured: which voxels hold a measurement; None for those that are not exactly zero.
+    """
     axes = filtered_axes(volume)
-    finest, middle, brightness, usable = volume, volume, volume, volume != 0
+    finest, middle, brightness = volume, volume, volume
+    usable = volume != 0 if measured is None else measured
     for axis in axes:
         finest = combine_neighbours(
             finest, axis, lambda before, here, after: (before - 2 * here + after) / math.sqrt(6)
@@ -61,11 +93,12 @@ DETAIL_SLAB_VOXELS = 2**20
 
 def finest_detail_by_slabs(volume: Tensor, scale: float, inside: Tensor | None) -> DetailMaps:
     """Measure a volume divided by `scale`; a large one slab by slab, which takes less memory."""
+    measured = measured_voxels(volume)
     longest = max(range(3), key=lambda axis: volume.shape[axis])
     length = volume.shape[longest] - 2
     thickness = max(1, DETAIL_SLAB_VOXELS * length // volume.numel())
     if volume.numel() <= 2 * DETAIL_SLAB_VOXELS or volume.device.type != "cpu":
-        return finest_detail(volume / scale, inside)
+        return finest_detail(volume / scale, inside, measured)
     shape = [n - 2 if n >= 3 else n for n in volume.shape]
     finest, brightness, detail = (volume.new_empty(shape) for _ in range(3))
     usable = torch.empty(shape, dtype=torch.bool, device=volume.device)
@@ -75,7 +108,8 @@ def finest_detail_by_slabs(volume: Tensor, scale: float, inside: Tensor | None) 
         first, stop = max(start - OUTER, 0), min(start + thickness, length)
         rows = min(stop + 2 + OUTER, volume.shape[longest]) - first
         slab = volume.narrow(longest, first, rows) / scale
-        part = finest_detail(slab, None if inside is None else inside.narrow(longest, first, rows))
+        within_slab = None if inside is None else inside.narrow(longest, first, rows)
+        part = finest_detail(slab, within_slab, measured.narrow(longest, first, rows))
         for values, target in zip(part, whole, strict=True):
             if values is not None and target is not None:
                 target.narrow(longest, start, stop - start).copy_(values.narrow(longest, start - first, stop - start))

@@ -1,75 +1,193 @@
-"""The noise model of a volume, found from the volume itself: its level, and whether neighbouring voxels share noise."""
+"""The noise model of a volume, found from the volume itself: its kind, its level, and the correlation of neighbours."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
+from typing import NamedTuple
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nlmeans.noise.acquired import acquired_shares
 from nlmeans.noise.correlation import CorrelatedNoise, estimate_correlated_noise
-from nlmeans.noise.estimate import otsu_threshold, sigma_of_volume
+from nlmeans.noise.curve import (
+    CLEARLY,
+    FEWEST_BINS,
+    Air,
+    Fit,
+    VarianceCurve,
+    air_of,
+    fit_line,
+    fit_magnitudes,
+    kind_of_noise,
+    variance_curve,
+)
+from nlmeans.noise.estimate import otsu_threshold, sigma_of_detail
+from nlmeans.noise.finest import DetailMaps, finest_detail_by_slabs
+from nlmeans.noise.kinds import MAGNITUDES, NOISES
 from nlmeans.noise.model import NoiseModel, checked_correlation
+from nlmeans.noise.poisson import stabilise_counts
+from nlmeans.noise.rician import sigma_of_air
 
 WHITE_RATIO = 0.75
 """Standard deviation of the finest detail, relative to that of the noise, below which the noise is correlated. Both the
 finest detail of the volume and the autocovariance found must say so."""
 
-RAYLEIGH_RATIO = (1.6, 2.2)
-"""Mean over standard deviation of the air around an object in a magnitude image: 1.91, with room for errors."""
+
+class Observed(NamedTuple):
+    """A volume, and what was measured at each of its voxels, all in units of its largest absolute value."""
+
+    volume: Tensor
+    inside: Tensor | None
+    """Where to look, (D, H, W); None for everywhere."""
+    peak: float
+    """The largest absolute value, in image units."""
+    around: DetailMaps
+    curve: VarianceCurve
+    air: Air
 
 
-def model_of_volume(volume: Tensor, kind: str = "gaussian", inside: Tensor | None = None) -> NoiseModel:
+def model_of_volume(
+    volume: Tensor,
+    kind: str = "auto",
+    inside: Tensor | None = None,
+    possible: Collection[str] = NOISES,
+    coils: float | None = None,
+    likely: str | None = None,
+) -> NoiseModel:
     """Find the noise model of one volume.
 
     Args:
         volume: (D, H, W), floating point; a depth of 1 is an image.
-        kind: ``"gaussian"`` or ``"rician"``.
+        kind: kind of the noise; ``"auto"`` finds it.
         inside: where to look, (D, H, W); None for everywhere.
+        possible: kinds that are possible besides Gaussian noise, if the kind is to be found.
+        coils: number of coils for ``"chi"``; None reads it from the air.
+        likely: ``"rician"`` if that is what the noise is where the volume does not speak against it.
+
+    Raises:
+        ValueError: the number of coils cannot be read.
     """
-    fine = sigma_of_volume(volume, kind, inside)
-    found, where = flat_blocks(volume, kind, inside)
-    if found is None:
-        reason = "there are too few blocks to see a correlation, so the noise counts as white"
-        return NoiseModel(kind=kind, sigma=fine, evidence=(reason,))
-    expected = response_of_finest(found.autocovariance)
-    seen = fine / found.sigma if found.sigma > 0 else 1.0
-    evidence = (
-        f"{found.blocks} flat blocks {where} have a standard deviation of {found.sigma:.4g}",
-        f"the finest detail has {fine:.4g}, {seen:.0%} of that; white noise would have all of it",
-    )
-    if seen > WHITE_RATIO or expected > WHITE_RATIO:
-        return NoiseModel(kind=kind, sigma=fine, evidence=(*evidence, "so the noise is white"))
+    peak = float(volume.abs().max())
+    if peak == 0 or max(volume.shape) < 3:
+        return NoiseModel(kind="gaussian" if kind == "auto" else kind, sigma=0.0, evidence=(NOTHING_SEEN,))
+    around = finest_detail_by_slabs(volume, peak, inside)
+    usable = around.usable if inside is None or around.inside is None else around.usable & around.inside
+    scaled = volume / peak
+    seen = Observed(scaled, inside, peak, around, variance_curve(around, usable), air_of(scaled, around, usable))
+    if kind == "auto":
+        fit, reason = kind_of_volume(seen, possible, likely)
+        if fit is not None and fit.kind == "poisson":
+            return with_evidence(model_of_counts(seen, fit), reason)
+        kind = "gaussian" if fit is None else fit.kind
+        return with_evidence(model_of_level(seen, kind, fit.parameters[1] if fit and kind == "chi" else 1.0), reason)
+    if kind == "poisson":
+        return model_of_counts(seen, fit_line(seen.curve) if len(seen.curve.variance) >= FEWEST_BINS else None)
+    if kind == "chi" and coils is None:
+        coils = seen.air.coils
+        if coils is None:
+            raise ValueError("the volume shows no air to read the number of coils from; give coils or noise='rician'")
+    return model_of_level(seen, kind, coils or 1.0)
+
+
+NOTHING_SEEN = "there is nothing but one value, or too little of it, so there is no noise"
+
+
+def with_evidence(model: NoiseModel, *first: str) -> NoiseModel:
+    return NoiseModel(**{**model.to_dict(), "evidence": (*first, *model.evidence)})
+
+
+# ---------------------------------------------------------------- the kind
+
+
+def kind_of_volume(seen: Observed, possible: Collection[str], likely: str | None) -> tuple[Fit | None, str]:
+    """Find the kind of noise, and say why. None where the volume does not show it, which then counts as Gaussian."""
+    curve = seen.curve
+    if len(curve.variance) < FEWEST_BINS:
+        return None, "there are too few intensities to see a kind of noise, so it counts as Gaussian"
+    if bool((seen.volume < 0).any()):
+        return None, "there are negative values, which neither magnitudes nor counts have, so the noise is Gaussian"
+    fit = kind_of_noise(curve, seen.air, possible)
+    magnitudes = fit_magnitudes(curve)
+    if fit.kind == "gaussian" and likely == "rician" and magnitudes.cost < fit.cost + CLEARLY / 2:
+        return magnitudes, "the scan is a magnitude image, and nothing speaks against Rician noise"
+    first, last = curve.intensity[[0, -1]] * seen.peak
+    lowest, highest = (math.sqrt(curve.variance[end]) * seen.peak for end in (0, -1))
+    between = f"from {lowest:.3g} at intensity {first:.3g} to {highest:.3g} at {last:.3g}"
+    if fit.kind == "poisson":
+        return fit, f"the deviation rises {between}, and its square in a straight line, as that of photon counts does"
+    if fit.kind in MAGNITUDES:
+        several = "" if fit.kind == "rician" else f" of {fit.parameters[1]:.3g} coils"
+        return fit, f"the deviation goes {between}: weaker in the dark, as in magnitude images{several}"
+    return fit, f"the deviation goes {between}: no trend that speaks for another kind than Gaussian noise"
+
+
+# ---------------------------------------------------------------- the level, and the correlation
+
+
+def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
+    """Find level and correlation of noise that is Gaussian, apart from the bias of magnitudes."""
+    fine = sigma_of_detail(seen.around, "rician" if kind in MAGNITUDES else kind)
+    found, where = flat_blocks(seen, kind)
+    evidence, white, enough, sigma = [], True, False, fine
+    if found is not None:
+        ratio = fine / found.sigma if found.sigma > 0 else 1.0
+        enough = found.blocks >= FEWEST_CHOSEN
+        white = not enough or ratio > WHITE_RATIO or response_of_finest(found.autocovariance) > WHITE_RATIO
+        sigma = fine if white else found.sigma
+        evidence.append(
+            f"{found.blocks} flat blocks {where} have a standard deviation of {found.sigma * seen.peak:.4g}"
+        )
+        evidence.append(
+            f"the finest detail has {fine * seen.peak:.4g}, {ratio:.0%} of that; white noise would have all of it"
+        )
+    if kind in MAGNITUDES and seen.air.coils is not None:
+        air = sigma_of_air(seen.air.mean, coils)
+        low, high = AIR_AGREES[white]
+        if low < air / max(sigma, LEAST_LEVEL) < high:
+            evidence.append(f"the air has the mean of magnitudes without signal for a sigma of {air * seen.peak:.4g}")
+            sigma = air
+    if found is None or not enough:
+        evidence.append("there are too few flat blocks to see a correlation, so the noise counts as white")
+    else:
+        evidence.append("so the noise is white" if white else "so the noise of neighbours is correlated")
+    if not (found is None or white):
+        first = 1 if seen.volume.shape[0] == 1 else 0  # an image has no axis of depth
+        evidence += [
+            f"along axis {axis - first}, only about {share:.0%} of the frequencies hold anything: the scan was "
+            "zero-filled, that is, saved on a finer grid than it was measured on"
+            for axis, share in acquired_shares(seen.volume).items()
+        ]
+    correlation = None if found is None or white else checked_correlation(found.autocovariance)
     return NoiseModel(
-        kind=kind,
-        sigma=found.sigma,
-        correlation=checked_correlation(found.autocovariance),
-        evidence=(*evidence, "so the noise of neighbours is correlated"),
+        kind=kind, sigma=sigma * seen.peak, coils=coils, correlation=correlation, evidence=tuple(evidence)
     )
 
 
-def flat_blocks(volume: Tensor, kind: str, inside: Tensor | None) -> tuple[CorrelatedNoise | None, str]:
+AIR_AGREES = {True: (0.5, 1.2), False: (0.85, 1.2)}
+"""Sigma in the air relative to that in the object between which the air is taken, for white and for correlated noise.
+Structure makes the latter too large. Far less noise in the air means that the air was filtered."""
+
+LEAST_LEVEL = 1e-38
+
+FEWEST_CHOSEN = 25
+"""Flat blocks that must agree before noise counts as correlated. Fewer may be structure of a small volume."""
+
+
+def flat_blocks(seen: Observed, kind: str) -> tuple[CorrelatedNoise | None, str]:
     """Level and correlation from flat blocks, and where they are.
 
     Air counts too, as long as its noise is that of the object. In a magnitude image it is weaker.
     """
-    if inside is not None:
-        return estimate_correlated_noise(volume, inside), "in the mask"
-    bright = volume > otsu_threshold(volume)
-    if kind == "rician" or is_magnitude_air(volume, ~bright):
-        found = estimate_correlated_noise(volume, bright)
+    if seen.inside is not None:
+        return estimate_correlated_noise(seen.volume, seen.inside), "in the mask"
+    if kind in MAGNITUDES or seen.air.coils is not None:
+        found = estimate_correlated_noise(seen.volume, seen.volume > otsu_threshold(seen.volume))
         if found is not None:
             return found, "in the object"
-    return estimate_correlated_noise(volume), "anywhere"
-
-
-def is_magnitude_air(volume: Tensor, dark: Tensor) -> bool:
-    """Whether the dark part of a volume looks like the air in a magnitude image: Rayleigh noise around no signal."""
-    air = None if bool((volume < 0).any()) else estimate_correlated_noise(volume, dark)
-    if air is None or air.sigma == 0:
-        return False
-    low, high = RAYLEIGH_RATIO
-    return low < float(volume[dark].median()) / air.sigma < high
+    return estimate_correlated_noise(seen.volume), "anywhere"
 
 
 def response_of_finest(autocovariance: Tensor) -> float:
@@ -88,3 +206,42 @@ def response_of_finest(autocovariance: Tensor) -> float:
             shape[axis] = -1
             values = (near * taps[2 - kept : 3 + kept].view(shape)).sum(axis, keepdim=True)
     return math.sqrt(max(float(values), 0.0))
+
+
+# ---------------------------------------------------------------- counts
+
+
+def model_of_counts(seen: Observed, line: Fit | None) -> NoiseModel:
+    """Find gain, offset, read noise and correlation of photon counts.
+
+    The line gives the variance of the finest detail. Correlated noise has more: how much more, and the correlation,
+    show once the noise is equally strong everywhere.
+    """
+    if line is None or line.parameters[0] <= 0:
+        reason = "the variance does not rise with intensity, so the values count as photons, without read noise"
+        return NoiseModel(kind="poisson", sigma=0.0, evidence=(reason,))
+    slope, at_zero = line.parameters
+    gain, offset, read_noise = slope, max(-at_zero / slope, 0.0), math.sqrt(max(at_zero, 0.0))
+    correlation: npt.ArrayLike | None = None
+    evidence: tuple[str, ...] = ("the noise is white",)
+    for _ in range(CALIBRATIONS):
+        counts = stabilise_counts(seen.volume.double(), gain, offset, read_noise)
+        stabilised = model_of_volume(counts, "gaussian", seen.inside)
+        if stabilised.correlation is None or not stabilised.sigma:
+            break
+        correlation, evidence = stabilised.correlation, stabilised.evidence
+        gain, read_noise = gain * stabilised.sigma**2, read_noise * stabilised.sigma
+    gain, offset, read_noise = (seen.peak * value for value in (gain, offset, read_noise))
+    said = f"the line gives a gain of {gain:.4g}, an offset of {offset:.4g} and a read noise of {read_noise:.4g}"
+    return NoiseModel(
+        kind="poisson",
+        sigma=read_noise,
+        gain=gain,
+        offset=offset,
+        correlation=correlation,
+        evidence=(said, *(f"once stabilised, {sentence}" for sentence in evidence)),
+    )
+
+
+CALIBRATIONS = 2
+"""The first calibration brings the deviation of stabilised counts to 1 within a few per cent, the second within one."""

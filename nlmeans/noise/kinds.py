@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
-NOISES = ("gaussian", "rician", "poisson")
+NOISES = ("gaussian", "rician", "chi", "poisson")
 """Gaussian: equally strong in dark and bright regions. Rician: the magnitude of a complex MR signal with Gaussian noise
-in both parts. Poisson: counts of photons or decays, with the gain, offset and read noise of the detector."""
+in both parts. Chi (non-central): the root of the summed squares of such magnitudes of several coils. Poisson: counts of
+photons or decays, with the gain, offset and read noise of the detector."""
+
+KINDS_OF_MODALITY = {"MR": ("rician", "chi"), "CT": (), "PT": ("poisson",), "NM": ("poisson",), "GM": ("poisson",)}
+"""Kinds besides Gaussian noise that are looked for, by DICOM's code of what made the image: magnetic resonance,
+computed tomography, positron emission tomography, nuclear medicine, and microscopy. For any other code, all kinds."""
+
+LIKELY_KINDS = {"MR": "rician"}
+"""The kind of noise where the volume does not speak against it, by the same code."""
+
+MAGNITUDES = ("rician", "chi")
+"""The kinds whose mean is larger than the signal."""

@@ -22,11 +22,13 @@ class NoiseModel:
     """What the noise of an image is like. `nlmeans.denoise` takes it as ``noise=``; `nlmeans.estimate_noise` finds it.
 
     Args:
-        kind: ``"gaussian"``, ``"rician"`` or ``"poisson"``.
+        kind: ``"gaussian"``, ``"rician"``, ``"chi"`` or ``"poisson"``.
         sigma: standard deviation of the noise, in image units; None leaves it to be estimated. For Poisson noise, the
             read noise of the detector.
         gain: image units per photon, for Poisson noise.
         offset: image value where no photon arrives, for Poisson noise.
+        coils: effective number of coils whose squared magnitudes are summed, for ``"chi"``: 1 to 64, not necessarily
+            whole.
         correlation: autocovariance of the noise in units of sigma², at lags −l … l along depth, height and width, with
             1 in the middle: three nested sequences or an array with an odd number of entries along each axis. Lags
             beyond those given are not correlated. None: the noise of neighbouring voxels is independent (white).
@@ -38,7 +40,7 @@ class NoiseModel:
     Example:
         >>> model = NoiseModel(sigma=20.0, correlation=[[[0.3, 1.0, 0.3]]])
         >>> print(model)
-        gaussian noise, sigma 20, correlated: 0.3 with the next voxel along width
+        gaussian noise, sigma 20, correlated: 0.30 with the next voxel along its axis
         >>> NoiseModel.from_json(model.to_json()) == model
         True
     """
@@ -47,6 +49,7 @@ class NoiseModel:
     sigma: float | None = None
     gain: float = 1.0
     offset: float = 0.0
+    coils: float = 1.0
     correlation: npt.ArrayLike | None = None
     evidence: tuple[str, ...] = ()
 
@@ -56,6 +59,7 @@ class NoiseModel:
             object.__setattr__(self, "sigma", checks.not_negative("sigma", self.sigma))
         object.__setattr__(self, "gain", checks.positive("gain", self.gain))
         object.__setattr__(self, "offset", checks.real("offset", self.offset))
+        object.__setattr__(self, "coils", checked_coils(self.coils))
         object.__setattr__(self, "evidence", tuple(map(str, self.evidence)))
         if self.correlation is not None:
             object.__setattr__(self, "correlation", checked_correlation(self.correlation))
@@ -88,9 +92,27 @@ class NoiseModel:
         text = f"{self.kind} noise"
         if self.kind == "poisson":
             text += f", gain {self.gain:.4g}, offset {self.offset:.4g}"
+        if self.kind == "chi":
+            text += f" of {self.coils:.3g} coils"
         if self.sigma is not None:
             text += f", {'read noise' if self.kind == 'poisson' else 'sigma'} {self.sigma:.4g}"
         return text + ("" if self.correlation is None else f", correlated: {correlations_in_words(self.correlation)}")
+
+
+def checked_coils(coils: float) -> float:
+    """Check the number of coils.
+
+    >>> checked_coils(100)
+    Traceback (most recent call last):
+    ValueError: coils=100 must be a number from 1 to 64
+    """
+    if not 1 <= checks.positive("coils", coils) <= MOST_COILS:
+        raise ValueError(f"coils={coils} must be a number from 1 to {MOST_COILS:g}")
+    return float(coils)
+
+
+MOST_COILS = 64
+"""Largest number of coils. Noise of more coils is Gaussian with a bias."""
 
 
 def checked_correlation(correlation: Any) -> Lags:
@@ -117,9 +139,10 @@ def correlations_in_words(correlation: npt.ArrayLike) -> str:
     lags = np.array(correlation)
     middle = [n // 2 for n in lags.shape]
     said = []
-    for axis, name in enumerate(("depth", "height", "width")):
+    for axis in range(3):
         if lags.shape[axis] > 1:
             place = list(middle)
             place[axis] += 1
-            said.append(f"{lags[tuple(place)]:.2g} with the next voxel along {name}")
-    return ", ".join(said) or "with no other voxel"
+            said.append(f"{lags[tuple(place)]:.2f}")
+    axes = "its axis" if len(said) == 1 else f"each of {len(said)} axes"
+    return f"{', '.join(said)} with the next voxel along {axes}" if said else "with no other voxel"

@@ -46,7 +46,7 @@ def test_every_method_is_the_engines(method: str) -> None:
 
 @pytest.mark.parametrize("noise", NOISES)
 def test_every_noise_model_is_the_engines(noise: str) -> None:
-    detector = {"gain": 2.0, "offset": 5.0} if noise == "poisson" else {}
+    detector = {"poisson": {"gain": 2.0, "offset": 5.0}, "chi": {"coils": 4.0}}.get(noise, {})
     ours = NonLocalMeans(noise=noise, method="classic", **detector)(NOISY)
     assert torch.equal(values(ours)[0], nlmeans.denoise(NOISY[0], noise=noise, method="classic", **detector))
 
@@ -309,8 +309,26 @@ def test_the_strength_scales_the_noise_that_is_removed(noise: str) -> None:
 
 @pytest.mark.parametrize("noise", NOISES)
 def test_strength_one_is_the_plain_transform(noise: str) -> None:
-    augment = RandNonLocalMeans(1.0, (1.0, 1.0), noise=noise, method="classic")
-    assert torch.equal(values(augment(NOISY)), values(NonLocalMeans(noise=noise, method="classic")(NOISY)))
+    coils = 4 if noise == "chi" else None
+    augment = RandNonLocalMeans(1.0, (1.0, 1.0), noise=noise, coils=coils, method="classic")
+    plain = NonLocalMeans(noise=noise, coils=coils, method="classic")
+    assert torch.equal(values(augment(NOISY)), values(plain(NOISY)))
+
+
+def test_the_noise_that_is_found_is_scaled_too() -> None:
+    rng = torch.Generator().manual_seed(0)
+    clean = torch.zeros(2, 24, 26, 28)
+    clean[:, 4:20, 4:20, 4:20] = 300
+    magnitudes = torch.hypot(
+        clean + 20 * torch.randn(clean.shape, generator=rng), 20 * torch.randn(clean.shape, generator=rng)
+    )
+    ours = values(RandNonLocalMeans(1.0, (1.5, 1.5), method="classic")(magnitudes))
+    for channel, image in zip(ours, magnitudes, strict=True):
+        model = nlmeans.estimate_noise(image)
+        assert model.kind == "rician"
+        assert model.sigma is not None
+        wanted = nlmeans.denoise(image, 1.5 * model.sigma, noise="rician", correlation=None, method="classic")
+        torch.testing.assert_close(channel, wanted)
 
 
 def test_twice_the_strength_is_twice_sigma_and_h() -> None:

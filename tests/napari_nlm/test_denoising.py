@@ -23,8 +23,8 @@ from tests.napari_nlm.images import Watched, series, volume
 
 def test_the_result_is_that_of_the_engine(bench: Bench) -> None:
     data = volume(dtype="int16")
-    bench.session.next_run.set(noise="rician", h=1.2, search_radius=2)
     bench.add(data, scale=(3, 1, 1))
+    bench.session.next_run.set(noise="rician", h=1.2, search_radius=2)
     result = bench.run()
     sigma = nlmeans.estimate_sigma(data, noise="rician")
     wanted = nlmeans.denoise(

@@ -8,6 +8,7 @@ import pytest
 
 from napari_nlm.known import Known, MemoryNeed
 from napari_nlm.parameters import Parameters
+from nlmeans import NoiseModel
 from nlmeans.core.layout import Layout
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.survey import Facts
@@ -29,8 +30,9 @@ def known(
     return Known(parameters, choices, facts, h, spacing, "millimeter")
 
 
-def facts_with(*sigma: float) -> Facts:
-    return Facts(sigma, (0.0,) * len(sigma), 30.0, 0.0)
+def facts_with(*sigma: float, noise: str = "gaussian") -> Facts:
+    read_noise = 3.0 if noise == "poisson" else sigma[0]
+    return Facts(sigma, (0.0,) * len(sigma), 30.0, NoiseModel(kind=noise, sigma=read_noise))
 
 
 def test_sigma_is_given_or_estimated_or_not_known_yet() -> None:
@@ -38,7 +40,8 @@ def test_sigma_is_given_or_estimated_or_not_known_yet() -> None:
     assert known(facts_with(8.0)).sigma == 8
     assert known(facts_with(8.0), sigma=5.0).sigma == 5
     assert known(facts_with(8.0, 4.0, 6.0), channels=0).sigma == (8, 4, 6)
-    assert known(facts_with(1.0), noise="poisson").sigma is None
+    assert known(facts_with(1.0, noise="poisson"), noise="poisson").sigma is None
+    assert known(facts_with(1.0, noise="poisson")).sigma == 3  # found
     assert known(facts_with(1.0), noise="poisson", sigma=2.0).sigma == 2
 
 
@@ -54,7 +57,7 @@ def test_h_is_told_in_image_units_where_they_mean_something() -> None:
     assert known(facts_with(8.0, 0.0, 4.0), h=1.5, channels=0).h_in_image_units == 9  # the mean of those with noise
     assert known().h_in_image_units is None
     assert known(facts_with(0.0), h=1.5).h_in_image_units is None
-    assert known(facts_with(1.0), h=1.5, noise="poisson").h_in_image_units is None
+    assert known(facts_with(1.0, noise="poisson"), h=1.5).h_in_image_units is None
 
 
 def test_windows_in_voxels_and_in_the_world() -> None:

@@ -17,8 +17,8 @@ def test_the_noise_is_estimated_when_an_image_is_chosen(bench: Bench) -> None:
 
 def test_poisson_noise_needs_no_sigma(bench: Bench) -> None:
     data = np.random.default_rng(0).poisson(20, (12, 20, 20)).astype(np.float32)
-    bench.session.next_run.set(noise="poisson")
     bench.add(data)
+    bench.session.next_run.set(noise="poisson")
     assert bench.sigma is None
     assert bench.layer("preview") is not None
     np.testing.assert_allclose(bench.run().data, nlmeans.denoise(data, method="classic", noise="poisson"), atol=1e-3)
@@ -54,7 +54,7 @@ def test_sigma_and_detector_are_those_of_one_image(bench: Bench) -> None:
     bench.session.next_run.set(noise="poisson", gain=3.0, offset=7.0)
     bench.add(volume(), name="third")
     parameters = bench.session.next_run.parameters
-    assert (parameters.noise, parameters.gain, parameters.offset) == ("poisson", 1, 0)
+    assert (parameters.noise, parameters.gain, parameters.offset) == ("auto", 1, 0)
 
 
 def test_sigma_is_forgotten_where_it_means_something_else(bench: Bench) -> None:

@@ -29,8 +29,8 @@ def noisy(*shape: int, sigma: Any = 5.0) -> Any:
 def test_a_number_is_said(said: list[str]) -> None:
     assert estimate_layer_noise()(Image(noisy(24, 25, 26), name="scan")) == []
     assert len(said) == 1
-    assert said[0].startswith("scan: sigma ")
-    assert float(said[0].split()[2].rstrip(",")) == pytest.approx(5, rel=0.1)
+    assert said[0].startswith("scan: gaussian noise, sigma ")
+    assert float(said[0].split()[4].rstrip(",")) == pytest.approx(5, rel=0.1)
 
 
 @pytest.mark.usefixtures("qtbot")

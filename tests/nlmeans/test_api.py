@@ -597,7 +597,7 @@ INVALID: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"sigma": np.full((4, 5, 6), -1.0)}, ValueError, "sigma=-1.0 must not be negative"),
     ({"sigma": np.full((4, 5, 6), np.nan)}, ValueError, "sigma contains NaN"),
     ({"method": "bm4d"}, ValueError, "method='bm4d' is not known; choose one of 'auto', 'classic'"),
-    ({"noise": "poison"}, ValueError, "noise='poison' is not known; choose one of 'gaussian', 'rician'"),
+    ({"noise": "poison"}, ValueError, "noise='poison' is not known; choose one of 'auto', 'gaussian', 'rician'"),
     ({"h": 0}, ValueError, "h=0 must be greater than 0"),
     ({"patch_radius": 1.5}, ValueError, "patch_radius=1.5 must be whole: .*never 4"),
     ({"search_radius": -2}, ValueError, "search_radius=-2 must not be negative"),

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nlmeans.api import estimate_sigma
+from nlmeans.api import estimate_noise
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
 from nlmeans.core.progress import Report, reporting
@@ -22,6 +22,7 @@ from nlmeans.engine.arguments import FilterArguments, spelled_out
 from nlmeans.engine.settings import settings_from
 from nlmeans.files import lock
 from nlmeans.files.paths import apart, check_folder, is_zarr
+from nlmeans.files.scan import MeasuredNoise
 from nlmeans.files.zarr import ngff
 from nlmeans.files.zarr.ngff import ZarrImage
 from nlmeans.files.zarr.run import ZarrRequest, only_volume, start_or_resume
@@ -159,16 +160,13 @@ def check_zarr_output(target: Path, source: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{target} exists; choose another name or add --overwrite")
 
 
-def zarr_noise_levels(source: Path, noise: str, mask: Path | None = None) -> list[tuple[str, float, float]]:
-    """Measure the noise in each volume of a zarr image, from evenly spaced parts of it.
+def zarr_noise(source: Path, kind: str, mask: Path | None = None) -> list[MeasuredNoise]:
+    """Measure the noise in each volume of a zarr image, in evenly spaced parts of it.
 
     Args:
         source: folder of the image.
-        noise: ``"gaussian"`` or ``"rician"``.
+        kind: kind of noise; ``"auto"`` finds it.
         mask: zarr array or image of the spatial shape, not zero where to measure.
-
-    Returns:
-        Name, sigma, and mean of the object, for each volume, in image units.
     """
     image = ngff.read_image(source)
     ngff.check_stored(image)
@@ -178,10 +176,11 @@ def zarr_noise_levels(source: Path, noise: str, mask: Path | None = None) -> lis
     found = []
     for place in image.volumes():
         volume = arrays.readable(image.volume(place), str(source))
-        sigma = estimate_sigma(volume, noise=noise, mask=inside)
+        model = estimate_noise(volume, kind=kind, mask=inside)
         values = read_pieces(volume, layout, places, cpu)
         bright = values > otsu_threshold(values) if inside is None else read_pieces(inside, layout, places, cpu) != 0
-        found.append((image.title(place), sigma, float(values[bright].double().mean()) if bright.any() else 0.0))
+        mean = float(values[bright].double().mean()) if bright.any() else 0.0
+        found.append(MeasuredNoise(image.title(place), model, mean))
     return found
 
 

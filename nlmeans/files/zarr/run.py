@@ -26,7 +26,7 @@ from nlmeans.core.progress import Report, part
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.settings import HARDWARE_SETTINGS, MINIMUM_MEMORY, Settings, device_or_gpu
-from nlmeans.engine.survey import Facts
+from nlmeans.engine.survey import Facts, noise_in_words
 from nlmeans.files.atomic import clear_leftovers, put_in_place, sync
 from nlmeans.files.paths import one_line
 from nlmeans.files.zarr import ngff
@@ -230,16 +230,8 @@ class ZarrRun:
     @property
     def how(self) -> str:
         """Method, kind of noise and sigma, in words."""
-        found = [facts.sigma[0] for facts in self.facts]
-        noise = self.choices.settings.noise
-        if noise == "poisson":
-            level = ""
-        elif self.request.sigma_map is not None:
-            level = ", sigma from a map"
-        else:
-            several = f"{min(found):.4g} to {max(found):.4g} over {len(found)} volumes"
-            level = f", sigma {several if len(found) > 1 else f'{found[0]:.4g}'}"
-        return f"{self.choices.name}, {noise} noise{level}"
+        noise = noise_in_words(self.facts, "from a map" if self.request.sigma_map is not None else "")
+        return f"{self.choices.name}, {noise}"
 
     def complete(self, report: Report) -> None:
         """Compute the blocks that are left, and rename the folder to the target.

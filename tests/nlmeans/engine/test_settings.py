@@ -32,6 +32,8 @@ ALL: dict[str, Any] = {
     "memory": 2**30,
     "dtype": "float32",
     "correlation": (((0.5, 1.0, 0.5),),),
+    "coils": None,
+    "modality": "MR",
 }
 
 

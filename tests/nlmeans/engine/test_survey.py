@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -10,21 +11,20 @@ import numpy as np
 import pytest
 import torch
 
-from nlmeans import Settings, estimate_sigma
-from nlmeans.core import arrays
+from nlmeans import NoiseModel, Settings
 from nlmeans.core.layout import Layout
 from nlmeans.core.tiles import piece
 from nlmeans.engine import survey
+from nlmeans.engine.noise import Noise
 from nlmeans.engine.survey import (
     Facts,
-    Noise,
     facts_of,
-    given_sigma,
+    levels_of,
     look_at,
     merge_seen,
-    noise_of,
-    pieces_to_read,
+    noise_in_words,
     robust_span,
+    settled,
     survey_volume,
 )
 from nlmeans.noise.poisson import stabilise_counts
@@ -35,7 +35,9 @@ IMAGE = gaussian(piecewise(12, 14, 16), 5.0)
 
 def facts(volume: Any, sigma: tuple[float, ...], channels: int | None = None, **settings: Any) -> Facts:
     layout = Layout.of(volume, channels, None)
-    noise = Noise(sigma, settings.pop("read_noise", 0.0), None)
+    model = NoiseModel(kind=settings.get("noise", "gaussian"), sigma=settings.pop("read_noise", sigma[0]))
+    model = dataclasses.replace(model, **{name: settings[name] for name in ("gain", "offset") if name in settings})
+    noise = Noise(model, sigma, None)
     return survey_volume(volume, 0, layout, Settings(channels=channels, **settings), noise, layout.everywhere)
 
 
@@ -78,7 +80,7 @@ def test_facts_of_counts_are_those_of_the_stabilised_counts() -> None:
     stabilised = stabilise_counts(torch.from_numpy(2 * counts + 7), 2.0, 7.0, 3.0).numpy()
     assert found.shift == pytest.approx(((stabilised.min() + stabilised.max()) / 2,))
     assert found.contrast == pytest.approx(np.subtract(*np.quantile(stabilised, [0.995, 0.005])))
-    assert found.read_noise == 3.0
+    assert found.detector == (2.0, 7.0, 3.0)
 
 
 def test_a_given_h_needs_no_sampled_values() -> None:
@@ -108,21 +110,33 @@ def test_a_box_outside_the_region_has_an_empty_range() -> None:
     assert len(seen.values) > 0
 
 
-def test_arrays_that_are_sliced_are_read_in_pieces_that_cover_the_region(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "LARGEST_PIECE", 500)
-    source, layout = arrays.Sliced(IMAGE), Layout.of(IMAGE, None, None)
-    read = np.zeros(IMAGE.shape, int)
-    for box in pieces_to_read(source, layout, Settings(), layout.everywhere):
-        assert math.prod(side.stop - side.start for side in box) <= 500
-        read[box] += 1
-    assert (read == 1).all()
-    assert list(pieces_to_read(IMAGE, layout, Settings(), layout.everywhere)) == [layout.everywhere]
-    assert facts(source, (5.0,)) == facts(IMAGE, (5.0,))
-
-
 def test_facts_come_back_from_json() -> None:
-    found = Facts((3.0, 4.0), (0.1, 0.2), 31.9, 0.5)
+    found = Facts((3.0, 4.0), (0.1, 0.2), 31.9, NoiseModel(sigma=3.0, correlation=[[[0.5, 1.0, 0.5]]]))
     assert Facts.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_settled_settings_state_what_was_found() -> None:
+    lags = [[[0.5, 1.0, 0.5]]]
+    chi = Facts((3.0,), (0.0,), 30.0, NoiseModel(kind="chi", sigma=3.0, coils=4, correlation=lags))
+    found = settled(Settings(), chi)
+    assert (found.noise, found.sigma, found.coils, found.finds_noise) == ("chi", 3.0, 4.0, False)
+    assert found.correlation == chi.noise.correlation
+    counts = Facts((1.0,), (0.0,), 30.0, NoiseModel(kind="poisson", sigma=2.0, gain=3.0, offset=4.0))
+    found = settled(Settings(noise="poisson", gain="auto"), counts)
+    assert (found.gain, found.offset, found.sigma) == (3.0, 4.0, 2.0)
+    several = Facts((3.0, 4.0), (0.0, 0.0), 30.0, NoiseModel(sigma=3.0))
+    assert settled(Settings(channels=0), several).sigma == (3.0, 4.0)
+    assert settled(Settings(sigma="map"), chi).sigma == "map"
+
+
+def test_the_noise_of_several_volumes_in_words() -> None:
+    quiet, loud = (Facts((s,), (0.0,), 30.0, NoiseModel(kind="rician", sigma=s)) for s in (4.0, 16.0))
+    counts = Facts((1.0,), (0.0,), 30.0, NoiseModel(kind="poisson", sigma=3.0))
+    assert noise_in_words([quiet]) == "rician noise, sigma 4"
+    assert noise_in_words([quiet, loud]) == "rician noise, sigma 4 to 16 over 2 volumes"
+    assert noise_in_words([quiet], "from a map") == "rician noise, sigma from a map"
+    assert noise_in_words([counts]) == "poisson noise, gain 1, offset 0, read noise 3"
+    assert (levels_of([quiet, loud]), levels_of([counts])) == ((4.0, 16.0), None)
 
 
 def test_the_span_leaves_out_half_a_per_cent_at_both_ends() -> None:
@@ -132,67 +146,8 @@ def test_the_span_leaves_out_half_a_per_cent_at_both_ends() -> None:
     assert robust_span(values) == pytest.approx(990)
 
 
-def noise(settings: Settings, volume: Any = IMAGE, sigma_map: Any = None, index: int = 0) -> Noise:
-    return noise_of(volume, index, Layout.of(volume, settings.channels, settings.series), settings, None, sigma_map)
-
-
-def test_sigma_is_estimated_unless_it_is_given() -> None:
-    assert noise(Settings()) == Noise((estimate_sigma(IMAGE),), 0.0, None)
-    assert noise(Settings(sigma=3.0)) == Noise((3.0,), 0.0, None)
-
-
-def test_a_map_has_its_largest_value_as_sigma_of_every_channel() -> None:
-    sigma_map = np.linspace(1, 4, IMAGE.size).reshape(IMAGE.shape)
-    several = np.stack([IMAGE, IMAGE])
-    found = noise(Settings(channels=0), several, sigma_map)
-    assert found.sigma == (4.0, 4.0)
-    assert found.map is sigma_map
-    estimated = noise(Settings(sigma="map"))
-    expected = estimate_sigma(IMAGE, map=True)
-    assert estimated.sigma == (float(expected.max()),)
-    np.testing.assert_allclose(np.asarray(estimated.map), expected, rtol=1e-6)
-
-
-def test_the_read_noise_of_counts_is_sigma_and_none_means_none() -> None:
-    assert noise(Settings(noise="poisson", gain=2.0, sigma=3.0)) == Noise((1.0,), 3.0, None)
-    assert noise(Settings(noise="poisson")) == Noise((1.0,), 0.0, None)
-
-
-@pytest.mark.parametrize(
-    ("settings", "given", "message"),
-    [
-        (
-            Settings(noise="poisson"),
-            IMAGE,
-            "with noise='poisson', sigma is the read noise of the detector; give a number",
-        ),
-        (Settings(noise="poisson", sigma="map"), None, "sigma='map' does not work with noise='poisson'"),
-        (
-            Settings(noise="poisson", sigma=2e4),
-            None,
-            "sigma=20000, the read noise .* 10000 times gain=1, so that counts",
-        ),
-        (Settings(), -IMAGE, "sigma=.* must not be negative"),
-    ],
-)
-def test_noise_that_does_not_fit_is_refused(settings: Settings, given: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        noise(settings, sigma_map=given)
-
-
-def test_several_sigmas_are_those_of_the_volumes_or_of_the_channels() -> None:
-    array = np.zeros((3, 2, 4, 5, 6))
-    series, both = Layout(array.shape[:1] + array.shape[2:], None, 0), Layout(array.shape, 1, 0)
-    assert given_sigma(7.0, 1, both) == (7.0, 7.0)
-    assert given_sigma((1.0, 2.0, 3.0), 1, series) == (2.0,)
-    assert given_sigma((1.0, 2.0, 3.0), 2, both) == (3.0, 3.0)
-    assert given_sigma((1.0, 2.0), 0, Layout(array.shape[1:], 0, None)) == (1.0, 2.0)
-    with pytest.raises(ValueError, match=r"sigma has 2 numbers; give one, or one per volume .*\(here 3\)"):
-        given_sigma((1.0, 2.0), 0, both)
-
-
 def test_facts_need_values_that_the_result_type_holds() -> None:
     layout = Layout.of(IMAGE, None, None)
     seen = look_at(1e6 * IMAGE, layout.everywhere, layout, layout.everywhere, strided=True)
     with pytest.raises(ValueError, match="dtype='float16' holds numbers from"):
-        facts_of(seen, Settings(dtype="float16"), Noise((5.0,), 0.0, None))
+        facts_of(seen, Settings(dtype="float16"), Noise(NoiseModel(sigma=5.0), (5.0,), None))

@@ -61,7 +61,7 @@ def test_of_ten_scans_two_damaged_eight_are_denoised_and_two_named(workers: int,
 def test_each_result_is_that_of_denoise(small: Path, tmp_path: Path) -> None:
     assert run(small).exit_code == 0
     source = small / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
-    single = ("denoise", source, tmp_path / "one.nii.gz", *QUICK[:-2], "--noise", "rician")
+    single = ("denoise", source, tmp_path / "one.nii.gz", *QUICK[:-2], "--modality", "MR")
     assert CliRunner().invoke(cli.main, list(map(str, single))).exit_code == 0
     result = small / "derivatives/nlmeans/sub-01/anat/sub-01_desc-denoised_T1w.nii.gz"
     np.testing.assert_array_equal(values(result), values(tmp_path / "one.nii.gz"))
@@ -74,8 +74,10 @@ def test_the_sidecar_says_where_from_how_and_what_the_scanner_said(small: Path) 
     assert record["Sources"] == ["bids:raw:sub-02/anat/sub-02_T1w.nii.gz"]
     assert (record["MagneticFieldStrength"], record["EchoTime"]) == (3, 0.004)
     assert record["SkullStripped"] is False
-    assert record["settings"]["noise"] == "rician"
-    assert record["quality"]["snr"] == pytest.approx(record["quality"]["signal"] / record["settings"]["sigma"])
+    assert record["settings"]["modality"] == "MR"
+    assert record["noise"]["kind"] == "gaussian"
+    assert "too few intensities" in record["noise"]["evidence"][0]
+    assert record["quality"]["snr"] == pytest.approx(record["quality"]["signal"] / record["noise"]["sigma"])
     about = bids.read_json(out / bids.DESCRIPTION)
     assert about["DatasetType"] == "derivative"
     assert about["GeneratedBy"][0]["Name"] == "nlmeans"
@@ -114,16 +116,16 @@ def planned(*words: object) -> dict[str, str]:
     result = run(*words, "--dry-run")
     assert result.exit_code == 0, result.stderr
     lines = [line.split(" -> ") for line in result.stdout.splitlines()]
-    return {bids.stem(Path(source)): rest.rsplit(": ", 1)[1].split()[0] for source, rest in lines}
+    return {bids.stem(Path(source)): rest.rsplit(", ", 1)[1] for source, rest in lines}
 
 
-def test_usual_images_are_chosen_with_the_noise_of_their_kind(many: Path) -> None:
+def test_usual_images_are_chosen_with_what_made_them(many: Path) -> None:
     before = contents(many)
     assert planned(many) == {
-        "sub-01_T1w": "rician",
-        "sub-02_T1w": "rician",
-        "sub-01_ses-a_T2w": "rician",
-        "sub-01_ses-a_part-real_T2starw": "gaussian",
+        "sub-01_T1w": "MR",
+        "sub-02_T1w": "MR",
+        "sub-01_ses-a_T2w": "MR",
+        "sub-01_ses-a_part-real_T2starw": "any modality",
     }
     assert contents(many) == before
 
@@ -131,10 +133,10 @@ def test_usual_images_are_chosen_with_the_noise_of_their_kind(many: Path) -> Non
 @pytest.mark.parametrize(
     ("words", "chosen"),
     [
-        ("--suffix bold --suffix pet", {"sub-01_ses-a_task-rest_bold": "rician", "sub-01_ses-a_pet": "gaussian"}),
-        ("--suffix UNIT1 --noise rician", {"sub-01_ses-a_UNIT1": "rician"}),
-        ("--participant sub-02", {"sub-02_T1w": "rician"}),
-        ("--session a --suffix T2w", {"sub-01_ses-a_T2w": "rician"}),
+        ("--suffix bold --suffix pet", {"sub-01_ses-a_task-rest_bold": "MR", "sub-01_ses-a_pet": "PT"}),
+        ("--suffix UNIT1 --modality MR", {"sub-01_ses-a_UNIT1": "MR"}),
+        ("--participant sub-02", {"sub-02_T1w": "MR"}),
+        ("--session a --suffix T2w", {"sub-01_ses-a_T2w": "MR"}),
     ],
 )
 def test_images_are_chosen_by_suffix_participant_and_session(words: str, chosen: dict[str, str], many: Path) -> None:

@@ -37,18 +37,19 @@ def test_a_derivative_has_one_description_before_the_suffix(name: str, derivativ
 
 
 @pytest.mark.parametrize(
-    ("name", "noise"),
+    ("name", "modality"),
     [
-        ("sub-01_T1w", "rician"),
-        ("sub-01_bold", "rician"),
-        ("sub-01_part-mag_T2starw", "rician"),
-        ("sub-01_part-real_T2starw", "gaussian"),
-        ("sub-01_UNIT1", "gaussian"),
-        ("sub-01_pet", "gaussian"),
+        ("sub-01_T1w", "MR"),
+        ("sub-01_bold", "MR"),
+        ("sub-01_part-mag_T2starw", "MR"),
+        ("sub-01_part-real_T2starw", None),
+        ("sub-01_UNIT1", None),
+        ("sub-01_pet", "PT"),
+        ("sub-01_ct", "CT"),
     ],
 )
-def test_magnitude_images_alone_have_rician_noise(name: str, noise: str) -> None:
-    assert image(f"sub-01/anat/{name}.nii.gz").noise == noise
+def test_the_suffix_says_what_made_an_image(name: str, modality: str | None) -> None:
+    assert image(f"sub-01/anat/{name}.nii.gz").modality == modality
 
 
 # ---------------------------------------------------------------- inheritance

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import nlmeans
-from nlmeans import Settings
 from nlmeans.files import denoise, paths
 from tests.nlmeans.scans import contents, header_on_disk, noisy, save, scan, values
 
@@ -58,20 +57,6 @@ def test_an_output_that_exists_is_refused_before_the_scan_is_read(source: Path, 
         denoise.denoise_file(source, target, **SAME)
 
 
-@pytest.mark.parametrize(
-    ("settings", "text"),
-    [
-        ({"sigma": 9.87654}, ", sigma 9.877"),
-        ({"sigma": [4, 16, 8]}, ", sigma 4 to 16 over 3 volumes"),
-        ({"sigma": "map"}, ", sigma estimated at every voxel"),
-        ({}, ", sigma from a map"),
-        ({"sigma": 3, "noise": "poisson"}, ""),
-    ],
-)
-def test_sigma_is_told_as_it_was_given_or_found(settings: dict[str, Any], text: str) -> None:
-    assert denoise.sigma_text(Settings(**settings)) == text
-
-
 def test_zarr_goes_into_zarr_only(tmp_path: Path) -> None:
     (tmp_path / "in.zarr").mkdir()
     (tmp_path / "in.zarr" / "zarr.json").touch()
@@ -91,6 +76,6 @@ def test_the_noise_of_a_file_is_measured_inside_its_mask(source: Path, tmp_path:
     inside = np.zeros(SHAPE, "u1")
     inside[2:8] = 1
     mask = save(scan(inside), tmp_path / "mask.nii")
-    ((_, sigma, mean),) = denoise.measure_noise(source, "gaussian", mask, None)
-    assert sigma == nlmeans.estimate_sigma(values(source), mask=inside)
+    ((_, model, mean),) = denoise.measure_noise(source, "gaussian", mask, None)
+    assert model.sigma == nlmeans.estimate_sigma(values(source), mask=inside)
     assert mean == pytest.approx(values(source)[2:8].mean())

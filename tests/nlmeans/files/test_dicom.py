@@ -120,7 +120,7 @@ def test_noise_reads_a_folder_too(tmp_path: Path) -> None:
     write_series(tmp_path / "in", stored())
     result = call("noise", tmp_path / "in")
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.startswith("sigma ")
+    assert " noise, sigma " in result.stdout.splitlines()[0]
 
 
 # ---------------------------------------------------------------- out as DICOM

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nlmeans import NoiseModel
 from nlmeans.files import bids, report
 from nlmeans.files.batch import Job, Outcome
 from tests.nlmeans.cohorts import image, run, write_dataset
@@ -45,7 +46,8 @@ def test_the_report_shows_each_scan_and_its_numbers(small: Path) -> None:
     page = Page()
     page.feed(text)
     assert page.open == []
-    assert page.pictures == ["figures/sub-01_desc-denoised_T1w.png", "figures/sub-02_desc-denoised_T1w.png"]
+    names = [f"figures/sub-0{number}_desc-denoised_T1w{of}.png" for number in (1, 2) for of in ("", "_noise")]
+    assert page.pictures == names
     assert all((out / picture).is_file() for picture in page.pictures)
     record = bids.read_json(out / "sub-01" / "anat" / "sub-01_desc-denoised_T1w.json")
     assert f"{record['settings']['sigma']:.4g}" in text
@@ -63,7 +65,7 @@ def test_names_in_the_report_are_text_not_markup(tmp_path: Path) -> None:
     assert "&lt;b&gt;&amp;1 #.nii.gz" in text
     page = Page()
     page.feed(text)
-    assert page.pictures == ["figures/%3Cb%3E%261%20%23.png"]
+    assert page.pictures == ["figures/%3Cb%3E%261%20%23.png", "figures/%3Cb%3E%261%20%23_noise.png"]
 
 
 @pytest.mark.parametrize("options", [("--sigma", "map"), ("--noise", "poisson"), ("--sigma", "0")], ids=str)
@@ -88,12 +90,16 @@ def outcome(out: Path, state: Any, reason: str = "", **record: Any) -> Outcome:
 def test_a_series_has_the_medians_over_its_volumes(tmp_path: Path) -> None:
     sigma, removed, snr = [4.0, 8.0, 60.0], [2.0, 6.0, 70.0], [10.0, None, 30.0]
     record = {
-        "settings": {"sigma": sigma, "method": "classic", "noise": "rician"},
+        "settings": {"sigma": None, "method": "classic", "noise": "auto"},
+        "noise": [NoiseModel(kind="rician", sigma=level, evidence=("it is dark",)).to_dict() for level in sigma],
+        "sigma_map": None,
         "quality": {"removed": removed, "snr": snr},
     }
     text = report.page([outcome(tmp_path, "denoised", **record)], tmp_path)
     for number in (f"{np.median(sigma):.4g}", f"{np.median([10.0, 30.0]):.1f}", f"{np.median(removed) / 8:.2f}"):
         assert f'<td class="number">{number}</td>' in text
+    assert "classic, rician noise" in text
+    assert "it is dark" in text
 
 
 def test_a_failed_scan_is_listed_with_its_reason_and_has_no_picture(tmp_path: Path) -> None:

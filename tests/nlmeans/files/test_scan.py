@@ -67,18 +67,12 @@ def test_a_mask_must_have_the_spatial_shape_and_some_voxels(tmp_path: Path) -> N
 # ---------------------------------------------------------------- noise
 
 
-def test_sigma_is_that_of_each_volume_of_a_series(tmp_path: Path) -> None:
+def test_noise_is_that_of_each_volume_of_a_series(tmp_path: Path) -> None:
     levels = (4.0, 16.0)
     data = np.stack([gaussian(half(*SHAPE), level, seed) for seed, level in enumerate(levels)], -1)
-    found = scans.estimated_sigma(read(data.astype("f4"), tmp_path), "gaussian", None)
-    np.testing.assert_allclose(found, levels, rtol=0.15)
-
-
-def test_impulses_do_not_raise_sigma_once_they_are_removed(tmp_path: Path) -> None:
-    data = gaussian(np.full(SHAPE, 100.0), SIGMA).astype("f4")
-    data[::4, ::4, ::4] = 5000
-    noisy_scan = read(data, tmp_path)
-    assert scans.estimated_sigma(noisy_scan, "gaussian", None, without_outliers=True) == pytest.approx(SIGMA, rel=0.1)
+    found = scans.noise_of_volumes(read(data.astype("f4"), tmp_path), "gaussian", None)
+    np.testing.assert_allclose([one.model.sigma for one in found], levels, rtol=0.15)
+    assert [one.name for one in found] == ["volume 0", "volume 1"]
 
 
 def test_padding_takes_no_part_in_sigma_and_in_the_object(tmp_path: Path) -> None:
@@ -87,19 +81,17 @@ def test_padding_takes_no_part_in_sigma_and_in_the_object(tmp_path: Path) -> Non
     inside[:, :8] = False
     padded = np.where(inside, data, -2000).astype("f4")
     whole, round_one = read(data, tmp_path), Scan(Path("round"), padded, None, inside=inside)
-    level = scans.estimated_sigma(whole, "gaussian", None)
-    assert scans.estimated_sigma(round_one, "gaussian", None) == pytest.approx(level, rel=0.25)
+    (level,), (found,) = (scans.noise_of_volumes(one, "gaussian", None) for one in (whole, round_one))
+    assert found.model.sigma == pytest.approx(level.model.sigma, rel=0.25)
     np.testing.assert_array_equal(scans.object_mask(round_one, 0, None), (half(*SHAPE) > 0) & inside)
 
 
-def test_noise_levels_name_the_volumes_of_a_series_only(tmp_path: Path) -> None:
+def test_a_single_volume_has_no_name_and_the_mean_of_its_object(tmp_path: Path) -> None:
     volume = gaussian(half(*SHAPE), SIGMA).astype("f4")
-    ((name, sigma, mean),) = scans.noise_levels(read(volume, tmp_path), "gaussian", None)
+    ((name, model, mean),) = scans.noise_of_volumes(read(volume, tmp_path), "gaussian", None)
     assert name == ""
-    assert sigma == nlmeans.estimate_sigma(volume)
+    assert model.sigma == nlmeans.estimate_sigma(volume)
     assert mean == pytest.approx(float(volume[:8].mean()), rel=1e-5)
-    names = [name for name, _, _ in scans.noise_levels(read(np.stack([volume] * 2, -1), tmp_path), "gaussian", None)]
-    assert names == ["volume 0", "volume 1"]
 
 
 # ---------------------------------------------------------------- quality
@@ -115,7 +107,7 @@ def test_the_object_is_the_mask_or_what_is_bright(tmp_path: Path) -> None:
     assert scans.object_mean(bright, 0, 0 * mask) == 0
 
 
-@pytest.mark.parametrize("sigma", [None, "map", 0.0, 8.0])
+@pytest.mark.parametrize("sigma", [None, (0.0,), (8.0,)])
 def test_quality_of_a_volume_is_as_the_formulas_say(sigma: Any, tmp_path: Path) -> None:
     before = gaussian(half(*SHAPE), SIGMA)
     after = before + gaussian(np.zeros(SHAPE), 3.0, seed=1)
@@ -123,7 +115,7 @@ def test_quality_of_a_volume_is_as_the_formulas_say(sigma: Any, tmp_path: Path) 
     inside = half(*SHAPE) > 0
     assert found["signal"] == pytest.approx(before[inside].mean())
     assert found["removed"] == pytest.approx((before - after)[inside].std())
-    assert found["snr"] == (pytest.approx(before[inside].mean() / 8) if sigma == 8 else None)
+    assert found["snr"] == (pytest.approx(before[inside].mean() / 8) if sigma == (8.0,) else None)
 
 
 def test_quality_of_a_series_has_a_number_for_each_volume(tmp_path: Path) -> None:

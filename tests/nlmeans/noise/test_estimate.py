@@ -148,7 +148,7 @@ INVALID: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"volume": np.zeros((0, 4))}, ValueError, "volume has shape .* no voxels"),
     ({"volume": np.full((4, 4), np.inf)}, ValueError, "volume contains NaN or infinite"),
     ({"volume": np.zeros(4)}, ValueError, "volume has 1 spatial axes"),
-    ({"noise": "poisson"}, ValueError, "noise='poisson' is not known; choose one of 'gaussian', 'rician'"),
+    ({"noise": "poisson"}, ValueError, "noise='poisson' is not known; choose one of 'auto', 'gaussian', 'rician'"),
     ({"mask": np.ones((4, 4))}, ValueError, r"mask has shape \(4, 4\), but"),
     ({"mask": True}, TypeError, "mask is a bool; give a numpy array"),
     ({"series": 3}, ValueError, "series=3 is not an axis"),

@@ -39,7 +39,8 @@ def test_correlated_noise_is_found_and_removed(kind: str) -> None:
     assert model.sigma == pytest.approx(SIGMA, rel=0.1)
     assert model.correlation is not None
     assert "correlated" in model.evidence[-1]
-    plain, whitened = denoise(noisy), denoise(noisy, noise=model)
+    plain, whitened = denoise(noisy, noise="gaussian", correlation=None), denoise(noisy)
+    np.testing.assert_array_equal(denoise(noisy, noise=model), whitened)
     assert psnr(clean, whitened) > psnr(clean, plain) + 2
     assert psnr(clean, whitened) > psnr(clean, denoise(noisy, SIGMA)) + 0.5
 
@@ -51,7 +52,8 @@ def test_images_have_correlated_noise_too() -> None:
     assert model.sigma == pytest.approx(SIGMA, rel=0.1)
     assert model.autocovariance is not None
     assert model.autocovariance.shape == (1, 11, 11)
-    assert psnr(clean, denoise(noisy, noise=model)) > psnr(clean, denoise(noisy)) + 2
+    plain = denoise(noisy, correlation=None)
+    assert psnr(clean, denoise(noisy, noise=model)) > psnr(clean, plain) + 2
 
 
 @pytest.mark.parametrize("method", ["dct", "wiener", "bayes", "best"])
@@ -82,7 +84,8 @@ def test_the_air_of_a_magnitude_image_does_not_count() -> None:
     real, imaginary = (SIGMA * filtered("zero-filled", clean.shape, seed) for seed in (0, 1))
     model = estimate_noise(np.hypot(clean + real, imaginary))
     assert model.sigma == pytest.approx(SIGMA, rel=0.12)
-    assert "in the object" in model.evidence[0]
+    assert model.kind == "rician"
+    assert any("in the object" in sentence for sentence in model.evidence)
 
 
 def test_a_mask_says_where_to_look() -> None:
@@ -90,7 +93,7 @@ def test_a_mask_says_where_to_look() -> None:
     mask = np.arange(len(noisy)) < 30
     model = estimate_noise(100 + noisy, mask=np.broadcast_to(mask[:, None, None], noisy.shape))
     assert model.sigma == pytest.approx(SIGMA, rel=0.1)
-    assert "in the mask" in model.evidence[0]
+    assert any("in the mask" in sentence for sentence in model.evidence)
 
 
 @pytest.mark.parametrize("lags", [np.ones((3, 3, 3)), np.cos(np.pi * np.arange(-3, 4))[None, None], np.eye(1)[None]])

@@ -20,6 +20,7 @@ LAGS = [[[0.1, 0.3, 0.1], [0.5, 1.0, 0.5], [0.1, 0.3, 0.1]]]
         NoiseModel(),
         NoiseModel(kind="rician", sigma=4, evidence=("it is dark",)),
         NoiseModel(kind="poisson", sigma=3, gain=2.5, offset=100),
+        NoiseModel(kind="chi", sigma=4, coils=2.5),
         NoiseModel(sigma=1.5, correlation=LAGS),
         NoiseModel(sigma=1.5, correlation=np.array(LAGS)),
     ],
@@ -35,6 +36,7 @@ def test_goes_to_json_and_back(model: NoiseModel) -> None:
     [
         ({"kind": "pink"}, ValueError, "kind='pink' is not known"),
         ({"sigma": -1}, ValueError, "sigma=-1 must not be negative"),
+        ({"coils": 0.5}, ValueError, "coils=0.5 must be a number from 1 to 64"),
         ({"gain": 0}, ValueError, "gain=0 must be greater than 0"),
         ({"correlation": "white"}, TypeError, "must be an array with three axes"),
         ({"correlation": [1.0]}, ValueError, r"correlation has shape \(1,\); give an odd number of lags"),
@@ -59,5 +61,5 @@ def test_is_described_in_words() -> None:
     assert str(NoiseModel(sigma=2)) == "gaussian noise, sigma 2"
     assert str(NoiseModel(kind="poisson", gain=2, sigma=3)) == "poisson noise, gain 2, offset 0, read noise 3"
     assert correlations_in_words(NoiseModel(correlation=LAGS).correlation) == (
-        "0.3 with the next voxel along height, 0.5 with the next voxel along width"
+        "0.30, 0.50 with the next voxel along each of 2 axes"
     )

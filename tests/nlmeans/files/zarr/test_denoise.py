@@ -273,10 +273,10 @@ def test_noise_of_every_volume(tmp_path: Path) -> None:
     source = save(tmp_path / "in.zarr", noisy(2, 16, 24, 24), "czyx")
     result = call("noise", source)
     assert result.exit_code == 0, result.output
-    lines = result.output.splitlines()
+    lines = [line for line in result.output.splitlines() if not line.startswith("  - ")]
     sigma = nlmeans.estimate_sigma(noisy(2, 16, 24, 24)[1])
-    assert lines[0].startswith("c 0: sigma ")
-    assert lines[1].startswith(f"c 1: sigma {sigma:.4g}, mean of the object ")
+    assert lines[0].startswith("c 0: gaussian noise, sigma ")
+    assert lines[1].startswith(f"c 1: gaussian noise, sigma {sigma:.4g}; mean of the object ")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 import zarr
 
 from nlmeans.files.zarr import ngff
-from nlmeans.files.zarr.denoise import denoise_zarr, zarr_noise_levels
+from nlmeans.files.zarr.denoise import denoise_zarr, zarr_noise
 from nlmeans.files.zarr.run import partial_folder
 from tests.nlmeans.zarrs import SAME, change, noisy, save
 
@@ -138,7 +138,7 @@ def test_an_image_of_which_next_to_nothing_is_stored_is_refused(source: Path, ta
     document.write_text(json.dumps(metadata))
     shutil.rmtree(source / "full" / "c")
     with pytest.raises(ValueError, match="has 0 of 36 chunks"):
-        zarr_noise_levels(source, "gaussian")
+        zarr_noise(source, "gaussian")
     assert not partial_folder(target).exists()
 
 

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from nlmeans.files import figure, nifti
-from nlmeans.files.figure import scan_figure
+from nlmeans.files import nifti
+from nlmeans.files.pictures import figure
+from nlmeans.files.pictures.figure import scan_figure
 from tests.nlmeans.scans import LPS, NIFTI, OBLIQUE, RAS, SAGITTAL, save, scan
 from tests.nlmeans.volumes import gaussian, piecewise
 

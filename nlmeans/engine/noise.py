@@ -1,0 +1,223 @@
+"""The noise of a volume: as the settings state it, and where they do not, as it is found in the volume."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from nlmeans.core import arrays, checks
+from nlmeans.core.layout import Layout
+from nlmeans.engine.pieces import pieces_to_read
+from nlmeans.engine.settings import Settings, is_auto
+from nlmeans.noise.estimate import sampled_channels, sigma_levels, sigma_maps, sigma_of_volume
+from nlmeans.noise.found import model_of_volume
+from nlmeans.noise.kinds import KINDS_OF_MODALITY, LIKELY_KINDS, MAGNITUDES, NOISES
+from nlmeans.noise.model import NoiseModel
+
+log = logging.getLogger("nlmeans")
+
+
+class Noise(NamedTuple):
+    """Noise of one volume, given or estimated."""
+
+    model: NoiseModel
+    """For Poisson noise, its sigma is the read noise of the detector."""
+    sigma: tuple[float, ...]
+    """Standard deviation in each channel; with a map, its largest value."""
+    map: arrays.Source | None
+    """Sigma at every voxel, if it varies in space."""
+
+
+def noise_of(
+    volume: arrays.Source,
+    index: int,
+    layout: Layout,
+    settings: Settings,
+    mask: arrays.Source | None,
+    sigma_map: arrays.Source | None,
+) -> Noise:
+    """Find the noise of one volume: as the settings give it, or estimated.
+
+    Args:
+        volume: the array, with all volumes of the series.
+        index: number of the volume.
+        layout: what the axes of `volume` are.
+        settings: how to denoise.
+        mask: which voxels to estimate sigma from.
+        sigma_map: sigma at every voxel, if it was given.
+
+    Raises:
+        ValueError: sigma does not fit the volume or the kind of noise.
+    """
+    stated, channels = settings.stated, layout.channel_count
+    if settings.noise == "poisson":
+        if sigma_map is not None:
+            raise ValueError("with noise='poisson', sigma is the read noise of the detector; give a number, not a map")
+        if settings.finds_noise:
+            return found_counts(volume, index, layout, settings, mask)
+        read_noise = read_noise_of(index, layout, settings)
+        return Noise(dataclasses.replace(stated, sigma=read_noise), (1.0,) * channels, None)
+    if sigma_map is not None:
+        layout.spatial(sigma_map, "sigma")
+        own = Layout.of(sigma_map, None, None, "sigma")
+        limits = [
+            arrays.value_range(arrays.fetch(sigma_map, own.index(0, box)), "sigma")
+            for box in pieces_to_read(sigma_map, own, settings, own.everywhere)
+        ]
+        checks.not_negative("sigma", min(low for low, _ in limits))
+        return Noise(stated, (max(high for _, high in limits),) * channels, sigma_map)
+    if settings.sigma in (None, "map") and not settings.finds_noise and stated.correlation is not None:
+        raise ValueError(
+            f"correlation is given, but sigma={settings.sigma!r} would be estimated from differences of "
+            "neighbours, which correlated noise makes too small; give sigma, or the model of nlmeans.estimate_noise"
+        )
+    if settings.sigma == "map":
+        return estimated_map(volume, index, layout, settings, mask)
+    if settings.finds_noise:
+        return found_noise(volume, index, layout, settings, mask)
+    if settings.sigma is None:
+        found = sigma_levels(volume, index, layout, stated.kind, mask, settings.memory, settings.despeckle)
+        log.info("estimated sigma %s", found)
+        return Noise(dataclasses.replace(stated, sigma=found[0]), found, None)
+    levels = given_sigma(settings.sigma, index, layout)
+    return Noise(dataclasses.replace(stated, sigma=levels[0]), levels, None)
+
+
+PROBED = 4
+"""Most channels of a volume that are searched for a noise model. The others get their own sigma."""
+
+
+def found_noise(
+    volume: arrays.Source, index: int, layout: Layout, settings: Settings, mask: arrays.Source | None
+) -> Noise:
+    """Find the noise model of one volume, with what is stated left as it is.
+
+    Channels share one model: of the kind that all agree on, and correlated if all are. Each has its own sigma.
+    """
+    count = layout.channel_count
+    likely = LIKELY_KINDS.get(settings.modality or "")
+    possible = KINDS_OF_MODALITY.get(settings.modality or "", NOISES)
+    if count > 1:  # channels share one model, but not one detector
+        possible = tuple(kind for kind in possible if kind != "poisson")
+    models: dict[int, NoiseModel] = {}
+    fine = []
+    for channel, (values, inside) in enumerate(
+        sampled_channels(volume, index, layout, mask, settings.memory, settings.despeckle)
+    ):
+        if channel % math.ceil(count / PROBED) == 0:
+            models[channel] = model_of_volume(values, settings.noise, inside, possible, settings.coils, likely)
+        fine.append(sigma_of_volume(values, "gaussian", inside) if count > 1 else 0.0)
+    model = shared_model(list(models.values()))
+    if not is_auto(settings.correlation):
+        model = dataclasses.replace(model, correlation=settings.stated.correlation)
+    log.info("found %s: %s", model, "; ".join(model.evidence))
+    if model.kind == "poisson":
+        return Noise(model, (1.0,) * count, None)
+    known = {channel: one.sigma or 0.0 for channel, one in models.items()}
+    ratios = [sigma / fine[channel] for channel, sigma in known.items() if fine[channel] > 0]
+    ratio = float(np.median(ratios)) if ratios else 1.0
+    return Noise(model, tuple(known.get(channel, ratio * fine[channel]) for channel in range(count)), None)
+
+
+def shared_model(models: list[NoiseModel]) -> NoiseModel:
+    """Return one model for several channels: Gaussian if they differ in kind, and correlated only if all are."""
+    first = models[0]
+    if len(models) == 1:
+        return first
+    differ = len({one.kind for one in models}) > 1
+    lags = [one.autocovariance for one in models if one.autocovariance is not None]
+    return dataclasses.replace(
+        first,
+        kind="gaussian" if differ else first.kind,
+        coils=1.0 if differ else float(np.median([one.coils for one in models])),
+        correlation=np.mean(lags, axis=0) if len(lags) == len(models) else None,
+        evidence=("the channels speak for different kinds of noise, so it counts as Gaussian",) * differ
+        or first.evidence,
+    )
+
+
+def found_counts(
+    volume: arrays.Source, index: int, layout: Layout, settings: Settings, mask: arrays.Source | None
+) -> Noise:
+    """Find gain, offset and read noise of the detector, from the first channel; a read noise that is stated stays."""
+    values, inside = next(sampled_channels(volume, index, layout, mask, settings.memory, settings.despeckle))
+    model = model_of_volume(values, "poisson", inside)
+    if settings.sigma is not None:
+        model = dataclasses.replace(model, sigma=read_noise_of(index, layout, settings))
+    if not is_auto(settings.correlation):
+        model = dataclasses.replace(model, correlation=settings.stated.correlation)
+    log.info("found %s: %s", model, "; ".join(model.evidence))
+    return Noise(model, (1.0,) * layout.channel_count, None)
+
+
+def given_sigma(sigma: float | tuple[float, ...], index: int, layout: Layout) -> tuple[float, ...]:
+    """Return sigma of each channel of one volume, from one number or several."""
+    channels = layout.channel_count
+    if isinstance(sigma, float):
+        return (sigma,) * channels
+    expected = layout.volumes if layout.series is not None else channels
+    if len(sigma) != expected or (layout.series is None and layout.channels is None):
+        raise ValueError(
+            f"sigma has {len(sigma)} numbers; give one, or one per volume of series= or per channel of channels= "
+            f"(here {expected}), or an array of the spatial shape {layout.spatial_shape}"
+        )
+    return (sigma[index],) * channels if layout.series is not None else sigma
+
+
+def read_noise_of(index: int, layout: Layout, settings: Settings) -> float:
+    """Return the read noise of the detector, which sigma stands for if the noise is Poisson."""
+    if settings.sigma is None:
+        return 0.0
+    if settings.sigma == "map":
+        raise ValueError(
+            "sigma='map' does not work with noise='poisson', whose strength follows from the counts; "
+            "give the read noise of the detector as a number, or None"
+        )
+    found = given_sigma(settings.sigma, index, layout)
+    if len(set(found)) > 1:
+        raise ValueError(
+            f"sigma={found} has different numbers, but with noise='poisson' it is the read noise of one detector; "
+            "give one number for all channels"
+        )
+    if settings.gain != "auto" and found[0] > MOST_READ_NOISE * settings.gain:
+        raise ValueError(
+            f"sigma={found[0]:g}, the read noise of the detector, is more than {MOST_READ_NOISE:g} times "
+            f"gain={settings.gain:g}, so that counts make no difference; correct one of them, or use noise='gaussian'"
+        )
+    return found[0]
+
+
+MOST_READ_NOISE = 1e4
+"""Largest read noise in units of the gain. With more, stabilised counts would be lost in the rounding of float32."""
+
+
+def estimated_map(
+    volume: arrays.Source, index: int, layout: Layout, settings: Settings, mask: arrays.Source | None
+) -> Noise:
+    """Estimate the map of sigma of one volume, and its largest value in each channel.
+
+    All channels share one map: the mean of their own maps, each relative to its largest value, scaled to the first
+    channel.
+    """
+    model, scale = settings.stated, 1.0
+    if settings.noise == "auto" or is_auto(settings.correlation):
+        alone = dataclasses.replace(settings, sigma=None, noise=settings.noise)
+        model = found_noise(volume, index, layout, alone, mask).model if alone.finds_noise else model
+    kind = "rician" if model.kind in MAGNITUDES else "gaussian"
+    if model.correlation is not None and model.sigma:
+        fine = sigma_levels(volume, index, layout, kind, mask, settings.memory, settings.despeckle)[0]
+        scale = model.sigma / fine if fine > 0 else 1.0
+    found = sigma_maps(volume, index, layout, kind, mask, settings.despeckle) * scale
+    maps = [found[place].reshape(layout.spatial_shape) for place in layout.channel_pieces(0, layout.everywhere)]
+    sigma = tuple(float(values.max()) for values in maps)
+    log.info("estimated a map of sigma with the largest values %s", sigma)
+    relative = [values / max(s, LEAST_SIGMA) for values, s in zip(maps, sigma, strict=True)]
+    return Noise(model, sigma, np.mean(relative, axis=0) * max(sigma[0], LEAST_SIGMA))
+
+
+LEAST_SIGMA = 1e-38
+"""Lower limit of sigma as a divisor."""

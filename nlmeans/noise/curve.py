@@ -1,0 +1,263 @@
+"""The variance of the noise against intensity, and the kind of noise that it speaks for.
+
+Gaussian noise is equally strong everywhere. Rician noise is weaker in the dark. The variance of photon counts rises in
+a straight line. Structure only adds variance, so a curve may lie below what was measured, but not above it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from nlmeans.noise.estimate import otsu_threshold
+from nlmeans.noise.finest import DetailMaps, robust_deviation
+from nlmeans.noise.rician import coils_of_air, mean_of_air, rician_deviation
+
+Numbers = npt.NDArray[np.float64]
+
+BINS = 16
+"""Parts of equal width that the range of intensities is divided into."""
+
+LEAST_IN_BIN = 150
+"""Voxels below which a part is left out."""
+
+FLATTEST_OF_BIN = 0.1
+"""Share of the voxels of a part that the noise is measured in: those with the least detail around them. At least
+`LEAST_IN_BIN` are used."""
+
+FEWEST_BINS = 4
+"""Parts below which the curve says nothing about the kind of noise."""
+
+
+class VarianceCurve(NamedTuple):
+    """Variance of the finest detail in flat parts of a volume, for several intensities."""
+
+    intensity: Numbers
+    """Mean of the voxels in each part, rising."""
+    variance: Numbers
+    tolerance: Numbers
+    """Standard deviation of the logarithm of each variance."""
+
+
+class Air(NamedTuple):
+    """The values of the dark part of a volume."""
+
+    mean: float
+    deviation: float
+    skewness: float
+    voxels: int
+    share: float
+    """Share of all voxels."""
+
+    @property
+    def coils(self) -> float | None:
+        """Effective number of coils, if these are magnitudes without signal: 1 for Rician noise. Otherwise None."""
+        if self.voxels < LEAST_AIR or self.deviation == 0 or self.mean < LEAST_RATIO * self.deviation:
+            return None
+        coils = coils_of_air(self.mean, self.deviation)
+        mean = mean_of_air(coils)
+        variance = 2 * coils - mean**2
+        skewness = mean * (1 - 2 * variance) / variance**1.5
+        if coils > MOST_COILS_SEEN or abs(self.skewness - skewness) > SKEWNESS_ERROR:
+            return None
+        return 1.0 if coils < MORE_THAN_ONE else coils
+
+
+LEAST_AIR = 500
+"""Voxels from which the distribution of air can be told."""
+
+MUCH_AIR = 0.05
+"""Share of all voxels that is no coincidence."""
+
+LEAST_RATIO = 1.75
+"""Least mean of air over its deviation; with a single coil it is 1.91."""
+
+SKEWNESS_ERROR = 0.12
+"""Largest error of the skewness of air. It is 0.63 for one coil, 0.27 for four, and 0 for Gaussian noise."""
+
+MORE_THAN_ONE = 1.15
+"""Effective number of coils from which the noise is not Rician."""
+
+MOST_COILS_SEEN = 12.0
+"""Largest number of coils that is told from Gaussian noise and from dark tissue."""
+
+
+def air_of(volume: Tensor, around: DetailMaps, usable: Tensor) -> Air:
+    """Measure the air in a volume: what is dark by its range or by Otsu's threshold, if these are magnitudes.
+
+    Args:
+        volume: (D, H, W).
+        around: measures around each voxel of it.
+        usable: which of these count.
+    """
+    brightness = around.brightness[usable]
+    nothing = Air(0.0, 0.0, 0.0, 0, 0.0)
+    if len(brightness) < LEAST_AIR:
+        return nothing
+    ordered = brightness.sort().values
+    low, high = (float(ordered[int(share * (len(ordered) - 1))]) for share in (0.001, 0.999))
+    values = volume[tuple(slice(1, -1) if n >= 3 else slice(None) for n in volume.shape)][usable]
+    for start, factor in itertools.product((otsu_threshold(brightness), low + (high - low) / BINS), (1.5, 2.0)):
+        limit = start
+        for _ in range(3):  # towards everything up to a multiple of the median of the air
+            dark = brightness < limit
+            if int(dark.sum()) >= LEAST_AIR:
+                limit = factor * float(brightness[dark].median())
+        dark = brightness < limit
+        if int(dark.sum()) < LEAST_AIR:
+            continue
+        some = values[dark].double()
+        mean, deviation = float(some.mean()), float(some.std())
+        skewness = float(((some - mean) / max(deviation, 1e-300)).pow(3).mean())
+        found = Air(mean, deviation, skewness, len(some), len(some) / len(brightness))
+        if found.coils is not None:
+            return found
+    return nothing
+
+
+class Fit(NamedTuple):
+    """A kind of noise fitted to a curve of variance."""
+
+    kind: str
+    cost: float
+    """How badly it fits: 0 if it explains all that was measured."""
+    parameters: tuple[float, ...]
+    """Sigma, and for magnitudes the number of coils; for photon counts, the slope of the variance and its value at
+    intensity 0."""
+
+
+def variance_curve(around: DetailMaps, usable: Tensor) -> VarianceCurve:
+    """Measure the variance of the noise for several intensities.
+
+    Args:
+        around: measures around each voxel; see `finest_detail`.
+        usable: which voxels count.
+    """
+    brightness, finest, detail = (values[usable] for values in (around.brightness, around.finest, around.detail))
+    found = []
+    for flat in flattest_parts(brightness, detail):
+        variance = robust_deviation(finest[flat]) ** 2
+        if variance > 0:
+            tolerance = math.hypot(math.sqrt(4 / len(flat)), 0.05)
+            found.append((float(brightness[flat].double().mean()), variance, tolerance))
+    return VarianceCurve(*np.array(found).reshape(-1, 3).T)
+
+
+def flattest_parts(brightness: Tensor, detail: Tensor) -> list[Tensor]:
+    """Choose the voxels with the least detail around them at each of several intensities; return their indices."""
+    if len(brightness) < LEAST_IN_BIN:
+        return []
+    ordered = brightness.sort().values
+    low, high = (float(ordered[int(share * (len(ordered) - 1))]) for share in (0.001, 0.999))
+    edges = torch.linspace(low, high, BINS + 1, dtype=torch.float64)[1:-1].to(brightness)
+    part = torch.bucketize(brightness, edges)
+    parts = ((part == number).nonzero()[:, 0] for number in range(BINS))
+    return [
+        here[detail[here].argsort()[: max(math.ceil(FLATTEST_OF_BIN * len(here)), LEAST_IN_BIN)]]
+        for here in parts
+        if len(here) >= LEAST_IN_BIN
+    ]
+
+
+def kind_of_noise(curve: VarianceCurve, air: Air, kinds: Collection[str]) -> Fit:
+    """Find the kind of noise that explains a curve best: Gaussian, unless another kind is clearly better.
+
+    Args:
+        curve: the variance at several intensities of a volume without negative values.
+        air: the dark part of the volume.
+        kinds: the kinds that are possible.
+    """
+    constant, line, magnitudes = fit_constant(curve), fit_line(curve), fit_magnitudes(curve)
+    if "rician" in kinds and air.coils is not None:
+        # the deviation of the air, unlike that of its finest detail, does not depend on the correlation of neighbours
+        scale = max(air.deviation**2 / curve.variance[0], 1.0)
+        whole = curve._replace(variance=curve.variance * scale)
+        several, rising = fit_magnitudes(whole, air.coils), fit_line(whole).cost
+        if several.kind == "rician" and several.cost < rising + CLEARLY * (4 if air.share > MUCH_AIR else 1):
+            return several
+        least = min(fit_constant(whole).cost - CLEARLY, rising + CLEARLY)
+        if several.kind == "chi" and "chi" in kinds and several.cost < least and scale < MOST_ABOVE_FINEST:
+            return several
+    span = float((curve.intensity[-1] - curve.intensity[0]) / np.sqrt(curve.variance.max()))
+    if span < LEAST_SPAN:  # all intensities are those of noise around one value
+        return constant
+    surer = 2 if span < WIDE_SPAN else 1
+    if "rician" in kinds and magnitudes.cost < min(constant.cost - surer * CLEARLY / 2, line.cost):
+        return magnitudes
+    slope, at_zero = line.parameters
+    rise = (slope * curve.intensity[-1] + at_zero) / (slope * curve.intensity[0] + at_zero)
+    explained = line.cost < min(constant.cost - surer * CLEARLY, magnitudes.cost - CLEARLY, WORST * len(curve.variance))
+    return line if "poisson" in kinds and rise > LEAST_RISE and explained else constant
+
+
+CLEARLY = 8.0
+"""Cost by which another kind of noise must be better than Gaussian noise."""
+
+MOST_ABOVE_FINEST = 1.5
+"""Largest variance of the air of several coils over that of its finest detail. Tissue has more."""
+
+LEAST_SPAN, WIDE_SPAN = 2.2, 6.0
+"""Range of intensities in units of the largest deviation: below the first, noise alone makes such a range; below the
+second, correlated noise might, so that another kind must be twice as clearly better."""
+
+LEAST_RISE = 1.7
+"""Least ratio between the variances in the brightest and in the darkest part that speaks for photon counts."""
+
+WORST = 3.0
+"""Largest cost per part with which a curve counts as explained by photon counts."""
+
+
+def cost_of(curve: VarianceCurve, model: Numbers) -> Numbers:
+    """Return how badly modelled variances, (..., bins), fit: structure may add to them, but nothing takes from them."""
+    error = (np.log(curve.variance) - np.log(np.maximum(model, 1e-300))) / curve.tolerance
+    costs: Numbers = np.where(error > 0, np.minimum(error**2, MOST_ABOVE), np.minimum(error**2, MOST_BELOW)).sum(-1)
+    return costs
+
+
+MOST_ABOVE, MOST_BELOW = 6.0, 60.0
+"""Largest cost of a part whose variance is above the model's, as structure makes it, and below."""
+
+STEPS = 120
+"""Values tried for each parameter, first over the whole range of variances and then around the best."""
+
+
+def levels_tried(curve: VarianceCurve) -> Numbers:
+    levels: Numbers = np.geomspace(curve.variance.min() / 2, curve.variance.max() * 1.2, STEPS)
+    return levels
+
+
+def fit_constant(curve: VarianceCurve) -> Fit:
+    """Fit Gaussian noise: the same variance everywhere."""
+    levels = levels_tried(curve)
+    costs = cost_of(curve, np.broadcast_to(levels[:, None], (STEPS, len(curve.variance))))
+    return Fit("gaussian", float(costs.min()), (math.sqrt(levels[costs.argmin()]),))
+
+
+def fit_line(curve: VarianceCurve) -> Fit:
+    """Fit photon counts: a variance that rises in a straight line."""
+    first, last = curve.intensity[0], curve.intensity[-1]
+    share = (curve.intensity - first) / (last - first)
+    starts = stops = levels_tried(curve)
+    for _ in range(3):
+        costs = cost_of(curve, starts[:, None, None] * (1 - share) + stops[:, None] * share)
+        best, other = np.unravel_index(costs.argmin(), costs.shape)
+        cost, start, stop = float(costs.min()), float(starts[best]), float(stops[other])
+        around = np.geomspace(0.8, 1.25, STEPS) ** (1.0 if len(starts) == STEPS else 0.2)
+        starts, stops = start * around, stop * around
+    slope = (stop - start) / (last - first)
+    return Fit("poisson", cost, (float(slope), float(start - slope * first)))
+
+
+def fit_magnitudes(curve: VarianceCurve, coils: float = 1.0) -> Fit:
+    """Fit Rician noise, or that of several coils, which are weaker in the dark."""
+    levels = np.sqrt(levels_tried(curve))
+    means = torch.from_numpy(curve.intensity / levels[:, None])
+    costs = cost_of(curve, (levels[:, None] * rician_deviation(means, coils).numpy()) ** 2)
+    return Fit("rician" if coils == 1 else "chi", float(costs.min()), (float(levels[costs.argmin()]), coils))
