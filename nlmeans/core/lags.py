@@ -8,10 +8,13 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
+
+Indices = npt.NDArray[np.intp]
 
 LEAST_EIGENVALUE = 1e-3
 """Least variance along any direction of a normalised covariance. Directions without noise count as if they had a
@@ -64,13 +67,20 @@ def covariance_over(autocovariance: Tensor, size: Axes) -> Tensor:
 
 def mean_over_lags(covariance: Tensor, size: Axes, lag: Axes) -> Tensor:
     """Return the mean of a covariance over a box at each lag up to `lag`: the inverse of `covariance_over`."""
+    pairs, places, counts = pairs_at_lags(size, lag)
+    values = covariance.numpy().reshape(-1)[pairs]
+    return torch.from_numpy(np.bincount(places, values, len(counts)) / counts).view([2 * n + 1 for n in lag])
+
+
+@functools.lru_cache(maxsize=16)
+def pairs_at_lags(size: Axes, lag: Axes) -> tuple[Indices, Indices, Indices]:
+    """Return the pairs of voxels of a box up to `lag` apart, as flat indices of a covariance; the flat index of the lag
+    of each; and the number of pairs at each lag."""
     lags, reach = lags_between(size), torch.tensor(lag)
     near = (lags.abs() <= reach).all(-1)
-    places = (lags[near] + reach).to(covariance.device)
-    shape = [2 * n + 1 for n in lag]
-    flat = (places[:, 0] * shape[1] + places[:, 1]) * shape[2] + places[:, 2]
-    sums = torch.bincount(flat, covariance[near.to(covariance.device)], math.prod(shape))
-    return (sums / torch.bincount(flat, minlength=math.prod(shape))).view(shape)
+    shape = tuple(2 * n + 1 for n in lag)
+    places = np.ravel_multi_index(tuple((lags[near] + reach).T.numpy()), shape)
+    return np.flatnonzero(near.numpy()), places, np.bincount(places, minlength=math.prod(shape))
 
 
 def whitening(autocovariance: Tensor, size: Axes) -> Whitening:

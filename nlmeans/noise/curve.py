@@ -101,8 +101,7 @@ def air_of(volume: Tensor, around: DetailMaps, usable: Tensor) -> Air:
     nothing = Air(0.0, 0.0, 0.0, 0, 0.0)
     if len(brightness) < LEAST_AIR:
         return nothing
-    ordered = brightness.sort().values
-    low, high = (float(ordered[int(share * (len(ordered) - 1))]) for share in (0.001, 0.999))
+    low, high = range_without_ends(brightness)
     values = volume[tuple(slice(1, -1) if n >= 3 else slice(None) for n in volume.shape)][usable]
     for start, factor in itertools.product((otsu_threshold(brightness), low + (high - low) / BINS), (1.5, 2.0)):
         limit = start
@@ -133,6 +132,15 @@ class Fit(NamedTuple):
     intensity 0."""
 
 
+def range_without_ends(values: Tensor) -> tuple[float, float]:
+    """Return the values below and above which a thousandth of them lies; of very many, of an even sample of them."""
+    ordered = values[:: max(1, len(values) // MOST_SORTED)].sort().values
+    return float(ordered[len(ordered) // 1000]), float(ordered[-1 - len(ordered) // 1000])
+
+
+MOST_SORTED = 100_000
+
+
 def variance_curve(around: DetailMaps, usable: Tensor) -> VarianceCurve:
     """Measure the variance of the noise for several intensities.
 
@@ -154,8 +162,7 @@ def flattest_parts(brightness: Tensor, detail: Tensor) -> list[Tensor]:
     """Choose the voxels with the least detail around them at each of several intensities; return their indices."""
     if len(brightness) < LEAST_IN_BIN:
         return []
-    ordered = brightness.sort().values
-    low, high = (float(ordered[int(share * (len(ordered) - 1))]) for share in (0.001, 0.999))
+    low, high = range_without_ends(brightness)
     edges = torch.linspace(low, high, BINS + 1, dtype=torch.float64)[1:-1].to(brightness)
     part = torch.bucketize(brightness, edges)
     parts = ((part == number).nonzero()[:, 0] for number in range(BINS))

@@ -319,15 +319,14 @@ def test_the_noise_that_is_found_is_scaled_too() -> None:
     rng = torch.Generator().manual_seed(0)
     clean = torch.zeros(2, 24, 26, 28)
     clean[:, 4:20, 4:20, 4:20] = 300
-    magnitudes = torch.hypot(
-        clean + 20 * torch.randn(clean.shape, generator=rng), 20 * torch.randn(clean.shape, generator=rng)
-    )
+    real, imaginary = 20 * torch.randn(2, *clean.shape, generator=rng)
+    magnitudes = torch.hypot(clean + real, imaginary)
     ours = values(RandNonLocalMeans(1.0, (1.5, 1.5), method="classic")(magnitudes))
-    for channel, image in zip(ours, magnitudes, strict=True):
-        model = nlmeans.estimate_noise(image)
+    for channel, one in zip(ours, magnitudes, strict=True):
+        model = nlmeans.estimate_noise(one)
         assert model.kind == "rician"
         assert model.sigma is not None
-        wanted = nlmeans.denoise(image, 1.5 * model.sigma, noise="rician", correlation=None, method="classic")
+        wanted = nlmeans.denoise(one, 1.5 * model.sigma, noise="rician", correlation=None, method="classic")
         torch.testing.assert_close(channel, wanted)
 
 
