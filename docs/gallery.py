@@ -185,13 +185,16 @@ def wrong_and_right() -> Figure:
     columns = (
         (
             ("Rician noise", "taken for Gaussian", 'noise="rician"'),
-            (nlmeans.denoise(mr.noisy) - mr.clean, nlmeans.denoise(mr.noisy, **mr.settings) - mr.clean),  # type: ignore[arg-type]
+            (
+                nlmeans.denoise(mr.noisy, noise="gaussian") - mr.clean,
+                nlmeans.denoise(mr.noisy, **mr.settings) - mr.clean,
+            ),  # type: ignore[arg-type]
             (middle, 100.0),
         ),
         (
             ("counts", "taken for Gaussian", 'noise="poisson"'),
             (
-                nlmeans.denoise(counts.noisy) - counts.clean,
+                nlmeans.denoise(counts.noisy, noise="gaussian") - counts.clean,
                 nlmeans.denoise(counts.noisy, **counts.settings) - counts.clean,  # type: ignore[arg-type]
             ),
             (counts.slice, 20.0),

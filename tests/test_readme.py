@@ -102,13 +102,13 @@ def test_commands_run(command: tuple[str, ...]) -> None:
 
 
 LEAVES = {
-    "denoise your_scan.nii.gz denoised.nii.gz --noise rician --report denoised.png": (
+    "denoise your_scan.nii.gz denoised.nii.gz --report denoised.png": (
         "denoised.nii.gz",
         "denoised.json",
         "denoised.png",
     ),
     "denoise folder derived": ("derived.json",),
-    "batch scans/**/*.nii.gz --out many --noise rician --workers 2": ("many/scan_denoised.nii.gz", "many/report.html"),
+    "batch scans/**/*.nii.gz --out many --workers 2": ("many/scan_denoised.nii.gz", "many/report.html"),
     "batch my_dataset": ("my_dataset/derivatives/nlmeans/sub-01/anat/sub-01_desc-denoised_T1w.nii.gz",),
 }
 """What the pages say of the files that a command makes."""

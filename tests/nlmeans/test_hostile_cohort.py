@@ -81,7 +81,10 @@ def test_a_pattern_that_leads_upwards_writes_into_the_output_folder_alone(
     assert run(name, "--out", "out").exit_code == 0
     assert {path for path in contents(tmp_path) if path not in before} == {
         f"in/out/{name}"
-        for name in ("outside_denoised.nii.gz", "outside_denoised.json", "figures/outside.png", "report.html")
+        for name in (
+            *("outside_denoised.nii.gz", "outside_denoised.json", "report.html"),
+            *("figures/outside.png", "figures/outside_noise.png"),
+        )
     }
 
 

@@ -20,7 +20,7 @@ from nlmeans import METHODS, Settings, denoise, estimate_sigma, preview, usual_h
 from nlmeans.core.arrays import readable
 from nlmeans.core.layout import Layout
 from nlmeans.core.tiles import piece
-from nlmeans.engine import survey
+from nlmeans.engine import pieces
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.survey import Facts
@@ -54,7 +54,7 @@ def volume(*shape: int, dtype: str = "float32") -> Any:
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "LARGEST_PIECE", 2000)
+    monkeypatch.setattr(pieces, "LARGEST_PIECE", 2000)
 
 
 @pytest.mark.parametrize("method", METHODS)
