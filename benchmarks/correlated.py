@@ -21,7 +21,7 @@ from nlmeans.core.metrics import psnr
 
 PERCENT = (3, 5, 9)
 LAG = 3
-COLUMNS = ["noisy", "default", "true sigma", "model found", "true model", "BM4D, true PSD", "sigma found", "seconds"]
+COLUMNS = ["noisy", "white", "white, true sigma", "default", "true model", "BM4D, true PSD", "sigma found", "seconds"]
 KINDS = {
     "white": "independent from voxel to voxel",
     "zero-filled": "k-space filled with zeros to 1.5 times the size along two axes",
@@ -72,9 +72,9 @@ def scores(scan: Scan, kind: str, percent: int, peer: bool) -> Iterator[str]:
     seconds = time.perf_counter() - started
     results = [
         noisy,
-        nlmeans.denoise(noisy, method="bayes"),
+        nlmeans.denoise(noisy, noise="gaussian", correlation=None, method="bayes"),
         nlmeans.denoise(noisy, sigma, method="bayes"),
-        nlmeans.denoise(noisy, noise=found, method="bayes"),
+        nlmeans.denoise(noisy, method="bayes"),
         nlmeans.denoise(noisy, noise=true_model(gain, sigma), method="bayes"),
     ]
     if peer:
@@ -82,7 +82,7 @@ def scores(scan: Scan, kind: str, percent: int, peer: bool) -> Iterator[str]:
     yield from (f"{psnr(scan.clean, result, peak=1, mask=scan.mask):.2f}" for result in results)
     yield from () if peer else ("–",)
     taken = "white" if found.correlation is None else "correlated"
-    yield f"{(found.sigma or 0) / sigma:.0%}, {taken}"
+    yield f"{(found.sigma or 0) / sigma:.0%}, {taken}" if found.kind == "gaussian" else f"**{found.kind}**"
     yield f"{seconds:.1f}"
 
 
@@ -91,8 +91,8 @@ def header() -> list[str]:
         "# Correlated noise",
         "",
         f"`python benchmarks/correlated.py`, nlmeans {nlmeans.__version__}. PSNR in dB, in the object; the method is "
-        "`bayes`. `default`: sigma from `estimate_sigma`, noise taken for white. `model found`: `estimate_noise`, "
-        "nothing told. BM4D is told the true power spectral density. `sigma found` is in % of the truth.",
+        "`bayes`. `white`: the noise is taken for white, with sigma estimated or told. `default`: nothing told. BM4D is "
+        "told the true power spectral density. `sigma found` is in % of the truth.",
         "",
     ]
     return [*lines, *(f"- {kind}: {about}" for kind, about in KINDS.items()), ""]
