@@ -91,7 +91,7 @@ def header() -> list[str]:
         "# Correlated noise",
         "",
         f"`python benchmarks/correlated.py`, nlmeans {nlmeans.__version__}. PSNR in dB, in the object; the method is "
-        "`bayes`. `white`: the noise is taken for white, with sigma estimated or told. `default`: nothing told. BM4D is "
+        "`bayes`. `white`: the noise is taken for white, sigma estimated or told. `default`: nothing told. BM4D is "
         "told the true power spectral density. `sigma found` is in % of the truth.",
         "",
     ]
