@@ -54,7 +54,7 @@ def main() -> None:
     widget = next(w for w in QApplication.allWidgets() if isinstance(w, DenoiseWidget))
     session, panel = widget.session, widget.preview
     widget.on_reset()
-    session.next_run.set(noise="rician", method="classic")
+    session.next_run.set(method="classic")
     widget.show_numbers()
     viewer.dims.set_current_step(0, 38)
     viewer.scene.camera.zoom *= 1.12

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -27,8 +26,6 @@ def notes(known: Known) -> dict[str, str]:
     h, in_image_units = known.h, known.h_in_image_units
     if h is not None and in_image_units is not None:
         said["h"] = f"{h:.2f} σ = {in_image_units:.4g} image units"
-    if known.parameters.noise == "auto" and known.facts is not None:
-        said["noise"] = f"here: {dataclasses.replace(known.facts.noise, sigma=None)}"
     if known.parameters.method == "auto":
         said["method"] = f"here: {known.choices.name}, {known.choices.method.summary}"
     return said
@@ -36,15 +33,29 @@ def notes(known: Known) -> dict[str, str]:
 
 def sigma_note(known: Known) -> str:
     sigma = known.sigma
+    found = found_noise_in_words(known)
     if is_poisson(known.parameters) or (known.facts is not None and known.facts.noise.kind == "poisson"):
-        return "read noise of the detector, in image units"
+        return f"read noise of the detector, in image units{found}"
     if sigma is None:
         return "estimating …"
     if isinstance(sigma, tuple):
         return "estimated per channel: " + ", ".join(f"{number:.4g}" for number in sigma)
     if known.parameters.maps_sigma:
-        return "image units, estimated at every voxel; this is the largest value"
-    return "image units, " + ("estimated" if known.parameters.sigma is None else "as given")
+        return f"image units, estimated at every voxel; this is the largest value{found}"
+    return "image units, " + ("estimated" if known.parameters.sigma is None else "as given") + found
+
+
+def found_noise_in_words(known: Known) -> str:
+    """What was found beside sigma, for the end of a note; nothing if the user stated it."""
+    if known.facts is None or known.parameters.sigma is not None:
+        return ""
+    noise = known.facts.noise
+    found = [f"{noise.kind} noise"] if known.parameters.noise == "auto" else []
+    if noise.kind == "poisson" and known.parameters.noise == "auto":
+        found.append(f"gain {noise.gain:.3g}, offset {noise.offset:.3g}")
+    if noise.correlation is not None:
+        found.append("correlated between neighbours")
+    return f"; found: {', '.join(found)}" if found else ""
 
 
 def window_note(known: Known, radius: Axes) -> str:

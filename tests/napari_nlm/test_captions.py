@@ -11,17 +11,25 @@ from napari_nlm.geometry import View
 from napari_nlm.known import MemoryNeed
 from napari_nlm.preview_layers import Picture
 from napari_nlm.runs import Running
-from nlmeans import METHODS
+from nlmeans import METHODS, NoiseModel
+from nlmeans.engine.survey import Facts
 from tests.napari_nlm.test_known import GIB, facts_with, known
 
 
 def test_notes_say_where_sigma_is_from() -> None:
     assert captions.notes(known())["sigma"] == "estimating …"
-    assert captions.notes(known(facts_with(8.0)))["sigma"] == "image units, estimated"
+    assert captions.notes(known(facts_with(8.0)))["sigma"] == "image units, estimated; found: gaussian noise"
+    assert captions.notes(known(facts_with(8.0), noise="gaussian"))["sigma"] == "image units, estimated"
     assert captions.notes(known(sigma=8.0))["sigma"] == "image units, as given"
     assert "every voxel" in captions.notes(known(facts_with(8.0), sigma_varies=True))["sigma"]
     assert captions.notes(known(facts_with(8.0, 4.0, 6.0), channels=0))["sigma"].endswith("8, 4, 6")
     assert "read noise" in captions.notes(known(noise="poisson"))["sigma"]
+    counts = captions.notes(known(facts_with(1.0, noise="poisson")))["sigma"]
+    assert counts.endswith("in image units; found: poisson noise, gain 1, offset 0")
+    lags = [[[0.4, 1.0, 0.4]]]
+    correlated = Facts((8.0,), (0.0,), 30.0, NoiseModel(kind="rician", sigma=8.0, correlation=lags))
+    said = "image units, estimated; found: rician noise, correlated between neighbours"
+    assert captions.notes(known(correlated))["sigma"] == said
 
 
 def test_notes_say_what_h_and_the_radii_come_to() -> None:
