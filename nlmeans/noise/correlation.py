@@ -70,7 +70,10 @@ def estimate_correlated_noise(volume: Tensor, inside: Tensor | None = None) -> C
     if len(blocks) < FEWEST_BLOCKS or not blocks.any():
         return None
     found = fit_blocks(blocks, size, lag)
-    return found if found.sigma == 0 else found._replace(sigma=found.sigma / sigma_found_for_one(found, size, lag))
+    if found.sigma == 0:
+        return found
+    one = sigma_found_for_one(found, size, lag)
+    return found._replace(sigma=found.sigma / one if one > 0 else 0.0)
 
 
 def fit_blocks(blocks: Samples, size: Axes, lag: Axes) -> CorrelatedNoise:
@@ -85,12 +88,14 @@ def fit_blocks(blocks: Samples, size: Axes, lag: Axes) -> CorrelatedNoise:
     for _ in range(ROUNDS):
         covariance = projector @ covariance_over(autocovariance, size).numpy() @ projector
         trace, square = float(np.trace(covariance)), float(np.square(covariance).sum())
-        mean, shape = trace / len(projector), trace**2 / square / 2
-        scale, threshold = fit_lower_end(ordered, shape, threshold)
+        mean, shape = trace / len(projector), trace**2 / square / 2 if square > 0 else math.inf
+        scale, threshold = fit_lower_end(ordered, shape, threshold) if 0 < shape < math.inf else (0.0, 0.0)
         if scale == 0:
-            break
+            return CorrelatedNoise(0.0, autocovariance, 0)
         sigma = math.sqrt(scale * shape / mean)
         chosen = blocks[variance < threshold]
+        if not len(chosen):  # all that are flat are equally so
+            return CorrelatedNoise(0.0, autocovariance, 0)
         found = mean_over_lags(torch.from_numpy(chosen.T @ chosen / len(chosen)), size, lag)
         expected = mean_over_lags(torch.from_numpy(covariance), size, lag)
         autocovariance = symmetric(autocovariance + found / found[lag] - expected / expected[lag])
@@ -141,9 +146,16 @@ def detrended_blocks(volume: Tensor, inside: Tensor | None, size: Axes) -> Sampl
     if inside is not None:
         usable &= cut(inside).all(1)
     blocks: Samples = cut(volume)[usable].double().cpu().numpy()
+    largest = np.abs(blocks).max(initial=0.0)
     blocks = blocks - blocks.mean(1, keepdims=True)
     basis = planes(size)
-    return blocks - blocks @ basis @ basis.T
+    blocks -= blocks @ basis @ basis.T
+    blocks[np.abs(blocks).max(1, initial=0.0) < ROUNDING * largest] = 0.0  # a constant or a plane
+    return blocks
+
+
+ROUNDING = 1e-6
+"""Deviation from a plane, relative to the largest value of all, that is rounding."""
 
 
 def plane_projector(size: Axes) -> Samples:

@@ -132,8 +132,10 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
     fine = sigma_of_detail(seen.around, "rician" if kind in MAGNITUDES else kind)
     found, where = flat_blocks(seen, kind)
     evidence, white, enough, sigma = [], True, False, fine
-    if found is not None:
-        ratio = fine / found.sigma if found.sigma > 0 else 1.0
+    if found is not None and found.sigma == 0:
+        evidence.append("the flattest blocks hold no noise at all")
+    elif found is not None:
+        ratio = fine / found.sigma
         enough = found.blocks >= FEWEST_CHOSEN
         white = not enough or ratio > WHITE_RATIO or response_of_finest(found.autocovariance) > WHITE_RATIO
         sigma = fine if white else found.sigma

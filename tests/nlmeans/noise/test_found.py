@@ -141,3 +141,30 @@ def test_the_response_of_second_differences() -> None:
     lags[1, 1] = torch.tensor([0.5, 1.0, 0.5])
     # variance of (a − 2b + c)/√6 with correlation 1/2 between neighbours: (6 − 4 · 2 · 1/2) / 6
     assert response_of_finest(lags[1:2, 1:2]) == pytest.approx((2 / 6) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        np.where(np.indices((90, 90))[0] < 60, -1000.0, np.random.default_rng(0).normal(40, 5, (90, 90))),
+        np.cumsum(np.random.default_rng(0).normal(size=(24, 25, 26)), axis=-1),
+        (np.random.default_rng(0).random((30, 30, 30)) < 0.05) * 100.0,
+        np.indices((20, 20, 20)).sum(0).astype(float),
+        np.random.default_rng(0).poisson(0.05, (64, 64)).astype(float),
+        np.random.default_rng(0).integers(0, 3, (24, 24, 24)).astype(float),
+        1e30 * np.random.default_rng(0).normal(size=(12, 13, 14)),
+        np.full((3, 3), 7.0),
+    ],
+    ids=["padded", "sums", "dots", "ramp", "few counts", "three values", "huge", "tiny"],
+)
+def test_odd_volumes_have_a_finite_model(volume: Any) -> None:
+    model = estimate_noise(volume)
+    assert model.sigma is not None
+    assert 0 <= model.sigma < np.inf
+    assert np.isfinite(denoise(volume, method="dct")).all()
+
+
+def test_padding_is_no_evidence_and_hides_none() -> None:
+    noisy = gaussian(piecewise(1, 90, 90)[0] + 300, SIGMA)
+    noisy[:30] = -1000
+    assert estimate_noise(noisy).sigma == pytest.approx(SIGMA, rel=0.2)
