@@ -150,11 +150,11 @@ def detrended_blocks(volume: Tensor, inside: Tensor | None, size: Axes) -> Sampl
     blocks = blocks - blocks.mean(1, keepdims=True)
     basis = planes(size)
     blocks -= blocks @ basis @ basis.T
-    blocks[np.abs(blocks).max(1, initial=0.0) < ROUNDING * largest] = 0.0  # a constant or a plane
+    blocks[np.abs(blocks).max(1, initial=0.0) < FLAT_TO_ROUNDING * largest] = 0.0  # a constant or a plane
     return blocks
 
 
-ROUNDING = 1e-6
+FLAT_TO_ROUNDING = 1e-6
 """Deviation from a plane, relative to the largest value of all, that is rounding."""
 
 
