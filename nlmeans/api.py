@@ -23,7 +23,7 @@ from nlmeans.noise.estimate import (
     sigma_maps,
 )
 from nlmeans.noise.found import model_of_volume
-from nlmeans.noise.kinds import KINDS_OF_MODALITY, LIKELY_KINDS, MAGNITUDES, NOISES
+from nlmeans.noise.kinds import MAGNITUDES, NOISES, kinds_of
 from nlmeans.noise.model import NoiseModel
 
 
@@ -306,8 +306,8 @@ def estimate_sigma(
     if map:
         kind = "gaussian" if noise == "gaussian" else "rician"
         if noise == "auto":
-            models = [noise_of(source, index, layout, settings, where, None).model for index in range(layout.volumes)]
-            kind = "rician" if models[0].kind in MAGNITUDES else "gaussian"
+            model = noise_of(source, 0, layout, settings, where, None).model
+            kind = "rician" if model.kind in MAGNITUDES else "gaussian"
         maps = [sigma_maps(source, index, layout, kind, where) for index in range(layout.volumes)]
         return np.concatenate(maps, axis=series or 0)
     found = [noise_of(source, index, layout, settings, where, None).sigma for index in range(layout.volumes)]
@@ -359,8 +359,7 @@ def estimate_noise(
     source = arrays.readable(volume, "volume")
     layout = Layout.of(source, None, None)
     ((values, inside),) = sampled_channels(source, 0, layout, readable_spatial(mask, "mask", layout))
-    code = modality or ""
-    possible, likely = KINDS_OF_MODALITY.get(code, NOISES), LIKELY_KINDS.get(code)
+    possible, likely = kinds_of(modality)
     return model_of_volume(values, kind, inside, possible, likely=likely)
 
 

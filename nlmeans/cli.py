@@ -36,32 +36,19 @@ EXPECTED_ERRORS = (ValueError, TypeError, OSError, MemoryError, torch.cuda.OutOf
 # ---------------------------------------------------------------- types of options
 
 
-class SigmaType(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions of click
-    """A number, or ``map``."""
+class NumberOr(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions of click
+    """A number, or one word."""
 
-    name = "number|map"
+    def __init__(self, word: str) -> None:
+        self.word, self.name = word, f"number|{word}"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "map":
+        if value == self.word:
             return value
         try:
             return float(value)
         except ValueError:
-            self.fail(f"{value!r} is neither a number nor the word map", param, ctx)
-
-
-class GainType(click.ParamType):  # type: ignore[type-arg]
-    """A number, or ``auto``."""
-
-    name = "number|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "auto":
-            return value
-        try:
-            return float(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor the word auto", param, ctx)
+            self.fail(f"{value!r} is neither a number nor the word {self.word}", param, ctx)
 
 
 class RadiusType(click.ParamType):  # type: ignore[type-arg]
@@ -187,7 +174,7 @@ dicom_option = click.option(
 
 sigma_option = click.option(
     "--sigma",
-    type=SigmaType(),
+    type=NumberOr("map"),
     help="Standard deviation of the noise, in image units; estimated by default. 'map' estimates it at every voxel, "
     "for noise that varies in space. With poisson noise, it is the read noise of the detector, and 0 by default.",
 )
@@ -205,7 +192,7 @@ METHOD_OPTIONS = (
     ),
     click.option(
         "--gain",
-        type=GainType(),
+        type=NumberOr("auto"),
         default=1.0,
         show_default=True,
         help="Image units per photon, for poisson noise. 'auto' finds gain, offset and read noise.",

@@ -15,7 +15,7 @@ from nlmeans.engine.pieces import pieces_to_read
 from nlmeans.engine.settings import Settings, is_auto
 from nlmeans.noise.estimate import sampled_channels, sigma_levels, sigma_maps, sigma_of_volume
 from nlmeans.noise.found import model_of_volume
-from nlmeans.noise.kinds import KINDS_OF_MODALITY, LIKELY_KINDS, MAGNITUDES, NOISES
+from nlmeans.noise.kinds import MAGNITUDES, kinds_of
 from nlmeans.noise.model import NoiseModel
 
 log = logging.getLogger("nlmeans")
@@ -99,8 +99,7 @@ def found_noise(
     Channels share one model: of the kind that all agree on, and correlated if all are. Each has its own sigma.
     """
     count = layout.channel_count
-    likely = LIKELY_KINDS.get(settings.modality or "")
-    possible = KINDS_OF_MODALITY.get(settings.modality or "", NOISES)
+    possible, likely = kinds_of(settings.modality)
     if count > 1:  # channels share one model, but not one detector
         possible = tuple(kind for kind in possible if kind != "poisson")
     models: dict[int, NoiseModel] = {}

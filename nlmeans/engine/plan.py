@@ -211,7 +211,7 @@ class Plan:
 
         unit = noisy.new_tensor([self.facts.sigma[c] for c in present])[:, None, None, None]
         shift = noisy.new_tensor([self.facts.shift[c] for c in present])[:, None, None, None]
-        values, kind, detector = noisy[present], self.facts.noise.kind, self.facts.detector
+        values, kind, detector = noisy[present], self.facts.noise.kind, self.facts.noise.detector
         if kind == "poisson":
             values = poisson.stabilise_counts(values, *detector)
         scaled = ((values - shift) / unit).float()

@@ -65,7 +65,7 @@ class Settings:
     memory: int | None = None
     dtype: str | None = None
     correlation: Lags | Literal["auto"] | None = "auto"
-    """Autocovariance of the noise in units of sigma²; None for white noise."""
+    """Autocovariance of the noise in units of sigma²; None for white noise; ``"auto"`` for what is found."""
     modality: str | None = None
     """DICOM's code of what made the image."""
 

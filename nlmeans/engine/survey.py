@@ -37,11 +37,6 @@ class Facts:
     detector; `sigma` and `shift` are then those of the stabilised counts."""
 
     @property
-    def detector(self) -> tuple[float, float, float]:
-        """Gain, offset and read noise, for Poisson noise."""
-        return self.noise.gain, self.noise.offset, self.noise.sigma or 0.0
-
-    @property
     def unit(self) -> float:
         """Unit of h: the mean of sigma over the channels that have noise; 1 if none has."""
         noisy = [sigma for sigma in self.sigma if sigma > 0]
@@ -122,7 +117,7 @@ def facts_of(seen: list[Seen], settings: Settings, noise: Noise) -> Facts:
         for low, high in ranges:
             arrays.check_holds(settings.dtype, low, high, "volume")
     if noise.model.kind == "poisson":
-        detector = noise.model.gain, noise.model.offset, noise.model.sigma or 0.0
+        detector = noise.model.detector
         limits = [poisson.stabilise_counts(torch.tensor(r, dtype=torch.float64), *detector).tolist() for r in ranges]
         ranges = [(low, high) for low, high in limits]
         values = [poisson.stabilise_counts(some, *detector) for some in values]

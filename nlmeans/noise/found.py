@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Collection
 from typing import NamedTuple
@@ -80,9 +81,12 @@ def model_of_volume(
     if kind == "auto":
         fit, reason = kind_of_volume(seen, possible, likely)
         if fit is not None and fit.kind == "poisson":
-            return with_evidence(model_of_counts(seen, fit), reason)
-        kind = "gaussian" if fit is None else fit.kind
-        return with_evidence(model_of_level(seen, kind, fit.parameters[1] if fit and kind == "chi" else 1.0), reason)
+            model = model_of_counts(seen, fit)
+        elif fit is not None and fit.kind == "chi":
+            model = model_of_level(seen, "chi", fit.parameters[1])
+        else:
+            model = model_of_level(seen, "gaussian" if fit is None else fit.kind)
+        return dataclasses.replace(model, evidence=(reason, *model.evidence))
     if kind == "poisson":
         return model_of_counts(seen, fit_line(seen.curve) if len(seen.curve.variance) >= FEWEST_BINS else None)
     if kind == "chi" and coils is None:
@@ -93,10 +97,6 @@ def model_of_volume(
 
 
 NOTHING_SEEN = "there is nothing but one value, or too little of it, so there is no noise"
-
-
-def with_evidence(model: NoiseModel, *first: str) -> NoiseModel:
-    return NoiseModel(**{**model.to_dict(), "evidence": (*first, *model.evidence)})
 
 
 # ---------------------------------------------------------------- the kind
@@ -110,9 +110,10 @@ def kind_of_volume(seen: Observed, possible: Collection[str], likely: str | None
     if bool((seen.volume < 0).any()):
         return None, "there are negative values, which neither magnitudes nor counts have, so the noise is Gaussian"
     fit = kind_of_noise(curve, seen.air, possible)
-    magnitudes = fit_magnitudes(curve)
-    if fit.kind == "gaussian" and likely == "rician" and magnitudes.cost < fit.cost + CLEARLY / 2:
-        return magnitudes, "the scan is a magnitude image, and nothing speaks against Rician noise"
+    if fit.kind == "gaussian" and likely == "rician":
+        magnitudes = fit_magnitudes(curve)
+        if magnitudes.cost < fit.cost + CLEARLY / 2:
+            return magnitudes, "the scan is a magnitude image, and nothing speaks against Rician noise"
     first, last = curve.intensity[[0, -1]] * seen.peak
     lowest, highest = (math.sqrt(curve.variance[end]) * seen.peak for end in (0, -1))
     between = f"from {lowest:.3g} at intensity {first:.3g} to {highest:.3g} at {last:.3g}"

@@ -14,5 +14,12 @@ computed tomography, positron emission tomography, nuclear medicine, and microsc
 LIKELY_KINDS = {"MR": "rician"}
 """The kind of noise where the volume does not speak against it, by the same code."""
 
+
+def kinds_of(modality: str | None) -> tuple[tuple[str, ...], str | None]:
+    """Return the kinds besides Gaussian noise to look for, and the likely kind, if there is one."""
+    code = modality or ""
+    return KINDS_OF_MODALITY.get(code, NOISES), LIKELY_KINDS.get(code)
+
+
 MAGNITUDES = ("rician", "chi")
 """The kinds whose mean is larger than the signal."""

@@ -69,6 +69,11 @@ class NoiseModel:
         """The correlation as an array; None for white noise."""
         return None if self.correlation is None else np.array(self.correlation)
 
+    @property
+    def detector(self) -> tuple[float, float, float]:
+        """Gain, offset and read noise, for Poisson noise."""
+        return self.gain, self.offset, self.sigma or 0.0
+
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 

@@ -88,7 +88,7 @@ def test_counts_are_looked_at_even_with_a_given_read_noise() -> None:
     assert surveys.peek((), parameters) is None
     found = surveys.of((), parameters)
     assert not found.stated
-    assert found.facts.detector[2] == 2
+    assert found.facts.noise.detector[2] == 2
     assert found.facts.unit == 1
 
 

@@ -80,7 +80,7 @@ def test_facts_of_counts_are_those_of_the_stabilised_counts() -> None:
     stabilised = stabilise_counts(torch.from_numpy(2 * counts + 7), 2.0, 7.0, 3.0).numpy()
     assert found.shift == pytest.approx(((stabilised.min() + stabilised.max()) / 2,))
     assert found.contrast == pytest.approx(np.subtract(*np.quantile(stabilised, [0.995, 0.005])))
-    assert found.detector == (2.0, 7.0, 3.0)
+    assert found.noise.detector == (2.0, 7.0, 3.0)
 
 
 def test_a_given_h_needs_no_sampled_values() -> None:
