@@ -138,7 +138,7 @@ class Denoising:
     @property
     def is_slow(self) -> bool:
         """Whether one slice takes seconds."""
-        return max(self.choices.halo) > FAR
+        return max(self.choices.halo_for(False)) > FAR
 
     @property
     def needed_memory(self) -> float:

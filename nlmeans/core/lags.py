@@ -16,7 +16,7 @@ from nlmeans.core.axes import Axes
 
 Indices = npt.NDArray[np.intp]
 
-LEAST_EIGENVALUE = 1e-3
+LEAST_EIGENVALUE = 0.01
 """Least variance along any direction of a normalised covariance. Directions without noise count as if they had a
 little, so that whitening stays finite."""
 

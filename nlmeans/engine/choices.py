@@ -89,12 +89,18 @@ class Choices:
 
     @property
     def halo(self) -> Axes:
-        """Distance along each axis within which other voxels influence the result of a voxel."""
+        """Distance along each axis within which other voxels influence the result of a voxel, whatever its noise is."""
+        return self.halo_for(self.settings.may_be_correlated)
+
+    def halo_for(self, correlated: bool) -> Axes:
+        """Return the distance along each axis within which other voxels influence the result of a voxel."""
         margins = [self.method.halo(self.patch_radius, self.search_radius)]
         if self.settings.kind in ("auto", *MAGNITUDES) and self.method.shrinks:
             margins.append(METHODS["classic"].halo(self.patch_radius, self.search_radius))
         if self.settings.backend == "windowed":  # a voxel at the edge of a window depends on the whole window
             margins += [self.search_radius] * len(margins)
+        if correlated:
+            margins.append((self.method.coarser_reach,) * 3)
         d, h, w = (sum(margin) + DESPECKLE_REACH * self.settings.despeckle for margin in zip(*margins, strict=True))
         return d, h, w
 

@@ -112,6 +112,11 @@ class Plan:
         return self.choices.usual_h(self.facts.contrast)
 
     @property
+    def halo(self) -> Axes:
+        """Distance along each axis within which other voxels influence the result of a voxel."""
+        return self.choices.halo_for(self.facts.noise.correlation is not None)
+
+    @property
     def device(self) -> torch.device:
         """Device to compute on: the one in the settings, or that of the volume."""
         return torch.device(self.settings.device or arrays.device_of(self.volume))
@@ -154,7 +159,7 @@ class Plan:
         choices, memory = self.choices, self.memory
         voxels = memory / choices.bytes_per_voxel(self.layout.channel_count)
         try:
-            size = tile_shape(self.layout.shape, choices.halo, voxels, box, chunk, choices.grain)
+            size = tile_shape(self.layout.shape, self.halo, voxels, box, chunk, choices.grain)
         except ValueError as error:
             raise ValueError(
                 f"memory={size_text(memory)} is too little: {error}; allow more or use a smaller search_radius"
@@ -169,7 +174,7 @@ class Plan:
             self.settings.seed,
             None if lags is None else torch.from_numpy(lags),
         )
-        return Work(options, self.device, list(tiles(self.layout.shape, size, choices.halo, box, choices.grain)))
+        return Work(options, self.device, list(tiles(self.layout.shape, size, self.halo, box, choices.grain)))
 
     def run_tile(self, tile: Tile, work: Work, into: arrays.Writable, box: Piece, progress: Report) -> None:
         """Denoise a tile; if memory runs out, denoise its halves instead."""
@@ -177,7 +182,7 @@ class Plan:
             with shortage():
                 denoised = self.denoise_tile(tile, work, progress)
         except (torch.OutOfMemoryError, MemoryError) as error:
-            halves = tile.halves(self.layout.shape, self.choices.halo, self.choices.grain)
+            halves = tile.halves(self.layout.shape, self.halo, self.choices.grain)
             if not halves:
                 raise MemoryError(
                     f"{work.device} has too little free memory for even one voxel with its halo; "

@@ -135,6 +135,11 @@ class Settings:
         return self.sigma is None and (unknown or self.correlation == "auto")
 
     @property
+    def may_be_correlated(self) -> bool:
+        """Whether the noise is stated to be correlated, or may be found to be."""
+        return self.finds_noise if is_auto(self.correlation) else self.correlation is not None
+
+    @property
     def stated(self) -> NoiseModel:
         """The noise model as far as it is stated: white where nothing is said."""
         return NoiseModel(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nlmeans.core.axes import Axes
 from nlmeans.core.progress import Report, part
+from nlmeans.methods.coarser import COARSER_REACH
 from nlmeans.methods.means import classic
 from nlmeans.methods.method import Method, Options, whole_tile
 from nlmeans.methods.transform import dct_pilot, patch_memory
@@ -71,8 +72,24 @@ def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
     patch, radius = group_patch(noisy), group_radius(options.search_radius, 4)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
     stage = partial(nl_bayes, noisy, patch=patch, search_radius=radius, autocovariance=options.autocovariance)
-    guide = stage(guide, sigma, step=4, strength=1.5, tolerance=0.2, progress=reports[0])
-    return stage(guide, sigma, progress=reports[1])
+    same, strength = alike(options.autocovariance), later_strength(options.autocovariance)
+    guide = stage(guide, sigma, step=4, strength=1.5, tolerance=max(0.2, same), progress=reports[0])
+    return stage(guide, sigma, strength=strength, tolerance=max(0.05, same), progress=reports[1])
+
+
+def later_strength(autocovariance: Tensor | None) -> float:
+    """Return the strength of the stages after the first.
+
+    The patches of a group overlap. Correlated noise in them does not average out, so the guide has some of it left: it
+    is taken for structure, unless the filter counts with more noise than there is.
+    """
+    return 1.0 if autocovariance is None else 2.0
+
+
+def alike(autocovariance: Tensor | None) -> float:
+    """Return the mean squared difference, in units of sigma², of patches that differ only by correlated noise left in a
+    guide: in proportion to the number of voxels that share a value of the noise."""
+    return 0.0 if autocovariance is None else 0.1 * float(autocovariance.square().sum())
 
 
 def bayes_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
@@ -86,6 +103,7 @@ BAYES = Method(
     bytes_per_voxel=patch_memory,
     shrinks=True,
     whitens=True,
+    coarser_reach=COARSER_REACH,
     grain=GRAIN,
 )
 
@@ -96,9 +114,11 @@ def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repor
     patch, radius = group_patch(noisy), group_radius(options.search_radius, 5)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.05))
     stage = partial(nl_bayes, noisy, patch=patch, search_radius=radius, autocovariance=options.autocovariance)
-    guide = stage(guide, sigma, step=4, count=64, strength=1.5, tolerance=0.2, progress=reports[0])
-    guide = stage(guide, sigma, progress=reports[1])
-    return stage(guide, sigma, step=2, count=64, progress=reports[2])
+    same = alike(options.autocovariance)
+    later = partial(stage, strength=later_strength(options.autocovariance), tolerance=max(0.05, same))
+    guide = stage(guide, sigma, step=4, count=64, strength=1.5, tolerance=max(0.2, same), progress=reports[0])
+    guide = later(guide, sigma, progress=reports[1])
+    return later(guide, sigma, step=2, count=64, progress=reports[2])
 
 
 def best_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
@@ -112,6 +132,7 @@ BEST = Method(
     bytes_per_voxel=patch_memory,
     shrinks=True,
     whitens=True,
+    coarser_reach=COARSER_REACH,
     grain=GRAIN,
 )
 
@@ -119,10 +140,19 @@ BEST = Method(
 def subspace(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Low-rank approximation of groups of similar patches (Gavish and Donoho 2017); MP-PCA along many channels."""
     if len(noisy) >= MANY_CHANNELS:
-        return series_low_rank(noisy, sigma, progress=progress)
+        return series_low_rank(noisy, sigma, autocovariance=options.autocovariance, progress=progress)
     patch, radius = group_patch(noisy), group_radius(options.search_radius, 4)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
-    return low_rank(noisy, guide, sigma, patch=patch, search_radius=radius, progress=part(progress, 0.1, 1.0))
+    return low_rank(
+        noisy,
+        guide,
+        sigma,
+        patch=patch,
+        search_radius=radius,
+        tolerance=max(0.2, alike(options.autocovariance)),
+        autocovariance=options.autocovariance,
+        progress=part(progress, 0.1, 1.0),
+    )
 
 
 MANY_CHANNELS = 8
@@ -140,5 +170,7 @@ SUBSPACE = Method(
     halo=subspace_halo,
     bytes_per_voxel=patch_memory,
     shrinks=True,
+    whitens=True,
+    coarser_reach=COARSER_REACH,
     grain=GRAIN,
 )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from nlmeans.core.axes import Axes
 from nlmeans.core.progress import Report
+from nlmeans.methods.coarser import COARSER_REACH, with_coarser_level
 from nlmeans.methods.means import classic, operator_memory
 from nlmeans.methods.method import Method, Options, whole_tile
 from nlmeans.operator.nonlocal_means import nonlocal_means
@@ -23,7 +24,18 @@ def patch_memory(backend: str, channels: int, patch_radius: Axes, search_radius:
 
 def dct(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Hard threshold of a sliding DCT (Manjón et al. 2012, ODCT)."""
-    return hard_threshold(noisy, sigma, patch=4, stride=1, threshold=2.7, autocovariance=options.autocovariance)
+    return sliding_dct(noisy, sigma, 2.7, options.autocovariance)
+
+
+def sliding_dct(noisy: Tensor, sigma: float | Tensor, threshold: float, autocovariance: Tensor | None) -> Tensor:
+    """Hard threshold of a DCT at every voxel; at two resolutions if the noise is correlated."""
+
+    def filter_level(noisy: Tensor, sigma: float | Tensor, autocovariance: Tensor | None) -> Tensor:
+        return hard_threshold(noisy, sigma, patch=4, stride=1, threshold=threshold, autocovariance=autocovariance)
+
+    if autocovariance is None:
+        return filter_level(noisy, sigma, None)
+    return with_coarser_level(filter_level, noisy, sigma, autocovariance)
 
 
 def dct_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
@@ -38,12 +50,14 @@ DCT = Method(
     bytes_per_voxel=patch_memory,
     shrinks=True,
     whitens=True,
+    coarser_reach=COARSER_REACH,
+    grain=2,
 )
 
 
 def dct_pilot(noisy: Tensor, sigma: float | Tensor, options: Options) -> Tensor:
     """Hard threshold of a sliding DCT that keeps less than `dct`, as a first estimate for other methods."""
-    return hard_threshold(noisy, sigma, patch=4, stride=1, threshold=3.0, autocovariance=options.autocovariance)
+    return sliding_dct(noisy, sigma, 3.0, options.autocovariance)
 
 
 def wiener(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
@@ -67,6 +81,8 @@ WIENER = Method(
     h=1.15,
     shrinks=True,
     whitens=True,
+    coarser_reach=COARSER_REACH,
+    grain=2,
 )
 
 
@@ -117,4 +133,7 @@ PRI = Method(
     bytes_per_voxel=patch_memory,
     h=1.2,
     shrinks=True,
+    whitens=True,
+    coarser_reach=COARSER_REACH,
+    grain=2,
 )

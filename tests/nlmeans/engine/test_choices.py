@@ -10,6 +10,7 @@ import pytest
 from nlmeans import METHODS, Settings, denoise
 from nlmeans.core.layout import Layout
 from nlmeans.engine.choices import CONVERSION_BYTES, Choices
+from nlmeans.methods.coarser import COARSER_REACH
 from nlmeans.noise.outliers import DESPECKLE_REACH
 from tests.nlmeans.volumes import noisy_piecewise
 
@@ -96,9 +97,18 @@ def test_halos_of_all_steps_add_up() -> None:
     classic, wiener = (METHODS[name].halo(*radii) for name in ("classic", "wiener"))
     assert chosen(method="classic").halo == chosen(method="classic", noise="rician").halo == classic
     both = tuple(a + b for a, b in zip(classic, wiener, strict=True))
-    assert chosen(method="wiener", noise="rician").halo == both
-    assert chosen(method="wiener", noise="rician", despeckle=True).halo == tuple(n + DESPECKLE_REACH for n in both)
+    assert chosen(method="wiener", noise="rician").halo_for(False) == both
+    despeckled = chosen(method="wiener", noise="rician", despeckle=True)
+    assert despeckled.halo_for(False) == tuple(n + DESPECKLE_REACH for n in both)
     assert chosen(method="classic", backend="windowed").halo == tuple(n + 3 for n in classic)
+
+
+def test_a_method_that_whitens_reaches_farther_if_the_noise_may_be_correlated() -> None:
+    white = chosen(method="bayes", sigma=2.0)
+    found, stated = chosen(method="bayes", noise="gaussian"), chosen(method="bayes", sigma=2.0, correlation=[[[1.0]]])
+    assert white.halo == white.halo_for(False) == found.halo_for(False)
+    assert found.halo == stated.halo == white.halo_for(True) == tuple(n + COARSER_REACH for n in white.halo)
+    assert chosen(method="classic").halo_for(True) == chosen(method="classic").halo_for(False)
 
 
 def test_grids_of_patches_and_windows_decide_where_tiles_start() -> None:

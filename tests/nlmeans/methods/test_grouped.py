@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,10 +12,21 @@ from nlmeans import METHODS, denoise
 from nlmeans.core.axes import Axes
 from nlmeans.core.metrics import psnr
 from nlmeans.methods import grouped
-from nlmeans.methods.grouped import GRAIN, bayes_halo, best_halo, group_patch, group_radius, subspace_halo
+from nlmeans.methods.grouped import (
+    GRAIN,
+    alike,
+    bayes_halo,
+    best_halo,
+    group_patch,
+    group_radius,
+    later_strength,
+    subspace_halo,
+)
 from tests.nlmeans.volumes import decaying_series, noisy_piecewise
 
 SIGMA = 10.0
+LINE = (((0.5, 1.0, 0.5),),)
+"""Autocovariance of noise that is correlated along the width."""
 
 
 def test_a_thick_axis_may_be_any_axis() -> None:
@@ -60,6 +73,35 @@ def test_no_voxel_farther_away_than_the_halo_matters(name: str) -> None:
     far = np.abs(one - other)[:, 12 + halo[1] :]
     assert np.abs(one - other)[:, :12].max() > SIGMA
     assert far.max() < 1e-3
+
+
+@pytest.mark.parametrize("name", ["dct", "wiener", "pri", "bayes", "best", "subspace"])
+def test_correlated_noise_reaches_as_much_farther_as_the_method_says(name: str) -> None:
+    method = METHODS[name]
+    reach = method.halo((0, 1, 1), (0, 1, 1))[1] + method.coarser_reach
+    _, image = noisy_piecewise(40, 2 * reach + 24, sigma=SIGMA)
+    settings: dict[str, Any] = {"method": name, "search_radius": (1, 1), "correlation": LINE}
+    changed = image.copy()
+    changed[:, :12] += 5 * SIGMA * np.random.default_rng(1).standard_normal((40, 12)).astype(np.float32)
+    one, other = (denoise(z, SIGMA, h=8.0, **settings) for z in (image, changed))
+    assert np.abs(one - other)[:, 12 + reach :].max() < 1e-3
+
+
+@pytest.mark.parametrize("name", ["dct", "bayes", "subspace"])
+def test_tiles_of_correlated_noise_are_those_of_the_whole(name: str) -> None:
+    _, image = noisy_piecewise(8, 150, 30, sigma=SIGMA)
+    whole, tiled = (
+        denoise(image, SIGMA, method=name, correlation=LINE, search_radius=1, patch_radius=0, memory=memory)
+        for memory in ("2GB", "16MiB")
+    )
+    assert np.abs(whole - tiled).max() < 2e-3 * SIGMA
+
+
+def test_correlated_noise_is_counted_twice_after_the_first_stage_and_in_proportion_to_its_extent() -> None:
+    lags = torch.tensor(LINE, dtype=torch.float64)
+    assert (later_strength(None), later_strength(lags)) == (1.0, 2.0)
+    assert alike(lags) == pytest.approx(0.1 * (1 + 2 * 0.25))
+    assert alike(None) == 0
 
 
 def test_grids_of_all_steps_meet_at_the_grain() -> None:

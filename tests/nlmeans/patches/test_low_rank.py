@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from nlmeans.core.lags import whitening
 from nlmeans.patches import groups
 from nlmeans.patches.dct import hard_threshold
 from nlmeans.patches.low_rank import eigenvectors, low_rank, series_low_rank, shrink_singular_values
-from tests.nlmeans.patches.tensors import blobs, normal
+from tests.nlmeans.patches.tensors import LAGS, blobs, normal
 
 
 def test_singular_values_follow_the_formula() -> None:
@@ -34,6 +35,27 @@ def test_groups_with_more_patches_than_voxels_follow_the_same_formula() -> None:
         t, ratio = s / math.sqrt(30), 8 / 30
         shrunk = np.where(t > 1 + math.sqrt(ratio), np.sqrt(np.maximum((t**2 - ratio - 1) ** 2 - 4 * ratio, 0)) / t, 0)
         np.testing.assert_allclose(result[k].numpy(), y.mean(0) + (u * shrunk * math.sqrt(30)) @ v, atol=1e-9)
+
+
+def test_correlated_noise_is_whitened_before_and_coloured_afterwards() -> None:
+    noise = whitening(LAGS, (1, 3, 9))
+    noisy = normal(2, 12, 27) @ noise.colour + 9 * normal(2, 12, 1, seed=1) * normal(2, 1, 27, seed=2)
+    variance = torch.full((2,), 1.0, dtype=torch.float64)
+    expected = shrink_singular_values(noisy @ noise.whiten, variance).patches @ noise.colour
+    torch.testing.assert_close(shrink_singular_values(noisy, variance, noise).patches, expected)
+
+
+def test_a_volume_and_a_series_of_correlated_noise_come_nearer_to_the_truth_than_if_it_is_taken_for_white() -> None:
+    clean = blobs((10, 16, 17))[None]
+    smooth = torch.nn.functional.conv3d(normal(9, 1, 12, 18, 19), torch.full((1, 1, 3, 3, 3), 27**-0.5).double())[:, 0]
+    lags = torch.tensor([1.0, 2.0, 3.0, 2.0, 1.0], dtype=torch.float64) / 3
+    lags = lags[:, None, None] * lags[:, None] * lags
+    for noisy, run in (
+        (clean + smooth[:1], lambda z, c: low_rank(z, clean, autocovariance=c)),
+        (clean + smooth, lambda z, c: series_low_rank(z, autocovariance=c)),
+    ):
+        known, white = ((run(noisy, c) - clean).square().mean() for c in (lags, None))
+        assert known < 0.9 * white
 
 
 def test_pure_noise_leaves_only_the_mean_patch_and_rank_zero() -> None:
