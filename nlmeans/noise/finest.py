@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -61,6 +62,27 @@ def measured_voxels(volume: Tensor) -> Tensor:
 LEAST_PILED, PILED, HIGHER = 50, 1e-4, 3
 """A value at the end of the range counts as clipped if so many voxels, such a share of all, and so many times as many
 as have the next value, have it."""
+
+
+def grey_step(volume: Tensor) -> float:
+    """Return the step between grey values that are whole multiples of it, as integers are; 0 if there is none.
+
+    >>> grey_step(torch.arange(600).view(1, 20, 30) % 50 / 4), grey_step(torch.rand(1, 30, 30))
+    (0.25, 0.0)
+    """
+    values = volume.flatten()[:: max(1, volume.numel() // MOST_FOR_STEP)].double()
+    levels = torch.from_numpy(np.unique(values.cpu().numpy()))
+    if not 1 < len(levels) < len(values):  # values of which none repeats are not quantised
+        return 0.0
+    step = float(levels.diff().min())
+    multiples = levels / step
+    whole = bool((multiples - multiples.round()).abs().max() < NEARLY_WHOLE)
+    return step if whole and len(levels) < len(values) / MANY_OF_EACH else 0.0
+
+
+MOST_FOR_STEP, NEARLY_WHOLE, MANY_OF_EACH = 100_000, 0.01, 1.5
+"""Values looked at for a step between grey values, how far they may be from its multiples, and how often each must be
+there on average."""
 
 
 def finest_detail(volume: Tensor, inside: Tensor | None, measured: Tensor | None = None) -> DetailMaps:

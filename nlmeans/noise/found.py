@@ -26,7 +26,7 @@ from nlmeans.noise.curve import (
     variance_curve,
 )
 from nlmeans.noise.estimate import otsu_threshold, sigma_of_detail
-from nlmeans.noise.finest import DetailMaps, finest_detail_by_slabs
+from nlmeans.noise.finest import DetailMaps, finest_detail_by_slabs, grey_step
 from nlmeans.noise.kinds import MAGNITUDES, NOISES
 from nlmeans.noise.model import NoiseModel, checked_correlation
 from nlmeans.noise.poisson import stabilise_counts
@@ -139,7 +139,7 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
         ratio = fine / found.sigma
         enough = found.blocks >= FEWEST_CHOSEN
         white = not enough or ratio > WHITE_RATIO or response_of_finest(found.autocovariance) > WHITE_RATIO
-        sigma = fine if white else found.sigma
+        sigma = found.sigma if not white or flat_blocks_are_surer(found, fine, kind, seen) else fine
         evidence.append(
             f"{found.blocks} flat blocks {where} have a standard deviation of {found.sigma * seen.peak:.4g}"
         )
@@ -163,11 +163,37 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
             "zero-filled, that is, saved on a finer grid than it was measured on"
             for axis, share in acquired_shares(seen.volume).items()
         ]
+    step = grey_step(seen.volume)
+    if sigma < WEAK * step:
+        evidence.append(
+            f"the noise is weaker than the step of {step * seen.peak:.4g} between grey values: little can be removed"
+        )
     correlation = None if found is None or white else checked_correlation(found.autocovariance)
     return NoiseModel(
         kind=kind, sigma=sigma * seen.peak, coils=coils, correlation=correlation, evidence=tuple(evidence)
     )
 
+
+def flat_blocks_are_surer(found: CorrelatedNoise, fine: float, kind: str, seen: Observed) -> bool:
+    """Whether white noise is as strong as in the flat blocks, and the finest detail of the object holds structure too.
+
+    The blocks may lie in air, where scanners filter more. So either the two must be close, or tissue somewhere must be
+    as flat. Magnitudes are weaker in the air, which says nothing about the object.
+    """
+    if kind != "gaussian" or found.blocks < MANY_BLOCKS or seen.air.coils is not None or found.sigma >= fine:
+        return False
+    brighter = seen.curve.variance[2:]
+    return found.sigma > CLOSE * fine or bool((brighter < (found.sigma / CLOSE) ** 2).any())
+
+
+WEAK = 0.5
+"""Sigma relative to the step between grey values below which rounding takes most of the noise for itself."""
+
+MANY_BLOCKS = 500
+"""Flat blocks that give sigma within 1 %."""
+
+CLOSE = 0.8
+"""Ratio of two standard deviations that are taken for the same."""
 
 AIR_AGREES = {True: (0.5, 1.2), False: (0.85, 1.2)}
 """Sigma in the air relative to that in the object between which the air is taken, for white and for correlated noise.

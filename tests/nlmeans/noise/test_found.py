@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from nlmeans import NoiseModel, denoise, estimate_noise, estimate_sigma
 from nlmeans.core.metrics import psnr
@@ -56,7 +57,7 @@ def test_images_have_correlated_noise_too() -> None:
     assert psnr(clean, denoise(noisy, noise=model)) > psnr(clean, plain) + 2
 
 
-@pytest.mark.parametrize("method", ["dct", "wiener", "bayes", "best"])
+@pytest.mark.parametrize("method", ["dct", "wiener", "pri", "bayes", "best", "subspace"])
 def test_methods_that_whiten_beat_themselves(method: str, caplog: pytest.LogCaptureFixture) -> None:
     clean = piecewise(24, 32, 36)
     noisy = clean + SIGMA * filtered("apodised", (24, 32, 36))
@@ -68,7 +69,10 @@ def test_methods_that_whiten_beat_themselves(method: str, caplog: pytest.LogCapt
 
 def test_methods_that_do_not_whiten_say_so(caplog: pytest.LogCaptureFixture) -> None:
     denoise(piecewise(8, 9, 10), noise=NoiseModel(sigma=1, correlation=[[[0.5, 1, 0.5]]]), method="classic")
-    assert "method classic takes correlated noise for white noise; dct, wiener, pri, bayes, best, subspace do not" in caplog.text
+    assert (
+        "method classic takes correlated noise for white noise; dct, wiener, pri, bayes, best, subspace do not"
+        in caplog.text
+    )
 
 
 def test_white_noise_is_white() -> None:
@@ -162,6 +166,36 @@ def test_odd_volumes_have_a_finite_model(volume: Any) -> None:
     assert model.sigma is not None
     assert 0 <= model.sigma < np.inf
     assert np.isfinite(denoise(volume, method="dct")).all()
+
+
+def sparse() -> Any:
+    """Thin, textured branches in air, as vessels in an angiography; their maximum is 1."""
+    first, second, texture = (np.random.default_rng(seed).standard_normal((64, 68, 60)) for seed in range(3))
+    first, second, texture = (gaussian_filter(z, s) for z, s in ((first, 5), (second, 5), (texture, 1)))
+    core = np.clip(1 - np.hypot(first / first.std(), second / second.std()) / 0.35, 0, 1)
+    clean = gaussian_filter((core > 0) * (0.3 + 0.7 * core) * (1 + 0.1 * texture / texture.std()), 0.6)
+    return clean / clean.max()
+
+
+@pytest.mark.parametrize("offset", [0.0, 5.0])
+def test_air_with_the_noise_of_the_object_tells_it_from_texture(offset: float) -> None:
+    clean = sparse()
+    assert (clean < 0.01).mean() > 0.8
+    noisy = clean + offset + 0.01 * np.random.default_rng(0).standard_normal(clean.shape)
+    assert estimate_noise(noisy).sigma == pytest.approx(0.01, rel=0.03)
+
+
+def test_air_that_a_scanner_has_filtered_says_nothing_about_the_object() -> None:
+    clean = 500.0 * (np.indices(SHAPE).max(0) < 26)
+    noise = SIGMA * np.random.default_rng(0).standard_normal(SHAPE)
+    model = estimate_noise(1000 + clean + np.where(clean > 0, noise, 0.3 * noise))
+    assert model.sigma == pytest.approx(SIGMA, rel=0.1)
+
+
+def test_noise_below_the_step_between_grey_values_is_named() -> None:
+    weak, strong = (gaussian(piecewise(*SHAPE), sigma).round() for sigma in (0.3, 3.0))
+    assert "weaker than the step of 1 between grey values" in str(estimate_noise(weak).evidence)
+    assert "weaker" not in str(estimate_noise(strong).evidence)
 
 
 def test_padding_is_no_evidence_and_hides_none() -> None:
