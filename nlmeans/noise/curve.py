@@ -198,9 +198,13 @@ def kind_of_noise(curve: VarianceCurve, air: Air, kinds: Collection[str]) -> Fit
     surer = 2 if span < WIDE_SPAN else 1
     if "rician" in kinds and magnitudes.cost < min(constant.cost - surer * CLEARLY / 2, line.cost):
         return magnitudes
+    several = fit_several_coils(curve) if "chi" in kinds else Fit("chi", math.inf, ())
+    if several.cost < min(constant.cost - surer * CLEARLY, magnitudes.cost - CLEARLY, line.cost - CLEARLY):
+        return several
     slope, at_zero = line.parameters
     rise = (slope * curve.intensity[-1] + at_zero) / (slope * curve.intensity[0] + at_zero)
-    explained = line.cost < min(constant.cost - surer * CLEARLY, magnitudes.cost - CLEARLY, WORST * len(curve.variance))
+    others = constant.cost - surer * CLEARLY, magnitudes.cost - CLEARLY, several.cost - CLEARLY
+    explained = line.cost < min(*others, WORST * len(curve.variance))
     return line if "poisson" in kinds and rise > LEAST_RISE and explained else constant
 
 
@@ -260,6 +264,21 @@ def fit_line(curve: VarianceCurve) -> Fit:
         starts, stops = start * around, stop * around
     slope = (stop - start) / (last - first)
     return Fit("poisson", cost, (float(slope), float(start - slope * first)))
+
+
+def fit_several_coils(curve: VarianceCurve) -> Fit:
+    """Fit noise of several coils without looking at the air: the darkest part must have the mean of magnitudes without
+    signal, as its variance does."""
+    fits = [fit_magnitudes(curve, coils) for coils in COILS_TRIED]
+    airs = [curve.intensity[0] / (fit.parameters[0] * mean_of_air(fit.parameters[1])) for fit in fits]
+    possible = [fit for fit, air in zip(fits, airs, strict=True) if abs(air - 1) < AIR_ERROR]
+    return min(possible, key=lambda fit: fit.cost, default=Fit("chi", math.inf, ()))
+
+
+COILS_TRIED = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0)
+
+AIR_ERROR = 0.15
+"""Largest relative error of the mean of the air."""
 
 
 def fit_magnitudes(curve: VarianceCurve, coils: float = 1.0) -> Fit:

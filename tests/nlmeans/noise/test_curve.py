@@ -18,12 +18,13 @@ from nlmeans.noise.curve import (
     fit_constant,
     fit_line,
     fit_magnitudes,
+    fit_several_coils,
     flattest_parts,
     kind_of_noise,
     variance_curve,
 )
 from nlmeans.noise.finest import finest_detail
-from nlmeans.noise.rician import rician_deviation
+from nlmeans.noise.rician import rician_deviation, rician_moments
 from tests.nlmeans.volumes import gaussian, rician
 
 STAIRS = 20.0 * np.repeat(np.arange(12), 6)[None, None] * np.ones((40, 40, 1))
@@ -130,6 +131,19 @@ def test_fits_are_exact_on_exact_curves() -> None:
     found = fit_magnitudes(VarianceCurve(np.maximum(intensity, 63), deviation**2, tolerance), 4)
     assert (found.kind, found.parameters[1]) == ("chi", 4)
     assert found.parameters[0] == pytest.approx(50, rel=0.02)
+
+
+@pytest.mark.parametrize("coils", [2, 4, 8])
+def test_several_coils_show_in_the_curve_where_the_air_is_too_uneven_to_tell(coils: int) -> None:
+    signal = torch.linspace(0, 25, 12, dtype=torch.float64)
+    mean, variance = rician_moments(signal, coils)
+    curve = VarianceCurve(mean.numpy(), variance.numpy(), np.full(12, 0.05))
+    found = kind_of_noise(curve, NO_AIR, KINDS)
+    assert found.kind == "chi"
+    assert found.parameters == pytest.approx((1, coils), rel=0.15)
+    assert fit_several_coils(curve).cost < 1 < fit_line(curve).cost
+    assert fit_several_coils(curve._replace(intensity=curve.intensity + 30)).cost > 100  # the dark end is no air
+    assert kind_of_noise(curve, NO_AIR, ("rician",)).kind != "chi"
 
 
 def test_the_flattest_voxels_of_each_intensity_are_chosen() -> None:
