@@ -37,6 +37,11 @@ WHITE_RATIO = 0.75
 finest detail of the volume and the autocovariance found must say so."""
 
 
+SEVERAL_BLOCKS, NEARLY_WHITE = 200, 0.88
+"""Flat blocks from which the autocovariance alone shows that the noise is correlated, and the response of the finest
+detail to it below which it is."""
+
+
 class Observed(NamedTuple):
     """A volume, and what was measured at each of its voxels, all in units of its largest absolute value."""
 
@@ -138,7 +143,9 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
     elif found is not None:
         ratio = fine / found.sigma
         enough = found.blocks >= FEWEST_CHOSEN
-        white = not enough or ratio > WHITE_RATIO or response_of_finest(found.autocovariance) > WHITE_RATIO
+        response = response_of_finest(found.autocovariance)
+        surely = found.blocks >= SEVERAL_BLOCKS and response < NEARLY_WHITE
+        white = not enough or not (surely or max(ratio, response) <= WHITE_RATIO)
         sigma = found.sigma if not white or flat_blocks_are_surer(found, fine, kind, seen) else fine
         evidence.append(
             f"{found.blocks} flat blocks {where} have a standard deviation of {found.sigma * seen.peak:.4g}"
