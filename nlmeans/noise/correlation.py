@@ -73,7 +73,9 @@ def estimate_correlated_noise(volume: Tensor, inside: Tensor | None = None) -> C
     if found.sigma == 0:
         return found
     one = sigma_found_for_one(found, size, lag)
-    return found._replace(sigma=found.sigma / one if one > 0 else 0.0)
+    sigma = found.sigma / one if one > 0 else 0.0
+    # rounded, so that the number of threads, by which sums differ in their last digits, makes no difference
+    return found._replace(sigma=float(f"{sigma:.7g}"), autocovariance=found.autocovariance.round(decimals=7))
 
 
 def fit_blocks(blocks: Samples, size: Axes, lag: Axes) -> CorrelatedNoise:
