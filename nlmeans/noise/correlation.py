@@ -186,7 +186,7 @@ def fit_lower_end(ordered: Samples, shape: float, threshold: float) -> tuple[flo
     """
     limits, means, quantile = truncated_gamma(shape)
     sums, scale = np.cumsum(ordered), threshold / shape
-    for _ in range(30):
+    for _ in range(100):
         count = int(np.searchsorted(ordered, threshold))
         if count < FEWEST_BLOCKS:
             count = min(FEWEST_BLOCKS, len(ordered))
@@ -196,7 +196,7 @@ def fit_lower_end(ordered: Samples, shape: float, threshold: float) -> tuple[flo
         mean = float(sums[count - 1]) / count
         scale = threshold / float(np.interp(-mean / threshold, means, limits))
         updated = scale * quantile
-        if abs(updated - threshold) < 1e-3 * threshold:
+        if abs(updated - threshold) < 1e-9 * threshold:  # else rounding decides when this ends
             break
         threshold = updated
     return scale, threshold
