@@ -198,7 +198,8 @@ def scale_noise(
     if (level is None and settings.finds_noise) or (level == "map" and settings.noise == "auto"):
         layout = Layout.of(values, settings.channels, settings.series)
         alone = dataclasses.replace(settings, sigma=None if level is None else "map")
-        facts = Plan.of(values, 0, layout, Choices.of(alone, layout), mask=mask).facts
+        choices = Choices.of(alone, layout)
+        facts = Plan.of(values, 0, choices.layout, choices, mask=mask).facts
         settings = settled(alone, facts)
         level = cast(levels.SigmaOfImage, settings.sigma)
     if settings.noise == "poisson":

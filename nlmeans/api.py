@@ -212,7 +212,8 @@ def usual_h(
     source = arrays.readable(volume, "volume")
     layout = Layout.of(source, settings.channels, settings.series)
     where, given = readable_spatial(mask, "mask", layout), readable_spatial(sigma_map, "sigma", layout)
-    plan = Plan.of(source, 0, layout, Choices.of(settings, layout), mask=where, sigma_map=given)
+    choices = Choices.of(settings, layout, source)
+    plan = Plan.of(source, 0, choices.layout, choices, mask=where, sigma_map=given)
     return plan.h * plan.facts.unit
 
 

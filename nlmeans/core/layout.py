@@ -59,6 +59,11 @@ class Layout:
         d, h, w = (slice(0, n) for n in self.shape)
         return d, h, w
 
+    @property
+    def joined(self) -> Layout:
+        """The same array with the volumes of its series as channels."""
+        return self if self.series is None else Layout(self.array_shape, self.series, None)
+
     def piece(self, slices: Sequence[slice]) -> Piece:
         """Convert one slice per spatial axis to slices of (D, H, W) whose start and stop are numbers."""
         if len(slices) != len(self.spatial_axes) or any(s.step not in (None, 1) for s in slices):

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import torch
 
-from nlmeans.core import checks
+from nlmeans.core import arrays, checks
 from nlmeans.core.axes import Axes
 from nlmeans.core.checks import Radius
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed
+from nlmeans.engine.series import is_one_series
 from nlmeans.engine.settings import Settings
 from nlmeans.methods.automatic import pick_method
 from nlmeans.methods.method import Method
@@ -37,22 +38,35 @@ class Choices:
     search_radius: Axes
     dimensions: int
     """2 for images, 3 for volumes."""
+    layout: Layout
+    """The meaning of the axes for the method: volumes that are denoised together are channels."""
 
     @classmethod
-    def of(cls, settings: Settings, layout: Layout) -> Choices:
+    def of(cls, settings: Settings, layout: Layout, volume: arrays.Source | None = None) -> Choices:
         """Choose the method, and one radius per axis.
 
         A radius is at most the length of its axis − 1. In a wider window, a voxel would meet its own reflection.
+
+        Args:
+            settings: as the user gave them.
+            layout: what the axes of the array are.
+            volume: the array, from which ``"auto"`` sees whether the volumes of a series belong together; None takes
+                them one by one.
 
         Raises:
             ValueError: the settings do not fit the axes of the array.
         """
         name = settings.method
-        if name == "auto":
+        if name == "auto" and volume is not None and is_one_series(volume, layout, settings):
+            name = "series"
+            log.info("method auto picked series: %d volumes have much in common", layout.volumes)
+        elif name == "auto":
             memory = allowed(torch.device(settings.device or "cpu"), settings.memory)
             name, reason = pick_method(layout.shape, layout.channel_count, settings.backend, memory)
             log.info("method auto picked %s: %s", name, reason)
         method, dimensions = METHODS[name], len(layout.spatial_axes)
+        if method.joint:
+            layout = joined_layout(name, layout)
         if settings.spacing is not None and len(settings.spacing) != dimensions:
             raise ValueError(f"spacing={settings.spacing} must have one number per spatial axis: {dimensions}")
 
@@ -70,6 +84,7 @@ class Choices:
             in_voxels("patch_radius", settings.patch_radius, method.patch_radius),
             in_voxels("search_radius", settings.search_radius, method.search_radius),
             dimensions,
+            layout,
         )
 
     @property
@@ -119,6 +134,27 @@ class Choices:
         working = self.method.bytes_per_voxel(self.settings.backend, channels, self.patch_radius, self.search_radius)
         return working + CONVERSION_BYTES * channels
 
+
+def joined_layout(name: str, layout: Layout) -> Layout:
+    """Return the layout for a method that takes all volumes together.
+
+    Raises:
+        ValueError: there are not several volumes, or they have channels as well.
+    """
+    if layout.series is not None and layout.channels is not None:
+        raise ValueError(
+            f"method={name!r} takes one axis of volumes, but channels= and series= name two; leave one out"
+        )
+    if layout.joined.channel_count < FEWEST_VOLUMES:
+        raise ValueError(
+            f"method={name!r} is for a series of {FEWEST_VOLUMES} volumes or more; name their axis by series=, or use "
+            "another method"
+        )
+    return layout.joined
+
+
+FEWEST_VOLUMES = 4
+"""Least number of volumes that can be denoised together: fewer have little that noise has not."""
 
 CONVERSION_BYTES = 24
 """Bytes per voxel and channel for the copies of a tile: as read, in units of sigma, and converted back."""

@@ -88,6 +88,7 @@ def denoised_lazily(
     if sigma_map is not None and settings.noise == "poisson":
         raise ValueError("with noise='poisson', sigma is the read noise of the detector; give a number, not a map")
     choices = Choices.of(settings, layout)
+    layout = choices.layout
     names = [getattr(array, "name", array) for array in (mask, sigma_map)]
     builder = GraphBuilder(f"nlmeans-{tokenize(array.name, choices.record, names)}", array, layout, choices)
     builder.mask, builder.sigma_map = builder.chunked(mask, "mask"), builder.chunked(sigma_map, "sigma")

@@ -8,11 +8,14 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from nlmeans.core import arrays, checks
 from nlmeans.core.layout import Layout
 from nlmeans.engine.pieces import pieces_to_read
+from nlmeans.engine.series import measured_patches, read_volumes
 from nlmeans.engine.settings import Settings, is_auto
+from nlmeans.methods.series import measure_series
 from nlmeans.noise.estimate import sampled_channels, sigma_levels, sigma_maps, sigma_of_volume
 from nlmeans.noise.found import model_of_volume
 from nlmeans.noise.kinds import MAGNITUDES, kinds_of
@@ -39,6 +42,7 @@ def noise_of(
     settings: Settings,
     mask: arrays.Source | None,
     sigma_map: arrays.Source | None,
+    joint: bool = False,
 ) -> Noise:
     """Find the noise of one volume: as the settings give it, or estimated.
 
@@ -49,6 +53,7 @@ def noise_of(
         settings: how to denoise.
         mask: which voxels to estimate sigma from.
         sigma_map: sigma at every voxel, if it was given.
+        joint: whether the channels are the volumes of a series, whose noise is what they do not have in common.
 
     Raises:
         ValueError: sigma does not fit the volume or the kind of noise.
@@ -75,6 +80,8 @@ def noise_of(
             f"correlation is given, but sigma={settings.sigma!r} would be estimated from differences of "
             "neighbours, which correlated noise makes too small; give sigma, or the model of nlmeans.estimate_noise"
         )
+    if joint and settings.sigma in (None, "map"):
+        return noise_of_series(volume, layout, settings, mask)
     if settings.sigma == "map":
         return estimated_map(volume, index, layout, settings, mask)
     if settings.finds_noise:
@@ -120,6 +127,50 @@ def found_noise(
     ratios = [sigma / fine[channel] for channel, sigma in known.items() if fine[channel] > 0]
     ratio = float(np.median(ratios)) if ratios else 1.0
     return Noise(model, tuple(known.get(channel, ratio * fine[channel]) for channel in range(count)), None)
+
+
+def noise_of_series(volume: arrays.Source, layout: Layout, settings: Settings, mask: arrays.Source | None) -> Noise:
+    """Find the noise of a series: its kind and correlation in some volumes, its level in what all do not share.
+
+    The level is one number for all volumes, or a map where it varies in space.
+    """
+    model = settings.stated
+    possible, likely = kinds_of(settings.modality)
+    possible = tuple(kind for kind in possible if kind != "poisson")
+    if settings.noise == "auto" or settings.may_be_correlated:
+        every = math.ceil(layout.channel_count / PROBED)
+        probed = sampled_channels(volume, 0, layout, mask, settings.memory, settings.despeckle, every)
+        model = model_of_one_scanner(
+            [
+                model_of_volume(values, settings.noise, inside, possible, settings.coils, likely)
+                for values, inside in probed
+            ]
+        )
+        if not is_auto(settings.correlation):
+            model = dataclasses.replace(model, correlation=settings.stated.correlation)
+    sigmas, _, _ = measured_patches(volume, layout, settings, model.autocovariance)
+    level = float(sigmas.median()) if len(sigmas) else 0.0
+    low, high = sigmas.quantile(torch.tensor([0.16, 0.84], dtype=torch.float64)).tolist() if len(sigmas) else (0.0, 0.0)
+    uneven = high - low > 2 * UNEVEN * level
+    said = f"what {layout.channel_count} volumes do not share has a standard deviation of {level:.4g}"
+    model = dataclasses.replace(model, sigma=level, evidence=(*model.evidence, said))
+    log.info("found %s: %s", model, "; ".join(model.evidence))
+    if settings.sigma != "map" and not (uneven and arrays.in_memory(volume)):
+        return Noise(model, (level,) * layout.channel_count, None)
+    lags = None if model.autocovariance is None else torch.as_tensor(model.autocovariance)
+    found = measure_series(read_volumes(volume, layout, layout.everywhere), lags, everywhere=True).sigma.cpu().numpy()
+    log.info("the noise varies in space, from %.4g to %.4g", found.min(), found.max())
+    return Noise(model, (float(found.max()),) * layout.channel_count, found.reshape(layout.spatial_shape))
+
+
+UNEVEN = 0.15
+"""Relative deviation of sigma in space from which a map is used."""
+
+
+def model_of_one_scanner(models: list[NoiseModel]) -> NoiseModel:
+    """Return one model for volumes of one scanner: of the kind that shows in any of them, as others may hide it."""
+    telling = [one for one in models if one.kind != "gaussian"]
+    return shared_model(telling if len({one.kind for one in telling}) == 1 else models)
 
 
 def shared_model(models: list[NoiseModel]) -> NoiseModel:

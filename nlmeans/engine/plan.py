@@ -89,7 +89,8 @@ class Plan:
         """
         settings = choices.settings
         if facts is None or (settings.sigma == "map" and sigma_map is None):
-            noise = noise_of(volume, index, layout, settings, mask if noise_mask is None else noise_mask, sigma_map)
+            search = mask if noise_mask is None else noise_mask
+            noise = noise_of(volume, index, layout, settings, search, sigma_map, choices.method.joint)
             sigma_map = noise.map
         if facts is None:
             outer = Tile.around(layout.everywhere if region is None else region, layout.shape, choices.halo).outer

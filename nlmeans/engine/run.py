@@ -51,7 +51,8 @@ def denoise_array(
     layout = Layout.of(source, settings.channels, settings.series)
     where, levels = readable_spatial(mask, "mask", layout), readable_spatial(sigma_map, "sigma", layout)
     search = where if noise_mask is None else readable_spatial(noise_mask, "noise_mask", layout)
-    choices = Choices.of(settings, layout)
+    choices = Choices.of(settings, layout, source)
+    layout = choices.layout
     region = layout.everywhere if region is None else region
     shape = layout.array_shape_of(region)
     if out is not None:

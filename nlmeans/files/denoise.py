@@ -116,7 +116,7 @@ def denoise_file(
         device=device_or_gpu(settings.device),
         dtype="float32" if as_float else settings.dtype,
     )
-    settings = Choices.of(settings, layout).record
+    settings = Choices.of(settings, layout, noisy.data).record
     where = noisy.inside if mask is None or noisy.inside is None else noisy.inside & (np.asarray(mask) != 0)
     search = mask if mask is not None or noisy.inside is None else scan.object_mask(noisy, 0, None)
     known: list[Facts] = []

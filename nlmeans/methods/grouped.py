@@ -13,7 +13,7 @@ from nlmeans.methods.means import classic
 from nlmeans.methods.method import Method, Options, whole_tile
 from nlmeans.methods.transform import dct_pilot, patch_memory
 from nlmeans.patches.bayes import nl_bayes
-from nlmeans.patches.low_rank import low_rank, series_low_rank
+from nlmeans.patches.low_rank.similar import low_rank
 
 GRAIN = 12
 """Tiles start at multiples of this many voxels, because the grids of patches have steps of 2, 3 and 4 voxels."""
@@ -138,9 +138,7 @@ BEST = Method(
 
 
 def subspace(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
-    """Low-rank approximation of groups of similar patches (Gavish and Donoho 2017); MP-PCA along many channels."""
-    if len(noisy) >= MANY_CHANNELS:
-        return series_low_rank(noisy, sigma, autocovariance=options.autocovariance, progress=progress)
+    """Low-rank approximation of groups of similar patches (Gavish and Donoho 2017)."""
     patch, radius = group_patch(noisy), group_radius(options.search_radius, 4)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
     return low_rank(
@@ -155,17 +153,12 @@ def subspace(noisy: Tensor, sigma: float | Tensor, options: Options, progress: R
     )
 
 
-MANY_CHANNELS = 8
-"""Least number of channels for MP-PCA along them. So many channels have more in common than similar patches have."""
-
-
 def subspace_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
     return stages_halo(1, 4, patch_radius, search_radius)
 
 
 SUBSPACE = Method(
-    "low-rank approximation of groups of similar patches; "
-    "Marchenko–Pastur PCA (MP-PCA) along a series that is given as channels",
+    "low-rank approximation of groups of similar patches",
     whole_tile(subspace),
     halo=subspace_halo,
     bytes_per_voxel=patch_memory,

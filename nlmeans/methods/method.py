@@ -64,6 +64,8 @@ class Method:
     """Whether sigma decides how much noise is subtracted, and not only which voxels are similar."""
     whitens: bool = False
     """Whether it takes the correlation of the noise into account."""
+    joint: bool = False
+    """Whether it denoises all volumes of a series together."""
     coarser_reach: int = 0
     """Voxels that it reaches farther than its halo if the noise is correlated."""
     grain: int = 1

@@ -17,6 +17,7 @@ from importlib.metadata import entry_points
 from nlmeans.methods.grouped import BAYES, BEST, SUBSPACE
 from nlmeans.methods.means import CLASSIC, LINEAR, PATCHWISE, STOCHASTIC
 from nlmeans.methods.method import Method
+from nlmeans.methods.series import SERIES
 from nlmeans.methods.transform import DCT, PRI, WIENER
 
 log = logging.getLogger("nlmeans")
@@ -35,6 +36,7 @@ BUILT_IN: dict[str, Method] = {
     "bayes": BAYES,
     "best": BEST,
     "subspace": SUBSPACE,
+    "series": SERIES,
 }
 
 

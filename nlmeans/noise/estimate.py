@@ -67,15 +67,17 @@ def sampled_channels(
     mask: arrays.Source | None,
     memory: int | None = None,
     despeckled: bool = False,
+    every: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Read each channel of one volume, (D, H, W), and the mask; of a large volume, evenly spaced parts.
+    """Read each channel of one volume, or one in `every`, (D, H, W), and the mask; of a large volume, evenly spaced
+    parts.
 
     Raises:
         ValueError: there are NaN or infinite values.
     """
     pieces = sample_pieces(layout.shape, affordable_voxels(volume, memory))
     inside = read_mask(mask, layout, pieces, arrays.device_of(volume))
-    for places in zip(*(layout.channel_pieces(index, p) for p in pieces), strict=True):
+    for places in zip(*(layout.channel_pieces(index, p)[::every] for p in pieces), strict=True):
         values = read_pieces(volume, layout, list(places), arrays.device_of(volume))
         arrays.value_range(values, "volume")
         if despeckled:

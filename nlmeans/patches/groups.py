@@ -1,8 +1,8 @@
 """Find groups of similar patches, filter them, and average them where they overlap.
 
 For each reference patch of a regular grid, the most similar patches nearby are found on a guide, such as a first
-estimate. A filter (bayes.py, low_rank.py) treats each group as a whole. The average weights each group in inverse
-proportion to the noise that it has left.
+estimate. A filter (bayes.py, low_rank/similar.py) treats each group as a whole. The average weights each group in
+inverse proportion to the noise that it has left.
 """
 
 from __future__ import annotations
@@ -240,6 +240,15 @@ def patch_means(volume: Tensor, grid: Grid) -> Tensor:
     return means
 
 
+def taper_of(size: Axes) -> Tensor:
+    """Return the Kaiser window of a patch, one number per voxel, float64."""
+    taper = torch.ones(1, dtype=torch.float64)
+    for n in size:
+        along = torch.kaiser_window(n, periodic=False, beta=KAISER_BETA, dtype=torch.float64)
+        taper = torch.kron(taper, along if n > 1 else torch.ones(1, dtype=torch.float64))
+    return taper
+
+
 @dataclass(frozen=True)
 class Average:
     """Weighted average of patches where they overlap.
@@ -267,10 +276,7 @@ class Average:
             grid: positions of the patches.
             exact: whether to sum integers; None for integers on all devices but a CPU.
         """
-        taper = torch.ones(1, dtype=torch.float64)
-        for n in grid.size:
-            along = torch.kaiser_window(n, periodic=False, beta=KAISER_BETA, dtype=torch.float64)
-            taper = torch.kron(taper, along if n > 1 else torch.ones(1, dtype=torch.float64))
+        taper = taper_of(grid.size)
         if volume.device.type != "cpu" if exact is None else exact:
             unit = max(1.0, float(volume.abs().max())) * FIXED_POINT_UNIT
             zeros = torch.zeros_like(volume, dtype=torch.int64)

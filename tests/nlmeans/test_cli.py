@@ -676,7 +676,7 @@ def twice() -> Iterator[str]:
 
 @pytest.mark.parametrize("command", ["denoise", "batch", "demo"])
 def test_help_lists_a_method_registered_later(command: str, twice: str) -> None:
-    assert f"subspace, {twice}." in " ".join(call(command, "--help").stdout.split())
+    assert f"series, {twice}." in " ".join(call(command, "--help").stdout.split())
 
 
 def test_a_method_registered_later_denoises_and_has_its_line_in_info(source: Path, target: Path, twice: str) -> None:

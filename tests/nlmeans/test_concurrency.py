@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from nlmeans import METHODS, denoise, despeckle, estimate_sigma, nonlocal_means, preview
-from tests.nlmeans.volumes import Floats, gaussian, piecewise
+from nlmeans import denoise, despeckle, estimate_sigma, nonlocal_means, preview
+from tests.nlmeans.volumes import SINGLE, Floats, gaussian, piecewise
 
 SIGMA = 10.0
 VOLUME = gaussian(piecewise(11, 13, 14), SIGMA)
@@ -28,7 +28,7 @@ IMAGE = gaussian(piecewise(30, 31), SIGMA, seed=1)
 
 def every_call(number: int) -> Floats:
     """One of many different calls of the engine."""
-    method = sorted(METHODS)[number % len(METHODS)]
+    method = sorted(SINGLE)[number % len(SINGLE)]
     settings: list[dict[str, Any]] = [
         {"volume": VOLUME, "sigma": SIGMA},
         {"volume": np.abs(VOLUME), "noise": "rician"},
@@ -40,7 +40,7 @@ def every_call(number: int) -> Floats:
 
 
 def all_calls() -> list[Floats]:
-    return [every_call(number) for number in range(2 * len(METHODS))]
+    return [every_call(number) for number in range(2 * len(SINGLE))]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_every_method_works_in_another_process(method: str, expected: list[Float
     assert child.exitcode == 0
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SINGLE)
 def test_the_number_of_threads_makes_no_more_than_a_rounding_difference(method: str) -> None:
     """A millionth of the range."""
     before, results = torch.get_num_threads(), []

@@ -16,7 +16,7 @@ import pytest
 import torch
 import zarr
 
-from nlmeans import METHODS, Settings, denoise, estimate_sigma, preview, usual_h
+from nlmeans import Settings, denoise, estimate_sigma, preview, usual_h
 from nlmeans.core.arrays import readable
 from nlmeans.core.layout import Layout
 from nlmeans.core.tiles import piece
@@ -25,7 +25,7 @@ from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.survey import Facts
 from nlmeans.noise.estimate import sigma_levels
-from tests.nlmeans.volumes import gaussian, piecewise
+from tests.nlmeans.volumes import SINGLE, gaussian, piecewise
 
 SIGMA = 10.0
 MEMORY = 16 * 2**20
@@ -57,7 +57,7 @@ def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "LARGEST_PIECE", 2000)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SINGLE)
 def test_every_method_gives_the_same(method: str) -> None:
     noisy = volume(14, 40, 30)
     expected = denoise(noisy, method=method, search_radius=2)

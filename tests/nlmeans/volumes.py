@@ -9,9 +9,14 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from nlmeans import METHODS
+
 SAMPLE_DATA = Path(__file__).parents[2] / "sample_data"
 
 Floats = npt.NDArray[np.float64]
+
+SINGLE = [name for name, method in METHODS.items() if not method.joint]
+"""Methods that denoise a volume by itself."""
 
 NIFTI: Any = nib.nifti1  # nibabel's calls carry no types
 
@@ -38,6 +43,17 @@ def decaying_series(volumes: int, sigma: float) -> tuple[npt.NDArray[np.float32]
     clean = 300 * (share[..., None] * np.exp(-3 * time) + (1 - share[..., None]) * np.exp(-time))
     noise = sigma * np.random.default_rng(0).standard_normal(clean.shape)
     return clean.astype(np.float32), (clean + noise).astype(np.float32)
+
+
+def unrelated_images(count: int) -> npt.NDArray[np.float32]:
+    """Return images that have nothing in common but the shape, along the last axis, with little noise."""
+    rng = np.random.default_rng(0)
+    images = []
+    for _ in range(count):
+        places = np.meshgrid(*(np.arange(n) for n in (24, 26, 28)), indexing="ij")
+        waves = [np.sin(rng.uniform(0.3, 1.2, 3) @ np.array([p.ravel() for p in places])) for _ in range(12)]
+        images.append(100 + 20 * sum(waves).reshape(24, 26, 28))
+    return (np.stack(images, -1) + rng.standard_normal((24, 26, 28, count))).astype(np.float32)
 
 
 def gaussian(clean: Floats, sigma: float | Floats, seed: int = 0) -> Floats:

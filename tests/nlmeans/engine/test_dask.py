@@ -48,7 +48,7 @@ def assert_same(result: da.Array, expected: Any) -> None:
     assert np.mean(values != expected) < 0.02 or expected.dtype.kind == "f"
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("linear", "best", "subspace")])
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("linear", "best", "subspace", "series")])
 def test_every_family_of_methods_with_uneven_chunks(method: str) -> None:
     noisy = volume(20, 45, 30)
     array = da.from_array(noisy, chunks=((5, 12, 3), (20, 25), (30,)))

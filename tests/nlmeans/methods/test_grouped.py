@@ -10,8 +10,6 @@ import torch
 
 from nlmeans import METHODS, denoise
 from nlmeans.core.axes import Axes
-from nlmeans.core.metrics import psnr
-from nlmeans.methods import grouped
 from nlmeans.methods.grouped import (
     GRAIN,
     alike,
@@ -22,7 +20,7 @@ from nlmeans.methods.grouped import (
     later_strength,
     subspace_halo,
 )
-from tests.nlmeans.volumes import decaying_series, noisy_piecewise
+from tests.nlmeans.volumes import noisy_piecewise
 
 SIGMA = 10.0
 LINE = (((0.5, 1.0, 0.5),),)
@@ -35,14 +33,6 @@ def test_a_thick_axis_may_be_any_axis() -> None:
     thick_last = denoise(np.moveaxis(image, 0, 2), SIGMA, method="bayes", spacing=(1, 1, 7))
     assert np.moveaxis(thick_last, 2, 0) == pytest.approx(thick_first, abs=SIGMA)
     assert np.abs(np.moveaxis(thick_last, 2, 0) - thick_first).mean() < 0.02 * SIGMA
-
-
-def test_subspace_uses_what_the_volumes_of_a_series_have_in_common() -> None:
-    clean, image = decaying_series(24, SIGMA)
-    one_by_one = denoise(image, SIGMA, method="subspace", series=-1)
-    together = denoise(image, SIGMA, method="subspace", channels=-1)
-    assert psnr(clean, together) > psnr(clean, one_by_one) + 3
-    assert psnr(clean, together) > psnr(clean, image) + 12
 
 
 def test_patches_and_windows_are_larger_in_a_plane() -> None:
@@ -107,17 +97,3 @@ def test_correlated_noise_is_counted_twice_after_the_first_stage_and_in_proporti
 def test_grids_of_all_steps_meet_at_the_grain() -> None:
     assert all(GRAIN % step == 0 for step in (2, 3, 4))
     assert {METHODS[name].grain for name in ("bayes", "best", "subspace")} == {GRAIN}
-
-
-@pytest.mark.parametrize("channels", [grouped.MANY_CHANNELS - 1, grouped.MANY_CHANNELS])
-def test_many_channels_are_denoised_along_the_series(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    along, original = [], grouped.series_low_rank
-
-    def spied(noisy: torch.Tensor, *arguments: object, **named: object) -> torch.Tensor:
-        along.append(len(noisy))
-        return original(noisy, *arguments, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(grouped, "series_low_rank", spied)
-    _, image = decaying_series(channels, SIGMA)
-    denoise(image[:8, :8, :8], SIGMA, method="subspace", channels=-1)
-    assert along == [channels] * (channels >= grouped.MANY_CHANNELS)

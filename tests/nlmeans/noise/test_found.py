@@ -70,7 +70,7 @@ def test_methods_that_whiten_beat_themselves(method: str, caplog: pytest.LogCapt
 def test_methods_that_do_not_whiten_say_so(caplog: pytest.LogCaptureFixture) -> None:
     denoise(piecewise(8, 9, 10), noise=NoiseModel(sigma=1, correlation=[[[0.5, 1, 0.5]]]), method="classic")
     assert (
-        "method classic takes correlated noise for white noise; dct, wiener, pri, bayes, best, subspace do not"
+        "method classic takes correlated noise for white noise; dct, wiener, pri, bayes, best, subspace, series do not"
         in caplog.text
     )
 

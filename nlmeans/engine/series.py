@@ -1,0 +1,101 @@
+"""Whether the volumes of a series belong together, and how strong the noise is that they do not have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from nlmeans.core import arrays
+from nlmeans.core.layout import Layout
+from nlmeans.core.memory import allowed
+from nlmeans.core.tiles import Piece
+from nlmeans.engine.settings import Settings, is_auto
+from nlmeans.methods.series import measure_series
+from nlmeans.noise.estimate import otsu_threshold, sample_pieces
+from nlmeans.noise.found import model_of_volume
+
+MANY_VOLUMES = 8
+"""Least number of volumes that ``"auto"`` denoises together. So many have more in common than similar patches have."""
+
+MOST_COMPONENTS, FEW_COMPONENTS = 1 / 4, 2
+"""Components of a patch, as a share of all that it could have, up to which its volumes belong together; and how many
+are few in any case."""
+
+MOST_UNSHARED = 2.0
+"""Largest deviation of what volumes do not share, in units of the noise that shows in one of them."""
+
+SERIES_SAMPLE = 2**16
+"""Voxels, each with all volumes, that a series is judged by."""
+
+
+def is_one_series(volume: arrays.Source, layout: Layout, settings: Settings) -> bool:
+    """Whether the volumes have so much in common that they are better denoised together than one by one.
+
+    Images that merely lie in one array, such as those of several patients, need as many components as there are, or
+    differ by far more than the noise that each of them shows.
+    """
+    if layout.channels is not None or layout.volumes < MANY_VOLUMES or settings.backend == "windowed":
+        return False
+    joined = layout.joined
+    lags = settings.stated.autocovariance
+    alone = model_of_volume(next(series_pieces(volume, joined, settings))[layout.volumes // 2], "gaussian")
+    if settings.may_be_correlated and is_auto(settings.correlation):
+        lags = alone.autocovariance
+    sigmas, ranks, possible = measured_patches(volume, joined, settings, lags)
+    if not len(ranks) or float(sigmas.median()) > MOST_UNSHARED * (alone.sigma or 0.0):
+        return False
+    return float(ranks.quantile(0.75)) <= max(MOST_COMPONENTS * possible, FEW_COMPONENTS)
+
+
+def series_pieces(volume: arrays.Source, joined: Layout, settings: Settings) -> Iterator[Tensor]:
+    """Read evenly spaced pieces of a series, (V, D, H, W), float32 or float64."""
+    memory = allowed(torch.device("cpu"), settings.memory)
+    affordable = int(memory / (PIECE_BYTES * joined.channel_count))
+    for place in sample_pieces(joined.shape, min(SERIES_SAMPLE, max(affordable, 1))):
+        yield read_volumes(volume, joined, place)
+
+
+PIECE_BYTES = 24
+"""Working memory per voxel and volume of a piece."""
+
+
+def read_volumes(volume: arrays.Source, joined: Layout, place: Piece) -> Tensor:
+    """Read a piece of all volumes, (V, D, H, W).
+
+    Raises:
+        ValueError: there are NaN or infinite values.
+    """
+    stored = arrays.fetch(volume, joined.index(0, place))
+    arrays.value_range(stored, "volume")
+    everything = tuple(slice(None) for _ in joined.array_shape)
+    values = arrays.read(stored, everything, arrays.precise_dtype(volume), arrays.device_of(volume))
+    return joined.to_engine(values)
+
+
+def measured_patches(
+    volume: arrays.Source, joined: Layout, settings: Settings, autocovariance: object
+) -> tuple[Tensor, Tensor, int]:
+    """Measure the noise and the number of components of patches all over the brighter part of a series.
+
+    Returns:
+        Standard deviation of the noise and number of components at each voxel that counts, and the largest possible
+        number of components.
+    """
+    lags = None if autocovariance is None else torch.as_tensor(autocovariance)
+    sigmas, ranks, brightness = [], [], []
+    for values in series_pieces(volume, joined, settings):
+        found = measure_series(values, lags)
+        sigmas.append(found.sigma.flatten())
+        ranks.append(found.rank.flatten())
+        brightness.append(values.mean(0).flatten())
+    sigma, rank, bright = (torch.cat(parts).double().cpu() for parts in (sigmas, ranks, brightness))
+    measured = sigma > 0
+    if bool(measured.any()):
+        measured &= bright > otsu_threshold(bright[measured])
+    chosen = measured.nonzero()[:: max(1, int(measured.sum()) // MOST_CHOSEN), 0]
+    return sigma[chosen], rank[chosen], joined.channel_count
+
+
+MOST_CHOSEN = 100_000

@@ -1,0 +1,148 @@
+"""The singular values of small matrices of signal and noise: which of them are noise, and how far the others shrink.
+
+References:
+    M. Gavish, D. L. Donoho, "Optimal shrinkage of singular values", IEEE Transactions on Information Theory 63(4),
+    2017, doi:10.1109/TIT.2017.2653801.
+    S. Kritchman, B. Nadler, "Determining the number of components in a factor model from limited noisy data",
+    Chemometrics and Intelligent Laboratory Systems 94(1), 2008, doi:10.1016/j.chemolab.2008.06.002.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nlmeans.core.threads import shared_among
+from nlmeans.kernels.turns import in_threads
+
+LEADING, ITERATIONS = 16, 6
+"""Eigenpairs that are iterated together, and how often: exact to 0.005 sigma where fewer stand out of the noise."""
+
+
+class Shrunk(NamedTuple):
+    """Matrices with shrunk singular values."""
+
+    matrix: Tensor
+    """(matrices, rows, columns)."""
+    rank: Tensor
+    """Singular values that are kept, (matrices,)."""
+    variance: Tensor
+    """Variance of the noise, given or measured, (matrices,)."""
+
+
+def shrink_singular_values(matrix: Tensor, variance: Tensor | None, removed: int = 0, leading: int = LEADING) -> Shrunk:
+    """Shrink the singular values of each matrix of signal and white noise so that the expected squared error is least.
+
+    The matrices are m × n; β = min / max of m and n. A singular value y, in units of σ√max(m, n), becomes
+    √((y²−β−1)²−4β)/y, and 0 if it is below 1+√β (Gavish and Donoho 2017).
+
+    Args:
+        matrix: (matrices, rows, columns), floating point.
+        variance: variance of the noise, (matrices,); None measures it, see `variance_of_rest`.
+        removed: dimensions of the rows in which there is no noise any more: 1 if their mean was subtracted.
+        leading: singular values to look at first; matrices that keep all of them are computed anew with twice as many.
+    """
+    rows, columns = matrix.shape[1:]
+    short, long = min(rows, columns), max(rows, columns)
+    ratio = short / long
+    gram = matrix @ matrix.mT if rows <= columns else matrix.mT @ matrix
+    energies, vectors = leading_eigenpairs(gram, leading)
+    level = variance
+    if level is None:
+        level = variance_of_rest(energies, gram.diagonal(dim1=1, dim2=2).sum(1), rows - removed, columns)
+    scaled = energies / (long * level[:, None]).clamp_min(torch.finfo(matrix.dtype).tiny)
+    gain = ((scaled - ratio - 1).square() - 4 * ratio).clamp_min(0).sqrt() / scaled.clamp_min(ratio)
+    gain = torch.where(scaled > (1 + math.sqrt(ratio)) ** 2, gain, 0)
+    projection = (vectors * gain[:, None, :]) @ vectors.mT
+    found = Shrunk(
+        projection @ matrix if rows <= columns else matrix @ projection,
+        gain.count_nonzero(1).to(matrix.dtype),
+        level.clone(),
+    )
+    many = (found.rank >= leading).nonzero()[:, 0]
+    if energies.shape[1] < short and len(many):
+        given = None if variance is None else variance[many]
+        for values, exact in zip(found, shrink_singular_values(matrix[many], given, removed, 2 * leading), strict=True):
+            values[many] = exact
+    return found
+
+
+def variance_of_rest(energies: Tensor, trace: Tensor, rows: int, columns: int) -> Tensor:
+    """Measure the variance of the noise by what is left of the squared singular values without those of the signal.
+
+    Those of noise are below σ²(√m + √n)². What is left by r others are (m − r)(n − r) degrees of freedom (Kritchman and
+    Nadler 2008). r and σ² are found in turn.
+
+    Args:
+        energies: the largest squared singular values, rising, (matrices, k).
+        trace: the sum of all, (matrices,).
+        rows: m.
+        columns: n.
+    """
+    short, long = min(rows, columns), max(rows, columns)
+    falling = energies.flip(1)[:, : short - 1].clamp_min(0)
+    kept = torch.cat([torch.zeros_like(trace)[:, None], falling.cumsum(1)], dim=1)
+    rank = torch.zeros_like(trace, dtype=torch.long)
+    variance = trace / (short * long)
+    for _ in range(SETTLED):
+        edge = variance * (math.sqrt(short) + math.sqrt(long)) ** 2
+        rank = (falling > edge[:, None]).sum(1)
+        rest = (trace - kept.gather(1, rank[:, None])[:, 0]).clamp_min(0)
+        variance = rest / ((short - rank) * (long - rank))
+    return variance
+
+
+SETTLED = 8
+"""Rounds after which rank and variance no longer change."""
+
+
+def leading_eigenpairs(matrices: Tensor, count: int = LEADING) -> tuple[Tensor, Tensor]:
+    """Return the largest eigenvalues of symmetric matrices, (groups, K, K), rising, and their eigenvectors.
+
+    Subspace iteration needs products of matrices only, on a CPU and a GPU alike. All eigenpairs of small matrices, by
+    `eigenvectors`, are returned where that costs no more.
+    """
+    size = matrices.shape[1]
+    if size <= 2 * count:
+        return eigenvectors(matrices)
+    scale = matrices.diagonal(dim1=1, dim2=2).sum(1).clamp_min(torch.finfo(matrices.dtype).tiny)[:, None, None]
+    scaled = matrices / scale
+    start = torch.randn(size, count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    basis = start.to(matrices).expand(len(matrices), size, count)
+    for _ in range(ITERATIONS):  # without two products in a row, which would drown weak components in rounding
+        basis = orthonormal(scaled @ basis)
+    basis = orthonormal(basis)  # twice, for accuracy
+    small = basis.mT @ scaled @ basis
+    values, rotation = eigenvectors((small + small.mT) / 2)
+    return values * scale[:, 0], basis @ rotation
+
+
+def orthonormal(basis: Tensor) -> Tensor:
+    """Return a nearly orthonormal basis of the columns, by Cholesky's factor of their inner products."""
+    products = basis.mT @ basis
+    inverse = products.diagonal(dim1=1, dim2=2).clamp_min(torch.finfo(basis.dtype).tiny).rsqrt()
+    products = products * inverse[:, :, None] * inverse[:, None]
+    products.diagonal(dim1=1, dim2=2).add_(4 * basis.shape[1] * torch.finfo(basis.dtype).eps)
+    lower = torch.linalg.cholesky_ex(products)[0]
+    rows: Tensor = torch.linalg.solve_triangular(lower, (basis * inverse[:, None]).mT, upper=False)
+    return rows.mT
+
+
+def eigenvectors(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues and eigenvectors of symmetric matrices, (groups, K, K), with one thread per matrix.
+
+    Several threads on one small matrix mostly wait for each other: where other processes keep the cores busy, they take
+    a hundred times as long. A GPU would process one matrix after the other, which is slower than the CPU.
+    """
+    source, threads = matrices.cpu(), torch.get_num_threads()
+    values, vectors = torch.empty_like(source[..., 0]), torch.empty_like(source)
+
+    def work(first: int, last: int) -> None:
+        with shared_among(threads):
+            values[first:last], vectors[first:last] = torch.linalg.eigh(source[first:last])
+
+    in_threads(work, len(source))
+    return values.to(matrices.device), vectors.to(matrices.device)

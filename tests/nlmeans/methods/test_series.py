@@ -1,0 +1,119 @@
+"""The method series: its gain, what auto makes of a series, and that tiles, previews and scales do not matter."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nlmeans import METHODS, denoise, preview
+from nlmeans.core.metrics import psnr
+from nlmeans.engine import plan as engine_plan
+from nlmeans.methods.series import SERIES, measure_series, series_halo
+from tests.nlmeans.volumes import decaying_series, rician, unrelated_images
+
+SIGMA = 10.0
+
+
+def test_volumes_are_denoised_by_what_they_have_in_common() -> None:
+    clean, noisy = decaying_series(24, SIGMA)
+    one_by_one = denoise(noisy, SIGMA, method="bayes", series=-1)
+    together = denoise(noisy, SIGMA, method="series", series=-1)
+    assert psnr(clean, together) > psnr(clean, one_by_one) + 3
+    assert psnr(clean, together) > psnr(clean, noisy) + 12
+    np.testing.assert_array_equal(denoise(noisy, SIGMA, method="series", channels=-1), together)
+
+
+def test_the_axis_of_the_volumes_may_be_any() -> None:
+    _, noisy = decaying_series(12, SIGMA)
+    last = denoise(noisy, SIGMA, method="series", series=-1)
+    first = denoise(np.moveaxis(noisy, -1, 0), SIGMA, method="series", series=0)
+    np.testing.assert_allclose(np.moveaxis(first, 0, -1), last, atol=1e-3)
+
+
+def test_auto_takes_a_series_together_finds_its_noise_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    clean, noisy = decaying_series(24, SIGMA)
+    with caplog.at_level(logging.INFO, "nlmeans"):
+        denoised = denoise(noisy, series=-1)
+    assert "method auto picked series: 24 volumes have much in common" in caplog.text
+    assert "what 24 volumes do not share has a standard deviation of" in caplog.text
+    told = denoise(noisy, SIGMA, method="series", series=-1)
+    assert psnr(clean, denoised) > psnr(clean, told) - 0.2
+
+
+def test_auto_takes_few_volumes_and_unrelated_ones_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
+    _, few = decaying_series(7, SIGMA)
+    unrelated = unrelated_images(12)
+    for volumes in (few, unrelated):
+        with caplog.at_level(logging.INFO, "nlmeans"):
+            denoise(volumes, series=-1)
+        assert "picked bayes" in caplog.text
+        assert "picked series" not in caplog.text
+
+
+def test_magnitudes_of_a_series_lose_their_bias() -> None:
+    clean, _ = decaying_series(24, SIGMA)
+    noisy = rician(clean.astype(np.float64), 30.0).astype(np.float32)
+    told = denoise(noisy, 30.0, method="series", noise="rician", series=-1)
+    as_gaussian = denoise(noisy, 30.0, method="series", series=-1)
+    assert psnr(clean, told) > psnr(clean, as_gaussian) + 0.5
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "rician"])
+def test_tiles_and_previews_are_those_of_the_whole(noise: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, noisy = decaying_series(10, SIGMA)
+    settings: dict[str, Any] = {"method": "series", "series": -1, "noise": noise}
+    whole = denoise(noisy, SIGMA, **settings)
+    np.testing.assert_allclose(preview(noisy, 5, 1, SIGMA, **settings), whole[:, 5], atol=1e-2)
+    monkeypatch.setattr(engine_plan, "tile_shape", lambda *_: (12, 4, 7))
+    np.testing.assert_allclose(denoise(noisy, SIGMA, **settings), whole, atol=1e-2)
+
+
+def test_a_map_beats_one_number_where_noise_varies_and_is_found() -> None:
+    clean, _ = decaying_series(32, SIGMA)
+    level = np.linspace(8, 24, 14) * np.ones((12, 13, 14))
+    noisy = (clean + level[..., None] * np.random.default_rng(0).standard_normal(clean.shape)).astype(np.float32)
+    settings: dict[str, Any] = {"method": "series", "series": -1}
+    given, found, one = (denoise(noisy, s, **settings) for s in (level, None, 16.0))
+    assert psnr(clean, given) > psnr(clean, one) + 0.5
+    assert psnr(clean, found) > psnr(clean, given) - 1
+
+
+def test_offset_and_scale_of_the_intensities_do_not_matter() -> None:
+    _, noisy = decaying_series(12, SIGMA)
+    plain = denoise(noisy, method="series", series=-1, noise="gaussian")
+    again = denoise(3 * noisy + 500, method="series", series=-1, noise="gaussian")
+    np.testing.assert_allclose(again, 3 * plain + 500, atol=0.2)
+
+
+def test_a_constant_series_comes_back() -> None:
+    constant = np.full((9, 8, 7, 12), 41.5)
+    np.testing.assert_array_equal(denoise(constant, method="series", series=-1), constant)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "message"),
+    [
+        ((9, 8, 7), {}, "method='series' is for a series of 4 volumes or more; name their axis by series="),
+        ((9, 8, 7, 3), {"series": -1}, "method='series' is for a series of 4 volumes or more"),
+        ((9, 8, 7, 9, 2), {"series": 3, "channels": 4}, "one axis of volumes, but channels= and series= name two"),
+    ],
+)
+def test_what_is_no_series_is_refused(shape: tuple[int, ...], axes: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        denoise(np.ones(shape), 1.0, method="series", **axes)
+
+
+def test_the_noise_is_measured_in_patches_side_by_side() -> None:
+    _, noisy = decaying_series(30, SIGMA)
+    found = measure_series(torch.from_numpy(noisy).movedim(-1, 0), None)
+    assert float(found.sigma.median()) == pytest.approx(SIGMA, rel=0.05)
+
+
+def test_its_facts_fit_its_patches() -> None:
+    assert METHODS["series"] is SERIES
+    assert SERIES.joint
+    assert series_halo((1, 1, 1), (3, 3, 3)) == (4, 4, 4)
