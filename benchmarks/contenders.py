@@ -18,6 +18,7 @@ from torch import Tensor
 
 import nlmeans
 from nlmeans.files import samples
+from nlmeans.methods.registry import single_methods
 
 NOISE = 15.0  # standard deviation, in grey values from 0 to 255
 H = 0.8 * NOISE
@@ -181,7 +182,7 @@ CONTENDERS = {
     "torch offset loop": Contender(torch_loop, "torch", note="as torch_nlm"),
     "torch offset loop, CUDA": Contender(torch_loop, "torch", device="cuda", note="as torch_nlm"),
     "BM4D": Contender(bm4d, "bm4d", note="another method"),
-    **{f"denoise {name}": Contender(our_method(name)) for name in nlmeans.METHODS},
+    **{f"denoise {name}": Contender(our_method(name)) for name in single_methods()},
 }
 OURS_3D = ["nlmeans cpu", "nlmeans gpu", "nlmeans loop", "nlmeans full"]
 PEERS_3D = ["scikit-image fast", "scikit-image slow", "DIPY classic", "DIPY blockwise", "ANTs"]

@@ -27,6 +27,7 @@ from speed_report import digits, table
 
 import nlmeans
 from nlmeans.core.axes import Axes, window_voxels
+from nlmeans.methods.registry import single_methods
 from nlmeans.operator import gpu
 from nlmeans.operator.gpu import GPU
 from nlmeans.operator.loop import LOOP
@@ -211,7 +212,7 @@ def main(size: int, out: Path, tiles: bool) -> None:
     }
     for edge in (96, size):
         slow = {row["method"] for row in found["methods"] if statistics.median(row["seconds"]) > 1}
-        for method in nlmeans.METHODS:
+        for method in single_methods():
             if method not in slow:
                 found["methods"].append(measure_method(edge, method))
                 (out / "gpu.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

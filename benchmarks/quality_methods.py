@@ -17,7 +17,7 @@ import torch
 from quality_volumes import Case, Volume
 
 import nlmeans
-from nlmeans import METHODS
+from nlmeans.methods.registry import single_methods
 from nlmeans.noise import poisson
 from nlmeans.noise.rician import without_rician_bias
 
@@ -90,7 +90,7 @@ def algebraic(case: Case, method: str) -> Volume:
 
 
 def ours() -> dict[str, Contestant]:
-    found = {name: our_method(name) for name in ("auto", *METHODS)}
+    found = {name: our_method(name) for name in ("auto", *single_methods())}
     for name in ("classic", "bayes"):
         one_sigma = partial(with_one_sigma, method=name)
         found |= {

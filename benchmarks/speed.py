@@ -32,6 +32,7 @@ from speed_report import write_report
 from torch import Tensor
 
 import nlmeans
+from nlmeans.methods.registry import single_methods
 
 PACKAGES = ["nlmeans", "torch", "numpy", "numba", "triton"]
 PACKAGES += ["scikit-image", "dipy", "opencv-python-headless", "opencv-python", "bm4d", "antspyx"]
@@ -236,7 +237,7 @@ def machine(threads: int) -> dict[str, Any]:
 
 def measure(plan: Plan, threads: int) -> dict[str, Any]:
     about, start = machine(threads), time.perf_counter()
-    whole_methods = [*(f"denoise {name}" for name in nlmeans.METHODS), "BM4D"]
+    whole_methods = [*(f"denoise {name}" for name in single_methods()), "BM4D"]
     topics: dict[str, tuple[list[Case], list[str]]] = {
         "peers": (plan.peers, [*OURS_3D, *PEERS_3D]),
         "pixelwise": (plan.pixelwise, [*OURS_3D, "torch offset loop", "torch offset loop, CUDA"]),

@@ -16,6 +16,7 @@ from statistics import fmean, median
 from typing import Any
 
 from nlmeans import METHODS
+from nlmeans.methods.registry import single_methods
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -92,8 +93,8 @@ MEASURES = ("mask_psnr", "psnr", "ssim")
 
 def methods() -> str:
     """Table of our methods: what each does, its scores and its time."""
-    rows, about = compared(list(METHODS), (3, 9))
-    body = [[row[0], METHODS[name].summary, *row[1:]] for name, row in zip(METHODS, rows, strict=True)]
+    rows, about = compared(single_methods(), (3, 9))
+    body = [[row[0], METHODS[name].summary, *row[1:]] for name, row in zip(single_methods(), rows, strict=True)]
     return table(["method", "what it does", "3 % noise", "9 % noise", "seconds"], body) + f"\n\n{about}"
 
 
@@ -106,14 +107,14 @@ def peers() -> str:
 
 def all_peers() -> str:
     """Table of all our methods and all peers."""
-    rows, about = compared(("noisy", *PEERS, *METHODS), (1, 3, 9))
+    rows, about = compared(("noisy", *PEERS, *single_methods()), (1, 3, 9))
     return table(["", "1 % noise", "3 % noise", "9 % noise", "seconds"], rows) + f"\n\n{about}"
 
 
 def colin27() -> str:
     """Table of our methods and BM4D on the Colin27 crop."""
     found = [scores("gaussian", level) for level in (3, 9)]
-    names = ("noisy", "BM4D", *METHODS)
+    names = ("noisy", "BM4D", *single_methods())
     body = []
     for name in names:
         cells = [score["colin27_crop", name] for score in found]

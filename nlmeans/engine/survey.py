@@ -91,7 +91,7 @@ def noise_in_words(known: Sequence[Facts], sigma: str = "") -> str:
     first, levels = known[0].noise, levels_of(known)
     if sigma:
         return f"{dataclasses.replace(first, sigma=None)}, sigma {sigma}"
-    if levels is None or len(levels) == 1:
+    if levels is None or (len(known) == 1 and len(set(levels)) == 1):
         return str(first)
     kinds = " or ".join(sorted({facts.noise.kind for facts in known}))
     correlated = sum(facts.noise.correlation is not None for facts in known)

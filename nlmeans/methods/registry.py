@@ -98,3 +98,12 @@ def method_names() -> tuple[str, ...]:
     ('auto', 'classic', 'patchwise')
     """
     return ("auto", *METHODS)
+
+
+def single_methods() -> tuple[str, ...]:
+    """Return the names of the methods that denoise a volume by itself, without others of its series.
+
+    >>> "series" in single_methods()
+    False
+    """
+    return tuple(name for name, method in METHODS.items() if not method.joint)

@@ -9,13 +9,13 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from nlmeans import METHODS
+from nlmeans.methods.registry import single_methods
 
 SAMPLE_DATA = Path(__file__).parents[2] / "sample_data"
 
 Floats = npt.NDArray[np.float64]
 
-SINGLE = [name for name, method in METHODS.items() if not method.joint]
+SINGLE = single_methods()
 """Methods that denoise a volume by itself."""
 
 NIFTI: Any = nib.nifti1  # nibabel's calls carry no types
