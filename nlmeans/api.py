@@ -289,7 +289,7 @@ def estimate_sigma(
 
     Example:
         >>> import numpy as np
-        >>> noisy = 100 + 5 * np.random.default_rng(0).standard_normal((32, 32, 32))
+        >>> noisy = 100 + 5 * np.random.default_rng(0).standard_normal((48, 48, 48))
         >>> round(estimate_sigma(noisy), 1)
         5.0
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
@@ -21,7 +22,9 @@ def measure_series(noisy: Tensor, autocovariance: Tensor | None, everywhere: boo
     Patches lie side by side; with `everywhere` they overlap, which is exact where the noise varies in space.
     """
     step = PATCH_STEP if everywhere else PATCH
-    return series_low_rank(noisy, None, step=step, autocovariance=autocovariance)
+    peak = noisy.abs().max().clamp_min(torch.finfo(noisy.dtype).tiny)
+    found = series_low_rank(noisy / peak, None, step=step, autocovariance=autocovariance)
+    return SeriesResult(found.series * peak, found.sigma * peak, found.rank)
 
 
 def series_halo(patch_radius: Axes, search_radius: Axes) -> Axes:

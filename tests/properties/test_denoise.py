@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nlmeans
-from nlmeans import METHODS, denoise, preview
+from nlmeans import denoise, preview
+from nlmeans.methods.registry import single_methods
 from tests.properties.strategies import (
     NUMPY_TYPES,
     STORES,
@@ -35,7 +36,7 @@ SIGMA = 0.05
 QUICK: dict[str, Any] = {"method": "classic", "search_radius": 1}
 """The fastest settings that denoise visibly."""
 
-METHOD = st.sampled_from(sorted(METHODS))
+METHOD = st.sampled_from(sorted(single_methods()))
 SMALL: dict[str, Any] = {"voxels": 1500, "longest": 24}
 
 

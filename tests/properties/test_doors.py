@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlmeans import METHODS, cli, denoise
+from nlmeans import cli, denoise
+from nlmeans.methods.registry import single_methods
 from tests.nlmeans.volumes import NIFTI
 from tests.properties.strategies import Floats, images, seeds
 
@@ -89,7 +90,7 @@ def test_the_transform_gives_the_numbers_of_python(
 @given(
     volume=images(kinds=("noise", "steps", "ramp", "zeros"), voxels=800, longest=24),
     dtype=st.sampled_from(["u1", "i2", "f4", "f8"]),
-    method=st.sampled_from(sorted(METHODS)),
+    method=st.sampled_from(sorted(single_methods())),
     sigma=st.sampled_from([None, 6.0]),
     strength=st.sampled_from([None, 0.8]),
     data=st.data(),

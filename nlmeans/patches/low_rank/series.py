@@ -21,8 +21,8 @@ BATCH, BATCH_GPU = 512, 8192
 """Patches filtered at once."""
 
 
-LEAST_RELATIVE, LEAST_ABSOLUTE = 1e-6, 1e-18
-"""Lower limits of a measured sigma, relative to the largest value and absolute."""
+LEAST_MEASURED = 1e-12
+"""Lower limit of a measured variance, for values up to 1."""
 
 
 class SeriesResult(NamedTuple):
@@ -53,7 +53,8 @@ def series_low_rank(
 
     Args:
         noisy: (V, D, H, W), where V are the volumes of the series.
-        sigma: standard deviation of the noise, a number or a (D, H, W) map; None measures it in every patch.
+        sigma: standard deviation of the noise, a number or a (D, H, W) map; None measures it in every patch, of values
+            up to 1.
         patch: edge of a patch in voxels; axes shorter than that have patches of their own length.
         step: distance between patches in voxels.
         autocovariance: of the noise within a volume, in units of sigma², with lag 0 in the middle; None for white
@@ -76,7 +77,7 @@ def series_low_rank(
     if sigma is not None:
         uneven = torch.ones_like(noisy[:1]) * sigma
         variance = patch_means(grid.covered(uneven.square())[0], grid)
-    floor = LEAST_VARIANCE if sigma is not None else max(float(noisy.abs().max()) * LEAST_RELATIVE, LEAST_ABSOLUTE) ** 2
+    floor = LEAST_MEASURED if sigma is None else LEAST_VARIANCE
     window = taper_of(grid.size).tolist()
     sums, weights = torch.zeros_like(values), torch.zeros_like(values[..., 0])
     levels, ranks = torch.zeros_like(weights), torch.zeros_like(weights)
