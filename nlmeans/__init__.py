@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nlmeans import blur, nn
-    from nlmeans.api import denoise, estimate_noise, estimate_sigma, preview, usual_h
+    from nlmeans.api import denoise, denoise_with_maps, estimate_noise, estimate_sigma, preview, usual_h
     from nlmeans.core import metrics
     from nlmeans.core.progress import Cancelled
     from nlmeans.engine.settings import Settings
@@ -30,6 +30,7 @@ __all__ = [
     "Settings",
     "blur",
     "denoise",
+    "denoise_with_maps",
     "denoise_zarr",
     "despeckle",
     "estimate_noise",
@@ -48,6 +49,7 @@ HOMES = {
     "NoiseModel": "nlmeans.noise.model",
     "Settings": "nlmeans.engine.settings",
     "denoise": "nlmeans.api",
+    "denoise_with_maps": "nlmeans.api",
     "denoise_zarr": "nlmeans.files.zarr.denoise",
     "despeckle": "nlmeans.noise.outliers",
     "estimate_noise": "nlmeans.api",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, Unpack, cast, overload
+from typing import Any, Literal, NamedTuple, Unpack, cast, overload
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from nlmeans.core import arrays, checks
 from nlmeans.core.layout import Layout
 from nlmeans.core.progress import Report, reporting
 from nlmeans.engine.arguments import Arguments, spelled_out
 from nlmeans.engine.choices import Choices
+from nlmeans.engine.maps import as_array, noise_map, residual_of
 from nlmeans.engine.noise import noise_of
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import VolumeT, denoise_array, readable_spatial
@@ -119,6 +121,71 @@ def denoise(
         return cast(VolumeT, denoised_lazily(volume, settings, mask, sigma_map))
     with reporting(progress, "denoising") as report:
         return denoise_array(volume, settings, mask=mask, sigma_map=sigma_map, out=out, progress=report)
+
+
+class Denoised(NamedTuple):
+    """A result with its maps, all in image units and all of the same kind of array."""
+
+    volume: arrays.Array
+    """The result of `denoise`."""
+    residual: arrays.Array
+    """What was removed: the volume minus the result, in floating point. It should look like noise and nothing else."""
+    noise_map: arrays.Array
+    """Sigma at every voxel, float32: of the spatial shape for volumes that were denoised together, otherwise of the
+    volume's shape. For photon counts, it follows the result."""
+    rank_map: arrays.Array | None
+    """Components that were kept around every voxel, float32, of the spatial shape; None unless the method is
+    `series`."""
+
+
+@spelled_out(Arguments)
+def denoise_with_maps(
+    volume: arrays.Readable,
+    sigma: GivenSigma = None,
+    *,
+    mask: arrays.Readable | None = None,
+    progress: bool | Report | None = None,
+    **arguments: Unpack[Arguments],
+) -> Denoised:
+    """Denoise as `denoise` does, and return what was removed and what was found along with the result.
+
+    Args:
+        volume: as for `denoise`, but not a dask array.
+        sigma: as for `denoise`.
+        mask: as for `denoise`.
+        progress: as for `denoise`.
+        arguments: the other arguments of `denoise`.
+
+    Returns:
+        A named tuple: `volume`, `residual`, `noise_map`, and `rank_map`, which is None unless the method is `series`.
+
+    Raises:
+        ValueError, TypeError, Cancelled: as for `denoise`.
+
+    Example:
+        >>> import numpy as np
+        >>> noisy = 100 + 5 * np.random.default_rng(0).standard_normal((12, 12, 12, 10))
+        >>> result = denoise_with_maps(noisy, series=3)
+        >>> result.noise_map.shape, round(float(result.noise_map.mean())), round(float(result.residual.std()))
+        ((12, 12, 12), 5, 5)
+    """
+    if arrays.is_dask(volume):
+        raise TypeError("volume is a dask array, which has no maps; give volume.compute(), or subtract denoise(volume)")
+    settings, sigma_map = settings_from(sigma, arguments)
+    source = arrays.readable(volume, "volume")
+    layout = Layout.of(source, settings.channels, settings.series)
+    plans: list[Plan] = []
+    rank = torch.zeros(layout.shape)
+    with reporting(progress, "denoising") as report:
+        result = cast(
+            arrays.Array,
+            denoise_array(source, settings, mask=mask, sigma_map=sigma_map, progress=report, plans=plans, rank=rank),
+        )
+    rank_map = None
+    if plans[0].choices.method.joint:
+        alone = Layout(layout.spatial_shape, None, None)
+        rank_map = as_array(alone.from_engine(rank[None]), result)
+    return Denoised(result, residual_of(source, result), noise_map(plans, result), rank_map)
 
 
 @spelled_out(Arguments)

@@ -289,6 +289,17 @@ def as_arguments(options: dict[str, Any]) -> dict[str, Any]:
 @dicom_option
 @click.option("--report", "picture", type=PATH, help="PNG file for a picture of before, after, and the removed noise.")
 @click.option(
+    "--noise-map",
+    type=PATH,
+    help="NIfTI file for sigma at every voxel. For a series whose volumes are denoised together, one volume.",
+)
+@click.option("--residual", type=PATH, help="NIfTI file for what was removed: IN minus OUT.")
+@click.option(
+    "--rank-map",
+    type=PATH,
+    help="NIfTI file for the number of components kept around every voxel; only with --method series.",
+)
+@click.option(
     "--overwrite", is_flag=True, help="Replace existing outputs, and the unfinished zarr image of another run."
 )
 @click.option("--quiet", is_flag=True, help="Print neither the progress bar nor the summary.")

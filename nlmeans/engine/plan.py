@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -41,7 +41,7 @@ class Work(NamedTuple):
     """Tiles that the box is cut into."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """One volume to denoise, with everything that must be known before any box of its result can be computed.
 
@@ -127,7 +127,13 @@ class Plan:
         """Bytes to work in."""
         return allowed(self.device, self.settings.memory)
 
-    def run(self, box: Piece, progress: Report = silent, into: arrays.Writable | None = None) -> arrays.Writable:
+    def run(
+        self,
+        box: Piece,
+        progress: Report = silent,
+        into: arrays.Writable | None = None,
+        rank: Tensor | None = None,
+    ) -> arrays.Writable:
         """Denoise a box of the volume.
 
         Args:
@@ -135,6 +141,7 @@ class Plan:
             progress: called with the fraction done.
             into: the array to write to, with the shape of the box along the spatial axes; None for a new one. If its
                 chunks with their halo fit the memory, no two tiles write to the same chunk.
+            rank: where to write how many components a method for series keeps at each voxel of the box, (D, H, W).
 
         Returns:
             `into`, or the new array.
@@ -151,7 +158,7 @@ class Plan:
         log.info("%s on %s, %s, in %d tiles", self.choices.name, work.device, noise, len(work.tiles))
         for number, tile in enumerate(work.tiles):
             report = part(progress, number / len(work.tiles), (number + 1) / len(work.tiles))
-            self.run_tile(tile, work, into, box, report)
+            self.run_tile(tile, work, into, box, report, rank)
             report(1.0)
         return into
 
@@ -177,11 +184,14 @@ class Plan:
         )
         return Work(options, self.device, list(tiles(self.layout.shape, size, self.halo, box, choices.grain)))
 
-    def run_tile(self, tile: Tile, work: Work, into: arrays.Writable, box: Piece, progress: Report) -> None:
+    def run_tile(
+        self, tile: Tile, work: Work, into: arrays.Writable, box: Piece, progress: Report, rank: Tensor | None
+    ) -> None:
         """Denoise a tile; if memory runs out, denoise its halves instead."""
         try:
             with shortage():
-                denoised = self.denoise_tile(tile, work, progress)
+                kept = None if rank is None else torch.zeros([s.stop - s.start for s in tile.outer], device=work.device)
+                denoised = self.denoise_tile(tile, work, progress, kept)
         except (torch.OutOfMemoryError, MemoryError) as error:
             halves = tile.halves(self.layout.shape, self.halo, self.choices.grain)
             if not halves:
@@ -192,14 +202,16 @@ class Plan:
         else:
             place = shifted(tile.inner, box)
             arrays.write(into, self.layout.index(self.index, place), self.layout.from_engine(denoised))
+            if rank is not None and kept is not None:
+                rank[place] = kept[tile.within].to(rank.device)
             return
         torch.cuda.empty_cache()
         log.warning("%s ran out of memory with a tile of %s voxels; continuing with halves", work.device, tile.shape)
         for number, half in enumerate(halves):
-            self.run_tile(half, work, into, box, part(progress, number / 2, (number + 1) / 2))
+            self.run_tile(half, work, into, box, part(progress, number / 2, (number + 1) / 2), rank)
 
-    def denoise_tile(self, tile: Tile, work: Work, progress: Report) -> Tensor:
-        """Denoise the inner voxels of a tile, in image units."""
+    def denoise_tile(self, tile: Tile, work: Work, progress: Report, rank: Tensor | None = None) -> Tensor:
+        """Denoise the inner voxels of a tile, in image units, and write the rank of the whole tile, (D, H, W)."""
         noisy = self.read(tile.outer, work.device)
         result = noisy[:, *tile.within].clone()
         inside = torch.ones_like(result[0], dtype=torch.bool)
@@ -226,7 +238,8 @@ class Plan:
         level = relative
         if kind in MAGNITUDES and self.choices.method.shrinks:
             level = relative * self.deviation_of_magnitudes(scaled + (shift / unit).float(), relative, work)
-        denoised = self.choices.method.run(scaled, level, tile.within, work.options, progress)
+        options = dataclasses.replace(work.options, rank=rank)
+        denoised = self.choices.method.run(scaled, level, tile.within, options, progress)
         denoised = denoised.to(noisy.dtype) * unit + shift
         if kind in MAGNITUDES:
             scale = unit if isinstance(relative, float) else unit * relative[tile.within]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypeVar, cast
 
+from torch import Tensor
+
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
 from nlmeans.core.progress import Report, part
@@ -11,7 +13,6 @@ from nlmeans.core.tiles import Piece
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.settings import Settings
-from nlmeans.engine.survey import Facts
 
 VolumeT = TypeVar("VolumeT", bound=arrays.Readable)
 
@@ -26,7 +27,8 @@ def denoise_array(
     progress: Report,
     region: Piece | None = None,
     noise_mask: arrays.Readable | None = None,
-    facts: list[Facts] | None = None,
+    plans: list[Plan] | None = None,
+    rank: Tensor | None = None,
 ) -> VolumeT:
     """Denoise an array, volume by volume.
 
@@ -39,7 +41,8 @@ def denoise_array(
         progress: called with the fraction done.
         region: the box of (D, H, W) to compute and return; None for all.
         noise_mask: where to look for the noise; None for `mask`.
-        facts: a list to which the facts of each volume are added.
+        plans: a list to which the plan of each volume is added, or one plan for all that are denoised together.
+        rank: where to write how many components a method for series keeps at each voxel of the region, (D, H, W).
 
     Returns:
         `out`, or the new array.
@@ -60,9 +63,9 @@ def denoise_array(
     result = arrays.empty_like(source, settings.dtype, shape) if out is None else out
     for index in range(layout.volumes):
         plan = Plan.of(source, index, layout, choices, mask=where, sigma_map=levels, region=region, noise_mask=search)
-        if facts is not None:
-            facts.append(plan.facts)
-        plan.run(region, part(progress, index / layout.volumes, (index + 1) / layout.volumes), result)
+        if plans is not None:
+            plans.append(plan)
+        plan.run(region, part(progress, index / layout.volumes, (index + 1) / layout.volumes), result, rank)
     progress(1.0)
     return cast(VolumeT, result)
 

@@ -66,7 +66,7 @@ def settled(settings: Settings, facts: Facts) -> Settings:
         return dataclasses.replace(settings, **stated)
     if noise.kind == "poisson":
         stated |= {"gain": noise.gain, "offset": noise.offset}
-    sigma = noise.sigma if noise.kind == "poisson" else facts.sigma if len(facts.sigma) > 1 else facts.sigma[0]
+    sigma = noise.sigma if noise.kind == "poisson" else facts.sigma if len(set(facts.sigma)) > 1 else facts.sigma[0]
     if settings.sigma is not None:
         sigma = settings.sigma
     return dataclasses.replace(settings, sigma=sigma, correlation=cast(Any, noise.correlation), **stated)

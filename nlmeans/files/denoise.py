@@ -18,10 +18,12 @@ from nlmeans.core.layout import Layout
 from nlmeans.core.progress import reporting
 from nlmeans.engine.arguments import FilterArguments
 from nlmeans.engine.choices import Choices
+from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import denoise_array
 from nlmeans.engine.settings import device_or_gpu, settings_from
 from nlmeans.engine.survey import Facts, levels_of, noise_in_words, settled
 from nlmeans.files import atomic, nifti, paths, scan
+from nlmeans.files.maps import MapFiles
 from nlmeans.files.pictures import figure
 from nlmeans.files.pictures.noise_figure import noise_figure
 from nlmeans.files.scan import MeasuredNoise
@@ -40,6 +42,9 @@ def denoise_file(
     dicom_series: str | None = None,
     picture: Path | None = None,
     noise_picture: Path | None = None,
+    noise_map: Path | None = None,
+    residual: Path | None = None,
+    rank_map: Path | None = None,
     overwrite: bool = False,
     progress: bool = False,
     about: Mapping[str, Any] | None = None,
@@ -63,6 +68,9 @@ def denoise_file(
         dicom_series: number or UID of the series, if the folder holds several.
         picture: PNG file for a picture of before, after, and the removed noise.
         noise_picture: PNG file for a picture of the noise that was found; not for zarr images.
+        noise_map: NIfTI file for sigma at every voxel; like the next two, not for zarr images.
+        residual: NIfTI file for what was removed.
+        rank_map: NIfTI file for the number of components kept around every voxel, by the method for series.
         overwrite: replace existing outputs.
         progress: show a progress bar.
         about: entries that come first in the record.
@@ -75,7 +83,10 @@ def denoise_file(
         ValueError, TypeError: an argument is wrong, or the file is damaged or holds no image with real numbers.
         OSError: a file cannot be read or written.
     """
+    maps = MapFiles(noise_map, residual, rank_map)
     if wants_zarr(source, target):
+        if maps.paths:
+            raise ValueError(f"{maps.paths[0]}: maps are not for zarr images, which may be too large; leave it out")
         if share_weights or dicom_series is not None:
             name = "--share-weights" if share_weights else "--dicom-series"
             raise ValueError(f"{name} is not for zarr images, whose volumes are denoised one by one; leave it out")
@@ -96,8 +107,8 @@ def denoise_file(
     as_dicom = source.is_dir() and not target.name.endswith(nifti.ENDINGS)
     record = target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     pictures = [path for path in (picture, noise_picture) if path is not None]
-    outputs = [target, record, *pictures]
-    check_outputs(source, outputs, as_dicom, as_float, overwrite)
+    outputs = [target, record, *pictures, *maps.paths]
+    check_outputs(source, outputs, pictures, as_dicom, as_float, overwrite)
     if sigma is not None and sigma_file is not None:
         raise ValueError(f"--sigma {sigma} and --sigma-map {sigma_file} both describe the noise; give one of them")
     settings, _ = settings_from(sigma, arguments)
@@ -116,10 +127,13 @@ def denoise_file(
         device=device_or_gpu(settings.device),
         dtype="float32" if as_float else settings.dtype,
     )
-    settings = Choices.of(settings, layout, noisy.data).record
+    choices = Choices.of(settings, layout, noisy.data)
+    maps.check(choices.method.joint)
+    settings = choices.record
     where = noisy.inside if mask is None or noisy.inside is None else noisy.inside & (np.asarray(mask) != 0)
     search = mask if mask is not None or noisy.inside is None else scan.object_mask(noisy, 0, None)
-    known: list[Facts] = []
+    plans: list[Plan] = []
+    rank = torch.zeros(layout.shape)
     with reporting(progress, source.name) as report_progress:
         result = denoise_array(
             noisy.data,
@@ -128,18 +142,23 @@ def denoise_file(
             sigma_map=sigma_map,
             progress=report_progress,
             noise_mask=search,
-            facts=known,
+            plans=plans,
+            rank=rank,
         )
+    known = [plan.facts for plan in plans]
 
-    varies = "from a map" if sigma_map is not None else "estimated at every voxel" * (settings.sigma == "map")
+    varies = ""
+    if plans[0].sigma_map is not None:
+        varies = "from a map" if sigma_map is not None else "estimated at every voxel"
     how = f"{settings.method}, {noise_in_words(known, varies)}"
+    one_noise = noisy.series is None or choices.method.joint
     facts = {
         **(about or {}),
         "input": source.name,
         "input_sha256": paths.sha256(source),
-        "noise": [noise_record(facts) for facts in known] if noisy.series is not None else noise_record(known[0]),
+        "noise": noise_record(known[0]) if one_noise else [noise_record(facts) for facts in known],
         "sigma_estimated": sigma in (None, "map") and sigma_map is None and settings.noise != "poisson",
-        "settings": (settings if noisy.series is not None else settled(settings, known[0])).to_dict(),
+        "settings": (settled(settings, known[0]) if one_noise and not varies else settings).to_dict(),
         "mask": mask_file and mask_file.name,
         "sigma_map": sigma_file and sigma_file.name,
         "quality": scan.quality(noisy, result, None if varies else levels_of(known), mask),
@@ -151,25 +170,30 @@ def denoise_file(
         facts["output_sha256"] = paths.sha256(temporary[0])
         temporary[1].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         inside = None if search is None else np.asarray(search) != 0
-        drawn = dict(zip(pictures, temporary[2:], strict=True))
+        drawn = dict(zip(pictures, temporary[2:], strict=False))
         if picture is not None:
             figure.save_figure(drawn[picture], figure.scan_figure(noisy, result))
         if noise_picture is not None:
             figure.save_figure(drawn[noise_picture], noise_figure(noisy.volume(0), known[0].noise, inside))
+        for path, image in zip(temporary[2 + len(pictures) :], maps.images(noisy, plans, result, rank), strict=True):
+            nifti.write_nifti(image, path)
     return f"{target}: {how}"
 
 
-def check_outputs(source: Path, outputs: Sequence[Path], as_dicom: bool, as_float: bool, overwrite: bool) -> None:
+def check_outputs(
+    source: Path, outputs: Sequence[Path], pictures: Sequence[Path], as_dicom: bool, as_float: bool, overwrite: bool
+) -> None:
     """Raise an error, before any work, if an output cannot be written or is the input.
 
     Args:
         source: the input.
-        outputs: the result, its record, and perhaps pictures.
+        outputs: the result, its record, and perhaps pictures and maps.
+        pictures: those of `outputs` that are PNG files.
         as_dicom: the result is a folder with a derived DICOM series.
         as_float: the result is stored as float32.
         overwrite: replace existing outputs.
     """
-    target, *others = outputs
+    target, record, *others = outputs
     if as_dicom:
         with scan.needs_dicom(source):
             from nlmeans.files.dicom import check_series_folder
@@ -180,10 +204,15 @@ def check_outputs(source: Path, outputs: Sequence[Path], as_dicom: bool, as_floa
             )
     else:
         paths.check_output_file(target, overwrite, nifti.ENDINGS)
-    for path, ending in zip(others, (".json", ".png", ".png"), strict=False):
-        paths.check_output_file(path, overwrite, (ending,))
+    paths.check_output_file(record, overwrite, (".json",))
+    for path in others:
+        paths.check_output_file(path, overwrite, (".png",) if path in pictures else nifti.ENDINGS)
+    real = [paths.real_path(path) for path in outputs]
     if paths.real_path(target) == paths.real_path(source):
         raise ValueError(f"OUT={target} is IN itself, which is never overwritten; choose another name")
+    for path in others:
+        if paths.real_path(path) == paths.real_path(source) or real.count(paths.real_path(path)) > 1:
+            raise ValueError(f"{path} is the input or another output as well; choose another name")
 
 
 def write_result(noisy: nifti.Scan, result: npt.NDArray[Any], path: Path, how: str, keep_type: bool) -> None:
@@ -198,7 +227,7 @@ def write_result(noisy: nifti.Scan, result: npt.NDArray[Any], path: Path, how: s
 
 def noise_record(facts: Facts) -> dict[str, Any]:
     """Return the noise of a volume for the record: the model, and sigma of each channel that is compared with it."""
-    channels = {} if len(facts.sigma) == 1 else {"channels": list(facts.sigma)}
+    channels = {} if len(set(facts.sigma)) == 1 else {"channels": list(facts.sigma)}
     return {**facts.noise.to_dict(), **channels}
 
 

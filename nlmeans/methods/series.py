@@ -13,7 +13,10 @@ from nlmeans.patches.low_rank.series import PATCH, PATCH_STEP, SeriesResult, ser
 
 def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Low rank of local patches × volumes, with singular values shrunk optimally (Gavish and Donoho 2017)."""
-    return series_low_rank(noisy, sigma, autocovariance=options.autocovariance, progress=progress).series
+    found = series_low_rank(noisy, sigma, autocovariance=options.autocovariance, progress=progress)
+    if options.rank is not None:
+        options.rank.copy_(found.rank)
+    return found.series
 
 
 def measure_series(noisy: Tensor, autocovariance: Tensor | None, everywhere: bool = False) -> SeriesResult:
