@@ -138,6 +138,10 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
     fine = sigma_of_detail(seen.around, "rician" if kind in MAGNITUDES else kind)
     found, where = flat_blocks(seen, kind)
     evidence, white, enough, sigma = [], True, False, fine
+    air = 0.0
+    if kind in MAGNITUDES and seen.air.coils is not None:
+        air = sigma_of_air(seen.air.mean, coils)
+    fine_in_air = CLOSE < air / max(fine, LEAST_LEVEL) < 1 / CLOSE
     if found is not None and found.sigma == 0:
         evidence.append("the flattest blocks hold no noise at all")
     elif found is not None:
@@ -145,7 +149,7 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
         enough = found.blocks >= FEWEST_CHOSEN
         response = response_of_finest(found.autocovariance)
         surely = found.blocks >= SEVERAL_BLOCKS and response < NEARLY_WHITE
-        white = not enough or not (surely or max(ratio, response) <= WHITE_RATIO)
+        white = fine_in_air or not enough or not (surely or max(ratio, response) <= WHITE_RATIO)
         sigma = found.sigma if not white or flat_blocks_are_surer(found, fine, kind, seen) else fine
         evidence.append(
             f"{found.blocks} flat blocks {where} have a standard deviation of {found.sigma * seen.peak:.4g}"
@@ -153,12 +157,10 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
         evidence.append(
             f"the finest detail has {fine * seen.peak:.4g}, {ratio:.0%} of that; white noise would have all of it"
         )
-    if kind in MAGNITUDES and seen.air.coils is not None:
-        air = sigma_of_air(seen.air.mean, coils)
-        low, high = AIR_AGREES[white]
-        if low < air / max(sigma, LEAST_LEVEL) < high:
-            evidence.append(f"the air has the mean of magnitudes without signal for a sigma of {air * seen.peak:.4g}")
-            sigma = air
+    low, high = AIR_AGREES[white]
+    if low < air / max(sigma, LEAST_LEVEL) < high:
+        evidence.append(f"the air has the mean of magnitudes without signal for a sigma of {air * seen.peak:.4g}")
+        sigma = air
     if found is None or not enough:
         evidence.append("there are too few flat blocks to see a correlation, so the noise counts as white")
     else:

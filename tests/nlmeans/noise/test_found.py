@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from nlmeans import NoiseModel, denoise, estimate_noise, estimate_sigma
 from nlmeans.core.metrics import psnr
 from nlmeans.noise.found import response_of_finest
-from tests.nlmeans.volumes import gaussian, piecewise
+from tests.nlmeans.volumes import gaussian, piecewise, rician
 
 SIGMA = 10.0
 SHAPE = (30, 40, 44)
@@ -183,6 +183,17 @@ def test_air_with_the_noise_of_the_object_tells_it_from_texture(offset: float) -
     assert (clean < 0.01).mean() > 0.8
     noisy = clean + offset + 0.01 * np.random.default_rng(0).standard_normal(clean.shape)
     assert estimate_noise(noisy).sigma == pytest.approx(0.01, rel=0.03)
+
+
+def test_air_as_noisy_as_the_finest_detail_shows_that_texture_is_no_noise() -> None:
+    texture = 25 * gaussian_filter(np.random.default_rng(1).standard_normal(SHAPE), 1.2) / 0.12
+    clean = np.where(np.arange(44) < 20, 0.0, 300 + texture)
+    noisy = rician(clean, SIGMA)
+    assert estimate_noise(noisy[..., 20:], kind="rician").correlation is not None  # without air, nothing tells them apart
+    model = estimate_noise(noisy)
+    assert (model.kind, model.correlation) == ("rician", None)
+    assert model.sigma == pytest.approx(SIGMA, rel=0.03)
+    assert "the air has" in model.evidence[-2]
 
 
 def test_air_that_a_scanner_has_filtered_says_nothing_about_the_object() -> None:
