@@ -16,6 +16,7 @@ from nlmeans.engine.arguments import Arguments, spelled_out
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.maps import as_array, noise_map, residual_of
 from nlmeans.engine.noise import noise_of
+from nlmeans.engine.phase import DenoisedComplex, denoise_complex, like_complex
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import VolumeT, denoise_array, readable_spatial
 from nlmeans.engine.settings import GivenSigma, Settings, settings_from
@@ -46,10 +47,12 @@ def denoise(
             of finite real numbers, of any dtype; a dask array; or anything that gives numpy arrays when sliced, such as
             a zarr array, an h5py dataset or a NIfTI image's ``dataobj``. Such arrays and numpy.memmap are read piece by
             piece and may be larger than memory. A ``.nii.gz`` is slow that way, because every piece is decompressed
-            from the start of the file. The input is never written to.
+            from the start of the file. The input is never written to. Complex arrays in memory are denoised as complex:
+            their phase is taken off, and put back at the end.
         sigma: standard deviation of the noise, in image units: one number; one per volume of the series, or per
             channel; or an array of the spatial shape, for noise that varies in space. None estimates one number
-            (see `estimate_sigma`), and ``"map"`` estimates an array.
+            (see `estimate_sigma`), and ``"map"`` estimates an array. For complex volumes, it is that of the real part,
+            which the imaginary part has too.
         method: a name in `nlmeans.METHODS`, or ``"auto"``: `bayes`, unless the volume would take more than ten minutes
             or more memory than is free. The log (level INFO) says which method was chosen, and why.
         noise: ``"auto"`` finds the kind in each volume, as `estimate_noise` does, and the log (level INFO) says why; if
@@ -119,6 +122,12 @@ def denoise(
         from nlmeans.engine.dask import denoised_lazily
 
         return cast(VolumeT, denoised_lazily(volume, settings, mask, sigma_map))
+    if arrays.is_complex(volume):
+        if out is not None:
+            raise ValueError("out= does not work with a complex volume; leave it out and store the result")
+        with reporting(progress, "denoising") as report:
+            found = denoise_complex(volume, settings, mask=mask, sigma_map=sigma_map, progress=report)
+        return cast(VolumeT, like_complex(found.volume, volume))
     with reporting(progress, "denoising") as report:
         return denoise_array(volume, settings, mask=mask, sigma_map=sigma_map, out=out, progress=report)
 
@@ -136,6 +145,9 @@ class Denoised(NamedTuple):
     rank_map: arrays.Array | None
     """Components that were kept around every voxel, float32, of the spatial shape; None unless the method is
     `series`."""
+    phase: arrays.Array | None = None
+    """Of a complex volume: the phase that was taken off, as complex numbers of length 1. The real part of volume × its
+    conjugate is the signal without the bias of magnitudes: about 0 in air."""
 
 
 @spelled_out(Arguments)
@@ -157,7 +169,8 @@ def denoise_with_maps(
         arguments: the other arguments of `denoise`.
 
     Returns:
-        A named tuple: `volume`, `residual`, `noise_map`, and `rank_map`, which is None unless the method is `series`.
+        A named tuple: `volume`, `residual`, `noise_map`, `rank_map`, which is None unless the method is `series`, and
+        `phase`, which is None unless the volume is complex.
 
     Raises:
         ValueError, TypeError, Cancelled: as for `denoise`.
@@ -172,6 +185,11 @@ def denoise_with_maps(
     if arrays.is_dask(volume):
         raise TypeError("volume is a dask array, which has no maps; give volume.compute(), or subtract denoise(volume)")
     settings, sigma_map = settings_from(sigma, arguments)
+    if arrays.is_complex(volume):
+        with reporting(progress, "denoising") as report:
+            return maps_of_complex(
+                volume, denoise_complex(volume, settings, mask=mask, sigma_map=sigma_map, progress=report)
+            )
     source = arrays.readable(volume, "volume")
     layout = Layout.of(source, settings.channels, settings.series)
     plans: list[Plan] = []
@@ -186,6 +204,14 @@ def denoise_with_maps(
         alone = Layout(layout.spatial_shape, None, None)
         rank_map = as_array(alone.from_engine(rank[None]), result)
     return Denoised(result, residual_of(source, result), noise_map(plans, result), rank_map)
+
+
+def maps_of_complex(volume: arrays.Array, found: DenoisedComplex) -> Denoised:
+    """Return a denoised complex volume with its maps, as the same kind of array as the volume."""
+    result = like_complex(found.volume, volume)
+    rank = None if found.rank is None else as_array(found.rank, result)
+    phase = like_complex(found.phase, volume)
+    return Denoised(result, cast(Any, volume) - result, as_array(found.noise_map, result), rank, phase)
 
 
 @spelled_out(Arguments)

@@ -100,6 +100,13 @@ def check_numbers(array: Readable, name: str) -> None:
         raise ValueError(f"{name} has shape {tuple(array.shape)} and so no voxels; every axis needs at least one")
 
 
+def is_complex(array: object) -> TypeGuard[Array]:
+    """Whether this is a numpy array or a tensor of complex numbers."""
+    return (
+        array.is_complex() if isinstance(array, Tensor) else isinstance(array, np.ndarray) and array.dtype.kind == "c"
+    )
+
+
 def in_memory(array: Source) -> TypeGuard[Array]:
     """Whether the whole array is in memory, so that reading it takes no more."""
     return not isinstance(array, Sliced) and memory_map(array) is None

@@ -189,7 +189,9 @@ def test_air_as_noisy_as_the_finest_detail_shows_that_texture_is_no_noise() -> N
     texture = 25 * gaussian_filter(np.random.default_rng(1).standard_normal(SHAPE), 1.2) / 0.12
     clean = np.where(np.arange(44) < 20, 0.0, 300 + texture)
     noisy = rician(clean, SIGMA)
-    assert estimate_noise(noisy[..., 20:], kind="rician").correlation is not None  # without air, nothing tells them apart
+    assert (
+        estimate_noise(noisy[..., 20:], kind="rician").correlation is not None
+    )  # without air, nothing tells them apart
     model = estimate_noise(noisy)
     assert (model.kind, model.correlation) == ("rician", None)
     assert model.sigma == pytest.approx(SIGMA, rel=0.03)
