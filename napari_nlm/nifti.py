@@ -17,7 +17,8 @@ from napari.utils.notifications import show_warning
 from napari_nlm.geometry import matrix_and_offset
 from napari_nlm.results import PROVENANCE_KEY
 from napari_nlm.volume_view import LayerArray
-from nlmeans.files import atomic, nifti, paths
+from nlmeans.files import atomic, paths
+from nlmeans.files.formats import nifti
 
 NIBABEL: Any = nib
 """nibabel, whose functions have no types."""

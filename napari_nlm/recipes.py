@@ -12,7 +12,7 @@ from napari_nlm.layer_source import VolumeIndex
 from napari_nlm.parameters import ENGINE_DEFAULTS, is_poisson
 from nlmeans.cli import denoise_command as command
 from nlmeans.engine.settings import device_or_gpu
-from nlmeans.files import nifti
+from nlmeans.files.formats import nifti
 
 RECIPE_KINDS = ("Python", "MONAI", "command line")
 

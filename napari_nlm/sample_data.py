@@ -8,7 +8,8 @@ import numpy as np
 
 from napari_nlm.nifti import NIBABEL
 from napari_nlm.results import PROVENANCE_KEY
-from nlmeans.files import nifti, samples
+from nlmeans.files import samples
+from nlmeans.files.formats import nifti
 
 LayerData = tuple[Any, dict[str, Any], str]
 

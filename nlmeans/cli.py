@@ -23,8 +23,9 @@ from nlmeans.core.memory import available, shortage, size_text
 from nlmeans.core.metrics import psnr, ssim
 from nlmeans.core.progress import Cancelled, reporting
 from nlmeans.engine.settings import device_or_gpu
-from nlmeans.files import batch, bids, nifti, report, samples
+from nlmeans.files import batch, bids, report, samples
 from nlmeans.files.denoise import denoise_file, interruption, measure_noise
+from nlmeans.files.formats import nifti
 from nlmeans.files.paths import one_line
 from nlmeans.methods.registry import METHODS, method_names
 from nlmeans.noise.kinds import NOISES

@@ -189,7 +189,7 @@ def stated_level(
         return settings.sigma
     if isinstance(settings.sigma, tuple):
         return max(settings.sigma)
-    every = math.ceil(layout.volumes / PROBED)
+    every = math.ceil(layout.volumes / GUESSED_FROM)
     guesses = [
         sigma_of_volume(layout.to_engine(values.real[layout.index(index, layout.everywhere)])[0], "gaussian", None)
         for index in range(0, layout.volumes, every)
@@ -197,7 +197,7 @@ def stated_level(
     return float(np.median(guesses))
 
 
-PROBED = 8
+GUESSED_FROM = 8
 """Most volumes that the first guess of sigma looks at."""
 
 

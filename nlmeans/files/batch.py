@@ -27,8 +27,9 @@ from nlmeans.core import memory
 from nlmeans.core.progress import Report
 from nlmeans.engine.arguments import FilterArguments
 from nlmeans.engine.settings import HARDWARE_SETTINGS, Settings
-from nlmeans.files import atomic, bids, nifti
+from nlmeans.files import atomic, bids
 from nlmeans.files.denoise import denoise_file
+from nlmeans.files.formats import nifti
 from nlmeans.files.paths import one_line, real_path, sha256
 
 log = logging.getLogger("nlmeans")

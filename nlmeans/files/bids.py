@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nlmeans.core import checks
-from nlmeans.files import nifti
+from nlmeans.files.formats import nifti
 from nlmeans.files.paths import one_line
 
 DESCRIPTION = "dataset_description.json"

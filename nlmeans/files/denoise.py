@@ -22,7 +22,8 @@ from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import denoise_array
 from nlmeans.engine.settings import device_or_gpu, settings_from
 from nlmeans.engine.survey import Facts, levels_of, noise_in_words, settled
-from nlmeans.files import atomic, nifti, paths, scan
+from nlmeans.files import atomic, paths, scan
+from nlmeans.files.formats import nifti
 from nlmeans.files.maps import MapFiles
 from nlmeans.files.pictures import figure
 from nlmeans.files.pictures.noise_figure import noise_figure
@@ -196,7 +197,7 @@ def check_outputs(
     target, record, *others = outputs
     if as_dicom:
         with scan.needs_dicom(source):
-            from nlmeans.files.dicom import check_series_folder
+            from nlmeans.files.formats.dicom import check_series_folder
         check_series_folder(target, source, overwrite)
         if as_float:
             raise ValueError(
@@ -218,7 +219,7 @@ def check_outputs(
 def write_result(noisy: nifti.Scan, result: npt.NDArray[Any], path: Path, how: str, keep_type: bool) -> None:
     """Write a result as a derived DICOM series if `path` is a folder, else as NIfTI with the header of the scan."""
     if path.is_dir():
-        from nlmeans.files.dicom import DicomScan, write_derived
+        from nlmeans.files.formats.dicom import DicomScan, write_derived
 
         write_derived(cast(DicomScan, noisy), result, path, f"Denoised by nlmeans {version('nlmeans')}: {how}")
     else:

@@ -13,8 +13,8 @@ import torch
 
 from nlmeans.engine.maps import noise_map, residual_of
 from nlmeans.engine.plan import Plan
-from nlmeans.files import nifti
-from nlmeans.files.nifti import Scan
+from nlmeans.files.formats import nifti
+from nlmeans.files.formats.nifti import Scan
 
 
 @dataclass(frozen=True)

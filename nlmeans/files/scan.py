@@ -15,8 +15,8 @@ import torch
 from nlmeans.api import estimate_noise
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
-from nlmeans.files import nifti
-from nlmeans.files.nifti import Scan
+from nlmeans.files.formats import nifti
+from nlmeans.files.formats.nifti import Scan
 from nlmeans.noise.estimate import otsu_threshold
 from nlmeans.noise.model import NoiseModel
 
@@ -36,7 +36,7 @@ def read_scan(source: Path, dicom_series: str | None = None) -> Scan:
     """
     if source.is_dir():
         with needs_dicom(source):
-            from nlmeans.files.dicom import read_series
+            from nlmeans.files.formats.dicom import read_series
         return read_series(source, dicom_series)
     if dicom_series is not None:
         raise ValueError(

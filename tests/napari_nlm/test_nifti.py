@@ -15,7 +15,8 @@ import nlmeans
 from napari_nlm import sample_data
 from napari_nlm.nifti import find_turn, write_layer
 from napari_nlm.results import PROVENANCE_KEY
-from nlmeans.files import nifti, samples
+from nlmeans.files import samples
+from nlmeans.files.formats import nifti
 from tests.napari_nlm.conftest import Bench
 from tests.nlmeans.scans import LPS, NIFTI, OBLIQUE, RAS, SAGITTAL, header_on_disk, noisy, save, scan, values
 

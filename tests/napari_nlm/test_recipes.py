@@ -15,7 +15,7 @@ from napari_nlm import sample_data
 from napari_nlm.layer_source import AxisRoles
 from napari_nlm.recipes import recipe
 from nlmeans.cli import main
-from nlmeans.files import nifti
+from nlmeans.files.formats import nifti
 from tests.napari_nlm.conftest import Bench
 from tests.napari_nlm.images import volume
 

@@ -26,7 +26,8 @@ from nibabel.testing import data_path
 
 import nlmeans
 from nlmeans import Settings, cli
-from nlmeans.files import nifti, paths
+from nlmeans.files import paths
+from nlmeans.files.formats import nifti
 from nlmeans.operator.backends import BACKENDS
 from tests.nlmeans.scans import (
     LPS,

@@ -20,7 +20,8 @@ import pytest
 from click.testing import CliRunner
 
 from nlmeans import cli
-from nlmeans.files import batch, nifti, paths
+from nlmeans.files import batch, paths
+from nlmeans.files.formats import nifti
 from tests.nlmeans.scans import RAS, contents, names, noisy, save, scan
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, limits and locks are those of POSIX")

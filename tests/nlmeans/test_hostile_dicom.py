@@ -21,7 +21,7 @@ import pydicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from nlmeans.core import memory
-from nlmeans.files import dicom
+from nlmeans.files.formats import dicom
 from tests.nlmeans.hostile import bits_flipped, damaged, refusal
 from tests.nlmeans.series import write_series
 

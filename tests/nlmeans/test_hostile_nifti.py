@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from nlmeans import cli
 from nlmeans.core import memory
-from nlmeans.files import nifti, nifti_header
+from nlmeans.files.formats import nifti, nifti_header
 from tests.nlmeans.hostile import SHAPE, bits_flipped, bomb, damaged, lying, sound
 from tests.nlmeans.scans import NIFTI, contents
 

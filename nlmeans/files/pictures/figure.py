@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nlmeans.core import arrays
-from nlmeans.files.nifti import Scan
+from nlmeans.files.formats.nifti import Scan
 
 Intensities = npt.NDArray[Any]
 

@@ -9,8 +9,8 @@ import pytest
 
 import nlmeans
 from nlmeans.files.denoise import denoise_file
+from nlmeans.files.formats.nifti import read_nifti
 from nlmeans.files.maps import MapFiles, map_image
-from nlmeans.files.nifti import read_nifti
 from tests.nlmeans.scans import NIFTI, contents, noisy, save, scan, values
 from tests.nlmeans.volumes import decaying_series
 

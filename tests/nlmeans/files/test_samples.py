@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nlmeans.files import nifti, samples
+from nlmeans.files import samples
+from nlmeans.files.formats import nifti
 
 NOISY = ("head", "thick", "slice")
 

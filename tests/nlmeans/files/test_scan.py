@@ -11,9 +11,9 @@ import pytest
 
 import nlmeans
 from nlmeans.core.layout import Layout
-from nlmeans.files import nifti
 from nlmeans.files import scan as scans
-from nlmeans.files.nifti import Scan
+from nlmeans.files.formats import nifti
+from nlmeans.files.formats.nifti import Scan
 from tests.nlmeans.scans import NIFTI, RAS, SIGMA, noisy, save, scan
 from tests.nlmeans.volumes import gaussian
 

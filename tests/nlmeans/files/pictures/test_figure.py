@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from nlmeans.files import nifti
+from nlmeans.files.formats import nifti
 from nlmeans.files.pictures import figure
 from nlmeans.files.pictures.figure import scan_figure
 from tests.nlmeans.scans import LPS, NIFTI, OBLIQUE, RAS, SAGITTAL, save, scan

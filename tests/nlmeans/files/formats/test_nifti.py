@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from nibabel.testing import data_path
 
-from nlmeans.files import nifti
+from nlmeans.files.formats import nifti
 from tests.nlmeans.scans import LPS, NIFTI, RAS, header_on_disk, noisy, save, scan, values
 
 SHAPE = (6, 7, 8)
@@ -154,7 +154,7 @@ def test_a_scan_larger_than_the_memory_is_not_called_damaged(tmp_path: Path, mon
         raise MemoryError("Unable to allocate 20.0 GiB")
 
     path = save(scan(noisy(8, 9, 10)), tmp_path / "scan.nii.gz")
-    monkeypatch.setattr("nlmeans.files.nifti.np.asarray", full)
+    monkeypatch.setattr("nlmeans.files.formats.nifti.np.asarray", full)
     with pytest.raises(MemoryError, match=r"scan.nii.gz does not fit into free memory: Unable to allocate"):
         nifti.read_nifti(path)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nlmeans.core import memory
-from nlmeans.files import nifti_header
+from nlmeans.files.formats import nifti_header
 from tests.nlmeans.scans import NIFTI, RAS, noisy, save, scan
 
 SHAPE = (6, 7, 8)

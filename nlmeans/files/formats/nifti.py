@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nlmeans.core import arrays
-from nlmeans.files import nifti_header
+from nlmeans.files.formats import nifti_header
 from nlmeans.files.paths import errors_naming
 
 ENDINGS = (".nii.gz", ".nii")

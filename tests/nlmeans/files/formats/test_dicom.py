@@ -19,7 +19,7 @@ from pydicom.uid import JPEGLosslessSV1
 
 import nlmeans
 from nlmeans import cli
-from nlmeans.files import dicom
+from nlmeans.files.formats import dicom
 from tests.nlmeans.scans import NIFTI, contents, noisy, values
 from tests.nlmeans.series import AXIAL, OBLIQUE, SAGITTAL, write_series
 

@@ -28,7 +28,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
 
 from nlmeans.core import arrays, memory
-from nlmeans.files.nifti import Scan
+from nlmeans.files.formats.nifti import Scan
 from nlmeans.files.paths import apart, check_folder, errors_naming
 
 ORIENTATION_TOLERANCE = 1e-4
