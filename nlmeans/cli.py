@@ -301,6 +301,19 @@ def as_arguments(options: dict[str, Any]) -> dict[str, Any]:
     help="NIfTI file for the number of components kept around every voxel; only with --method series.",
 )
 @click.option(
+    "--phase",
+    "phase_file",
+    type=PATH,
+    help="Phase image of IN, in radians or a scanner's units. Both are denoised as complex numbers, which leaves less "
+    "noise and no bias. By default the file that BIDS names beside IN (part-mag, part-phase).",
+)
+@click.option("--phase-out", type=PATH, help="NIfTI file for the phase of the result, in radians.")
+@click.option(
+    "--real-part",
+    is_flag=True,
+    help="Write the real part of a complex image instead of its magnitude: air is then 0 on average.",
+)
+@click.option(
     "--overwrite", is_flag=True, help="Replace existing outputs, and the unfinished zarr image of another run."
 )
 @click.option("--quiet", is_flag=True, help="Print neither the progress bar nor the summary.")

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "methods": {"core", "operator", "patches"},
     "engine": {"core", "methods", "noise", "operator"},
     "api": {"core", "engine", "noise"},
-    "files": {"api", "core", "engine", "noise"},
+    "files": {"api", "core", "engine", "methods", "noise"},
     "nn": {"core", "operator"},
     "cli": {"api", "core", "engine", "files", "methods", "noise", "operator"},
 }

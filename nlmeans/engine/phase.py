@@ -35,6 +35,13 @@ class DenoisedComplex(NamedTuple):
     otherwise of the shape of the volume."""
     rank: Tensor | None
     """Components kept around every voxel, of the spatial shape; None for volumes that were not denoised together."""
+    plans: list[Plan]
+    """Plans of the last pass: one for each volume, or one for all that were denoised together."""
+
+    @property
+    def real(self) -> Tensor:
+        """The signal without the bias of magnitudes."""
+        return (self.volume * self.phase.conj()).real
 
 
 def denoise_complex(
@@ -87,7 +94,7 @@ def denoise_complex(
         inside = arrays.read(arrays.readable(mask, "mask"), (), torch.float32, values.device) != 0
         result = torch.where(broadcast(inside, layout), result, values)
     kept = Layout(layout.spatial_shape, None, None).from_engine(rank[None]) if parts.joint else None
-    return DenoisedComplex(result, phase, parts.noise_map(plans, denoised), kept)
+    return DenoisedComplex(result, phase, parts.noise_map(plans, denoised), kept, plans)
 
 
 def check_settings(settings: Settings) -> None:

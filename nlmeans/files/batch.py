@@ -31,6 +31,7 @@ from nlmeans.files import atomic, bids
 from nlmeans.files.denoise import denoise_file
 from nlmeans.files.formats import nifti
 from nlmeans.files.paths import one_line, real_path, sha256
+from nlmeans.files.phase import phase_beside
 
 log = logging.getLogger("nlmeans")
 
@@ -83,9 +84,11 @@ class Job:
             record = bids.read_json(self.record)
         except (ValueError, TypeError):
             return False
+        phase = phase_beside(self.source, self.options.get("noise", "auto"))
         return (
             record.get("request") == self.request
             and record.get("input_sha256") == sha256(self.source)
+            and record.get("phase_sha256") == (phase and sha256(phase))
             and record.get("output_sha256") == sha256(self.target)
         )
 

@@ -14,20 +14,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
 from nlmeans.core.progress import reporting
 from nlmeans.engine.arguments import FilterArguments
 from nlmeans.engine.choices import Choices
-from nlmeans.engine.plan import Plan
-from nlmeans.engine.run import denoise_array
 from nlmeans.engine.settings import device_or_gpu, settings_from
 from nlmeans.engine.survey import Facts, levels_of, noise_in_words, settled
 from nlmeans.files import atomic, paths, scan
+from nlmeans.files.computed import denoise_parts, denoise_real
 from nlmeans.files.formats import nifti
 from nlmeans.files.maps import MapFiles
+from nlmeans.files.phase import ComplexScan, complex_scan, phase_beside
 from nlmeans.files.pictures import figure
 from nlmeans.files.pictures.noise_figure import noise_figure
 from nlmeans.files.scan import MeasuredNoise
+from nlmeans.methods.registry import METHODS
 
 
 def denoise_file(
@@ -46,6 +48,9 @@ def denoise_file(
     noise_map: Path | None = None,
     residual: Path | None = None,
     rank_map: Path | None = None,
+    phase_file: Path | None = None,
+    phase_out: Path | None = None,
+    real_part: bool = False,
     overwrite: bool = False,
     progress: bool = False,
     about: Mapping[str, Any] | None = None,
@@ -72,6 +77,10 @@ def denoise_file(
         noise_map: NIfTI file for sigma at every voxel; like the next two, not for zarr images.
         residual: NIfTI file for what was removed.
         rank_map: NIfTI file for the number of components kept around every voxel, by the method for series.
+        phase_file: the phase of `source`, in radians or in a scanner's units. None looks for the file that BIDS names
+            beside a magnitude.
+        phase_out: NIfTI file for the phase of the result, in radians.
+        real_part: write the real part of a complex image, which has no bias in the dark, instead of the magnitude.
         overwrite: replace existing outputs.
         progress: show a progress bar.
         about: entries that come first in the record.
@@ -84,10 +93,13 @@ def denoise_file(
         ValueError, TypeError: an argument is wrong, or the file is damaged or holds no image with real numbers.
         OSError: a file cannot be read or written.
     """
-    maps = MapFiles(noise_map, residual, rank_map)
+    maps = MapFiles(noise_map, residual, rank_map, phase_out)
     if wants_zarr(source, target):
-        if maps.paths:
-            raise ValueError(f"{maps.paths[0]}: maps are not for zarr images, which may be too large; leave it out")
+        if maps.paths or phase_file or real_part:
+            raise ValueError(
+                f"{source} is a zarr image, for which there are no maps and no phase: leave out --noise-map, "
+                "--residual, --rank-map, --phase, --phase-out and --real-part"
+            )
         if share_weights or dicom_series is not None:
             name = "--share-weights" if share_weights else "--dicom-series"
             raise ValueError(f"{name} is not for zarr images, whose volumes are denoised one by one; leave it out")
@@ -113,7 +125,13 @@ def denoise_file(
     if sigma is not None and sigma_file is not None:
         raise ValueError(f"--sigma {sigma} and --sigma-map {sigma_file} both describe the noise; give one of them")
     settings, _ = settings_from(sigma, arguments)
-    noisy = scan.read_scan(source, dicom_series)
+    noisy = scan.read_scan(source, dicom_series, complex_too=True)
+    phase_file = phase_file or phase_beside(source, settings.noise)
+    turned = complex_scan(noisy, phase_file)
+    check_parts(noisy, turned, as_dicom, real_part, as_float)
+    keep_type = not as_float and not (real_part and arrays.is_complex(noisy.data))
+    whole = arrays.is_complex(noisy.data) and not real_part
+    noisy = noisy if turned is None else turned.magnitude
     if share_weights and noisy.series is None:
         raise ValueError(f"--share-weights is for series of volumes, but {source} has no fourth axis; leave it out")
     channels, series = (noisy.series, None) if share_weights else (None, noisy.series)
@@ -126,59 +144,78 @@ def denoise_file(
         series=series,
         spacing=None if voxel_radii else noisy.spacing,
         device=device_or_gpu(settings.device),
-        dtype="float32" if as_float else settings.dtype,
+        dtype="float32" if as_float and turned is None else settings.dtype,
     )
     choices = Choices.of(settings, layout, noisy.data)
-    maps.check(choices.method.joint)
+    maps.check(choices.method.joint, turned is not None)
     settings = choices.record
     where = noisy.inside if mask is None or noisy.inside is None else noisy.inside & (np.asarray(mask) != 0)
     search = mask if mask is not None or noisy.inside is None else scan.object_mask(noisy, 0, None)
-    plans: list[Plan] = []
-    rank = torch.zeros(layout.shape)
     with reporting(progress, source.name) as report_progress:
-        result = denoise_array(
-            noisy.data,
-            settings,
-            mask=mask if where is None else where,
-            sigma_map=sigma_map,
-            progress=report_progress,
-            noise_mask=search,
-            plans=plans,
-            rank=rank,
-        )
+        how_to: Any = {
+            "mask": mask if where is None else where,
+            "noise_mask": search,
+            "sigma_map": sigma_map,
+            "progress": report_progress,
+        }
+        if turned is None:
+            done = denoise_real(noisy.data, settings, layout, **how_to)
+        else:
+            done = denoise_parts(turned, settings, whole, real_part, **how_to)
+    plans, result = done.plans, done.result
     known = [plan.facts for plan in plans]
 
     varies = ""
     if plans[0].sigma_map is not None:
         varies = "from a map" if sigma_map is not None else "estimated at every voxel"
-    how = f"{settings.method}, {noise_in_words(known, varies)}"
+    noise = noise_in_words(known, varies)
+    how = f"{settings.method}, {'' if turned is None else 'complex, '}{noise}"
+    estimated = sigma in (None, "map") and sigma_map is None and settings.noise != "poisson"
+    origin = "estimated from the image" if estimated else "as given"
+    volumes = noisy.data.shape[3] if noisy.series is not None else 1
     one_noise = noisy.series is None or choices.method.joint
     facts = {
         **(about or {}),
         "input": source.name,
         "input_sha256": paths.sha256(source),
         "noise": noise_record(known[0]) if one_noise else [noise_record(facts) for facts in known],
-        "sigma_estimated": sigma in (None, "map") and sigma_map is None and settings.noise != "poisson",
+        "sigma_estimated": estimated,
         "settings": (settled(settings, known[0]) if one_noise and not varies else settings).to_dict(),
+        "phase": phase_file and phase_file.name,
+        "phase_sha256": phase_file and paths.sha256(phase_file),
         "mask": mask_file and mask_file.name,
         "sigma_map": sigma_file and sigma_file.name,
-        "quality": scan.quality(noisy, result, None if varies else levels_of(known), mask),
+        "boilerplate": boilerplate(
+            settings.method, volumes, choices.method.joint, turned is not None, f"{noise}, {origin}"
+        ),
+        "quality": scan.quality(noisy, np.abs(result) if whole else result, None if varies else levels_of(known), mask),
         "nlmeans": version("nlmeans"),
         "torch": torch.__version__,
     }
     with atomic.written_together(*outputs, folders=[target] if as_dicom else (), overwrite=overwrite) as temporary:
-        write_result(noisy, np.asarray(result), temporary[0], how, keep_type=not as_float)
+        write_result(noisy, result, temporary[0], how, keep_type)
         facts["output_sha256"] = paths.sha256(temporary[0])
         temporary[1].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         inside = None if search is None else np.asarray(search) != 0
         drawn = dict(zip(pictures, temporary[2:], strict=False))
         if picture is not None:
-            figure.save_figure(drawn[picture], figure.scan_figure(noisy, result))
+            figure.save_figure(drawn[picture], figure.scan_figure(noisy, np.abs(result) if whole else result))
         if noise_picture is not None:
             figure.save_figure(drawn[noise_picture], noise_figure(noisy.volume(0), known[0].noise, inside))
-        for path, image in zip(temporary[2 + len(pictures) :], maps.images(noisy, plans, result, rank), strict=True):
+        for path, image in zip(temporary[2 + len(pictures) :], maps.images(noisy, done.maps), strict=True):
             nifti.write_nifti(image, path)
     return f"{target}: {how}"
+
+
+def check_parts(noisy: nifti.Scan, turned: ComplexScan | None, as_dicom: bool, real_part: bool, as_float: bool) -> None:
+    """Raise ``ValueError`` if a real part is wanted that there is not, or that the type of the file cannot hold."""
+    if turned is not None and as_dicom:
+        raise ValueError(f"{noisy.path} is a DICOM series, for which there is no phase; convert both to NIfTI first")
+    if real_part and turned is None:
+        raise ValueError("--real-part needs a complex image or a phase beside it; leave it out, or give --phase")
+    stored = noisy.image.get_data_dtype()
+    if real_part and stored.kind == "u" and not as_float:
+        raise ValueError(f"--real-part has negative values, which {stored} of {noisy.path} cannot hold; add --float")
 
 
 def check_outputs(
@@ -224,6 +261,26 @@ def write_result(noisy: nifti.Scan, result: npt.NDArray[Any], path: Path, how: s
         write_derived(cast(DicomScan, noisy), result, path, f"Denoised by nlmeans {version('nlmeans')}: {how}")
     else:
         nifti.write_nifti(nifti.image_like(noisy, result, keep_type), path)
+
+
+def boilerplate(method: str, volumes: int, together: bool, as_complex: bool, noise: str) -> str:
+    """Return two sentences for the methods section of a paper.
+
+    Args:
+        method: name of the method.
+        volumes: number of volumes.
+        together: whether they were denoised together.
+        as_complex: whether magnitude and phase were.
+        noise: what is said of the noise.
+
+    >>> boilerplate("classic", 1, False, False, "gaussian noise, sigma 8, as given").partition("(")[2]
+    'patch-based non-local means (Buades, Coll and Morel 2005)). Noise: gaussian noise, sigma 8, as given.'
+    """
+    how = "together" if together else "one by one"
+    what = f"The {volumes} volumes were denoised {how}" if volumes > 1 else "The image was denoised"
+    numbers = ", as complex numbers," if as_complex else ""
+    tool = f"nlmeans {version('nlmeans')}, method {method} ({METHODS[method].summary})"
+    return f"{what}{numbers} with {tool}. Noise: {noise}."
 
 
 def noise_record(facts: Facts) -> dict[str, Any]:

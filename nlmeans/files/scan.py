@@ -23,16 +23,17 @@ from nlmeans.noise.model import NoiseModel
 # ---------------------------------------------------------------- reading
 
 
-def read_scan(source: Path, dicom_series: str | None = None) -> Scan:
+def read_scan(source: Path, dicom_series: str | None = None, complex_too: bool = False) -> Scan:
     """Read an image file, or a DICOM series from a folder.
 
     Args:
         source: a file that nibabel can read, or a folder of DICOM files.
         dicom_series: number or UID of the series, if the folder holds several.
+        complex_too: accept complex numbers as well.
 
     Raises:
         OSError: there is no such file or folder.
-        ValueError, TypeError: it is damaged, or not an image with real numbers.
+        ValueError, TypeError: it is damaged, or not an image with such numbers.
     """
     if source.is_dir():
         with needs_dicom(source):
@@ -42,7 +43,7 @@ def read_scan(source: Path, dicom_series: str | None = None) -> Scan:
         raise ValueError(
             f"--dicom-series {dicom_series} is for a folder of DICOM files, which {source} is not; leave it out"
         )
-    return nifti.read_nifti(source)
+    return nifti.read_nifti(source, complex_too)
 
 
 @contextlib.contextmanager

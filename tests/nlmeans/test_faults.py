@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 from nlmeans import cli
-from nlmeans.files import batch, paths
+from nlmeans.files import batch, computed, paths
 from nlmeans.files.formats import nifti
 from tests.nlmeans.scans import RAS, contents, names, noisy, save, scan
 
@@ -206,7 +206,7 @@ def test_a_disk_that_may_only_be_read_is_refused_before_any_work(
     source = image(tmp_path / "scan.nii.gz")
     with small_disk(tmp_path / "disk", "1m") as disk:
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        monkeypatch.setattr("nlmeans.files.denoise.denoise_array", lambda *_, **__: pytest.fail("worked"))
+        monkeypatch.setattr("nlmeans.files.computed.denoise_array", lambda *_, **__: pytest.fail("worked"))
         result = CliRunner().invoke(cli.main, ["denoise", str(source), str(disk / "out.nii.gz"), *QUICK])
     assert result.exit_code == 1
     assert "may not be written to; choose another" in result.stderr
@@ -224,13 +224,13 @@ def test_a_result_on_another_disk_is_whole(tmp_path: Path) -> None:
 def test_a_folder_that_goes_while_it_works_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = image(tmp_path / "scan.nii.gz"), tmp_path / "out" / "out.nii.gz"
     target.parent.mkdir()
-    run = cli.denoise_file.__globals__["denoise_array"]
+    run = computed.denoise_array
 
     def working(*data: Any, **options: Any) -> Any:
         shutil.rmtree(target.parent)
         return run(*data, **options)
 
-    monkeypatch.setattr("nlmeans.files.denoise.denoise_array", working)
+    monkeypatch.setattr("nlmeans.files.computed.denoise_array", working)
     result = CliRunner().invoke(cli.main, ["denoise", str(source), str(target), *QUICK])
     assert result.exit_code == 1
     assert "its folder is no longer there: make it again, or choose another" in result.stderr

@@ -24,7 +24,8 @@ class Scan:
 
     path: Path
     data: npt.NDArray[Any]
-    """(X, Y), (X, Y, Z) or (X, Y, Z, T); integers if the file holds unscaled integers, else floating point."""
+    """(X, Y), (X, Y, Z) or (X, Y, Z, T); integers if the file holds unscaled integers, else floating point, or complex
+    where that was asked for."""
     image: Any
     inside: npt.NDArray[np.bool_] | None = dataclasses.field(default=None, kw_only=True)
     """Voxels that were measured, in contrast to padding; None for all."""
@@ -48,12 +49,16 @@ class Scan:
         return sizes if all(np.isfinite(sizes)) and all(size > 0 for size in sizes) else None
 
 
-def read_nifti(path: Path | str) -> Scan:
+def read_nifti(path: Path | str, complex_too: bool = False) -> Scan:
     """Read a NIfTI file, or an image of another format that nibabel can read.
+
+    Args:
+        path: the file.
+        complex_too: accept complex numbers as well.
 
     Raises:
         OSError: there is no such file, or it is a folder.
-        ValueError, TypeError: the file is damaged, or holds anything but finite real numbers in 2D, 3D or 4D.
+        ValueError, TypeError: the file is damaged, or holds anything but finite numbers in 2D, 3D or 4D.
     """
     path = Path(path)
     if path.is_dir():
@@ -74,7 +79,8 @@ def read_nifti(path: Path | str) -> Scan:
             nifti_header.check_header(Path(str(image.file_map["header"].filename)))
             nifti_header.check_length(Path(str(image.file_map["image"].filename)), image.header)
         data = np.asarray(image.dataobj)
-    arrays.value_range(arrays.check_array(data, str(path)), str(path))
+    for numbers in (data.real, data.imag) if complex_too and arrays.is_complex(data) else (data,):
+        arrays.value_range(arrays.check_array(numbers, str(path)), str(path))
     while data.ndim > 4 and data.shape[-1] == 1:
         data = data[..., 0]
     if data.ndim not in (2, 3, 4):
@@ -90,12 +96,14 @@ def image_like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> An
     Args:
         scan: where the header comes from.
         data: values with the shape of the scan, or of one volume of its series.
-        keep_type: store the values as `scan` does, integers with their slope and intercept; otherwise as float32.
+        keep_type: store the values as `scan` does, integers with their slope and intercept; otherwise as float32, or
+            as complex64.
     """
     header, shape = scan.image.header, scan.image.shape
+    plain = np.complex64 if arrays.is_complex(data) else np.float32
     data = data.reshape(shape if data.size == scan.data.size else shape[:3])
     if not isinstance(header, nib.Nifti1Header):
-        data = data if keep_type else data.astype(np.float32)
+        data = data if keep_type else data.astype(plain)
         image: Any = nib.Nifti1Image(data, scan.image.affine, dtype=data.dtype)
         image.header.set_zooms(header.get_zooms()[: data.ndim])
         return image
@@ -110,7 +118,7 @@ def image_like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> An
             data = arrays.clip_to_integers(np.rint(data.astype(np.float64)), stored)
         data = data.astype(stored)
     else:
-        data = data.astype(np.float32)
+        data = data.astype(plain)
     kind: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     image = kind(data, None, header)
     image.set_data_dtype(data.dtype)

@@ -38,7 +38,7 @@ def test_a_map_is_shown_from_its_smallest_to_its_largest_value(source: Path) -> 
 
 
 def test_a_rank_is_refused_from_a_method_that_has_none(tmp_path: Path) -> None:
-    MapFiles(rank_map=tmp_path / "rank.nii").check(joint=True)
+    MapFiles(rank_map=tmp_path / "rank.nii").check(joint=True, has_phase=False)
     source = save(scan(noisy(8, 9, 10), "i2"), tmp_path / "in.nii")
     before = contents(tmp_path)
     with pytest.raises(ValueError, match=r"--rank-map .*rank.nii is for volumes that are denoised together"):
@@ -55,5 +55,5 @@ def test_no_map_takes_the_place_of_another_file(source: Path, tmp_path: Path, na
 def test_zarr_images_have_no_maps(tmp_path: Path) -> None:
     (tmp_path / "in.zarr").mkdir()
     (tmp_path / "in.zarr" / "zarr.json").touch()
-    with pytest.raises(ValueError, match=r"n.nii: maps are not for zarr images, which may be too large; leave it out"):
+    with pytest.raises(ValueError, match=r"in.zarr is a zarr image, for which there are no maps and no phase"):
         denoise_file(tmp_path / "in.zarr", tmp_path / "out.zarr", noise_map=tmp_path / "n.nii")
