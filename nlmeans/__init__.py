@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nlmeans.methods.registry import METHODS
     from nlmeans.noise.model import NoiseModel
     from nlmeans.noise.outliers import despeckle
+    from nlmeans.noise.sigma_map import sigma_of_noise_volumes
     from nlmeans.operator.nonlocal_means import nonlocal_means
 
     __version__: str
@@ -40,6 +41,7 @@ __all__ = [
     "nonlocal_means",
     "preview",
     "samples",
+    "sigma_of_noise_volumes",
     "usual_h",
 ]
 
@@ -56,6 +58,7 @@ HOMES = {
     "estimate_sigma": "nlmeans.api",
     "nonlocal_means": "nlmeans.operator.nonlocal_means",
     "preview": "nlmeans.api",
+    "sigma_of_noise_volumes": "nlmeans.noise.sigma_map",
     "usual_h": "nlmeans.api",
 }
 """The module that defines each public name."""

@@ -307,6 +307,13 @@ def as_arguments(options: dict[str, Any]) -> dict[str, Any]:
     help="Phase image of IN, in radians or a scanner's units. Both are denoised as complex numbers, which leaves less "
     "noise and no bias. By default the file that BIDS names beside IN (part-mag, part-phase).",
 )
+@click.option(
+    "--noise-volumes",
+    type=click.IntRange(0),
+    default=0,
+    help="Number of volumes at the end of a series that hold noise alone: they give sigma at every voxel, and stay as "
+    "they are.",
+)
 @click.option("--phase-out", type=PATH, help="NIfTI file for the phase of the result, in radians.")
 @click.option(
     "--real-part",

@@ -22,7 +22,7 @@ from nlmeans.engine.choices import Choices
 from nlmeans.engine.settings import device_or_gpu, settings_from
 from nlmeans.engine.survey import Facts, levels_of, noise_in_words, settled
 from nlmeans.files import atomic, paths, scan
-from nlmeans.files.computed import denoise_parts, denoise_real
+from nlmeans.files.computed import denoise_parts, denoise_real, split_noise_volumes, with_noise_volumes
 from nlmeans.files.formats import nifti
 from nlmeans.files.maps import MapFiles
 from nlmeans.files.phase import ComplexScan, complex_scan, phase_beside
@@ -51,6 +51,7 @@ def denoise_file(
     phase_file: Path | None = None,
     phase_out: Path | None = None,
     real_part: bool = False,
+    noise_volumes: int = 0,
     overwrite: bool = False,
     progress: bool = False,
     about: Mapping[str, Any] | None = None,
@@ -81,6 +82,8 @@ def denoise_file(
             beside a magnitude.
         phase_out: NIfTI file for the phase of the result, in radians.
         real_part: write the real part of a complex image, which has no bias in the dark, instead of the magnitude.
+        noise_volumes: number of volumes at the end that hold noise alone. They give sigma at every voxel, and stay as
+            they are.
         overwrite: replace existing outputs.
         progress: show a progress bar.
         about: entries that come first in the record.
@@ -95,10 +98,10 @@ def denoise_file(
     """
     maps = MapFiles(noise_map, residual, rank_map, phase_out)
     if wants_zarr(source, target):
-        if maps.paths or phase_file or real_part:
+        if maps.paths or phase_file or real_part or noise_volumes:
             raise ValueError(
                 f"{source} is a zarr image, for which there are no maps and no phase: leave out --noise-map, "
-                "--residual, --rank-map, --phase, --phase-out and --real-part"
+                "--residual, --rank-map, --phase, --phase-out, --real-part and --noise-volumes"
             )
         if share_weights or dicom_series is not None:
             name = "--share-weights" if share_weights else "--dicom-series"
@@ -124,6 +127,10 @@ def denoise_file(
     check_outputs(source, outputs, pictures, as_dicom, as_float, overwrite)
     if sigma is not None and sigma_file is not None:
         raise ValueError(f"--sigma {sigma} and --sigma-map {sigma_file} both describe the noise; give one of them")
+    if noise_volumes and (sigma is not None or sigma_file is not None):
+        raise ValueError(
+            f"--noise-volumes {noise_volumes} gives sigma at every voxel; leave out --sigma and --sigma-map"
+        )
     settings, _ = settings_from(sigma, arguments)
     noisy = scan.read_scan(source, dicom_series, complex_too=True)
     phase_file = phase_file or phase_beside(source, settings.noise)
@@ -132,11 +139,19 @@ def denoise_file(
     keep_type = not as_float and not (real_part and arrays.is_complex(noisy.data))
     whole = arrays.is_complex(noisy.data) and not real_part
     noisy = noisy if turned is None else turned.magnitude
+    complete = noisy
+    split = None
+    if noise_volumes:
+        split = split_noise_volumes(noisy, turned, noise_volumes, whole)
+        noisy, turned = split.noisy, split.turned
+        if split.is_magnitude and settings.noise == "auto":
+            settings = dataclasses.replace(settings, noise="rician")
     if share_weights and noisy.series is None:
         raise ValueError(f"--share-weights is for series of volumes, but {source} has no fourth axis; leave it out")
     channels, series = (noisy.series, None) if share_weights else (None, noisy.series)
     layout = Layout.of(noisy.data, channels, series, str(source))
     mask, sigma_map = scan.read_mask_or_map(mask_file, layout), scan.read_mask_or_map(sigma_file, layout)
+    sigma_map = sigma_map if split is None else split.sigma_map
     settings = dataclasses.replace(
         settings,
         modality=settings.modality or noisy.modality,
@@ -168,6 +183,7 @@ def denoise_file(
     varies = ""
     if plans[0].sigma_map is not None:
         varies = "from a map" if sigma_map is not None else "estimated at every voxel"
+        varies = varies if split is None else f"from {noise_volumes} volumes of noise"
     noise = noise_in_words(known, varies)
     how = f"{settings.method}, {'' if turned is None else 'complex, '}{noise}"
     estimated = sigma in (None, "map") and sigma_map is None and settings.noise != "poisson"
@@ -192,8 +208,9 @@ def denoise_file(
         "nlmeans": version("nlmeans"),
         "torch": torch.__version__,
     }
+    written = done if split is None else with_noise_volumes(done, split.end)
     with atomic.written_together(*outputs, folders=[target] if as_dicom else (), overwrite=overwrite) as temporary:
-        write_result(noisy, result, temporary[0], how, keep_type)
+        write_result(complete, written.result, temporary[0], how, keep_type)
         facts["output_sha256"] = paths.sha256(temporary[0])
         temporary[1].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         inside = None if search is None else np.asarray(search) != 0
@@ -202,7 +219,7 @@ def denoise_file(
             figure.save_figure(drawn[picture], figure.scan_figure(noisy, np.abs(result) if whole else result))
         if noise_picture is not None:
             figure.save_figure(drawn[noise_picture], noise_figure(noisy.volume(0), known[0].noise, inside))
-        for path, image in zip(temporary[2 + len(pictures) :], maps.images(noisy, done.maps), strict=True):
+        for path, image in zip(temporary[2 + len(pictures) :], maps.images(complete, written.maps), strict=True):
             nifti.write_nifti(image, path)
     return f"{target}: {how}"
 

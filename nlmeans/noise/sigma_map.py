@@ -5,11 +5,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool3d, pad
 
+from nlmeans.core import arrays
+from nlmeans.core.layout import Layout
 from nlmeans.noise.finest import (
     DEVIATION_WITHIN_THREE,
     box_sums,
@@ -324,3 +329,54 @@ def variance_table() -> Tensor:
     after = torch.searchsorted(mean, even).clamp(1, len(mean) - 1)
     share = (even - mean[after - 1]) / (mean[after] - mean[after - 1])
     return torch.lerp(variance[after - 1], variance[after], share.clamp(0, 1))
+
+
+# ---------------------------------------------------------------- from volumes of noise alone
+
+
+BOX_EDGE = 7
+"""Edge in voxels of the box that sigma is averaged over: 343 voxels of each volume give it within 3 %."""
+
+
+def sigma_of_noise_volumes(noise: arrays.Array, series: int = -1) -> npt.NDArray[np.float32]:
+    """Measure sigma at every voxel in volumes that hold noise alone.
+
+    Many protocols record a few volumes without excitation at the end of a series. They show how strong the noise is at
+    every voxel, also where parallel imaging makes it uneven. Values without a sign are taken for the magnitudes of one
+    coil: the mean of their squares is 2 sigma².
+
+    Args:
+        noise: (D, H, W) and an axis of volumes, in memory; real or complex.
+        series: the axis of volumes.
+
+    Returns:
+        Sigma of the real part, which that of the imaginary part equals: float32, of the spatial shape, in image units.
+
+    Raises:
+        ValueError, TypeError: there are not finite numbers, or they have the wrong number of axes.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> magnitudes = abs(rng.standard_normal((16, 16, 16, 4)) + 1j * rng.standard_normal((16, 16, 16, 4)))
+        >>> sigma = sigma_of_noise_volumes(5 * magnitudes)
+        >>> sigma.shape, round(float(sigma.mean()), 1)
+        ((16, 16, 16), 5.0)
+    """
+    values: Any = noise if arrays.is_complex(noise) else arrays.check_array(noise, "noise")
+    layout = Layout.of(values, None, series, "noise")
+    parts = (values.real, values.imag) if arrays.is_complex(values) else (values,)
+    for part in parts:
+        arrays.value_range(part, "noise")
+    both = len(parts) == 2 or bool((values >= 0).all())
+    total = sum(torch.as_tensor(np.asarray(part)).double().square() for part in parts)
+    mean = torch.as_tensor(total).movedim(series, 0).mean(0) / (2 if both else 1)
+    return mean_of_box(mean.reshape(layout.shape)).sqrt().reshape(layout.spatial_shape).float().numpy()
+
+
+def mean_of_box(values: Tensor) -> Tensor:
+    """Average each voxel, (D, H, W), over the box around it, or over what of it lies in the volume."""
+    margins = [side for n in reversed(values.shape) for side in (min(BOX_EDGE // 2, n - 1),) * 2]
+    kernel = [2 * margins[-1 - 2 * axis] + 1 for axis in range(3)]
+    padded, ones = pad(values, margins), pad(torch.ones_like(values), margins)
+    sums, counts = (avg_pool3d(x[None, None], kernel, 1)[0, 0] for x in (padded, ones))
+    return sums / counts

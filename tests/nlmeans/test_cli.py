@@ -374,7 +374,7 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     image(np.where(np.arange(12) == 6, np.nan, noisy(*SHAPE)).astype("f4"), "nan.nii")
     image(np.ones(20, "f4"), "line.nii")
-    image(np.ones((3, 3, 3, 2, 2), "f4"), "five.nii")
+    image(np.ones((3, 3, 3, 1, 2), "f4"), "five.nii")
     image(np.ones((3, 0, 3), "f4"), "empty.nii")
     image(np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")]), "colours.nii")
     image(noisy(*SHAPE).astype("c8"), "complex.nii")
@@ -403,8 +403,8 @@ def assert_one_line(result: Result, message: str) -> None:
         ("checksum.nii.gz out.nii", r"checksum\.nii\.gz cannot be read; .*CRC"),
         ("hole.nii.gz out.nii", r"hole\.nii\.gz cannot be read"),
         ("nan.nii out.nii", r"nan\.nii contains NaN"),
-        ("line.nii out.nii", r"line\.nii has shape \(20,\); only 2D, 3D and 4D"),
-        ("five.nii out.nii", r"five\.nii has shape \(3, 3, 3, 2, 2\); only 2D, 3D and 4D"),
+        ("line.nii out.nii", r"line\.nii has shape \(20,\); only 2D, 3D and series"),
+        ("five.nii out.nii", r"five\.nii has shape \(3, 3, 3, 1, 2\); only 2D, 3D and series"),
         ("empty.nii out.nii", r"empty\.nii"),
         ("colours.nii out.nii", r"colours\.nii holds colours .* convert it to grey"),
         ("good.nii.gz out.nii --mask complex.nii", r"complex\.nii has dtype complex64; give .* its magnitude"),

@@ -24,8 +24,8 @@ class Scan:
 
     path: Path
     data: npt.NDArray[Any]
-    """(X, Y), (X, Y, Z) or (X, Y, Z, T); integers if the file holds unscaled integers, else floating point, or complex
-    where that was asked for."""
+    """(X, Y), (X, Y, Z) or (X, Y, Z, T), where T counts volumes and echoes; integers if the file holds unscaled
+    integers, else floating point, or complex where that was asked for."""
     image: Any
     inside: npt.NDArray[np.bool_] | None = dataclasses.field(default=None, kw_only=True)
     """Voxels that were measured, in contrast to padding; None for all."""
@@ -58,7 +58,7 @@ def read_nifti(path: Path | str, complex_too: bool = False) -> Scan:
 
     Raises:
         OSError: there is no such file, or it is a folder.
-        ValueError, TypeError: the file is damaged, or holds anything but finite numbers in 2D, 3D or 4D.
+        ValueError, TypeError: the file is damaged, or holds anything but finite numbers in 2D to 5D.
     """
     path = Path(path)
     if path.is_dir():
@@ -83,8 +83,10 @@ def read_nifti(path: Path | str, complex_too: bool = False) -> Scan:
         arrays.value_range(arrays.check_array(numbers, str(path)), str(path))
     while data.ndim > 4 and data.shape[-1] == 1:
         data = data[..., 0]
+    if data.ndim == 5 and data.shape[3] > 1:  # several echoes of a series; with one volume, the last axis is a vector
+        data = data.reshape(*data.shape[:3], -1)
     if data.ndim not in (2, 3, 4):
-        raise ValueError(f"{path} has shape {image.shape}; only 2D, 3D and 4D (a series of volumes) can be denoised")
+        raise ValueError(f"{path} has shape {image.shape}; only 2D, 3D and series of volumes can be denoised")
     return Scan(path, data, image)
 
 

@@ -96,3 +96,33 @@ def test_what_does_not_fit_is_refused(magnitude: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"uint16 of .*plain.nii cannot hold; add --float"):
         denoise_file(plain, out, phase_file=phase, real_part=True)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("kind", ["magnitude", "complex"])
+def test_volumes_of_noise_give_sigma_and_stay_as_they_are(noisy: Any, tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(3)
+    alone = SIGMA * (rng.standard_normal((*noisy.shape[:3], 4)) + 1j * rng.standard_normal((*noisy.shape[:3], 4)))
+    data = np.concatenate([noisy, alone.astype(np.complex64)], -1)
+    data = np.abs(data) if kind == "magnitude" else data
+    source, target = save(scan(data), tmp_path / "in.nii"), tmp_path / "out.nii"
+    maps = {name: tmp_path / f"{name}.nii" for name in ("noise_map", "residual")}
+    said = denoise_file(source, target, noise_volumes=4, **CPU, **maps)
+    assert said.endswith("sigma from 4 volumes of noise")
+    assert ("rician" in said) == (kind == "magnitude")
+    out = np.asarray(NIFTI.load(target).dataobj)
+    np.testing.assert_array_equal(out[..., -4:], data[..., -4:])
+    np.testing.assert_array_equal(np.asarray(NIFTI.load(maps["residual"]).dataobj)[..., -4:], 0)
+    levels = nlmeans.sigma_of_noise_volumes(data[..., -4:])
+    np.testing.assert_allclose(values(maps["noise_map"]), levels, rtol=1e-6)
+    noise = "rician" if kind == "magnitude" else "auto"
+    expected = nlmeans.denoise(data[..., :-4], levels, series=3, method="series", noise=noise)
+    np.testing.assert_allclose(out[..., :-4], expected, atol=0.01)
+
+
+@pytest.mark.parametrize("count", [-1, 12, 40])
+def test_there_must_be_other_volumes_than_those_of_noise(noisy: Any, tmp_path: Path, count: int) -> None:
+    source = save(scan(np.abs(noisy)), tmp_path / "in.nii")
+    with pytest.raises(ValueError, match=f"--noise-volumes {count} must be fewer than the volumes of"):
+        denoise_file(source, tmp_path / "out.nii", noise_volumes=count)
+    with pytest.raises(ValueError, match="--noise-volumes 2 gives sigma at every voxel; leave out --sigma"):
+        denoise_file(source, tmp_path / "out.nii", noise_volumes=2, sigma=3.0)

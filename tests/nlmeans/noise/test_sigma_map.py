@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from nlmeans import denoise, estimate_sigma
+from nlmeans import denoise, estimate_sigma, sigma_of_noise_volumes
 from nlmeans.noise.rician import rician_moments
-from nlmeans.noise.sigma_map import sigma_map_of_volume, spline_basis, variance_of_magnitude
+from nlmeans.noise.sigma_map import mean_of_box, sigma_map_of_volume, spline_basis, variance_of_magnitude
 from tests.nlmeans.volumes import Floats, gain, gaussian, piecewise, rician, sample
 
 ADD = {"gaussian": gaussian, "rician": rician}
@@ -168,3 +170,47 @@ def test_refused_with_the_argument_named() -> None:
             ValueError, match=r"volume has values from .* too extreme for a map of sigma in float32; scale it"
         ):
             estimate_sigma(unit * np.arange(120.0).reshape(4, 5, 6), map=True)
+
+
+# ---------------------------------------------------------------- from volumes of noise alone
+
+RECORDED = (12, 20, 24)
+UNEVEN_SIGMA = np.linspace(4, 12, 24) * np.ones(RECORDED)
+
+
+def complex_noise(volumes: int = 4) -> Any:
+    rng = np.random.default_rng(0)
+    shape = (*RECORDED, volumes)
+    return UNEVEN_SIGMA[..., None] * (rng.standard_normal(shape) + 1j * rng.standard_normal(shape))
+
+
+@pytest.mark.parametrize("kind", ["complex", "magnitude", "real"])
+def test_sigma_is_that_of_each_part_and_follows_the_place(kind: str) -> None:
+    noise = {"complex": np.asarray, "magnitude": np.abs, "real": np.real}[kind](complex_noise())
+    found = sigma_of_noise_volumes(noise)
+    assert (found.shape, found.dtype) == (RECORDED, np.float32)
+    np.testing.assert_allclose(found[..., 4:-4], UNEVEN_SIGMA[..., 4:-4], rtol=0.2)
+    assert found.mean() == pytest.approx(UNEVEN_SIGMA.mean(), rel=0.02)
+
+
+def test_any_axis_can_hold_the_volumes_and_tensors_do_too() -> None:
+    noise = np.abs(complex_noise())
+    expected = sigma_of_noise_volumes(noise)
+    np.testing.assert_array_equal(sigma_of_noise_volumes(np.moveaxis(noise, -1, 0), 0), expected)
+    np.testing.assert_array_equal(sigma_of_noise_volumes(torch.from_numpy(noise)), expected)
+    assert sigma_of_noise_volumes(noise[0], 2).shape == RECORDED[1:]
+
+
+def test_a_box_at_the_border_has_fewer_voxels() -> None:
+    values = torch.rand(3, 9, 12, dtype=torch.float64)
+    expected = [
+        values[max(z - 2, 0) : z + 3, max(y - 3, 0) : y + 4, max(x - 3, 0) : x + 4].mean()
+        for z, y, x in np.ndindex(3, 9, 12)
+    ]
+    torch.testing.assert_close(mean_of_box(values).flatten(), torch.stack(expected))
+
+
+@pytest.mark.parametrize("bad", [np.full((4, 5, 6, 2), np.nan), np.zeros((4, 5)), np.full((4, 5, 6, 2), "x")])
+def test_what_is_no_series_of_numbers_is_refused(bad: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="noise"):
+        sigma_of_noise_volumes(bad)

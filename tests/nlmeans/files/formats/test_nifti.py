@@ -137,10 +137,18 @@ def test_values_that_are_not_finite_are_refused(value: float, tmp_path: Path) ->
         nifti.read_nifti(save(scan(data, "f4"), tmp_path / "scan.nii"))
 
 
-@pytest.mark.parametrize("shape", [(20,), (3, 3, 3, 2, 2)])
-def test_only_two_to_four_axes_are_read(shape: tuple[int, ...], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="only 2D, 3D and 4D"):
+@pytest.mark.parametrize("shape", [(20,), (3, 3, 3, 1, 2), (2, 2, 2, 2, 2, 2)])
+def test_what_is_no_image_or_series_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="only 2D, 3D and series"):
         nifti.read_nifti(save(NIFTI.Nifti1Image(np.ones(shape, "f4"), RAS), tmp_path / "scan.nii"))
+
+
+def test_echoes_of_a_series_are_volumes_and_keep_their_place(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).random((4, 5, 6, 3, 2)).astype("f4")
+    read = nifti.read_nifti(save(NIFTI.Nifti1Image(data, RAS), tmp_path / "scan.nii"))
+    assert (read.data.shape, read.series) == ((4, 5, 6, 6), 3)
+    np.testing.assert_array_equal(np.asarray(nifti.image_like(read, read.data).dataobj), data)
+    assert nifti.image_like(read, read.data[..., 0]).shape == (4, 5, 6)
 
 
 def test_files_without_voxels_are_refused(tmp_path: Path) -> None:
