@@ -138,7 +138,7 @@ def noise_of_series(volume: arrays.Source, layout: Layout, settings: Settings, m
     possible, likely = kinds_of(settings.modality)
     possible = tuple(kind for kind in possible if kind != "poisson")
     if settings.noise == "auto" or settings.may_be_correlated:
-        every = math.ceil(layout.channel_count / PROBED)
+        every = math.ceil(layout.channel_count / PROBED_OF_SERIES)
         probed = sampled_channels(volume, 0, layout, mask, settings.memory, settings.despeckle, every)
         model = model_of_one_scanner(
             [
@@ -162,6 +162,10 @@ def noise_of_series(volume: arrays.Source, layout: Layout, settings: Settings, m
     log.info("the noise varies in space, from %.4g to %.4g", found.min(), found.max())
     return Noise(model, (float(found.max()),) * layout.channel_count, found.reshape(layout.spatial_shape))
 
+
+PROBED_OF_SERIES = 2
+"""Volumes of a series that are searched for a noise model: the first, which often has the strongest signal, and one in
+the middle."""
 
 UNEVEN = 0.15
 """Relative deviation of sigma in space from which a map is used."""

@@ -26,8 +26,8 @@ are few in any case."""
 MOST_UNSHARED = 2.0
 """Largest deviation of what volumes do not share, in units of the noise that shows in one of them."""
 
-SERIES_SAMPLE = 2**16
-"""Voxels, each with all volumes, that a series is judged by."""
+JUDGED, MEASURED = 2**14, 2**15
+"""Voxels, each with all volumes, by which a series is judged, and in which its noise is measured."""
 
 
 def is_one_series(volume: arrays.Source, layout: Layout, settings: Settings) -> bool:
@@ -40,20 +40,20 @@ def is_one_series(volume: arrays.Source, layout: Layout, settings: Settings) -> 
         return False
     joined = layout.joined
     lags = settings.stated.autocovariance
-    alone = model_of_volume(next(series_pieces(volume, joined, settings))[layout.volumes // 2], "gaussian")
+    alone = model_of_volume(next(series_pieces(volume, joined, settings, JUDGED))[layout.volumes // 2], "gaussian")
     if settings.may_be_correlated and is_auto(settings.correlation):
         lags = alone.autocovariance
-    sigmas, ranks, possible = measured_patches(volume, joined, settings, lags)
+    sigmas, ranks, possible = measured_patches(volume, joined, settings, lags, JUDGED)
     if not len(ranks) or float(sigmas.median()) > MOST_UNSHARED * (alone.sigma or 0.0):
         return False
     return float(ranks.quantile(0.75)) <= max(MOST_COMPONENTS * possible, FEW_COMPONENTS)
 
 
-def series_pieces(volume: arrays.Source, joined: Layout, settings: Settings) -> Iterator[Tensor]:
+def series_pieces(volume: arrays.Source, joined: Layout, settings: Settings, voxels: int) -> Iterator[Tensor]:
     """Read evenly spaced pieces of a series, (V, D, H, W), float32 or float64."""
     memory = allowed(torch.device("cpu"), settings.memory)
     affordable = int(memory / (PIECE_BYTES * joined.channel_count))
-    for place in sample_pieces(joined.shape, min(SERIES_SAMPLE, max(affordable, 1))):
+    for place in sample_pieces(joined.shape, min(voxels, max(affordable, 1))):
         yield read_volumes(volume, joined, place)
 
 
@@ -75,7 +75,7 @@ def read_volumes(volume: arrays.Source, joined: Layout, place: Piece) -> Tensor:
 
 
 def measured_patches(
-    volume: arrays.Source, joined: Layout, settings: Settings, autocovariance: object
+    volume: arrays.Source, joined: Layout, settings: Settings, autocovariance: object, voxels: int = MEASURED
 ) -> tuple[Tensor, Tensor, int]:
     """Measure the noise and the number of components of patches all over the brighter part of a series.
 
@@ -85,7 +85,7 @@ def measured_patches(
     """
     lags = None if autocovariance is None else torch.as_tensor(autocovariance)
     sigmas, ranks, brightness = [], [], []
-    for values in series_pieces(volume, joined, settings):
+    for values in series_pieces(volume, joined, settings, voxels):
         found = measure_series(values, lags)
         sigmas.append(found.sigma.flatten())
         ranks.append(found.rank.flatten())

@@ -79,8 +79,8 @@ def series_low_rank(
         variance = patch_means(grid.covered(uneven.square())[0], grid)
     floor = LEAST_MEASURED if sigma is None else LEAST_VARIANCE
     window = taper_of(grid.size).tolist()
-    sums, weights = torch.zeros_like(values), torch.zeros_like(values[..., 0])
-    levels, ranks = torch.zeros_like(weights), torch.zeros_like(weights)
+    sums = torch.zeros_like(values)
+    found = values.new_zeros(*values.shape[:3], 3)  # of the weights, of level × weight, and of rank × weight
     depth, height, width = grid.references
     rows = max(1, (BATCH if noisy.device.type == "cpu" else BATCH_GPU) // width)
     for z in range(depth):
@@ -95,20 +95,19 @@ def series_low_rank(
             filtered, shrunk = filter_patches_of_series(patches, given, noise)
             level = shrunk.variance.clamp_min(floor)
             weight = 1 / ((1 + shrunk.rank) * level)
+            facts = torch.stack([weight, weight * level, weight * shrunk.rank], -1).view(*places, 3)
+            weight = weight.view(*places, 1)
             for number, offset in enumerate(offsets(grid.size)):
-                part = (weight * window[number]).view(places)
                 view = (offset, grid.step, places)
-                grid_view(sums[box], *view).add_(filtered[:, number].view(*places, -1) * part[..., None])
-                grid_view(weights[box], *view).add_(part)
-                grid_view(levels[box], *view).add_(part * level.view(places))
-                grid_view(ranks[box], *view).add_(part * shrunk.rank.view(places))
+                part = filtered[:, number].view(*places, -1)
+                grid_view(sums[box], *view).addcmul_(part, weight, value=window[number])
+                grid_view(found[box], *view).add_(facts, alpha=window[number])
             progress((z + (y + count) / height) / depth)
     d, h, w = shape
     inside = (slice(0, d), slice(0, h), slice(0, w))
-    series = (sums / weights[..., None]).movedim(-1, 0)
-    return SeriesResult(
-        series[:, *inside].contiguous(), (levels / weights).sqrt()[inside], (ranks / weights)[inside].contiguous()
-    )
+    weights, levels, ranks = found[inside].unbind(-1)
+    series = (sums[inside] / weights[..., None]).movedim(-1, 0)
+    return SeriesResult(series.contiguous(), (levels / weights).sqrt(), ranks / weights)
 
 
 def filter_patches_of_series(

@@ -56,9 +56,9 @@ def shrink_singular_values(matrix: Tensor, variance: Tensor | None, removed: int
     scaled = energies / (long * level[:, None]).clamp_min(torch.finfo(matrix.dtype).tiny)
     gain = ((scaled - ratio - 1).square() - 4 * ratio).clamp_min(0).sqrt() / scaled.clamp_min(ratio)
     gain = torch.where(scaled > (1 + math.sqrt(ratio)) ** 2, gain, 0)
-    projection = (vectors * gain[:, None, :]) @ vectors.mT
+    shrunk = vectors * gain[:, None, :]
     found = Shrunk(
-        projection @ matrix if rows <= columns else matrix @ projection,
+        shrunk @ (vectors.mT @ matrix) if rows <= columns else (matrix @ shrunk) @ vectors.mT,
         gain.count_nonzero(1).to(matrix.dtype),
         level.clone(),
     )
