@@ -16,6 +16,7 @@ from nlmeans.engine.pieces import pieces_to_read
 from nlmeans.engine.series import measured_patches, read_volumes
 from nlmeans.engine.settings import Settings, is_auto
 from nlmeans.methods.series import measure_series
+from nlmeans.noise.curve import magnitudes_of_series
 from nlmeans.noise.estimate import sampled_channels, sigma_levels, sigma_maps, sigma_of_volume
 from nlmeans.noise.found import model_of_volume
 from nlmeans.noise.kinds import MAGNITUDES, kinds_of
@@ -148,10 +149,17 @@ def noise_of_series(volume: arrays.Source, layout: Layout, settings: Settings, m
         )
         if not is_auto(settings.correlation):
             model = dataclasses.replace(model, correlation=settings.stated.correlation)
-    sigmas, _, _ = measured_patches(volume, layout, settings, model.autocovariance)
+    seen = measured_patches(volume, layout, settings, model.autocovariance)
+    sigmas = seen.sigma
     level = float(sigmas.median()) if len(sigmas) else 0.0
     low, high = sigmas.quantile(torch.tensor([0.16, 0.84], dtype=torch.float64)).tolist() if len(sigmas) else (0.0, 0.0)
     uneven = high - low > 2 * UNEVEN * level
+    magnitudes = magnitudes_of_series(seen.intensity, seen.variance) if "rician" in possible and not uneven else None
+    if magnitudes is not None and settings.noise == "auto" and model.kind == "gaussian":
+        weaker = "what volumes do not share is weaker in the dark, as in magnitude images"
+        model = dataclasses.replace(model, kind="rician", evidence=(weaker, *model.evidence))
+    if magnitudes is not None and model.kind == "rician":
+        level = magnitudes
     said = f"what {layout.channel_count} volumes do not share has a standard deviation of {level:.4g}"
     model = dataclasses.replace(model, sigma=level, evidence=(*model.evidence, said))
     log.info("found %s: %s", model, "; ".join(model.evidence))

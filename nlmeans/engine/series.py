@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool3d
 
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
@@ -43,10 +45,10 @@ def is_one_series(volume: arrays.Source, layout: Layout, settings: Settings) -> 
     alone = model_of_volume(next(series_pieces(volume, joined, settings, JUDGED))[layout.volumes // 2], "gaussian")
     if settings.may_be_correlated and is_auto(settings.correlation):
         lags = alone.autocovariance
-    sigmas, ranks, possible = measured_patches(volume, joined, settings, lags, JUDGED)
-    if not len(ranks) or float(sigmas.median()) > MOST_UNSHARED * (alone.sigma or 0.0):
+    seen = measured_patches(volume, joined, settings, lags, JUDGED)
+    if not len(seen.rank) or float(seen.sigma.median()) > MOST_UNSHARED * (alone.sigma or 0.0):
         return False
-    return float(ranks.quantile(0.75)) <= max(MOST_COMPONENTS * possible, FEW_COMPONENTS)
+    return float(seen.rank.quantile(0.75)) <= max(MOST_COMPONENTS * seen.possible, FEW_COMPONENTS)
 
 
 def series_pieces(volume: arrays.Source, joined: Layout, settings: Settings, voxels: int) -> Iterator[Tensor]:
@@ -74,28 +76,48 @@ def read_volumes(volume: arrays.Source, joined: Layout, place: Piece) -> Tensor:
     return joined.to_engine(values)
 
 
+COMPARED_EDGE = 5
+"""Edge of the blocks in which variance is compared with intensity, in voxels."""
+
+
+class MeasuredPatches(NamedTuple):
+    """What patches of a series show."""
+
+    sigma: Tensor
+    """Standard deviation of what the volumes do not share, around each of many voxels in the brighter part."""
+    rank: Tensor
+    """Number of components that they share, around the same voxels."""
+    possible: int
+    """Largest possible number of components."""
+    intensity: Tensor
+    """Mean of each of many blocks of each volume, without what is not shared."""
+    variance: Tensor
+    """Variance of what is not shared in each of these blocks."""
+
+
 def measured_patches(
     volume: arrays.Source, joined: Layout, settings: Settings, autocovariance: object, voxels: int = MEASURED
-) -> tuple[Tensor, Tensor, int]:
-    """Measure the noise and the number of components of patches all over the brighter part of a series.
-
-    Returns:
-        Standard deviation of the noise and number of components at each voxel that counts, and the largest possible
-        number of components.
-    """
+) -> MeasuredPatches:
+    """Measure the noise and the number of components of patches all over a series."""
     lags = None if autocovariance is None else torch.as_tensor(autocovariance)
-    sigmas, ranks, brightness = [], [], []
+    sigmas, ranks, brightness, intensities, variances = [], [], [], [], []
     for values in series_pieces(volume, joined, settings, voxels):
         found = measure_series(values, lags)
         sigmas.append(found.sigma.flatten())
         ranks.append(found.rank.flatten())
         brightness.append(values.mean(0).flatten())
+        unshared = (values - found.series).square()
+        unshared *= found.sigma.square() / unshared.mean(0).clamp_min(torch.finfo(values.dtype).tiny)
+        edges = [min(COMPARED_EDGE, n) for n in joined.shape]
+        intensities.append(avg_pool3d(found.series, edges).flatten())
+        variances.append(avg_pool3d(unshared, edges).flatten())
     sigma, rank, bright = (torch.cat(parts).double().cpu() for parts in (sigmas, ranks, brightness))
     measured = sigma > 0
     if bool(measured.any()):
         measured &= bright > otsu_threshold(bright[measured])
     chosen = measured.nonzero()[:: max(1, int(measured.sum()) // MOST_CHOSEN), 0]
-    return sigma[chosen], rank[chosen], joined.channel_count
+    intensity, variance = (torch.cat(parts).double().cpu() for parts in (intensities, variances))
+    return MeasuredPatches(sigma[chosen], rank[chosen], joined.channel_count, intensity, variance)
 
 
 MOST_CHOSEN = 100_000

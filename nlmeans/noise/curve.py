@@ -153,7 +153,7 @@ def variance_curve(around: DetailMaps, usable: Tensor) -> VarianceCurve:
     for flat in flattest_parts(brightness, detail):
         variance = robust_deviation(finest[flat]) ** 2
         if variance > 0:
-            tolerance = math.hypot(math.sqrt(4 / len(flat)), 0.05)
+            tolerance = math.hypot(math.sqrt(4 / len(flat)), LEAST_TOLERANCE)
             found.append((float(brightness[flat].double().mean()), variance, tolerance))
     return VarianceCurve(*np.array(found).reshape(-1, 3).T)
 
@@ -171,6 +171,36 @@ def flattest_parts(brightness: Tensor, detail: Tensor) -> list[Tensor]:
         for here in parts
         if len(here) >= LEAST_IN_BIN
     ]
+
+
+def magnitudes_of_series(intensity: Tensor, variance: Tensor) -> float | None:
+    """Return sigma if blocks of a series show that it has Rician noise, which is weaker in the dark; else None.
+
+    Args:
+        intensity: mean of each block, float64.
+        variance: variance of the noise in it.
+    """
+    if not len(intensity) or float(intensity.max()) <= 0:
+        return None
+    peak = float(intensity.max())
+    edges = torch.linspace(0, 1, BINS + 1, dtype=torch.float64)[1:-1] ** 2  # most volumes are much darker than a few
+    part = torch.bucketize(intensity / peak, edges)
+    found = []
+    for number in range(BINS):
+        here = part == number
+        if int(here.sum()) >= FEWEST_BLOCKS_IN_BIN:
+            mean, median = float(intensity[here].mean()), float(variance[here].median())
+            found.append((mean / peak, median / peak**2, LEAST_TOLERANCE))
+    if len(found) < FEWEST_BINS or min(row[1] for row in found) <= 0:
+        return None
+    curve = VarianceCurve(*np.array(found).T)
+    fit = kind_of_noise(curve, Air(0.0, 0.0, 0.0, 0, 0.0), ("rician",))
+    return fit.parameters[0] * peak if fit.kind == "rician" else None
+
+
+FEWEST_BLOCKS_IN_BIN = 40
+
+LEAST_TOLERANCE = 0.05
 
 
 def kind_of_noise(curve: VarianceCurve, air: Air, kinds: Collection[str]) -> Fit:

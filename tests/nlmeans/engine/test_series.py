@@ -48,14 +48,15 @@ def test_correlated_noise_does_not_part_a_series() -> None:
 def test_large_series_are_sampled_and_read_as_volumes() -> None:
     _, noisy = decaying_series(9, SIGMA)
     joined = Layout.of(noisy, None, 3).joined
-    (whole,) = series_pieces(noisy, joined, Settings())
+    (whole,) = series_pieces(noisy, joined, Settings(), 2**15)
     torch.testing.assert_close(whole, torch.from_numpy(noisy).movedim(-1, 0))
     torch.testing.assert_close(read_volumes(noisy, joined, joined.everywhere), whole)
-    pieces = list(series_pieces(noisy, joined, Settings(memory=16 * 2**20)))
+    pieces = list(series_pieces(noisy, joined, Settings(memory=16 * 2**20), 2**15))
     assert all(piece.shape[0] == 9 for piece in pieces)
-    sigma, rank, possible = measured_patches(noisy, joined, Settings(), None)
-    assert float(sigma.median()) == pytest.approx(SIGMA, rel=0.08)
-    assert float(rank.max()) <= possible == 9
+    seen = measured_patches(noisy, joined, Settings(), None)
+    assert float(seen.sigma.median()) == pytest.approx(SIGMA, rel=0.08)
+    assert float(seen.rank.max()) <= seen.possible == 9
+    assert float(seen.variance.mean()) == pytest.approx(SIGMA**2, rel=0.15)
 
 
 def noise_found(volumes: Any, **settings: Any) -> Any:
@@ -92,3 +93,24 @@ def test_a_kind_that_shows_in_one_volume_is_that_of_the_scanner() -> None:
 def test_magnitudes_of_a_series_are_told_by_their_air() -> None:
     clean = piecewise(20, 22, 24)[..., None] * np.exp(-np.linspace(0, 1, 12))
     assert noise_found(rician(clean, 8.0).astype(np.float32)).model.kind == "rician"
+
+
+def weighted(volumes: int = 24) -> Any:
+    """A series without air whose last volumes are hundreds of times as dark as the first, as with diffusion weighting."""
+    rate = 0.5 + piecewise(20, 22, 24)[..., None] / 80
+    return 300 * np.exp(-2 * np.linspace(0, 1, volumes) * rate)
+
+
+def test_magnitudes_without_air_are_told_by_their_dark_volumes() -> None:
+    clean = weighted()
+    found = noise_found(rician(clean, SIGMA).astype(np.float32))
+    assert found.model.kind == "rician"
+    assert found.model.sigma == pytest.approx(SIGMA, rel=0.04)
+    assert "weaker in the dark" in str(found.model.evidence)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "poisson"])
+def test_noise_that_is_not_weaker_in_the_dark_is_not_rician(kind: str) -> None:
+    clean, rng = weighted() + 60, np.random.default_rng(0)
+    noisy = clean + SIGMA * rng.standard_normal(clean.shape) if kind == "gaussian" else rng.poisson(clean)
+    assert noise_found(noisy.astype(np.float32)).model.kind == "gaussian"
