@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal, Unpack, cast
+from typing import Any, Literal, NamedTuple, Unpack, cast
 
 import numpy as np
 import torch
@@ -21,11 +21,29 @@ from nlmeans.core.layout import Layout
 from nlmeans.core.progress import silent
 from nlmeans.engine.arguments import check_names
 from nlmeans.engine.choices import Choices
+from nlmeans.engine.maps import as_tensor, noise_map, residual_of
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import denoise_array
 from nlmeans.engine.settings import settings_from
 from nlmeans.engine.survey import settled
 from nlmeans.noise import outliers
+
+Level = levels.SigmaOfImage | Literal["map"] | None
+"""Sigma as it is known before an image is denoised."""
+
+MAPS = ("residual", "noise_map", "rank_map")
+"""What `NonLocalMeansd` can store beside an image."""
+
+
+class Prepared(NamedTuple):
+    """A checked image, and how to denoise it."""
+
+    image: Tensor
+    """With its metadata."""
+    values: Tensor
+    settings: Settings
+    level: Level
+    mask: Tensor | None
 
 
 class NonLocalMeans(Transform):
@@ -144,17 +162,7 @@ class NonLocalMeans(Transform):
         Raises:
             ValueError, TypeError, RuntimeError: as for `__call__`.
         """
-        image, values = images.image_and_values(img)
-        images.check_device(torch.device(self.settings.device or values.device))
-        settings = self.settings
-        if self.spacing_from_affine:
-            settings = dataclasses.replace(settings, spacing=images.voxel_size(img))
-        where = None if mask is None else images.spatial_array(mask, "mask", image)
-        level: levels.SigmaOfImage | Literal["map"] | None = settings.sigma
-        if sigma is not None:
-            level = levels.sigma_of_image(sigma, image)
-        elif self.sigma_in_metadata:
-            level = levels.sigma_in_metadata_of(img, image)
+        image, values, settings, level, where = self.prepared(img, mask, sigma)
         if strength != 1 and level in (None, "map") and settings.series is not None and len(values) > 1:
             each = [self.denoise_with_strength(channel[None], mask, sigma, strength) for channel in values]
             return images.with_metadata_of(image, torch.cat([images.without_metadata(one) for one in each]))
@@ -162,35 +170,100 @@ class NonLocalMeans(Transform):
             settings, level = scale_noise(settings, level, values, where, strength)
         return images.with_metadata_of(image, denoise_values(values, settings, level, where))
 
+    def denoise_with_maps(
+        self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None, sigma: levels.SigmaOfCall | None = None
+    ) -> dict[str, Tensor]:
+        """Denoise an image, and return what was removed and what was found along with it.
+
+        Args:
+            img: (C, H, W) or (C, D, H, W), any real dtype; never written to.
+            mask: where to denoise, as for `__call__`.
+            sigma: sigma of this image, as for `__call__`.
+
+        Returns:
+            ``"image"``, as `__call__` returns it; ``"residual"``, the image minus the result; ``"noise_map"``, sigma at
+            every voxel, of the shape of the image, or with one channel if all were denoised together as a series; and
+            in that case ``"rank_map"``, the components kept around every voxel, with one channel. The maps are float32,
+            with the metadata of the image.
+
+        Raises:
+            ValueError, TypeError, RuntimeError: as for `__call__`.
+        """
+        image, values, settings, level, where = self.prepared(img, mask, sigma)
+        plans: list[Plan] = []
+        rank = torch.zeros(values.shape[1:]).reshape(1, *values.shape[1:])
+        result = denoise_values(values, settings, level, where, plans, rank[0] if values.ndim == 4 else rank)
+        joint = plans[0].choices.method.joint
+        noise = as_tensor(noise_map(plans, result)).to(result.device)
+        maps = {
+            "image": result,
+            "residual": as_tensor(residual_of(values, result)).float(),
+            "noise_map": noise[None] if joint else noise,
+        }
+        if joint:
+            maps["rank_map"] = rank.to(result.device)
+        return {name: images.with_metadata_of(image, values) for name, values in maps.items()}
+
+    def prepared(
+        self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None, sigma: levels.SigmaOfCall | None
+    ) -> Prepared:
+        """Check an image, its mask and its sigma."""
+        image, values = images.image_and_values(img)
+        images.check_device(torch.device(self.settings.device or values.device))
+        settings = self.settings
+        if self.spacing_from_affine:
+            settings = dataclasses.replace(settings, spacing=images.voxel_size(img))
+        where = None if mask is None else images.spatial_array(mask, "mask", image)
+        level: Level = settings.sigma
+        if sigma is not None:
+            level = levels.sigma_of_image(sigma, image)
+        elif self.sigma_in_metadata:
+            level = levels.sigma_in_metadata_of(img, image)
+        return Prepared(image, values, settings, level, where)
+
 
 def denoise_values(
-    values: Tensor, settings: Settings, level: levels.SigmaOfImage | Literal["map"] | None, mask: Tensor | None
+    values: Tensor,
+    settings: Settings,
+    level: Level,
+    mask: Tensor | None,
+    plans: list[Plan] | None = None,
+    rank: Tensor | None = None,
 ) -> Tensor:
     """Denoise (C, H, W) or (C, D, H, W) with this sigma, which replaces that of the settings.
+
+    Args:
+        values: the image.
+        settings: how to denoise.
+        level: sigma.
+        mask: where to denoise.
+        plans: a list to which the plans are added.
+        rank: where to write the components that are kept around every voxel, (D, H, W).
 
     Raises:
         ValueError: each channel has its own map, but the settings compare the channels together.
     """
+    more: dict[str, Any] = {"mask": mask, "progress": silent, "plans": plans, "rank": rank}
     if not isinstance(level, Tensor):
-        return denoise_array(values, dataclasses.replace(settings, sigma=level), mask=mask, progress=silent)
+        return denoise_array(values, dataclasses.replace(settings, sigma=level), **more)
     if level.ndim < values.ndim:
-        return denoise_array(values, settings, mask=mask, sigma_map=level, progress=silent)
+        return denoise_array(values, settings, sigma_map=level, **more)
     if settings.channels is not None:
         raise ValueError(
             f"sigma has shape {tuple(level.shape)}, a map for each channel, which channel_wise=False cannot use: "
             f"give one for all, {tuple(level.shape[1:])}, or channel_wise=True"
         )
     pairs = zip(values, level, strict=True)
-    return torch.cat([denoise_array(v[None], settings, mask=mask, sigma_map=s, progress=silent) for v, s in pairs])
+    return torch.cat([denoise_array(v[None], settings, sigma_map=s, **more) for v, s in pairs])
 
 
 def scale_noise(
     settings: Settings,
-    level: levels.SigmaOfImage | Literal["map"] | None,
+    level: Level,
     values: Tensor,
     mask: Tensor | None,
     strength: float,
-) -> tuple[Settings, levels.SigmaOfImage | Literal["map"] | None]:
+) -> tuple[Settings, Level]:
     """Return settings and sigma for noise that is `strength` times as strong. Estimate sigma first if it is not known.
 
     The standard deviation of Poisson noise is √(gain × signal), so there the gain grows with the square.
@@ -225,6 +298,8 @@ class NonLocalMeansd(MapTransform):
         mask_key: key of a mask that says where to denoise, one for all images or one for each.
         sigma_key: key of sigma, one for all images or one for each, as `EstimateNoised` writes it: a number, one per
             channel, or a map. Give either `sigma` or `sigma_key`.
+        maps: what to store beside each image, under its key with this at the end: ``"residual"``, ``"noise_map"``, and,
+            of volumes that are denoised together, ``"rank_map"``; see `NonLocalMeans.denoise_with_maps`.
         allow_missing_keys: True to skip images that are missing; otherwise they are a ``KeyError``.
         arguments: all other arguments of `NonLocalMeans`.
 
@@ -249,6 +324,7 @@ class NonLocalMeansd(MapTransform):
         *,
         mask_key: KeysCollection | None = None,
         sigma_key: KeysCollection | None = None,
+        maps: str | Sequence[str] = (),
         allow_missing_keys: bool = False,
         **arguments: Unpack[TransformArguments],
     ) -> None:
@@ -256,6 +332,9 @@ class NonLocalMeansd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.mask_keys = images.key_for_each("mask_key", mask_key, self.keys)
         self.sigma_keys = levels.sigma_key_for_each(sigma, sigma_key, self.keys)
+        self.maps = (maps,) if isinstance(maps, str) else tuple(maps)
+        for name in self.maps:
+            checks.choice("maps", name, MAPS)
         self.converter = NonLocalMeans(sigma, **arguments)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -268,7 +347,18 @@ class NonLocalMeansd(MapTransform):
         d = dict(data)
         for key, mask_key, sigma_key in self.key_iterator(d, self.mask_keys, self.sigma_keys):
             mask = images.value_at(data, "mask_key", mask_key)
-            d[key] = self.converter(d[key], mask, images.value_at(data, "sigma_key", sigma_key))
+            sigma = images.value_at(data, "sigma_key", sigma_key)
+            if not self.maps:
+                d[key] = self.converter(d[key], mask, sigma)
+                continue
+            found = self.converter.denoise_with_maps(d[key], mask, sigma)
+            if "rank_map" in self.maps and "rank_map" not in found:
+                raise ValueError(
+                    f"maps={self.maps}: {key!r} has no rank_map, as its channels were not denoised together; leave it "
+                    "out, or give method='series'"
+                )
+            d[key] = found["image"]
+            d |= {f"{key}_{name}": found[name] for name in self.maps}
         return d
 
 

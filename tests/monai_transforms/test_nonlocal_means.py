@@ -28,7 +28,7 @@ from nlmeans.methods.registry import METHODS
 from nlmeans.noise.kinds import NOISES
 from nlmeans.operator.backends import BACKENDS
 from tests.monai_transforms.scans import SHAPE, SIGMA, image, volume
-from tests.nlmeans.volumes import SINGLE
+from tests.nlmeans.volumes import SINGLE, decaying_series
 
 NOISY = volume(*SHAPE)
 SLICE = volume(24, 22)
@@ -71,8 +71,8 @@ def test_parameters_are_named_as_the_engines() -> None:
     assert engine - ours == {"volume", "mask", "channels", "series", "out", "progress"}
     assert ours - engine == {"channel_wise"}
     twin = set(inspect.signature(NonLocalMeansd).parameters)
-    assert twin - ours == {"keys", "mask_key", "sigma_key", "allow_missing_keys"}
-    for transform, rest in ((RandNonLocalMeans, ours), (RandNonLocalMeansd, twin)):
+    assert twin - ours == {"keys", "mask_key", "sigma_key", "maps", "allow_missing_keys"}
+    for transform, rest in ((RandNonLocalMeans, ours), (RandNonLocalMeansd, twin - {"maps"})):
         assert set(inspect.signature(transform).parameters) == {*rest, "prob", "strength"}
 
 
@@ -354,3 +354,40 @@ def test_images_of_one_case_share_the_draw() -> None:
     changed = [not torch.equal(values(r["a"]), NOISY) for r in results]
     assert any(changed)
     assert not all(changed)
+
+
+def test_maps_are_those_of_the_engine_and_lie_beside_the_image() -> None:
+    transform = NonLocalMeansd("image", method="classic", maps=("residual", "noise_map"))
+    given = MetaTensor(TWO, affine=image(*SHAPE).affine)
+    data = transform({"image": given, "other": 3})
+    expected = nlmeans.denoise_with_maps(TWO.numpy(), method="classic", series=0)
+    for name, result in zip(("image", "image_residual", "image_noise_map"), expected[:3], strict=True):
+        np.testing.assert_array_equal(values(data[name]).numpy(), result)
+        assert torch.equal(data[name].affine, given.affine)
+    assert set(data) == {"image", "image_residual", "image_noise_map", "other"}
+    alone = transform.converter(given)
+    assert torch.equal(values(data["image"]), values(alone))
+
+
+def test_a_series_has_one_map_of_sigma_and_one_of_components() -> None:
+    volumes = torch.from_numpy(decaying_series(10, 3.0)[1]).movedim(-1, 0)
+    data = NonLocalMeansd("image", maps=("noise_map", "rank_map"))({"image": volumes})
+    expected = nlmeans.denoise_with_maps(volumes.numpy(), series=0)
+    assert expected.rank_map is not None
+    np.testing.assert_allclose(values(data["image_noise_map"])[0], expected.noise_map, rtol=1e-6)
+    np.testing.assert_allclose(values(data["image_rank_map"])[0], expected.rank_map, rtol=1e-6)
+
+
+def test_a_slice_and_channels_with_maps_of_their_own_have_maps() -> None:
+    found = NonLocalMeans(sigma=SIGMA, method="classic").denoise_with_maps(SLICE)
+    assert {name: tuple(value.shape) for name, value in found.items()} == dict.fromkeys(found, tuple(SLICE.shape))
+    sigma = torch.stack([torch.full(SHAPE, 5.0), torch.linspace(20, 40, SHAPE[2]).expand(SHAPE)])
+    found = NonLocalMeans(method="classic").denoise_with_maps(TWO, sigma=sigma)
+    torch.testing.assert_close(values(found["noise_map"]), sigma)
+
+
+def test_maps_that_there_are_not_are_refused() -> None:
+    with pytest.raises(ValueError, match="maps='ranks' is not known; choose one of"):
+        NonLocalMeansd("image", maps="ranks")
+    with pytest.raises(ValueError, match="'image' has no rank_map, as its channels were not denoised together"):
+        NonLocalMeansd("image", sigma=SIGMA, method="classic", maps="rank_map")({"image": NOISY})

@@ -96,7 +96,7 @@ def test_magnitudes_of_a_series_are_told_by_their_air() -> None:
 
 
 def weighted(volumes: int = 24) -> Any:
-    """A series without air whose last volumes are hundreds of times as dark as the first, as with diffusion weighting."""
+    """A series without air whose last volumes are far darker than the first, as with diffusion weighting."""
     rate = 0.5 + piecewise(20, 22, 24)[..., None] / 80
     return 300 * np.exp(-2 * np.linspace(0, 1, volumes) * rate)
 
