@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "blur": {"core", "kernels"},
     "patches": {"core", "kernels"},
     "methods": {"core", "operator", "patches"},
-    "engine": {"core", "methods", "noise", "operator"},
+    "engine": {"core", "methods", "noise", "operator", "patches"},
     "api": {"core", "engine", "noise"},
     "files": {"api", "core", "engine", "methods", "noise"},
     "nn": {"core", "operator"},

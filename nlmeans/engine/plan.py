@@ -15,6 +15,7 @@ from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed, shortage, size_text
 from nlmeans.core.progress import Report, part, silent
 from nlmeans.core.tiles import Piece, Tile, shifted, tile_shape, tiles
+from nlmeans.engine.basis import shared_basis
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.noise import LEAST_SIGMA, noise_of
 from nlmeans.engine.settings import Settings
@@ -56,6 +57,8 @@ class Plan:
     facts: Facts
     mask: arrays.Source | None
     sigma_map: arrays.Source | None
+    basis: Tensor | None = None
+    """What the signals of a whole series have in common, if its volumes are denoised together; see `shared_basis`."""
 
     @classmethod
     def of(
@@ -98,7 +101,10 @@ class Plan:
         if facts.noise.correlation is not None and not choices.method.whitens:
             able = ", ".join(name for name, method in METHODS.items() if method.whitens)
             log.warning("method %s takes correlated noise for white noise; %s do not", choices.name, able)
-        return cls(volume, index, layout, choices, facts, mask, sigma_map)
+        plan = cls(volume, index, layout, choices, facts, mask, sigma_map)
+        if not choices.method.joint:
+            return plan
+        return dataclasses.replace(plan, basis=shared_basis(volume, layout, settings, facts, sigma_map))
 
     @property
     def settings(self) -> Settings:
@@ -181,6 +187,7 @@ class Plan:
             memory,
             self.settings.seed,
             None if lags is None else torch.from_numpy(lags),
+            self.basis,
         )
         return Work(options, self.device, list(tiles(self.layout.shape, size, self.halo, box, choices.grain)))
 

@@ -27,6 +27,8 @@ class Options:
     """Random seed, for methods that draw at random."""
     autocovariance: Tensor | None = None
     """Autocovariance of the noise, in units of sigma², with lag 0 in the middle; None for white noise."""
+    basis: Tensor | None = None
+    """Components that the signals of a whole series have in common, (volumes, components), for methods for series."""
     rank: Tensor | None = None
     """Where a method for series writes how many components it keeps at each voxel of the tile, (D, H, W)."""
 

@@ -8,12 +8,12 @@ from torch import Tensor
 from nlmeans.core.axes import Axes
 from nlmeans.core.progress import Report
 from nlmeans.methods.method import Method, Options, whole_tile
-from nlmeans.patches.low_rank.series import PATCH, PATCH_STEP, SeriesResult, series_low_rank
+from nlmeans.patches.low_rank.series import PATCH, PATCH_STEP, REST_STEP, SeriesResult, series_low_rank
 
 
 def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Low rank of local patches × volumes, with singular values shrunk optimally (Gavish and Donoho 2017)."""
-    found = series_low_rank(noisy, sigma, autocovariance=options.autocovariance, progress=progress)
+    found = series_low_rank(noisy, sigma, autocovariance=options.autocovariance, basis=options.basis, progress=progress)
     if options.rank is not None:
         options.rank.copy_(found.rank)
     return found.series
@@ -48,5 +48,5 @@ SERIES = Method(
     shrinks=True,
     whitens=True,
     joint=True,
-    grain=PATCH_STEP,
+    grain=REST_STEP,  # a multiple of PATCH_STEP
 )

@@ -33,7 +33,9 @@ class Shrunk(NamedTuple):
     """Variance of the noise, given or measured, (matrices,)."""
 
 
-def shrink_singular_values(matrix: Tensor, variance: Tensor | None, removed: int = 0, leading: int = LEADING) -> Shrunk:
+def shrink_singular_values(
+    matrix: Tensor, variance: Tensor | None, removed: int = 0, leading: int = LEADING, above: float = 1.0
+) -> Shrunk:
     """Shrink the singular values of each matrix of signal and white noise so that the expected squared error is least.
 
     The matrices are m × n; β = min / max of m and n. A singular value y, in units of σ√max(m, n), becomes
@@ -44,6 +46,7 @@ def shrink_singular_values(matrix: Tensor, variance: Tensor | None, removed: int
         variance: variance of the noise, (matrices,); None measures it, see `variance_of_rest`.
         removed: dimensions of the rows in which there is no noise any more: 1 if their mean was subtracted.
         leading: singular values to look at first; matrices that keep all of them are computed anew with twice as many.
+        above: how far above the edge of noise the square of a singular value must be to be kept, in units of that edge.
     """
     rows, columns = matrix.shape[1:]
     short, long = min(rows, columns), max(rows, columns)
@@ -55,7 +58,7 @@ def shrink_singular_values(matrix: Tensor, variance: Tensor | None, removed: int
         level = variance_of_rest(energies, gram.diagonal(dim1=1, dim2=2).sum(1), rows - removed, columns)
     scaled = energies / (long * level[:, None]).clamp_min(torch.finfo(matrix.dtype).tiny)
     gain = ((scaled - ratio - 1).square() - 4 * ratio).clamp_min(0).sqrt() / scaled.clamp_min(ratio)
-    gain = torch.where(scaled > (1 + math.sqrt(ratio)) ** 2, gain, 0)
+    gain = torch.where(scaled > above * (1 + math.sqrt(ratio)) ** 2, gain, 0)
     shrunk = vectors * gain[:, None, :]
     found = Shrunk(
         shrunk @ (vectors.mT @ matrix) if rows <= columns else (matrix @ shrunk) @ vectors.mT,
@@ -65,7 +68,9 @@ def shrink_singular_values(matrix: Tensor, variance: Tensor | None, removed: int
     many = (found.rank >= leading).nonzero()[:, 0]
     if energies.shape[1] < short and len(many):
         given = None if variance is None else variance[many]
-        for values, exact in zip(found, shrink_singular_values(matrix[many], given, removed, 2 * leading), strict=True):
+        for values, exact in zip(
+            found, shrink_singular_values(matrix[many], given, removed, 2 * leading, above), strict=True
+        ):
             values[many] = exact
     return found
 

@@ -41,7 +41,7 @@ def test_auto_takes_a_series_together_finds_its_noise_and_says_so(caplog: pytest
     assert "method auto picked series: 24 volumes have much in common" in caplog.text
     assert "what 24 volumes do not share has a standard deviation of" in caplog.text
     told = denoise(noisy, SIGMA, method="series", series=-1)
-    assert psnr(clean, denoised) > psnr(clean, told) - 0.2
+    assert psnr(clean, denoised) > psnr(clean, told) - 0.3
 
 
 def test_auto_takes_few_volumes_and_unrelated_ones_one_by_one(caplog: pytest.LogCaptureFixture) -> None:

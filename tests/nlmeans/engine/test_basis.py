@@ -1,0 +1,95 @@
+"""What the signals of all voxels of a series have in common, and what it is worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nlmeans import denoise
+from nlmeans.core.layout import Layout
+from nlmeans.core.metrics import psnr
+from nlmeans.engine.basis import shared_basis
+from nlmeans.engine.choices import Choices
+from nlmeans.engine.plan import Plan
+from nlmeans.engine.settings import Settings
+from nlmeans.patches.low_rank.series import series_low_rank
+from tests.nlmeans.volumes import decaying_series
+
+SIGMA = 10.0
+
+
+def plan_of(volumes: Any, sigma: Any = SIGMA, **settings: Any) -> Plan:
+    made = Settings(method="series", series=3, sigma=None if isinstance(sigma, np.ndarray) else sigma, **settings)
+    choices = Choices.of(made, Layout.of(volumes, None, 3), volumes)
+    sigma_map = sigma if isinstance(sigma, np.ndarray) else None
+    return Plan.of(volumes, 0, choices.layout, choices, sigma_map=sigma_map)
+
+
+def residual(basis: torch.Tensor, signals: Any) -> float:
+    """What is left of signals, (voxels, volumes), beside the basis, relative to what there is."""
+    spanned = signals @ basis.numpy() @ basis.numpy().T
+    return float(np.square(signals - spanned).sum() / np.square(signals).sum())
+
+
+def test_it_is_orthonormal_and_spans_the_signals_and_the_shift() -> None:
+    clean, noisy = decaying_series(24, SIGMA)
+    plan = plan_of(noisy)
+    assert plan.basis is not None
+    torch.testing.assert_close(plan.basis.mT @ plan.basis, torch.eye(plan.basis.shape[1], dtype=torch.float64))
+    assert plan.basis.shape[1] <= 4  # two decays, and the shift that the plan takes off
+    assert residual(plan.basis, clean.reshape(-1, 24) - np.array(plan.facts.shift)) < 1e-3
+
+
+def test_a_map_of_sigma_and_correlated_noise_are_no_signal() -> None:
+    clean, _ = decaying_series(24, SIGMA)
+    rng = np.random.default_rng(0)
+    level = np.linspace(5, 25, 14) * np.ones((12, 13, 14))
+    uneven = (clean + level[..., None] * rng.standard_normal(clean.shape)).astype(np.float32)
+    plan = plan_of(uneven, level)
+    assert plan.basis is not None
+    assert plan.basis.shape[1] <= 4
+    white = rng.standard_normal(clean.shape)
+    smooth = (white + np.roll(white, 1, 0)) / 2**0.5
+    lags = np.zeros((3, 1, 1))
+    lags[:, 0, 0] = 0.5, 1, 0.5
+    plan = plan_of((clean + SIGMA * smooth).astype(np.float32), correlation=lags)
+    assert plan.basis is not None
+    assert plan.basis.shape[1] <= 4
+
+
+@pytest.mark.parametrize(
+    "volumes",
+    [np.random.default_rng(0).standard_normal((10, 11, 12, 16)), np.ones((10, 11, 12, 16)), np.ones((2, 2, 2, 16))],
+    ids=["noise", "constant", "tiny"],
+)
+def test_there_may_be_none(volumes: Any) -> None:
+    basis = plan_of(volumes, 1.0).basis
+    assert basis is None or basis.shape[1] <= 2
+
+
+def test_volumes_without_noise_do_not_count() -> None:
+    _, noisy = decaying_series(12, SIGMA)
+    plan = plan_of(noisy, tuple([SIGMA] * 11 + [0.0]))
+    assert plan.basis is not None
+    assert len(plan.basis) == 11
+    result = denoise(noisy, tuple([SIGMA] * 11 + [0.0]), method="series", series=3)
+    np.testing.assert_array_equal(result[..., 11], noisy[..., 11])
+
+
+def test_it_is_worth_a_decibel() -> None:
+    clean, noisy = decaying_series(30, SIGMA)
+    alone = SIGMA * series_low_rank(torch.from_numpy(noisy / SIGMA).movedim(-1, 0)).series.movedim(0, -1).numpy()
+    assert psnr(clean, denoise(noisy, SIGMA, method="series", series=3)) > psnr(clean, alone) + 1
+
+
+def test_it_is_the_same_for_facts_that_are_known() -> None:
+    _, noisy = decaying_series(12, SIGMA)
+    first = plan_of(noisy)
+    again = Plan.of(noisy, 0, first.layout, first.choices, facts=first.facts)
+    assert first.basis is not None
+    assert again.basis is not None
+    torch.testing.assert_close(again.basis, first.basis)
+    assert shared_basis(noisy, first.layout, first.settings, first.facts, None) is not None
