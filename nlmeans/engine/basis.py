@@ -10,10 +10,13 @@ from torch import Tensor
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
 from nlmeans.engine.noise import LEAST_SIGMA
-from nlmeans.engine.series import MEASURED, pieces_of_series
+from nlmeans.engine.series import pieces_of_series
 from nlmeans.engine.settings import Settings
 from nlmeans.engine.survey import Facts
 from nlmeans.patches.low_rank.spectrum import variance_of_rest
+
+SHARED_BY = 2**17
+"""Voxels, each with all volumes, that are looked at."""
 
 SURELY_ABOVE = 1.02
 """How far above the edge of noise the variance of a component must be, in units of that edge."""
@@ -47,7 +50,7 @@ def shared_basis(
     unit = torch.tensor([facts.sigma[c] for c in present], dtype=torch.float64)[:, None]
     shift = torch.tensor([facts.shift[c] for c in present], dtype=torch.float64)[:, None]
     products, voxels = torch.zeros(count, count, dtype=torch.float64), 0
-    for place, values in pieces_of_series(volume, joined, settings, MEASURED):
+    for place, values in pieces_of_series(volume, joined, settings, SHARED_BY):
         signals = (values[present].double().cpu().flatten(1) - shift) / unit
         if sigma_map is not None:
             layout = joined.spatial(sigma_map, "sigma")
