@@ -256,9 +256,9 @@ def main(extra: tuple[Path, ...], out: Path) -> None:
         f"`python benchmarks/series.py`, nlmeans {nlmeans.__version__}. Simulated diffusion, two crossing fibres in "
         f"every voxel: {', '.join(f'{count} volumes at {shell}' for shell, (_, count) in SHELLS.items())}. PSNR in dB "
         "in the object, for each shell and over all volumes. `default` is told nothing, `told` kind and sigma. "
-        "Air: mean in units of sigma, of the real part for ours on complex data, else of "
-        "the magnitude. FA and MD: mean errors, in tissue, of the tensor that DIPY fits to b0 and b1000, MD in 10⁻⁶ mm²/s. DIPY's "
-        "methods get magnitudes, as they do not take complex numbers. Two threads each.",
+        "Air: mean in units of sigma, of the real part for ours on complex data, else of the magnitude. FA and MD: "
+        "mean errors, in tissue, of the tensor that DIPY fits to b0 and b1000, MD in 10⁻⁶ mm²/s. DIPY's methods get "
+        "magnitudes, as they do not take complex numbers. Two threads each.",
         "",
     ]
     nlmeans.denoise(np.random.default_rng(SEED).random((8, 8, 8, 8), np.float32), series=3)  # compiles

@@ -83,6 +83,8 @@ def put_files() -> None:
     nibabel.Nifti1Image((image > 200).astype(np.uint8), scan.affine).to_filename("brain.nii.gz")
     small = np.asarray(nibabel.load(samples.path("head")).dataobj)[30:54, 30:54, 30:46]
     nibabel.Nifti1Image(np.stack([small] * 3, -1), np.eye(4)).to_filename("series.nii.gz")
+    weighted = np.stack([small * 0.8**n for n in range(9)], -1)
+    nibabel.Nifti1Image(weighted.astype("f4"), np.eye(4)).to_filename("dwi.nii.gz")
     nibabel.Nifti1Image(small, np.eye(4)).to_filename("counts.nii.gz")
     write_series = runpy.run_path(str(ROOT / "tests" / "nlmeans" / "series.py"))["write_series"]
     write_series(Path("folder"), small)

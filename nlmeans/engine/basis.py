@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
+from nlmeans.core.memory import allowed
+from nlmeans.core.tiles import Piece
 from nlmeans.engine.noise import LEAST_SIGMA
-from nlmeans.engine.series import pieces_of_series
+from nlmeans.engine.series import PIECE_BYTES, read_volumes
 from nlmeans.engine.settings import Settings
 from nlmeans.engine.survey import Facts
+from nlmeans.noise.estimate import sample_pieces
 from nlmeans.patches.low_rank.spectrum import variance_of_rest
 
 SHARED_BY = 2**17
@@ -23,6 +27,16 @@ SURELY_ABOVE = 1.02
 
 MOST_SHARED = 0.5
 """Largest share of all components that is worth to be treated by itself."""
+
+
+def slabs(joined: Layout, settings: Settings) -> Iterator[Piece]:
+    """Cut the evenly spaced pieces that are looked at into slabs that fit the memory, which changes nothing else."""
+    memory = allowed(torch.device("cpu"), settings.memory)
+    for depth, height, width in sample_pieces(joined.shape, SHARED_BY):
+        plane = (height.stop - height.start) * (width.stop - width.start)
+        planes = max(1, int(memory / (PIECE_BYTES * joined.channel_count * plane)))
+        for first in range(depth.start, depth.stop, planes):
+            yield slice(first, min(first + planes, depth.stop)), height, width
 
 
 def shared_basis(
@@ -50,7 +64,8 @@ def shared_basis(
     unit = torch.tensor([facts.sigma[c] for c in present], dtype=torch.float64)[:, None]
     shift = torch.tensor([facts.shift[c] for c in present], dtype=torch.float64)[:, None]
     products, voxels = torch.zeros(count, count, dtype=torch.float64), 0
-    for place, values in pieces_of_series(volume, joined, settings, SHARED_BY):
+    for place in slabs(joined, settings):
+        values = read_volumes(volume, joined, place)
         signals = (values[present].double().cpu().flatten(1) - shift) / unit
         if sigma_map is not None:
             layout = joined.spatial(sigma_map, "sigma")

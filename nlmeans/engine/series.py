@@ -53,17 +53,10 @@ def is_one_series(volume: arrays.Source, layout: Layout, settings: Settings) -> 
 
 def series_pieces(volume: arrays.Source, joined: Layout, settings: Settings, voxels: int) -> Iterator[Tensor]:
     """Read evenly spaced pieces of a series, (V, D, H, W), float32 or float64."""
-    return (values for _, values in pieces_of_series(volume, joined, settings, voxels))
-
-
-def pieces_of_series(
-    volume: arrays.Source, joined: Layout, settings: Settings, voxels: int
-) -> Iterator[tuple[Piece, Tensor]]:
-    """Read evenly spaced pieces of a series, as `series_pieces` does, and where they lie."""
     memory = allowed(torch.device("cpu"), settings.memory)
     affordable = int(memory / (PIECE_BYTES * joined.channel_count))
     for place in sample_pieces(joined.shape, min(voxels, max(affordable, 1))):
-        yield place, read_volumes(volume, joined, place)
+        yield read_volumes(volume, joined, place)
 
 
 PIECE_BYTES = 24

@@ -36,8 +36,7 @@ def series_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
 
 
 def series_memory(backend: str, channels: int, patch_radius: Axes, search_radius: Axes) -> float:
-    """Return the bytes per voxel: the series, what a basis has left of it, both again with volumes last, sums and results,
-    and some maps; patches are few at a time."""
+    """Return the bytes per voxel: the series, what a basis has left of it, copies, sums, results and some maps."""
     return 4.0 * (7 * channels + 10)
 
 

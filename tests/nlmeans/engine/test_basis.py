@@ -11,7 +11,7 @@ import torch
 from nlmeans import denoise
 from nlmeans.core.layout import Layout
 from nlmeans.core.metrics import psnr
-from nlmeans.engine.basis import shared_basis
+from nlmeans.engine.basis import shared_basis, slabs
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.settings import Settings
@@ -83,6 +83,15 @@ def test_it_is_worth_a_decibel() -> None:
     clean, noisy = decaying_series(30, SIGMA)
     alone = SIGMA * series_low_rank(torch.from_numpy(noisy / SIGMA).movedim(-1, 0)).series.movedim(0, -1).numpy()
     assert psnr(clean, denoise(noisy, SIGMA, method="series", series=3)) > psnr(clean, alone) + 1
+
+
+def test_little_memory_does_not_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, noisy = decaying_series(12, SIGMA)
+    plan = plan_of(noisy)
+    monkeypatch.setattr("nlmeans.engine.basis.allowed", lambda *_: 1)  # one plane at a time
+    assert len(list(slabs(plan.layout, plan.settings))) == 12
+    assert plan.basis is not None
+    torch.testing.assert_close(plan_of(noisy).basis, plan.basis)
 
 
 def test_it_is_the_same_for_facts_that_are_known() -> None:
