@@ -21,7 +21,10 @@ FIRST: dict[Any, tuple[str, ...]] = {
 }
 """Each transform with its positional arguments."""
 
-LAST = ("mask_key", "sigma_key", "allow_missing_keys")
+LAST: dict[Any, tuple[str, ...]] = {
+    NonLocalMeansd: ("mask_key", "sigma_key", "maps", "allow_missing_keys"),
+    RandNonLocalMeansd: ("mask_key", "sigma_key", "allow_missing_keys"),
+}
 """Keywords of the dictionary transforms only."""
 
 every = pytest.mark.parametrize("transform", FIRST, ids=lambda transform: transform.__name__)
@@ -37,7 +40,7 @@ def made(transform: Any, **arguments: Any) -> Any:
 
 @every
 def test_the_signature_shows_every_keyword_in_order(transform: Any) -> None:
-    last = LAST if "keys" in FIRST[transform] else ()
+    last = LAST.get(transform, ())
     assert list(parameters(transform)) == [*FIRST[transform], *TransformArguments.__annotations__, *last]
     for name, parameter in parameters(transform).items():
         by_position = name in FIRST[transform]

@@ -581,7 +581,7 @@ VOLUME = np.zeros((4, 5, 6))
 
 INVALID: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"volume": [[1.0]]}, TypeError, "volume is a list; give a numpy array or a torch tensor"),
-    ({"volume": VOLUME.astype(complex)}, TypeError, "volume has dtype complex128; give real numbers"),
+    ({"volume": VOLUME.astype(complex), "noise": "rician"}, ValueError, "'rician' does not fit a complex volume"),
     ({"volume": torch.zeros(2, 2).to_sparse()}, TypeError, "volume has layout .*to_dense"),
     ({"volume": np.zeros((4, 0, 6))}, ValueError, r"volume has shape \(4, 0, 6\) and so no voxels"),
     ({"volume": np.zeros(4)}, ValueError, r"volume has 1 spatial axes .*give \(H, W\) or \(D, H, W\)"),

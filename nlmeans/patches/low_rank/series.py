@@ -87,14 +87,14 @@ def series_low_rank(
     """
     if basis is None:
         return low_rank_of_patches(noisy, sigma, patch, step, autocovariance, progress)
-    basis = basis.to(noisy)
-    shared = torch.einsum("vk,vdhw->kdhw", basis, noisy)
-    rest = noisy - torch.einsum("vk,kdhw->vdhw", basis, shared)
+    basis, shape = basis.to(noisy), noisy.shape[1:]
+    shared = basis.mT @ noisy.flatten(1)
+    rest = torch.addmm(noisy.flatten(1), basis, shared, alpha=-1).view_as(noisy)
     first, second = part(progress, 0.0, 0.7), part(progress, 0.7, 1.0)
-    within = low_rank_of_patches(shared, sigma, SHARED_PATCH, step, autocovariance, first)
+    within = low_rank_of_patches(shared.view(-1, *shape), sigma, SHARED_PATCH, step, autocovariance, first)
     beyond = low_rank_of_patches(rest, sigma, patch, REST_STEP, autocovariance, second, is_rest=True)
-    series = torch.einsum("vk,kdhw->vdhw", basis, within.series) + beyond.series
-    return SeriesResult(series, within.sigma, within.rank + beyond.rank)
+    series = rest.flatten(1).copy_(beyond.series.flatten(1)).addmm_(basis, within.series.flatten(1))
+    return SeriesResult(series.view_as(noisy), within.sigma, within.rank + beyond.rank)
 
 
 def low_rank_of_patches(
@@ -147,11 +147,12 @@ def low_rank_of_patches(
                     one = filtered[:, number].view(*places, -1)
                     grid_view(sums[box], *view).addcmul_(one, weight, value=window[number])
             progress((z + (y + count) / height) / depth)
+    del values
     d, h, w = shape
     inside = (slice(0, d), slice(0, h), slice(0, w))
     weights, levels, ranks = found[inside].unbind(-1)
-    series = (sums[inside] / weights[..., None]).movedim(-1, 0)
-    return SeriesResult(series.contiguous(), (levels / weights).sqrt(), ranks / weights)
+    series = sums[inside].div_(weights[..., None]).movedim(-1, 0)
+    return SeriesResult(series, (levels / weights).sqrt(), ranks / weights)
 
 
 def filter_patches_of_series(
