@@ -178,8 +178,9 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
             f"the noise is weaker than the step of {step * seen.peak:.4g} between grey values: little can be removed"
         )
     correlation = None if found is None or white else checked_correlation(found.autocovariance)
-    sigma = float(f"{sigma * seen.peak:.7g}")  # so that the number of threads makes no difference
-    return NoiseModel(kind=kind, sigma=sigma, coils=coils, correlation=correlation, evidence=tuple(evidence))
+    return NoiseModel(
+        kind=kind, sigma=sigma * seen.peak, coils=coils, correlation=correlation, evidence=tuple(evidence)
+    )
 
 
 def flat_blocks_are_surer(found: CorrelatedNoise, fine: float, kind: str, seen: Observed) -> bool:
