@@ -194,7 +194,7 @@ class NonLocalMeans(Transform):
         rank = torch.zeros(values.shape[1:]).reshape(1, *values.shape[1:])
         result = denoise_values(values, settings, level, where, plans, rank[0] if values.ndim == 4 else rank)
         joint = plans[0].choices.method.joint
-        noise = as_tensor(noise_map(plans, result)).to(result.device)
+        noise = as_tensor(noise_map(plans, result))
         maps = {
             "image": result,
             "residual": as_tensor(residual_of(values, result)).float(),

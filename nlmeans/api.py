@@ -201,8 +201,7 @@ def denoise_with_maps(
         )
     rank_map = None
     if plans[0].choices.method.joint:
-        alone = Layout(layout.spatial_shape, None, None)
-        rank_map = as_array(alone.from_engine(rank[None]), result)
+        rank_map = as_array(layout.spatial_alone.from_engine(rank[None]), result)
     return Denoised(result, residual_of(source, result), noise_map(plans, result), rank_map)
 
 

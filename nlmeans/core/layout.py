@@ -64,6 +64,11 @@ class Layout:
         """The same array with the volumes of its series as channels."""
         return self if self.series is None else Layout(self.array_shape, self.series, None)
 
+    @property
+    def spatial_alone(self) -> Layout:
+        """The layout of an array with the spatial axes alone, such as a mask or a map."""
+        return Layout(self.spatial_shape, None, None)
+
     def piece(self, slices: Sequence[slice]) -> Piece:
         """Convert one slice per spatial axis to slices of (D, H, W) whose start and stop are numbers."""
         if len(slices) != len(self.spatial_axes) or any(s.step not in (None, 1) for s in slices):
@@ -136,4 +141,4 @@ class Layout:
             raise ValueError(
                 f"{name} has shape {tuple(array.shape)}, but the image has the spatial shape {self.spatial_shape}"
             )
-        return Layout(self.spatial_shape, None, None)
+        return self.spatial_alone

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -17,7 +16,7 @@ from nlmeans.engine.series import PIECE_BYTES, read_volumes
 from nlmeans.engine.settings import Settings
 from nlmeans.engine.survey import Facts
 from nlmeans.noise.estimate import sample_pieces
-from nlmeans.patches.low_rank.spectrum import variance_of_rest
+from nlmeans.patches.low_rank.spectrum import edge_of_noise, variance_of_rest
 
 SHARED_BY = 2**17
 """Voxels, each with all volumes, that are looked at."""
@@ -81,6 +80,6 @@ def shared_basis(
         return None
     energies, vectors = torch.linalg.eigh(products / alike)
     variance = variance_of_rest(energies[None], products.trace()[None] / alike, count, independent)
-    edge = float(variance) * (math.sqrt(independent) + math.sqrt(count)) ** 2
+    edge = edge_of_noise(variance, count, independent)
     shared = vectors[:, energies > SURELY_ABOVE * edge]
     return shared.contiguous() if 0 < shared.shape[1] <= MOST_SHARED * count else None

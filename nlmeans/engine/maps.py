@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from nlmeans.core import arrays
-from nlmeans.core.layout import Layout
 from nlmeans.engine.plan import Plan
 
 
@@ -25,8 +24,8 @@ def noise_map(plans: Sequence[Plan], denoised: arrays.Array) -> arrays.Array:
     """
     layout = plans[0].layout
     if plans[0].choices.method.joint:
-        alone = Layout(layout.spatial_shape, None, None)
-        return as_array(alone.from_engine(sigma_of_plan(plans[0], denoised)[:1]), denoised)
+        one = sigma_of_plan(plans[0], denoised)[:1]
+        return as_array(layout.spatial_alone.from_engine(one), denoised)
     every = [layout.from_engine(sigma_of_plan(plan, denoised)) for plan in plans]
     return as_array(torch.cat(every, dim=layout.series or 0), denoised)
 

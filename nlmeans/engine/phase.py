@@ -78,10 +78,12 @@ def denoise_complex(
         arrays.value_range(numbers, "volume")
     level = stated_level(values, layout, settings, sigma_map)
     slow = slow_phase(values, layout, level)
-    parts = Parts.of(values * slow.conj(), layout, settings)
+    straight = values * slow.conj()
+    parts = Parts.of(straight, layout, settings)
     begun: list[Plan] = []
     search = mask if noise_mask is None else noise_mask
-    pilot = parts.denoised(values * slow.conj(), None, search, sigma_map, part(progress, 0.0, 0.5), begun)
+    pilot = parts.denoised(straight, None, search, sigma_map, part(progress, 0.0, 0.5), begun)
+    del straight
     if parts.joint:
         parts, sigma_map = parts.stating(begun[0]), begun[0].sigma_map
         level = begun[0].facts.sigma[0] if sigma_map is None else stated_level(values, layout, settings, sigma_map)
@@ -93,7 +95,7 @@ def denoise_complex(
     if mask is not None:
         inside = arrays.read(arrays.readable(mask, "mask"), (), torch.float32, values.device) != 0
         result = torch.where(broadcast(inside, layout), result, values)
-    kept = Layout(layout.spatial_shape, None, None).from_engine(rank[None]) if parts.joint else None
+    kept = layout.spatial_alone.from_engine(rank[None]) if parts.joint else None
     return DenoisedComplex(result, phase, parts.noise_map(plans, denoised), kept, plans)
 
 

@@ -115,8 +115,13 @@ def with_noise_volumes(done: Computed, rest: npt.NDArray[Any]) -> Computed:
         return np.concatenate([values, end.astype(values.dtype)], -1) if values.ndim == 4 else values
 
     noise, residual, rank, phase = done.maps
+
+    def longer_noise() -> npt.NDArray[Any]:
+        one = noise()
+        return longer(one, np.repeat(one[..., -1:], rest.shape[-1], -1))
+
     maps = Maps(
-        lambda: longer(noise(), np.repeat(noise()[..., -1:], rest.shape[-1], -1)),
+        longer_noise,
         lambda: longer(residual(), np.zeros_like(rest)),
         rank,
         None if phase is None else longer(phase, np.angle(rest)),

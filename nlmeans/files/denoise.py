@@ -177,7 +177,8 @@ def denoise_file(
             done = denoise_real(noisy.data, settings, layout, **how_to)
         else:
             done = denoise_parts(turned, settings, whole, real_part, **how_to)
-    plans, result = done.plans, done.result
+    plans = done.plans
+    shown = np.abs(done.result) if whole else done.result
     known = [plan.facts for plan in plans]
 
     varies = ""
@@ -204,7 +205,7 @@ def denoise_file(
         "boilerplate": boilerplate(
             settings.method, volumes, choices.method.joint, turned is not None, f"{noise}, {origin}"
         ),
-        "quality": scan.quality(noisy, np.abs(result) if whole else result, None if varies else levels_of(known), mask),
+        "quality": scan.quality(noisy, shown, None if varies else levels_of(known), mask),
         "nlmeans": version("nlmeans"),
         "torch": torch.__version__,
     }
@@ -216,7 +217,7 @@ def denoise_file(
         inside = None if search is None else np.asarray(search) != 0
         drawn = dict(zip(pictures, temporary[2:], strict=False))
         if picture is not None:
-            figure.save_figure(drawn[picture], figure.scan_figure(noisy, np.abs(result) if whole else result))
+            figure.save_figure(drawn[picture], figure.scan_figure(noisy, shown))
         if noise_picture is not None:
             figure.save_figure(drawn[noise_picture], noise_figure(noisy.volume(0), known[0].noise, inside))
         for path, image in zip(temporary[2 + len(pictures) :], maps.images(complete, written.maps), strict=True):

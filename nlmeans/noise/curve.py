@@ -70,6 +70,8 @@ class Air(NamedTuple):
         return 1.0 if coils < MORE_THAN_ONE else coils
 
 
+NO_AIR = Air(0.0, 0.0, 0.0, 0, 0.0)
+
 LEAST_AIR = 500
 """Voxels from which the distribution of air can be told."""
 
@@ -98,9 +100,8 @@ def air_of(volume: Tensor, around: DetailMaps, usable: Tensor) -> Air:
         usable: which of these count.
     """
     brightness = around.brightness[usable]
-    nothing = Air(0.0, 0.0, 0.0, 0, 0.0)
     if len(brightness) < LEAST_AIR:
-        return nothing
+        return NO_AIR
     low, high = range_without_ends(brightness)
     values = volume[tuple(slice(1, -1) if n >= 3 else slice(None) for n in volume.shape)][usable]
     for start, factor in itertools.product((otsu_threshold(brightness), low + (high - low) / BINS), (1.5, 2.0)):
@@ -118,7 +119,7 @@ def air_of(volume: Tensor, around: DetailMaps, usable: Tensor) -> Air:
         found = Air(mean, deviation, skewness, len(some), len(some) / len(brightness))
         if found.coils is not None:
             return found
-    return nothing
+    return NO_AIR
 
 
 class Fit(NamedTuple):
@@ -194,7 +195,7 @@ def magnitudes_of_series(intensity: Tensor, variance: Tensor) -> float | None:
     if len(found) < FEWEST_BINS or min(row[1] for row in found) <= 0:
         return None
     curve = VarianceCurve(*np.array(found).T)
-    fit = kind_of_noise(curve, Air(0.0, 0.0, 0.0, 0, 0.0), ("rician",))
+    fit = kind_of_noise(curve, NO_AIR, ("rician",))
     return fit.parameters[0] * peak if fit.kind == "rician" else None
 
 

@@ -93,11 +93,16 @@ def variance_of_rest(energies: Tensor, trace: Tensor, rows: int, columns: int) -
     rank = torch.zeros_like(trace, dtype=torch.long)
     variance = trace / (short * long)
     for _ in range(SETTLED):
-        edge = variance * (math.sqrt(short) + math.sqrt(long)) ** 2
+        edge = edge_of_noise(variance, short, long)
         rank = (falling > edge[:, None]).sum(1)
         rest = (trace - kept.gather(1, rank[:, None])[:, 0]).clamp_min(0)
         variance = rest / ((short - rank) * (long - rank))
     return variance
+
+
+def edge_of_noise(variance: Tensor, rows: int, columns: int) -> Tensor:
+    """Return the largest squared singular value of noise."""
+    return variance * (math.sqrt(rows) + math.sqrt(columns)) ** 2
 
 
 SETTLED = 8
