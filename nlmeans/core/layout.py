@@ -81,9 +81,11 @@ class Layout:
         d, h, w = [slice(0, 1)] * (3 - len(boxes)) + [slice(box.start, box.stop) for box in boxes]
         return d, h, w
 
-    def index(self, volume: int, piece: Piece) -> arrays.Slices:
-        """Index into the array of a piece (slices of D, H, W) of one volume of the series."""
+    def index(self, volume: int, piece: Piece, channels: slice | None = None) -> arrays.Slices:
+        """Index into the array of a piece (slices of D, H, W) of one volume of the series, and of some channels."""
         slices = [slice(None)] * len(self.array_shape)
+        if self.channels is not None and channels is not None:
+            slices[self.channels] = channels
         if self.series is not None:
             slices[self.series] = slice(volume, volume + 1)
         for axis, part in zip(self.spatial_axes, piece[-len(self.spatial_axes) :], strict=True):

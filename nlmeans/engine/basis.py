@@ -1,85 +1,103 @@
-"""What the signals of all voxels of a series have in common."""
+"""What the signals of a whole series have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from nlmeans.core import arrays
-from nlmeans.core.layout import Layout
-from nlmeans.core.memory import allowed
+from nlmeans.core.axes import Axes
 from nlmeans.core.tiles import Piece
-from nlmeans.engine.noise import LEAST_SIGMA
-from nlmeans.engine.series import PIECE_BYTES, read_volumes
-from nlmeans.engine.settings import Settings
-from nlmeans.engine.survey import Facts
-from nlmeans.noise.estimate import sample_pieces
-from nlmeans.patches.low_rank.spectrum import edge_of_noise, variance_of_rest
+from nlmeans.patches.low_rank.components import (
+    LOCAL_PATCH,
+    LOCAL_STEP,
+    MOST_LOCAL,
+    Common,
+    common_components,
+    components_of_patches,
+    distinct_components,
+    ends_of_patches,
+    least_energy,
+)
 
-SHARED_BY = 2**17
-"""Voxels, each with all volumes, that are looked at."""
+Signals = Callable[[Piece], Tensor]
+"""A function of a box. It returns its signals in units of sigma, (V, D, H, W)."""
 
-SURELY_ABOVE = 1.02
-"""How far above the edge of noise the variance of a component must be, in units of that edge."""
-
-MOST_SHARED = 0.5
-"""Largest share of all components that is worth to be treated by itself."""
-
-
-def slabs(joined: Layout, settings: Settings) -> Iterator[Piece]:
-    """Cut the evenly spaced pieces that are looked at into slabs that fit the memory, which changes nothing else."""
-    memory = allowed(torch.device("cpu"), settings.memory)
-    for depth, height, width in sample_pieces(joined.shape, SHARED_BY):
-        plane = (height.stop - height.start) * (width.stop - width.start)
-        planes = max(1, int(memory / (PIECE_BYTES * joined.channel_count * plane)))
-        for first in range(depth.start, depth.stop, planes):
-            yield slice(first, min(first + planes, depth.stop)), height, width
+SLAB_BYTES = 24
+"""Working memory per voxel and volume of a slab."""
 
 
-def shared_basis(
-    volume: arrays.Source, joined: Layout, settings: Settings, facts: Facts, sigma_map: arrays.Source | None
-) -> Tensor | None:
-    """Find the components that stand out of the noise over many voxels of a series.
+def shared_basis(signals: Signals, shape: Axes, volumes: int, autocovariance: Tensor | None, memory: int) -> Tensor:
+    """Find the components that the signals of a series have: those of thousands of voxels, and those of a few.
 
-    A patch has few voxels, so that it shows few components, and these not exactly. Thousands of voxels all over the
-    series show many more.
+    A patch has few voxels, so that it shows few components, and these not exactly. Many more stand out over all voxels.
+    What these leave is searched patch by patch: a component of a few voxels, such as an activation, is not lost.
 
     Args:
-        volume: the array.
-        joined: its axes, with the volumes as channels.
-        settings: how to denoise.
-        facts: sigma and the middle of each volume; those without noise do not count.
-        sigma_map: sigma at every voxel, if it varies.
+        signals: reads them.
+        shape: (D, H, W) of the series.
+        volumes: V, those that have noise.
+        autocovariance: of the noise within a volume, in units of sigma², with lag 0 in the middle; None for white.
+        memory: bytes to work in. It does not change the result.
 
     Returns:
-        (volumes with noise, components), orthonormal, float64; None if there are too few or too many components.
+        (V, components), orthonormal, float64.
     """
-    present = [channel for channel, sigma in enumerate(facts.sigma) if sigma > 0]
-    count = len(present)
-    if count < 2:
-        return None
-    unit = torch.tensor([facts.sigma[c] for c in present], dtype=torch.float64)[:, None]
-    shift = torch.tensor([facts.shift[c] for c in present], dtype=torch.float64)[:, None]
-    products, voxels = torch.zeros(count, count, dtype=torch.float64), 0
-    for place in slabs(joined, settings):
-        values = read_volumes(volume, joined, place)
-        signals = (values[present].double().cpu().flatten(1) - shift) / unit
-        if sigma_map is not None:
-            layout = joined.spatial(sigma_map, "sigma")
-            level = layout.to_engine(arrays.read(sigma_map, layout.index(0, place), torch.float64, torch.device("cpu")))
-            relative = level.flatten() / max(facts.sigma[0], LEAST_SIGMA)
-            signals = signals[:, relative > 0] / relative[relative > 0]
-        products += signals @ signals.mT
-        voxels += signals.shape[1]
-    lags = facts.noise.autocovariance
-    alike = 1.0 if lags is None else float(torch.as_tensor(lags).square().sum())  # voxels that count as one
-    independent = int(voxels / alike)
-    if independent < 2 * count:
-        return None
-    energies, vectors = torch.linalg.eigh(products / alike)
-    variance = variance_of_rest(energies[None], products.trace()[None] / alike, count, independent)
-    edge = edge_of_noise(variance, count, independent)
-    shared = vectors[:, energies > SURELY_ABOVE * edge]
-    return shared.contiguous() if 0 < shared.shape[1] <= MOST_SHARED * count else None
+    planes = planes_of_slab(shape, volumes, memory)
+    common = common_of([products_of(signals(box)) for box in slabs(shape, planes)], autocovariance)
+    found = [local_components(signals(box), common, autocovariance, shape) for box in slabs_of_patches(shape, planes)]
+    return with_local(common, found, shape)
+
+
+def planes_of_slab(shape: Axes, volumes: int, memory: int) -> int:
+    """Return how many planes to read at once."""
+    return max(LOCAL_PATCH, int(memory / (SLAB_BYTES * volumes * shape[1] * shape[2])))
+
+
+def slabs(shape: Axes, planes: int) -> Iterator[Piece]:
+    """Cut a volume into slabs."""
+    for first in range(0, shape[0], planes):
+        yield slice(first, min(first + planes, shape[0])), slice(0, shape[1]), slice(0, shape[2])
+
+
+def slabs_of_patches(shape: Axes, planes: int) -> Iterator[Piece]:
+    """Cut a volume into slabs that overlap so that each patch lies in one of them, wherever they are cut."""
+    first, stop = ends_of_patches(shape[0])
+    step = max(planes - (LOCAL_PATCH - LOCAL_STEP), LOCAL_STEP) // LOCAL_STEP * LOCAL_STEP
+    for start in range(first, max(stop - (LOCAL_PATCH - LOCAL_STEP), first + 1), step):
+        end = min(start + step + LOCAL_PATCH - LOCAL_STEP, stop)
+        yield slice(start, end), slice(0, shape[1]), slice(0, shape[2])
+
+
+def products_of(signals: Tensor) -> tuple[Tensor, int]:
+    """Return the sum of the products of each signal with itself, (V, V), float64, and the number of signals."""
+    flat = signals.double().flatten(1)
+    return (flat @ flat.mT).cpu(), flat.shape[1]
+
+
+def common_of(seen: Sequence[tuple[Tensor, int]], autocovariance: Tensor | None) -> Common:
+    """Return the components of all voxels, of what `products_of` saw in each slab."""
+    alike = 1.0 if autocovariance is None else float(autocovariance.square().sum())  # voxels that count as one
+    products = torch.stack([products for products, _ in seen]).sum(0) / alike
+    return common_components(products, int(sum(count for _, count in seen) / alike))
+
+
+def local_components(signals: Tensor, common: Common, autocovariance: Tensor | None, shape: Axes) -> Tensor:
+    """Return the components that patches of a slab have beside the common ones, see `components_of_patches`.
+
+    `shape` is that of the whole series.
+    """
+    if common.left == 0:
+        return torch.empty(0, MOST_LOCAL, len(common.basis))
+    known, flat = common.basis.to(signals), signals.flatten(1)
+    rest = torch.addmm(flat, known, known.mT @ flat, alpha=-1).view_as(signals)
+    rest /= max(1.0, common.variance) ** 0.5  # if sigma is a little too low, noise is no signal
+    return components_of_patches(rest, common.left, autocovariance, least_energy(shape, common.left)).cpu()
+
+
+def with_local(common: Common, found: Sequence[Tensor], shape: Axes) -> Tensor:
+    """Return a basis of the common components and of those that were found in patches of all slabs."""
+    local = distinct_components(torch.cat(list(found)), shape, common.left)
+    complete: Tensor = torch.linalg.qr(torch.cat([common.basis, local], 1))[0]
+    return complete

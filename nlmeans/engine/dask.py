@@ -33,6 +33,15 @@ from nlmeans.core.layout import Layout
 from nlmeans.core.memory import available
 from nlmeans.core.threads import shared_among
 from nlmeans.core.tiles import Piece, Tile, piece
+from nlmeans.engine.basis import (
+    common_of,
+    local_components,
+    planes_of_slab,
+    products_of,
+    slabs,
+    slabs_of_patches,
+    with_local,
+)
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.noise import Noise, noise_of
 from nlmeans.engine.plan import Plan
@@ -40,6 +49,7 @@ from nlmeans.engine.run import readable_spatial
 from nlmeans.engine.settings import MINIMUM_MEMORY, Settings
 from nlmeans.engine.survey import Facts, Seen, facts_of, look_at, merge_seen
 from nlmeans.noise import estimate
+from nlmeans.patches.low_rank.components import Common
 
 Graph = dict[Any, Any]
 Key = tuple[Any, ...]
@@ -161,6 +171,7 @@ class GraphBuilder:
         apart = clone(self.array, seed=self.token)  # else chunks would wait in memory for the survey of all others
         self.dependencies.append(apart)
         facts = [self.facts(apart, index) for index in range(layout.volumes)]
+        basis = self.basis(apart, facts[0]) if choices.method.joint else None
         chunks = list(self.array.chunks)
         if layout.channels is not None:
             chunks[layout.channels] = (layout.channel_count,)
@@ -180,7 +191,7 @@ class GraphBuilder:
                 None if self.sigma_map is None else self.cut(self.sigma_map, read),
             ]
             block = ResultBlock(box, tile, len(volumes), layout, choices, dtype)
-            self.graph[(name, *number)] = (denoise_block, *inputs, [facts[index] for index in volumes], block)
+            self.graph[(name, *number)] = (denoise_block, *inputs, [facts[index] for index in volumes], basis, block)
         result: da.Array = da.Array(self.with_dependencies("denoise"), name, tuple(chunks), dtype=dtype)
         same_chunks: da.Array = result.rechunk(self.array.chunks)
         return same_chunks
@@ -207,6 +218,29 @@ class GraphBuilder:
         known = Opaque(noise) if isinstance(noise, Noise) else noise
         self.graph[key] = (join_facts, looks, known, ranges, self.settings, layout.channel_count)
         return key
+
+    def basis(self, array: da.Array, facts: Key) -> Key:
+        """Add the tasks that find what the volumes of a series have in common; return the key of the basis."""
+        shape, layout = self.layout.shape, self.layout
+        memory = SLAB_MEMORY if self.settings.memory is None else self.settings.memory
+        planes = planes_of_slab(shape, layout.channel_count, memory)
+
+        def over(what: str, slabs: Iterator[Piece], work: Any, *known: Key) -> list[Key]:
+            keys = []
+            for number, box in enumerate(slabs):
+                keys.append((self.name(what), number))
+                sigma = None
+                if self.sigma_map is not None:
+                    sigma = self.cut(self.sigma_map, layout.spatial_alone.index(0, box))
+                values, slab = self.cut(array, layout.index(0, box)), Slab(box, layout, self.choices)
+                self.graph[keys[-1]] = (work, values, sigma, slab, facts, *known)
+            return keys
+
+        common, complete = (self.name("common"),), (self.name("basis"),)
+        self.graph[common] = (join_products, over("products", slabs(shape, planes), products_of_slab), facts)
+        found = over("components", slabs_of_patches(shape, planes), components_of_slab, common)
+        self.graph[complete] = (join_components, common, found, Opaque(shape))
+        return complete
 
     def noise(self, array: da.Array, index: int) -> Key:
         """Add the tasks that find the noise of one volume; return the key of the result."""
@@ -253,6 +287,25 @@ class Glance:
     place: Piece
     layout: Layout
     strided: bool
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Part of a series that is searched for what its volumes have in common."""
+
+    box: Piece
+    layout: Layout
+    choices: Choices
+
+    def signals(self, values: NumpyArray, sigma: NumpyArray | None, facts: Facts) -> Tensor:
+        """Return the signals of the slab; see `Plan.signals`."""
+        origin = [0] * len(self.layout.array_shape)
+        for axis, side in zip(self.layout.spatial_axes, self.box[-len(self.layout.spatial_axes) :], strict=True):
+            origin[axis] = side.start
+        window = Window(values, self.layout.array_shape, tuple(origin))
+        first = tuple(origin[axis] for axis in self.layout.spatial_axes)
+        level = None if sigma is None else Window(sigma, self.layout.spatial_shape, first)
+        return Plan(window, 0, self.layout, self.choices, facts, None, level).signals(self.box)
 
 
 @dataclass(frozen=True)
@@ -368,8 +421,43 @@ def join_facts(
     return facts_of(merge_seen(looks), settings, known)
 
 
+SLAB_MEMORY = 2**30
+"""Bytes that one task may use to look for what the volumes of a series have in common."""
+
+
+def products_of_slab(values: NumpyArray, sigma: NumpyArray | None, slab: Slab, facts: Facts) -> tuple[Tensor, int]:
+    """Sum the products of the signals of one slab."""
+    with naming(slab.box), own_threads():
+        return products_of(slab.signals(values, sigma, facts))
+
+
+def join_products(seen: list[tuple[Tensor, int]], facts: Facts) -> Common:
+    """Find the components of all signals."""
+    with own_threads():
+        return common_of(seen, facts.autocovariance)
+
+
+def components_of_slab(
+    values: NumpyArray, sigma: NumpyArray | None, slab: Slab, facts: Facts, common: Common
+) -> Tensor:
+    """Find the components of the patches of one slab."""
+    with naming(slab.box), own_threads():
+        return local_components(slab.signals(values, sigma, facts), common, facts.autocovariance, slab.layout.shape)
+
+
+def join_components(common: Common, found: list[Tensor], shape: Opaque) -> Tensor:
+    """Join the components of all signals and those of patches."""
+    with own_threads():
+        return with_local(common, found, shape.value)
+
+
 def denoise_block(
-    values: NumpyArray, inside: NumpyArray | None, sigma: NumpyArray | None, facts: list[Facts], block: ResultBlock
+    values: NumpyArray,
+    inside: NumpyArray | None,
+    sigma: NumpyArray | None,
+    facts: list[Facts],
+    basis: Tensor | None,
+    block: ResultBlock,
 ) -> NumpyArray:
     """Denoise one chunk of the result.
 
@@ -378,6 +466,7 @@ def denoise_block(
         inside: the same voxels of the mask.
         sigma: the same voxels of the map of sigma.
         facts: those of each volume in the chunk.
+        basis: what the volumes have in common, if they are denoised together.
         block: where the chunk lies, and how it is denoised.
     """
     layout, outer = block.layout, block.tile.outer
@@ -395,7 +484,10 @@ def denoise_block(
     with naming(block.tile.inner), own_threads():
         choices = dataclasses.replace(block.choices, settings=on_this_worker(block.choices.settings))
         for index, known in enumerate(facts):
-            Plan(window, index, here, choices, known, mask, sigma_map).run(block.tile.inner, into=result)
+            plan = Plan(window, index, here, choices, known, mask, sigma_map)
+            if basis is not None:
+                plan = dataclasses.replace(plan, basis=plan.for_all_volumes(basis))
+            plan.run(block.tile.inner, into=result)
     return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -58,7 +59,7 @@ class Plan:
     mask: arrays.Source | None
     sigma_map: arrays.Source | None
     basis: Tensor | None = None
-    """What the signals of a whole series have in common, if its volumes are denoised together; see `shared_basis`."""
+    """What the signals have in common, (volumes, components), if the volumes of a series are denoised together."""
 
     @classmethod
     def of(
@@ -104,7 +105,35 @@ class Plan:
         plan = cls(volume, index, layout, choices, facts, mask, sigma_map)
         if not choices.method.joint:
             return plan
-        return dataclasses.replace(plan, basis=shared_basis(volume, layout, settings, facts, sigma_map))
+        return dataclasses.replace(plan, basis=plan.shared_basis())
+
+    def shared_basis(self) -> Tensor:
+        """Find what the signals of all volumes have in common, (volumes, components)."""
+        count = len(self.present())
+        if count == 0:
+            return self.for_all_volumes(torch.zeros(0, 0))
+        return self.for_all_volumes(
+            shared_basis(self.signals, self.layout.shape, count, self.facts.autocovariance, self.memory)
+        )
+
+    def signals(self, box: Piece) -> Tensor:
+        """Read the signals of a box, of the volumes that have noise, in units of sigma; 0 where there is no noise.
+
+        Raises:
+            ValueError: there are NaN or infinite values.
+        """
+        present, noisy = self.present(), arrays.check_finite(self.read(box, self.device), "volume")
+        relative = self.relative_sigma(box, self.device)
+        if isinstance(relative, float):
+            return self.scaled(noisy[present], present, relative)
+        uneven = relative.clamp_min(LEAST_RELATIVE_SIGMA)
+        return torch.where(relative > 0, self.scaled(noisy[present], present, uneven) / uneven, 0)
+
+    def for_all_volumes(self, basis: Tensor) -> Tensor:
+        """Complete a basis of the volumes that have noise; the others have no part in it."""
+        complete = basis.new_zeros(self.layout.channel_count, basis.shape[1])
+        complete[self.present()] = basis
+        return complete
 
     @property
     def settings(self) -> Settings:
@@ -171,14 +200,14 @@ class Plan:
     def work(self, box: Piece, chunk: Axes) -> Work:
         """Cut a box into tiles that fit the memory."""
         choices, memory = self.choices, self.memory
-        voxels = memory / choices.bytes_per_voxel(self.layout.channel_count)
+        channels = self.layout.channel_count if self.basis is None else max(self.basis.shape[1], VOLUMES_AT_ONCE)
+        voxels = memory / choices.bytes_per_voxel(channels)
         try:
             size = tile_shape(self.layout.shape, self.halo, voxels, box, chunk, choices.grain)
         except ValueError as error:
             raise ValueError(
                 f"memory={size_text(memory)} is too little: {error}; allow more or use a smaller search_radius"
             ) from error
-        lags = self.facts.noise.autocovariance
         options = Options(
             self.h,
             choices.patch_radius,
@@ -186,8 +215,7 @@ class Plan:
             self.settings.backend,
             memory,
             self.settings.seed,
-            None if lags is None else torch.from_numpy(lags),
-            self.basis,
+            self.facts.autocovariance,
         )
         return Work(options, self.device, list(tiles(self.layout.shape, size, self.halo, box, choices.grain)))
 
@@ -198,7 +226,10 @@ class Plan:
         try:
             with shortage():
                 kept = None if rank is None else torch.zeros([s.stop - s.start for s in tile.outer], device=work.device)
-                denoised = self.denoise_tile(tile, work, progress, kept)
+                place = shifted(tile.inner, box)
+                for channels, denoised in self.denoise_tile(tile, work, progress, kept):
+                    where = self.layout.index(self.index, place, channels)
+                    arrays.write(into, where, self.layout.from_engine(denoised))
         except (torch.OutOfMemoryError, MemoryError) as error:
             halves = tile.halves(self.layout.shape, self.halo, self.choices.grain)
             if not halves:
@@ -207,8 +238,6 @@ class Plan:
                     "free some, use a smaller search_radius, or device='cpu'"
                 ) from error
         else:
-            place = shifted(tile.inner, box)
-            arrays.write(into, self.layout.index(self.index, place), self.layout.from_engine(denoised))
             if rank is not None and kept is not None:
                 rank[place] = kept[tile.within].to(rank.device)
             return
@@ -217,56 +246,146 @@ class Plan:
         for number, half in enumerate(halves):
             self.run_tile(half, work, into, box, part(progress, number / 2, (number + 1) / 2), rank)
 
-    def denoise_tile(self, tile: Tile, work: Work, progress: Report, rank: Tensor | None = None) -> Tensor:
-        """Denoise the inner voxels of a tile, in image units, and write the rank of the whole tile, (D, H, W)."""
-        noisy = self.read(tile.outer, work.device)
-        result = noisy[:, *tile.within].clone()
-        inside = torch.ones_like(result[0], dtype=torch.bool)
+    def denoise_tile(
+        self, tile: Tile, work: Work, progress: Report, rank: Tensor | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Denoise the inner voxels of a tile, in image units, and write the rank of the whole tile, (D, H, W).
+
+        Yields:
+            some channels, and their denoised voxels.
+        """
+        everything, device = slice(0, self.layout.channel_count), work.device
+        relative = self.relative_sigma(tile.outer, device)
+        inside = torch.ones([s.stop - s.start for s in tile.inner], dtype=torch.bool, device=device)
         if self.mask is not None:
-            inside &= self.read_spatial(self.mask, "mask", tile.inner, work.device) != 0
-        relative: float | Tensor = 1.0
-        if self.sigma_map is not None:
-            relative = self.read_spatial(self.sigma_map, "sigma", tile.outer, work.device)
-            relative = (relative / max(self.facts.sigma[0], LEAST_SIGMA)).float()
+            inside &= self.read_spatial(self.mask, "mask", tile.inner, device) != 0
+        if isinstance(relative, Tensor):
             inside &= relative[tile.within] > 0
             relative = relative.clamp_min(LEAST_RELATIVE_SIGMA)
-        present = [channel for channel, sigma in enumerate(self.facts.sigma) if sigma > 0]
-        if not present or not bool(inside.any()):
-            return result
+        if not self.present() or not bool(inside.any()):
+            yield everything, self.read(tile.inner, device)
+        elif self.basis is None:
+            yield everything, self.denoise_channels(tile, work, relative, inside, progress)
+        else:
+            options = dataclasses.replace(work.options, rank=rank)
+            yield from self.denoise_components(
+                self.basis.to(device, torch.float32), tile, work._replace(options=options), relative, inside, progress
+            )
 
-        unit = noisy.new_tensor([self.facts.sigma[c] for c in present])[:, None, None, None]
-        shift = noisy.new_tensor([self.facts.shift[c] for c in present])[:, None, None, None]
-        values, kind, detector = noisy[present], self.facts.noise.kind, self.facts.noise.detector
-        if kind == "poisson":
-            values = poisson.stabilise_counts(values, *detector)
-        scaled = ((values - shift) / unit).float()
-        if self.settings.despeckle:
-            scaled = torch.stack([without_outliers(channel, relative) for channel in scaled])
+    def denoise_channels(
+        self, tile: Tile, work: Work, relative: float | Tensor, inside: Tensor, progress: Report
+    ) -> Tensor:
+        """Denoise all channels of a tile; voxels that are not inside stay as they are."""
+        noisy, present = self.read(tile.outer, work.device), self.present()
+        scaled = self.scaled(noisy[present], present, relative)
         level = relative
-        if kind in MAGNITUDES and self.choices.method.shrinks:
-            level = relative * self.deviation_of_magnitudes(scaled + (shift / unit).float(), relative, work)
-        options = dataclasses.replace(work.options, rank=rank)
-        denoised = self.choices.method.run(scaled, level, tile.within, options, progress)
-        denoised = denoised.to(noisy.dtype) * unit + shift
-        if kind in MAGNITUDES:
-            scale = unit if isinstance(relative, float) else unit * relative[tile.within]
-            denoised = without_rician_bias(denoised, scale, self.facts.noise.coils)
-        elif kind == "poisson":
-            denoised = poisson.restore_counts(denoised, *detector)
-        result[present] = torch.where(inside, denoised, result[present])
+        if self.has_magnitudes:
+            level = relative * self.variance_of_magnitudes(scaled, present, relative, work).mean(0).sqrt()
+        denoised = self.choices.method.run(scaled, level, tile.within, work.options, progress)
+        result = noisy[:, *tile.within].clone()
+        result[present] = self.merged(result[present], denoised, present, tile, relative, inside)
         return result
 
-    def deviation_of_magnitudes(self, noisy: Tensor, relative: float | Tensor, work: Work) -> Tensor:
-        """Estimate the deviation of Rician noise at each voxel, (D, H, W), in units of sigma; rms over the channels.
+    def denoise_components(
+        self, basis: Tensor, tile: Tile, work: Work, relative: float | Tensor, inside: Tensor, progress: Report
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Denoise what the volumes of a tile have in common; only a few volumes are in memory at once."""
+        shape = [side.stop - side.start for side in tile.outer]
+        components = basis.new_zeros(basis.shape[1], *shape)
+        variance, reading, report = basis.new_zeros(shape), part(progress, 0.0, 0.1), part(progress, 0.1, 0.9)
+        chunks = self.volumes_at_once()
+        for number, some in enumerate(chunks):
+            if present := self.present(some):
+                scaled = self.scaled(self.read(tile.outer, work.device, some)[self.among(some)], present, relative)
+                components.flatten(1).addmm_(basis[present].mT, scaled.flatten(1))
+                if self.has_magnitudes:
+                    variance += self.variance_of_magnitudes(scaled, present, relative, work).sum(0)
+            reading((number + 1) / len(chunks))
+        level = relative * (variance / len(self.present())).sqrt() if self.has_magnitudes else relative
+        denoised = self.choices.method.run(components, level, tile.within, work.options, report)
+        del components
+        for some in chunks:
+            result = self.read(tile.inner, work.device, some)
+            if present := self.present(some):
+                signals = (basis[present] @ denoised.flatten(1)).view(-1, *denoised.shape[1:])
+                chosen = self.among(some)
+                result[chosen] = self.merged(result[chosen], signals, present, tile, relative, inside)
+            yield some, result
+        progress(1.0)
+
+    def present(self, channels: slice = slice(None)) -> list[int]:
+        """Return the numbers of the channels that have noise, among all or some."""
+        return [channel for channel in range(len(self.facts.sigma))[channels] if self.facts.sigma[channel] > 0]
+
+    def among(self, channels: slice) -> list[int]:
+        """Return the places of the channels with noise among some."""
+        return [channel - channels.start for channel in self.present(channels)]
+
+    def volumes_at_once(self) -> list[slice]:
+        """Return which volumes of a series are read and written together."""
+        count = self.layout.channel_count
+        return [slice(first, min(first + VOLUMES_AT_ONCE, count)) for first in range(0, count, VOLUMES_AT_ONCE)]
+
+    def units(self, channels: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return sigma of some channels, and the middle of each, (C, 1, 1, 1)."""
+        unit = like.new_tensor([self.facts.sigma[c] for c in channels])[:, None, None, None]
+        return unit, like.new_tensor([self.facts.shift[c] for c in channels])[:, None, None, None]
+
+    def scaled(self, noisy: Tensor, channels: Sequence[int], relative: float | Tensor) -> Tensor:
+        """Return voxels of some channels in units of sigma, (C, D, H, W), float32, with Gaussian noise."""
+        unit, shift = self.units(channels, noisy)
+        if self.facts.noise.kind == "poisson":
+            noisy = poisson.stabilise_counts(noisy, *self.facts.noise.detector)
+        scaled = ((noisy - shift) / unit).float()
+        if self.settings.despeckle:
+            scaled = torch.stack([without_outliers(channel, relative) for channel in scaled])
+        return scaled
+
+    def merged(
+        self,
+        noisy: Tensor,
+        denoised: Tensor,
+        channels: Sequence[int],
+        tile: Tile,
+        relative: float | Tensor,
+        inside: Tensor,
+    ) -> Tensor:
+        """Return denoised voxels of some channels in image units; those that are not inside stay noisy."""
+        unit, shift = self.units(channels, noisy)
+        restored = denoised.to(noisy.dtype).mul_(unit).add_(shift)
+        if self.facts.noise.kind in MAGNITUDES:
+            scale = unit if isinstance(relative, float) else unit * relative[tile.within]
+            restored = without_rician_bias(restored, scale, self.facts.noise.coils)
+        elif self.facts.noise.kind == "poisson":
+            restored = poisson.restore_counts(restored, *self.facts.noise.detector)
+        return torch.where(inside, restored, noisy)
+
+    @property
+    def has_magnitudes(self) -> bool:
+        """Whether the noise is that of magnitudes, and the method subtracts it."""
+        return self.facts.noise.kind in MAGNITUDES and self.choices.method.shrinks
+
+    def variance_of_magnitudes(
+        self, scaled: Tensor, channels: Sequence[int], relative: float | Tensor, work: Work
+    ) -> Tensor:
+        """Estimate the variance of Rician noise at each voxel, (C, D, H, W), in units of sigma².
 
         Dark magnitudes vary less than sigma. The mean magnitude comes from `classic`.
         """
-        mean = classic(noisy, relative, work.options, silent)
-        return rician_deviation(mean / relative, self.facts.noise.coils).square().mean(0).sqrt()
+        unit, shift = self.units(channels, scaled)
+        mean = classic(scaled + shift / unit, relative, work.options, silent)
+        return rician_deviation(mean / relative, self.facts.noise.coils).square()
 
-    def read(self, piece: Piece, device: torch.device) -> Tensor:
-        """Read a piece of the volume, (C, D, H, W)."""
-        index = self.layout.index(self.index, piece)
+    def relative_sigma(self, piece: Piece, device: torch.device) -> float | Tensor:
+        """Return sigma at every voxel of a piece relative to its largest value, (D, H, W); 1 if it does not vary."""
+        if self.sigma_map is None:
+            return 1.0
+        level = self.read_spatial(self.sigma_map, "sigma", piece, device)
+        return (level / max(self.facts.sigma[0], LEAST_SIGMA)).float()
+
+    def read(self, piece: Piece, device: torch.device, channels: slice | None = None) -> Tensor:
+        """Read a piece of the volume, or of some of its channels, (C, D, H, W)."""
+        index = self.layout.index(self.index, piece, channels)
         return self.layout.to_engine(arrays.read(self.volume, index, arrays.precise_dtype(self.volume), device))
 
     def read_spatial(self, array: arrays.Source, name: str, piece: Piece, device: torch.device) -> Tensor:
@@ -278,3 +397,6 @@ class Plan:
 
 LEAST_RELATIVE_SIGMA = 1e-4
 """Lower limit of sigma relative to the largest value of the map. Smaller noise is far below the rounding of float32."""
+
+VOLUMES_AT_ONCE = 8
+"""Volumes of a series that are read and written together."""

@@ -42,6 +42,12 @@ class Facts:
         noisy = [sigma for sigma in self.sigma if sigma > 0]
         return sum(noisy) / len(noisy) if noisy else 1.0
 
+    @property
+    def autocovariance(self) -> Tensor | None:
+        """Autocovariance of the noise in units of sigma², with lag 0 in the middle; None for white noise."""
+        lags = self.noise.autocovariance
+        return None if lags is None else torch.from_numpy(lags)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the facts by name."""
         return dataclasses.asdict(self)

@@ -27,8 +27,6 @@ class Options:
     """Random seed, for methods that draw at random."""
     autocovariance: Tensor | None = None
     """Autocovariance of the noise, in units of sigma², with lag 0 in the middle; None for white noise."""
-    basis: Tensor | None = None
-    """Components that the signals of a whole series have in common, (volumes, components), for methods for series."""
     rank: Tensor | None = None
     """Where a method for series writes how many components it keeps at each voxel of the tile, (D, H, W)."""
 
@@ -69,7 +67,8 @@ class Method:
     whitens: bool = False
     """Whether it takes the correlation of the noise into account."""
     joint: bool = False
-    """Whether it denoises all volumes of a series together."""
+    """Whether it denoises all volumes of a series together. Its channels are then the components that their signals
+    have in common, instead of the volumes."""
     coarser_reach: int = 0
     """Voxels that it reaches farther than its halo if the noise is correlated."""
     grain: int = 1

@@ -6,17 +6,41 @@ import torch
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
-from nlmeans.core.progress import Report
+from nlmeans.core.progress import Report, part
+from nlmeans.methods.grouped import GRAIN, alike, group_patch, group_radius, later_strength, stages_halo
 from nlmeans.methods.method import Method, Options, whole_tile
-from nlmeans.patches.low_rank.series import PATCH, PATCH_STEP, REST_STEP, SeriesResult, series_low_rank
+from nlmeans.methods.transform import patch_memory
+from nlmeans.patches.bayes import nl_bayes
+from nlmeans.patches.low_rank.series import PATCH, PATCH_STEP, SeriesResult, series_low_rank
+
+COMPONENTS_PATCH, IMAGE_PATCH = 3, 5
+"""Edge of the patches in which components are filtered first, in a volume and in an image. There are few components, so
+that small patches do."""
 
 
 def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
-    """Low rank of local patches × volumes, with singular values shrunk optimally (Gavish and Donoho 2017)."""
-    found = series_low_rank(noisy, sigma, autocovariance=options.autocovariance, basis=options.basis, progress=progress)
+    """Denoise the components of a series, (components, D, H, W).
+
+    First low rank of local patches × components, with singular values shrunk optimally (Gavish and Donoho 2017). That
+    guides non-local Bayes (Lebrun, Buades and Morel 2013), whose groups of patches are similar in all components.
+    """
+    first, second = part(progress, 0.0, 0.4), part(progress, 0.4, 1.0)
+    lags = options.autocovariance
+    patch = IMAGE_PATCH if 1 in noisy.shape[1:] else COMPONENTS_PATCH
+    found = series_low_rank(noisy, sigma, patch=patch, autocovariance=lags, progress=first)
     if options.rank is not None:
         options.rank.copy_(found.rank)
-    return found.series
+    return nl_bayes(
+        noisy,
+        found.series.contiguous(),
+        sigma,
+        patch=group_patch(noisy),
+        search_radius=group_radius(options.search_radius, 4),
+        strength=later_strength(lags),
+        tolerance=max(0.05, alike(lags)),
+        autocovariance=lags,
+        progress=second,
+    )
 
 
 def measure_series(noisy: Tensor, autocovariance: Tensor | None, everywhere: bool = False) -> SeriesResult:
@@ -31,22 +55,17 @@ def measure_series(noisy: Tensor, autocovariance: Tensor | None, everywhere: boo
 
 
 def series_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
-    """Return the reach: from a voxel to the far end of the patches that hold it."""
-    return PATCH - 1, PATCH - 1, PATCH - 1
-
-
-def series_memory(backend: str, channels: int, patch_radius: Axes, search_radius: Axes) -> float:
-    """Return the bytes per voxel: the series, what a basis has left of it, copies, sums, results and some maps."""
-    return 4.0 * (7 * channels + 10)
+    """Return the reach of the first filter, which is less than that of a pilot, and of one stage of groups."""
+    return stages_halo(1, 4, patch_radius, search_radius)
 
 
 SERIES = Method(
-    "low rank of local patches × volumes, for a series whose volumes show the same",
+    "what all volumes of a series have in common, denoised by low rank and then by non-local Bayes",
     whole_tile(denoise_series),
     halo=series_halo,
-    bytes_per_voxel=series_memory,
+    bytes_per_voxel=patch_memory,
     shrinks=True,
     whitens=True,
     joint=True,
-    grain=REST_STEP,  # a multiple of PATCH_STEP
+    grain=GRAIN,
 )

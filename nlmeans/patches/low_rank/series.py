@@ -9,23 +9,13 @@ import torch
 from torch import Tensor
 
 from nlmeans.core.lags import Whitening, whitening
-from nlmeans.core.progress import Report, part, silent
+from nlmeans.core.progress import Report, silent
 from nlmeans.patches.grid import grid_view, offsets
 from nlmeans.patches.groups import LEAST_VARIANCE, Grid, patch_means, taper_of
 from nlmeans.patches.low_rank.spectrum import Shrunk, shrink_singular_values
 
 PATCH, PATCH_STEP = 5, 2
 """Edge of a patch, and distance between patches, in voxels."""
-
-SHARED_PATCH = 4
-"""Edge of a patch of the components that the whole series shares. There are few of them, so that small patches do."""
-
-REST_STEP = 4
-"""Distance between patches of what a basis has left. Hardly any of them hold signal."""
-
-LEADING_OF_REST, REST_ABOVE = 4, 1.06
-"""Singular values to look at first in what a basis has left, and how far above the edge of noise the square of one must
-be, in units of that edge."""
 
 BATCH, BATCH_GPU = 512, 8192
 """Patches filtered at once."""
@@ -53,7 +43,6 @@ def series_low_rank(
     patch: int = PATCH,
     step: int = PATCH_STEP,
     autocovariance: Tensor | None = None,
-    basis: Tensor | None = None,
     progress: Report = silent,
 ) -> SeriesResult:
     """Denoise a series by shrinking the singular values of (patch voxels × volumes); see `shrink_singular_values`.
@@ -61,10 +50,6 @@ def series_low_rank(
     The signals of neighbouring voxels over the volumes, such as their decay with diffusion weighting, have a few
     components; noise has all. Without the mean of each volume over the patch, components that stand out of the noise
     are kept and shrunk. Patches overlap, and each counts in inverse proportion to the noise that it has left.
-
-    With `basis`, the part of each signal in its span is denoised first, in small patches: it has as many dimensions as
-    the basis has components, and so much less noise. What is left of the series is denoised like the whole, so that a
-    component of a few voxels only, which the basis lacks, is not lost.
 
     Args:
         noisy: (V, D, H, W), where V are the volumes of the series.
@@ -74,7 +59,6 @@ def series_low_rank(
         step: distance between patches in voxels.
         autocovariance: of the noise within a volume, in units of sigma², with lag 0 in the middle; None for white
             noise.
-        basis: components that signals of the whole series have in common, (V, K), orthonormal.
         progress: called with the fraction done.
 
     Returns:
@@ -84,32 +68,6 @@ def series_low_rank(
         J. Veraart, D. S. Novikov, D. Christiaens, B. Ades-aron, J. Sijbers, E. Fieremans, "Denoising of diffusion MRI
         using random matrix theory", NeuroImage 142, 2016, doi:10.1016/j.neuroimage.2016.08.016 (the matrices; how
         singular values are shrunk and noise is measured differs).
-    """
-    if basis is None:
-        return low_rank_of_patches(noisy, sigma, patch, step, autocovariance, progress)
-    basis, shape = basis.to(noisy), noisy.shape[1:]
-    shared = basis.mT @ noisy.flatten(1)
-    rest = torch.addmm(noisy.flatten(1), basis, shared, alpha=-1).view_as(noisy)
-    first, second = part(progress, 0.0, 0.7), part(progress, 0.7, 1.0)
-    within = low_rank_of_patches(shared.view(-1, *shape), sigma, SHARED_PATCH, step, autocovariance, first)
-    beyond = low_rank_of_patches(rest, sigma, patch, REST_STEP, autocovariance, second, is_rest=True)
-    series = rest.flatten(1).copy_(beyond.series.flatten(1)).addmm_(basis, within.series.flatten(1))
-    return SeriesResult(series.view_as(noisy), within.sigma, within.rank + beyond.rank)
-
-
-def low_rank_of_patches(
-    noisy: Tensor,
-    sigma: float | Tensor | None,
-    patch: int,
-    step: int,
-    autocovariance: Tensor | None,
-    progress: Report,
-    is_rest: bool = False,
-) -> SeriesResult:
-    """Denoise a series, (V, D, H, W), in patches, with the arguments of `series_low_rank`.
-
-    Where the series is what a basis has left, `is_rest`, it is mostly noise: means are not kept, and a component must
-    stand out clearly.
     """
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
     grid = Grid.of(shape, patch, step, 1, (0, 0, 0))
@@ -134,18 +92,16 @@ def low_rank_of_patches(
             given = None
             if variance is not None:
                 given = grid_view(variance[box], (0, 0, 0), grid.step, places).reshape(-1)
-            filtered, shrunk = filter_patches_of_series(patches, given, noise, is_rest)
+            filtered, shrunk = filter_patches_of_series(patches, given, noise)
             level = shrunk.variance.clamp_min(floor)
             weight = 1 / ((1 + shrunk.rank) * level)
             facts = torch.stack([weight, weight * level, weight * shrunk.rank], -1).view(*places, 3)
             weight = weight.view(*places, 1)
-            nothing = is_rest and not bool(shrunk.rank.any())
             for number, offset in enumerate(offsets(grid.size)):
                 view = (offset, grid.step, places)
                 grid_view(found[box], *view).add_(facts, alpha=window[number])
-                if not nothing:
-                    one = filtered[:, number].view(*places, -1)
-                    grid_view(sums[box], *view).addcmul_(one, weight, value=window[number])
+                one = filtered[:, number].view(*places, -1)
+                grid_view(sums[box], *view).addcmul_(one, weight, value=window[number])
             progress((z + (y + count) / height) / depth)
     del values
     d, h, w = shape
@@ -156,20 +112,14 @@ def low_rank_of_patches(
 
 
 def filter_patches_of_series(
-    patches: Tensor, variance: Tensor | None, correlated: Whitening | None, is_rest: bool = False
+    patches: Tensor, variance: Tensor | None, correlated: Whitening | None
 ) -> tuple[Tensor, Shrunk]:
-    """Shrink the singular values of patches, (patches, voxels, volumes).
-
-    The mean of each volume is taken off first and put back, but not where the patches are what a basis has left.
-    """
-    mean = torch.zeros_like(patches[:, :1]) if is_rest else patches.mean(1, keepdim=True)
-    detail = patches if is_rest else patches - mean
+    """Shrink the singular values of patches, (patches, voxels, volumes), without the mean of each volume."""
+    mean = patches.mean(1, keepdim=True)
+    detail = patches - mean
     if correlated is not None:
         detail = correlated.whiten.to(detail) @ detail
-    if is_rest:
-        shrunk = shrink_singular_values(detail, variance, leading=LEADING_OF_REST, above=REST_ABOVE)
-    else:
-        shrunk = shrink_singular_values(detail, variance, removed=1)
+    shrunk = shrink_singular_values(detail, variance, removed=1)
     signal = shrunk.matrix if correlated is None else correlated.colour.to(detail) @ shrunk.matrix
     return signal + mean, shrunk
 

@@ -5,6 +5,8 @@ References:
     2017, doi:10.1109/TIT.2017.2653801.
     S. Kritchman, B. Nadler, "Determining the number of components in a factor model from limited noisy data",
     Chemometrics and Intelligent Laboratory Systems 94(1), 2008, doi:10.1016/j.chemolab.2008.06.002.
+    I. M. Johnstone, "On the distribution of the largest eigenvalue in principal components analysis", Annals of
+    Statistics 29(2), 2001, doi:10.1214/aos/1009210544.
 """
 
 from __future__ import annotations
@@ -33,9 +35,7 @@ class Shrunk(NamedTuple):
     """Variance of the noise, given or measured, (matrices,)."""
 
 
-def shrink_singular_values(
-    matrix: Tensor, variance: Tensor | None, removed: int = 0, leading: int = LEADING, above: float = 1.0
-) -> Shrunk:
+def shrink_singular_values(matrix: Tensor, variance: Tensor | None, removed: int = 0, leading: int = LEADING) -> Shrunk:
     """Shrink the singular values of each matrix of signal and white noise so that the expected squared error is least.
 
     The matrices are m × n; β = min / max of m and n. A singular value y, in units of σ√max(m, n), becomes
@@ -46,19 +46,14 @@ def shrink_singular_values(
         variance: variance of the noise, (matrices,); None measures it, see `variance_of_rest`.
         removed: dimensions of the rows in which there is no noise any more: 1 if their mean was subtracted.
         leading: singular values to look at first; matrices that keep all of them are computed anew with twice as many.
-        above: how far above the edge of noise the square of a singular value must be to be kept, in units of that edge.
     """
     rows, columns = matrix.shape[1:]
-    short, long = min(rows, columns), max(rows, columns)
-    ratio = short / long
     gram = matrix @ matrix.mT if rows <= columns else matrix.mT @ matrix
     energies, vectors = leading_eigenpairs(gram, leading)
     level = variance
     if level is None:
         level = variance_of_rest(energies, gram.diagonal(dim1=1, dim2=2).sum(1), rows - removed, columns)
-    scaled = energies / (long * level[:, None]).clamp_min(torch.finfo(matrix.dtype).tiny)
-    gain = ((scaled - ratio - 1).square() - 4 * ratio).clamp_min(0).sqrt() / scaled.clamp_min(ratio)
-    gain = torch.where(scaled > above * (1 + math.sqrt(ratio)) ** 2, gain, 0)
+    gain = shrunk_gain(energies / level[:, None].clamp_min(torch.finfo(matrix.dtype).tiny), rows, columns)
     shrunk = vectors * gain[:, None, :]
     found = Shrunk(
         shrunk @ (vectors.mT @ matrix) if rows <= columns else (matrix @ shrunk) @ vectors.mT,
@@ -66,13 +61,25 @@ def shrink_singular_values(
         level.clone(),
     )
     many = (found.rank >= leading).nonzero()[:, 0]
-    if energies.shape[1] < short and len(many):
+    if energies.shape[1] < min(rows, columns) and len(many):
         given = None if variance is None else variance[many]
-        for values, exact in zip(
-            found, shrink_singular_values(matrix[many], given, removed, 2 * leading, above), strict=True
-        ):
+        for values, exact in zip(found, shrink_singular_values(matrix[many], given, removed, 2 * leading), strict=True):
             values[many] = exact
     return found
+
+
+def shrunk_gain(energies: Tensor, rows: int, columns: int) -> Tensor:
+    """Return the factors by which singular values of m × n matrices shrink; see `shrink_singular_values`.
+
+    Args:
+        energies: squared singular values in units of sigma².
+        rows: m.
+        columns: n.
+    """
+    short, long = min(rows, columns), max(rows, columns)
+    ratio, scaled = short / long, energies / long
+    gain = ((scaled - ratio - 1).square() - 4 * ratio).clamp_min(0).sqrt() / scaled.clamp_min(ratio)
+    return torch.where(scaled > (1 + math.sqrt(ratio)) ** 2, gain, 0)
 
 
 def variance_of_rest(energies: Tensor, trace: Tensor, rows: int, columns: int) -> Tensor:
@@ -103,6 +110,23 @@ def variance_of_rest(energies: Tensor, trace: Tensor, rows: int, columns: int) -
 def edge_of_noise(variance: Tensor, rows: int, columns: int) -> Tensor:
     """Return the largest squared singular value of noise."""
     return variance * (math.sqrt(rows) + math.sqrt(columns)) ** 2
+
+
+def surely_signal(rows: int, columns: int, chance: float) -> float:
+    """Return the squared singular value that white noise of variance 1 exceeds with this small chance.
+
+    The largest one of noise follows the law of Tracy and Widom around the edge (Johnstone 2001), whose upper tail is
+    exp(−⅔ z^(3/2)) / (4 √π z^(3/4)).
+
+    >>> round(surely_signal(125, 60, 1e-3) / float(edge_of_noise(torch.ones(()), 125, 60)), 2)
+    1.1
+    """
+    m, n = math.sqrt(rows - 0.5), math.sqrt(columns - 0.5)
+    z = 1.0
+    for _ in range(SETTLED):
+        z = max(-1.5 * math.log(chance * 4 * math.sqrt(math.pi) * z**0.75), 1.0) ** (2 / 3)
+    deviation: float = (m + n) * (1 / m + 1 / n) ** (1 / 3)
+    return (m + n) ** 2 + z * deviation
 
 
 SETTLED = 8

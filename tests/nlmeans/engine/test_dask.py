@@ -21,8 +21,9 @@ from dask.callbacks import Callback
 from distributed import Client, LocalCluster
 
 from nlmeans import METHODS, Settings, denoise, estimate_sigma
+from nlmeans.core.metrics import psnr
 from nlmeans.engine import dask as chunked
-from tests.nlmeans.volumes import gaussian, piecewise
+from tests.nlmeans.volumes import decaying_series, gaussian, piecewise
 
 SIGMA = 10.0
 TIMEOUT = 120
@@ -67,6 +68,26 @@ def test_chunks_smaller_than_the_halo() -> None:
     noisy = volume(9, 16, 20)
     array = da.from_array(noisy, chunks=(4, 7, 10))
     assert_same(denoise(array, method="wiener"), denoise(noisy, method="wiener"))
+
+
+@pytest.mark.parametrize("settings", [{}, {"noise": "rician"}, {"memory": 2**24}], ids=lambda s: "".join(s) or "plain")
+def test_the_volumes_of_a_series_together(settings: dict[str, Any]) -> None:
+    clean, noisy = decaying_series(12, SIGMA)
+    array = da.from_array(noisy, chunks=(5, 13, 9, 4))
+    result = denoise(array, SIGMA, method="series", series=-1, **settings)
+    expected = denoise(noisy, SIGMA, method="series", series=-1, **settings)
+    assert result.chunks == array.chunks
+    np.testing.assert_allclose(result.compute(), expected, rtol=0, atol=1e-3 * SIGMA)
+    assert psnr(clean, expected) > psnr(clean, noisy) + 10
+
+
+def test_a_map_of_sigma_for_the_volumes_of_a_series() -> None:
+    clean, _ = decaying_series(12, SIGMA)
+    level = np.linspace(5, 15, 14) * np.ones(clean.shape[:3])
+    noisy = clean + level[..., None] * np.random.default_rng(0).standard_normal(clean.shape)
+    result = denoise(da.from_array(noisy, chunks=(12, 6, 14, 12)), level, method="series", series=-1)
+    expected = denoise(noisy, level, method="series", series=-1)
+    np.testing.assert_allclose(result.compute(), expected, rtol=0, atol=1e-3 * SIGMA)
 
 
 QUICK: dict[str, Any] = {"method": "classic", "search_radius": 2}

@@ -86,31 +86,3 @@ def test_batches_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(series, "BATCH", 1)
     for one, other in zip(whole, series_low_rank(noisy), strict=True):
         torch.testing.assert_close(one, other)
-
-
-def signal_basis(clean: torch.Tensor) -> torch.Tensor:
-    """The components of a series without noise, (V, K)."""
-    return torch.linalg.svd(clean.flatten(1), full_matrices=False)[0][:, :3]
-
-
-def test_a_basis_takes_off_the_noise_that_lies_beside_it() -> None:
-    clean = mixture()
-    noisy = clean + normal(20, 10, 11, 12, seed=2)
-    basis = signal_basis(clean)
-    errors = [(series_low_rank(noisy, basis=b).series - clean).square().mean() for b in (None, basis)]
-    assert errors[1] < 0.9 * errors[0]
-    result = series_low_rank(noisy.float(), basis=basis).series
-    torch.testing.assert_close(result, series_low_rank(noisy, basis=basis).series.float(), rtol=1e-4, atol=2e-3)
-
-
-def test_components_of_a_few_voxels_that_a_basis_lacks_are_not_lost() -> None:
-    clean = mixture()
-    basis, own = signal_basis(clean), normal(20, seed=5)
-    beside = own - basis @ (basis.mT @ own)
-    clean[:, 4:8, 4:8, 4:8] += 3 * beside[:, None, None, None]
-    noisy = clean + normal(20, 10, 11, 12, seed=2)
-    found = series_low_rank(noisy, basis=basis)
-    kept = torch.einsum("v,vdhw->dhw", beside, found.series) / (3 * beside.square().sum())
-    assert float(kept[4:8, 4:8, 4:8].mean()) == pytest.approx(1, abs=0.1)
-    assert float(kept[:2].abs().mean()) < 0.05
-    assert float(found.rank[5, 5, 5]) > float(found.rank[0, 0, 0]) + 0.3

@@ -14,6 +14,7 @@ from nlmeans.patches.low_rank.spectrum import (
     leading_eigenpairs,
     orthonormal,
     shrink_singular_values,
+    surely_signal,
     variance_of_rest,
 )
 from tests.nlmeans.patches.tensors import normal
@@ -70,6 +71,14 @@ def test_nothing_but_zeros_has_neither_noise_nor_components() -> None:
     result = shrink_singular_values(torch.zeros(2, 125, 67), None)
     assert result.variance.tolist() == result.rank.tolist() == [0, 0]
     assert not result.matrix.any()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(125, 24), (125, 96), (27, 8)])
+def test_noise_exceeds_what_is_surely_signal_as_seldom_as_it_says(rows: int, columns: int) -> None:
+    noise = normal(4000, rows, columns)
+    energies = torch.linalg.eigvalsh(noise.mT @ noise)[:, -1]
+    exceeded = float((energies > surely_signal(rows, columns, 0.01)).double().mean())
+    assert 0.004 < exceeded < 0.016
 
 
 def test_the_rest_of_a_known_spectrum() -> None:
