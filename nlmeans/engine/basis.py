@@ -24,8 +24,8 @@ from nlmeans.patches.low_rank.components import (
 Signals = Callable[[Piece], Tensor]
 """A function of a box. It returns its signals in units of sigma, (V, D, H, W)."""
 
-SLAB_BYTES = 24
-"""Working memory per voxel and volume of a slab."""
+SLAB_BYTES, MOST_BYTES = 24, 2**26
+"""Working memory per voxel and volume of a slab, and how much memory to use if there is more."""
 
 
 def shared_basis(signals: Signals, shape: Axes, volumes: int, autocovariance: Tensor | None, memory: int) -> Tensor:
@@ -52,7 +52,7 @@ def shared_basis(signals: Signals, shape: Axes, volumes: int, autocovariance: Te
 
 def planes_of_slab(shape: Axes, volumes: int, memory: int) -> int:
     """Return how many planes to read at once."""
-    return max(LOCAL_PATCH, int(memory / (SLAB_BYTES * volumes * shape[1] * shape[2])))
+    return max(LOCAL_PATCH, int(min(memory, MOST_BYTES) / (SLAB_BYTES * volumes * shape[1] * shape[2])))
 
 
 def slabs(shape: Axes, planes: int) -> Iterator[Piece]:

@@ -17,6 +17,10 @@ COMPONENTS_PATCH, IMAGE_PATCH = 3, 5
 """Edge of the patches in which components are filtered first, in a volume and in an image. There are few components, so
 that small patches do."""
 
+GROUP_STEP, GROUP_RADIUS = 4, 3
+"""Distance between the reference patches of the groups, and how far around them to search. More gains .05 dB, for twice
+the time."""
+
 
 def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Denoise the components of a series, (components, D, H, W).
@@ -35,7 +39,8 @@ def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progr
         found.series.contiguous(),
         sigma,
         patch=group_patch(noisy),
-        search_radius=group_radius(options.search_radius, 4),
+        step=GROUP_STEP,
+        search_radius=group_radius(options.search_radius, GROUP_RADIUS),
         strength=later_strength(lags),
         tolerance=max(0.05, alike(lags)),
         autocovariance=lags,
@@ -56,7 +61,7 @@ def measure_series(noisy: Tensor, autocovariance: Tensor | None, everywhere: boo
 
 def series_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
     """Return the reach of the first filter, which is less than that of a pilot, and of one stage of groups."""
-    return stages_halo(1, 4, patch_radius, search_radius)
+    return stages_halo(1, GROUP_RADIUS, patch_radius, search_radius)
 
 
 SERIES = Method(
