@@ -55,11 +55,15 @@ class NextRun:
         )
 
     def denoising(self) -> Denoising | None:
-        """The chosen image with the current parameters; None if there is no image."""
+        """The chosen image with the current parameters; None if there is no image.
+
+        As soon as it is known that its volumes are denoised together, it has them as one series.
+        """
         chosen = self.chosen
         if chosen.source is None or chosen.surveys is None:
             return None
-        return Denoising(chosen.source, self.parameters, chosen.mask, chosen.surveys)
+        denoising = Denoising(chosen.source, self.parameters, chosen.mask, chosen.surveys)
+        return denoising.resolved() if denoising.judged else denoising
 
     def denoising_of(self, layer: Image) -> Denoising:
         """Another layer with the current parameters, its own axes and sigma, and no mask."""
@@ -68,18 +72,19 @@ class NextRun:
 
     @property
     def volume(self) -> VolumeIndex:
-        """The volume that the viewer shows."""
-        source = self.chosen.source
-        if source is None or not source.axes.separate:
+        """The volume that the viewer shows, of those that are denoised one by one."""
+        denoising = self.denoising()
+        if denoising is None or not denoising.source.axes.separate:
             return ()
+        source = denoising.source
         point = source.layer.world_to_data(self.viewer.dims.point)
         return tuple(int(np.clip(np.round(point[axis]), 0, source.shape[axis] - 1)) for axis in source.axes.separate)
 
     @property
     def survey(self) -> VolumeSurvey | None:
         """What was found in the volume that is shown; None until it has been surveyed."""
-        surveys = self.chosen.surveys
-        return None if surveys is None else surveys.peek(self.volume, self.parameters)
+        denoising = self.denoising()
+        return None if denoising is None else denoising.surveys.peek(self.volume, denoising.parameters)
 
     def known(self) -> Known | None:
         """What is known of a run of the volume that is shown; None if there is no image.
@@ -91,11 +96,12 @@ class NextRun:
         if denoising is None:
             return None
         source, choices = denoising.source, denoising.choices
-        facts, h = None, None
+        facts, h, varies = None, None, False
         if survey is not None:
             facts, h = survey.facts, denoising.plan(self.volume, survey).h
+            varies = survey.sigma_map is not None
         unit = str(source.layer.units[source.axes.spatial[0]])
-        return Known(self.parameters, choices, facts, h, source.spacing, unit)
+        return Known(self.parameters, choices, facts, h, source.spacing, unit, varies, denoising.judged)
 
     def memory(self, all_volumes: bool) -> MemoryNeed | None:
         """What a run needs; None if there is no image. Raises like `known`."""

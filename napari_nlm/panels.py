@@ -56,7 +56,8 @@ class ImagePanel(QWidget):
             (
                 "Axes",
                 self.axes,
-                "Which axes are spatial. The other axes hold volumes to denoise one by one, or to compare together.",
+                "Which axes are spatial. Volumes along other axes are denoised one by one, or all together by the\n"
+                "method series; or they are compared together.",
             ),
             ("Mask", self.mask_layer, "Denoise only where this layer is not zero. Other voxels stay unchanged."),
         )
@@ -197,6 +198,11 @@ class RunPanel(QWidget):
         for widget in (self.scope, self.memory, self.button, self.bar):
             column.addWidget(widget)
         column.addLayout(row)
+
+    def show_volumes(self, count: int) -> None:
+        """Offer the choice of volumes if there are several to denoise one by one."""
+        fill(self.scope, [("Current volume", False), (f"All {count} volumes", True)], bool(self.scope.currentData()))
+        self.scope.setVisible(count > 1)
 
     def show_memory(self, text: str, enough: bool) -> None:
         self.memory.setText(text if enough else f"<font color='{WARNING_COLOUR}'>{text}</font>")

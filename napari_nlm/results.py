@@ -56,9 +56,11 @@ class LayerResult:
 def denoise_layer(
     denoising: Denoising, volume: VolumeIndex | None, with_removed: bool, progress: Report
 ) -> LayerResult:
-    """Denoise one volume, or all volumes if `volume` is None."""
-    source, axes = denoising.source, denoising.source.axes
+    """Denoise one volume, or all volumes if `volume` is None or if they are denoised together."""
     began = time.perf_counter()
+    denoising = denoising.resolved()
+    source, axes = denoising.source, denoising.source.axes
+    volume = volume if axes.separate else None
     volumes = source.volumes if volume is None else [volume]
     shape = list(source.shape)
     if volume is not None:
@@ -89,9 +91,10 @@ def provenance(
     source, axes = denoising.source, denoising.source.axes
     surveys = [denoising.survey(number) for number in volumes]
     levels = [survey.facts.sigma for survey in surveys]
+    several = axes.channels is not None and not denoising.joint
     return {
         "settings": denoising.record(volumes[-1], surveys[-1]).to_dict(),
-        "sigma": [level if axes.channels is not None else level[0] for level in levels],
+        "sigma": [level if several else level[0] for level in levels],
         "sigma_estimated": denoising.parameters.sigma is None,
         "axes": {"spatial": axes.spatial, "channels": axes.channels, "separate": axes.separate},
         "volume": volume,

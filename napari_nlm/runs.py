@@ -98,7 +98,8 @@ class Runs:
             layer = self.results.show(result)
         finally:
             self.adding = False
-        self.running = [denoising for denoising in self.running if denoising is not result.denoising]
+        source = result.denoising.source.layer
+        self.running = [denoising for denoising in self.running if denoising.source.layer is not source]
         self.finished.emit(layer)
 
     def result(self) -> Image | None:

@@ -135,14 +135,11 @@ class DenoiseWidget(QWidget):
 
     def show_image(self) -> None:
         """Another image, or other roles of its axes."""
-        source, scope = self.session.chosen.source, self.runs.scope
+        source = self.session.chosen.source
         self.show_layers()
         choices = [] if source is None else possible_roles(source.layer)
         fill(self.image.axes, [(axes.title, axes) for axes in choices], source and source.axes)
         show_row(self.image.form, self.image.axes, len(choices) > 1)
-        volumes = 1 if source is None else len(source.volumes)
-        fill(scope, [("Current volume", False), (f"All {volumes} volumes", True)], bool(scope.currentData()))
-        scope.setVisible(volumes > 1)
         with QSignalBlocker(self.preview.live):
             self.preview.live.setChecked(self.session.preview.live)
         self.show_numbers()
@@ -158,7 +155,16 @@ class DenoiseWidget(QWidget):
         self.runs.button.setEnabled(chosen)
         self.runs.copy.setEnabled(chosen)
         self.runs.save.setEnabled(self.session.runs.result() is not None)
+        self.show_what_runs()
         self.show_memory()
+
+    def show_what_runs(self) -> None:
+        """The volumes that can be denoised one by one."""
+        volumes = 1
+        with contextlib.suppress(ValueError, TypeError):  # the preview shows the error
+            denoising = self.session.next_run.denoising()
+            volumes = 1 if denoising is None else len(denoising.source.volumes)
+        self.runs.show_volumes(volumes)
 
     def show_memory(self) -> None:
         need = None

@@ -86,3 +86,14 @@ def test_the_run_panel_stays_below_the_column_that_scrolls() -> None:
     scroll = layout.itemAt(0).widget()  # type: ignore[union-attr]
     for panel in (image, preview, *parameters.panels):
         assert scroll.isAncestorOf(panel)  # type: ignore[union-attr]
+
+
+def test_the_choice_of_volumes_is_there_if_there_are_several() -> None:
+    panel = RunPanel("Control-N")
+    panel.show_volumes(3)
+    assert not panel.scope.isHidden()
+    panel.scope.setCurrentIndex(1)
+    panel.show_volumes(4)
+    assert panel.scope.currentText() == "All 4 volumes"
+    panel.show_volumes(1)
+    assert panel.scope.isHidden()
