@@ -129,4 +129,5 @@ def duration(seconds: float) -> str:
 def result_text(provenance: dict[str, Any]) -> str:
     """One line about a finished run, from the metadata of its layer."""
     settings = provenance["settings"]
-    return f"{settings['method']}, {settings['noise']} noise, {provenance['seconds']:.1f} s"
+    text = f"{settings['method']}, {settings['noise']} noise, {provenance['seconds']:.1f} s"
+    return "; ".join([text, *(f"no layer “{name}”: {why}" for name, why in provenance["left_out"].items())])

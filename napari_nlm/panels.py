@@ -28,6 +28,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_nlm.controls import Field, Switch, field_for
+from napari_nlm.map_panel import MapPanel
 from napari_nlm.parameters import CONTROLS, Parameters
 from napari_nlm.preview_layers import COMPARE_MODES
 from napari_nlm.recipes import RECIPE_KINDS
@@ -103,9 +104,6 @@ class ParameterPanels:
         self.panels = (self.noise, self.filter, self.advanced)
         self.fields = {name: field for panel in self.panels for name, field in panel.fields.items()}
         self.notes = {name: note for panel in self.panels for name, note in panel.notes.items()}
-        self.with_removed = QCheckBox("Add the removed noise as a layer")
-        self.with_removed.setToolTip("Image minus result, in image units. The layer is hidden at first.")
-        self.advanced.form.addRow(self.with_removed)
 
     def show_values(self, parameters: Parameters, automatic: Mapping[str, Any], notes: Mapping[str, str]) -> None:
         """Show the parameters that apply.
@@ -209,11 +207,14 @@ class RunPanel(QWidget):
 
 
 def stack_panels(
-    widget: QWidget, image: ImagePanel, parameters: ParameterPanels, preview: PreviewPanel, runs: RunPanel
+    widget: QWidget,
+    image: ImagePanel,
+    parameters: ParameterPanels,
+    preview: PreviewPanel,
+    maps: MapPanel,
+    runs: RunPanel,
 ) -> None:
     """Lay the panels out in a widget: all but the last in a column that scrolls."""
-    folded = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
-    folded.addWidget(parameters.advanced)
     inside = QWidget()
     column = QVBoxLayout(inside)
     column.setContentsMargins(0, 0, 0, 0)
@@ -223,7 +224,10 @@ def stack_panels(
         QVBoxLayout(group).addWidget(panel)
         column.addWidget(group)
     column.addWidget(preview)
-    column.addWidget(folded)
+    for title, rarely in (("Maps as layers", maps), ("Advanced", parameters.advanced)):
+        folded = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
+        folded.addWidget(rarely)
+        column.addWidget(folded)
     column.addStretch(1)
     scroll = QScrollArea()
     scroll.setWidgetResizable(True)
