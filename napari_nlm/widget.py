@@ -290,7 +290,8 @@ class DenoiseWidget(QWidget):
             whole = self.all_volumes or not denoising.source.axes.separate
             mask = self.session.chosen.mask_layer
             mask_path = mask.source.path if mask is not None else None
-            text = recipe(kind, denoising, None if whole else self.session.next_run.volume, mask_path)
+            volume = None if whole else self.session.next_run.volume
+            text = recipe(kind, denoising, volume, mask_path, self.session.next_run.maps)
         except (ValueError, TypeError) as error:
             show_error(str(error))
             return

@@ -271,6 +271,10 @@ def test_a_series_is_denoised_with_all_maps_by_a_click(dock: Dock) -> None:
     dock.settle()
     assert {f"dwi {name}" for name in ("denoised", *MAP_NAMES)} <= {layer.name for layer in dock.viewer.layers}
     assert any(text.startswith("dwi denoised: series, ") for text in notices(before))
+    widget.runs.copies["Python"].trigger()
+    clipboard = QGuiApplication.clipboard()
+    assert clipboard is not None
+    assert "rank_map = found.rank_map" in clipboard.text()
 
 
 def test_components_are_grey_with_the_reason_where_the_method_keeps_none(dock: Dock) -> None:
