@@ -16,6 +16,10 @@ from nlmeans.core.memory import size_text
 UNIT_SYMBOLS = {"millimeter": "mm", "micrometer": "µm", "nanometer": "nm", "pixel": "world units"}
 
 
+JUDGING = "looking whether the volumes belong together …"
+"""What is said until it is known whether the volumes are denoised together."""
+
+
 def notes(known: Known) -> dict[str, str]:
     """Lines below the parameters, by the name of the parameter."""
     said = {
@@ -26,7 +30,9 @@ def notes(known: Known) -> dict[str, str]:
     h, in_image_units = known.h, known.h_in_image_units
     if h is not None and in_image_units is not None:
         said["h"] = f"{h:.2f} σ = {in_image_units:.4g} image units"
-    if known.parameters.method == "auto":
+    if not known.judged:
+        said["method"] = JUDGING
+    elif known.parameters.method == "auto":
         said["method"] = f"here: {known.choices.name}, {known.choices.method.summary}"
     return said
 
@@ -40,7 +46,7 @@ def sigma_note(known: Known) -> str:
         return "estimating …"
     if isinstance(sigma, tuple):
         return "estimated per channel: " + ", ".join(f"{number:.4g}" for number in sigma)
-    if known.parameters.maps_sigma:
+    if known.parameters.maps_sigma or known.varies:
         return f"image units, estimated at every voxel; this is the largest value{found}"
     return "image units, " + ("estimated" if known.parameters.sigma is None else "as given") + found
 
@@ -123,4 +129,5 @@ def duration(seconds: float) -> str:
 def result_text(provenance: dict[str, Any]) -> str:
     """One line about a finished run, from the metadata of its layer."""
     settings = provenance["settings"]
-    return f"{settings['method']}, {settings['noise']} noise, {provenance['seconds']:.1f} s"
+    text = f"{settings['method']}, {settings['noise']} noise, {provenance['seconds']:.1f} s"
+    return "; ".join([text, *(f"no layer “{name}”: {why}" for name, why in provenance["left_out"].items())])

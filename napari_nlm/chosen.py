@@ -13,6 +13,7 @@ from psygnal import Signal
 from napari_nlm.layer_mask import LayerMask
 from napari_nlm.layer_source import AxisRoles, LayerSource, unwrapped
 from napari_nlm.preview_layers import is_preview
+from napari_nlm.results import is_map
 from napari_nlm.surveys import Surveys
 
 Connections = list[tuple[Any, Callable[..., None]]]
@@ -50,7 +51,7 @@ class ChosenImage:
     def images(self) -> list[Image]:
         """Layers that can be denoised."""
         layers = [unwrapped(layer) for layer in self.viewer.layers]
-        return [layer for layer in layers if isinstance(layer, Image) and not is_preview(layer)]
+        return [one for one in layers if isinstance(one, Image) and not is_preview(one) and not is_map(one)]
 
     @property
     def masks(self) -> list[Any]:

@@ -13,13 +13,14 @@ import torch
 
 from napari_nlm.layer_mask import LayerMask
 from napari_nlm.layer_source import LayerBox, LayerSource, VolumeIndex
-from napari_nlm.parameters import Parameters
+from napari_nlm.parameters import Parameters, is_joint
 from napari_nlm.surveys import Surveys, VolumeSurvey, choices_for
 from napari_nlm.volume_view import LayerArray
 from nlmeans import Settings
 from nlmeans.core import arrays
 from nlmeans.core.memory import allowed
 from nlmeans.core.progress import Report, part
+from nlmeans.core.tiles import Piece
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.survey import settled
@@ -55,20 +56,16 @@ class Denoising:
             settings = dataclasses.replace(choices.settings, h=self.parameters.h * survey.facts.unit)
             choices = dataclasses.replace(choices, settings=settings)
         mask = None if self.mask is None else self.mask.view(volume)
-        return Plan.of(
-            self.source.view(volume),
-            0,
-            self.source.layout,
-            choices,
-            mask=mask,
-            sigma_map=survey.sigma_map,
-            facts=survey.facts,
-        )
+        data, layout = self.source.view(volume), self.source.layout
+        return Plan(data, 0, layout, choices, survey.facts, mask, survey.sigma_map, survey.basis)
 
     def record(self, volume: VolumeIndex, survey: VolumeSurvey) -> Settings:
         """Settings that repeat the denoising of a volume: method, radii, device, sigma and h as numbers."""
         plan, facts = self.plan(volume, survey), survey.facts
-        return settled(dataclasses.replace(plan.choices.record, h=plan.h * facts.unit), facts)
+        settings = dataclasses.replace(plan.choices.record, h=plan.h * facts.unit)
+        if survey.sigma_map is not None:
+            settings = dataclasses.replace(settings, sigma="map")
+        return settled(settings, facts)
 
     def denoised(self, volume: VolumeIndex, spatial: LayerBox | None, progress: Report) -> LayerArray:
         """Denoise a box of one volume, with all its channels. Equals that box of the whole result.
@@ -78,13 +75,18 @@ class Denoising:
             spatial: one slice per spatial axis; None for the whole volume.
             progress: called with the fraction done.
         """
-        survey, layout = self.survey(volume), self.source.layout
+        layout = self.source.layout
+        box = layout.everywhere if spatial is None else layout.piece(spatial)
+        return np.asarray(self.plan_for(volume, box).run(box, progress))
+
+    def plan_for(self, volume: VolumeIndex, box: Piece) -> Plan:
+        """The engine's plan for a box of a volume, whose noise and values it has looked at."""
+        survey = self.survey(volume)
         plan = self.plan(volume, survey)
         arrays.readable(plan.volume, "volume")
-        box = layout.everywhere if spatial is None else layout.piece(spatial)
         if survey.stated:  # the engine has not checked the voxels of this box yet
-            plan = Plan.of(plan.volume, 0, layout, plan.choices, mask=plan.mask, region=box)
-        return np.asarray(plan.run(box, progress))
+            plan = Plan.of(plan.volume, 0, plan.layout, plan.choices, mask=plan.mask, region=box)
+        return plan
 
     def same_as(self, other: Denoising) -> bool:
         """Whether both give the same numbers. Where and in how much memory they are computed does not matter."""
@@ -103,10 +105,22 @@ class Denoising:
         numbers = [range(box[axis].start, box[axis].stop) for axis in axes.separate]
         volumes = list(itertools.product(*numbers))
         for volume, report in zip(volumes, parts(progress, len(volumes)), strict=True):
-            piece = self.denoised(volume, spatial, report)
+            piece = self.slab(volume, spatial, report)
             place = tuple(number - box[axis].start for axis, number in zip(axes.separate, volume, strict=True))
             self.put(after, piece, place, box)
         return before, after
+
+    def slab(self, volume: VolumeIndex, spatial: LayerBox, progress: Report) -> LayerArray:
+        """A box of one volume, denoised, as `denoised` gives it.
+
+        The last one is kept: if it holds all volumes of a series, the next picture is often of another one of them.
+        """
+        key, kept = (self.parameters, volume, spatial), self.surveys.slab
+        if kept is None or kept[0] != key:
+            kept = key, self.denoised(volume, spatial, progress)
+        if self.source.axes.channels is not None:
+            self.surveys.slab = kept
+        return kept[1]
 
     def put(self, after: LayerArray, piece: LayerArray, place: VolumeIndex, box: LayerBox) -> None:
         """Store the denoised channels of one volume in an array with all axes of the layer.
@@ -131,6 +145,24 @@ class Denoising:
         after[tuple(index)] = piece
 
     @property
+    def judged(self) -> bool:
+        """Whether it is known if the volumes are denoised one by one or together."""
+        return self.surveys.peek_joint(self.parameters) is not None
+
+    def resolved(self) -> Denoising:
+        """The same, with all volumes as one series if the method takes them together. May have to look at them."""
+        if self.surveys.joined is None or not self.surveys.are_joint(self.parameters):
+            return self
+        method = self.parameters.method if is_joint(self.parameters) else "series"
+        parameters = dataclasses.replace(self.parameters, method=method)
+        return Denoising(self.surveys.joined.source, parameters, self.mask, self.surveys.joined)
+
+    @property
+    def joint(self) -> bool:
+        """Whether all volumes are denoised together."""
+        return self.choices.method.joint
+
+    @property
     def draft(self) -> Denoising:
         """The same by the method classic, which takes a fraction of the time."""
         return dataclasses.replace(self, parameters=dataclasses.replace(self.parameters, method="classic"))
@@ -138,7 +170,7 @@ class Denoising:
     @property
     def is_slow(self) -> bool:
         """Whether one slice takes seconds."""
-        return max(self.choices.halo_for(False)) > FAR
+        return self.joint or max(self.choices.halo_for(False)) > FAR
 
     @property
     def needed_memory(self) -> float:

@@ -112,3 +112,10 @@ def appearance(layer: Image) -> dict[str, Any]:
         "projection_mode",
     )  # fmt: skip
     return {name: every[name] for name in wanted if name in every}
+
+
+def translate_from(layer: Image, start: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    """The `translate` of a part of the layer's data that begins at the voxel `start`, which may be between two."""
+    inner = np.array(layer.data_to_world(start)) - np.array(layer.data_to_world((0,) * layer.ndim))
+    outer = np.asarray(layer.affine.affine_matrix)[:-1, :-1]
+    return np.asarray(layer.translate, dtype=float) + np.linalg.solve(outer, inner)

@@ -27,6 +27,10 @@ class Known:
     spacing: tuple[float, ...] | None
     unit: str
     """Name of the world units."""
+    varies: bool = False
+    """Whether sigma was found to vary in space, or is to be estimated at every voxel."""
+    judged: bool = True
+    """Whether it is known if the volumes of a series are denoised one by one or together."""
 
     @property
     def sigma(self) -> SigmaNumbers | None:
@@ -35,7 +39,7 @@ class Known:
             return self.parameters.sigma
         if self.facts.noise.kind == "poisson":
             return self.facts.noise.sigma
-        return self.facts.sigma[0] if self.choices.settings.channels is None else self.facts.sigma
+        return self.facts.sigma[0] if len(set(self.facts.sigma)) == 1 else self.facts.sigma
 
     @property
     def automatic(self) -> dict[str, Any]:

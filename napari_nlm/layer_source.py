@@ -25,17 +25,18 @@ CHANNEL_NAMES = frozenset({"c", "channel", "channels"})
 
 @dataclass(frozen=True)
 class AxisRoles:
-    """What each axis of a layer is: spatial, channels, or an axis along which volumes are denoised one by one."""
+    """What each axis of a layer is: spatial, channels, or an axis of volumes."""
 
     spatial: tuple[int, ...]
     channels: int | None = None
     separate: tuple[int, ...] = ()
+    """Axes along which volumes are denoised one by one, unless the method takes a series together."""
 
     @property
     def title(self) -> str:
         kind = "volume" if len(self.spatial) == 3 else "image"
         if self.separate:
-            kind += f"s, one by one along axis {' and '.join(map(str, self.separate))}"
+            kind += f"s along axis {' and '.join(map(str, self.separate))}"
         return kind if self.channels is None else f"{kind}, axis {self.channels} compared together"
 
 
@@ -107,6 +108,14 @@ class LayerSource:
         kept = [axis for axis in range(len(shape)) if axis not in self.axes.separate]
         channels = None if self.axes.channels is None else kept.index(self.axes.channels)
         return Layout(tuple(shape[axis] for axis in kept), channels, None)
+
+    @property
+    def joined(self) -> LayerSource | None:
+        """The same data with all volumes as one series; None if there is not one axis of volumes alone."""
+        axes = self.axes
+        if axes.channels is not None or len(axes.separate) != 1:
+            return None
+        return LayerSource(self.layer, self.data, AxisRoles(axes.spatial, axes.separate[0]))
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:

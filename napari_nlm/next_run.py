@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +16,9 @@ from napari_nlm.denoising import Denoising
 from napari_nlm.devices import free_on
 from napari_nlm.known import Known, MemoryNeed
 from napari_nlm.layer_source import LayerSource, VolumeIndex, unwrapped
+from napari_nlm.maps import MAP_BYTES, MAP_NAMES, axis_of_series, why_no_map
 from napari_nlm.parameters import Parameters, is_poisson
 from napari_nlm.surveys import Surveys, VolumeSurvey
-
-REMOVED_BYTES = 4
-"""Bytes per voxel of the layer with the removed noise, which is float32."""
 
 
 class NextRun:
@@ -30,8 +29,8 @@ class NextRun:
 
     def __init__(self, viewer: ViewerModel, chosen: ChosenImage, parameters: Parameters) -> None:
         self.viewer, self.chosen, self.parameters = viewer, chosen, parameters
-        self.with_removed = False
-        """Whether a run also makes a layer of the removed noise."""
+        self.maps: frozenset[str] = frozenset()
+        """Names of the maps that a run also adds as layers, if it has them."""
 
     def set(self, **changes: Any) -> None:
         """Change parameters."""
@@ -44,8 +43,8 @@ class NextRun:
         if before != self.parameters:
             self.changed.emit()
 
-    def set_with_removed(self, wanted: bool) -> None:
-        self.with_removed = wanted
+    def set_maps(self, names: Collection[str]) -> None:
+        self.maps = frozenset(names)
 
     def forget_image(self) -> None:
         """Reset the parameters that describe the noise of one image."""
@@ -55,11 +54,15 @@ class NextRun:
         )
 
     def denoising(self) -> Denoising | None:
-        """The chosen image with the current parameters; None if there is no image."""
+        """The chosen image with the current parameters; None if there is no image.
+
+        As soon as it is known that its volumes are denoised together, it has them as one series.
+        """
         chosen = self.chosen
         if chosen.source is None or chosen.surveys is None:
             return None
-        return Denoising(chosen.source, self.parameters, chosen.mask, chosen.surveys)
+        denoising = Denoising(chosen.source, self.parameters, chosen.mask, chosen.surveys)
+        return denoising.resolved() if denoising.judged else denoising
 
     def denoising_of(self, layer: Image) -> Denoising:
         """Another layer with the current parameters, its own axes and sigma, and no mask."""
@@ -68,18 +71,19 @@ class NextRun:
 
     @property
     def volume(self) -> VolumeIndex:
-        """The volume that the viewer shows."""
-        source = self.chosen.source
-        if source is None or not source.axes.separate:
+        """The volume that the viewer shows, of those that are denoised one by one."""
+        denoising = self.denoising()
+        if denoising is None or not denoising.source.axes.separate:
             return ()
+        source = denoising.source
         point = source.layer.world_to_data(self.viewer.dims.point)
         return tuple(int(np.clip(np.round(point[axis]), 0, source.shape[axis] - 1)) for axis in source.axes.separate)
 
     @property
     def survey(self) -> VolumeSurvey | None:
         """What was found in the volume that is shown; None until it has been surveyed."""
-        surveys = self.chosen.surveys
-        return None if surveys is None else surveys.peek(self.volume, self.parameters)
+        denoising = self.denoising()
+        return None if denoising is None else denoising.surveys.peek(self.volume, denoising.parameters)
 
     def known(self) -> Known | None:
         """What is known of a run of the volume that is shown; None if there is no image.
@@ -91,11 +95,19 @@ class NextRun:
         if denoising is None:
             return None
         source, choices = denoising.source, denoising.choices
-        facts, h = None, None
+        facts, h, varies = None, None, False
         if survey is not None:
             facts, h = survey.facts, denoising.plan(self.volume, survey).h
+            varies = survey.sigma_map is not None
         unit = str(source.layer.units[source.axes.spatial[0]])
-        return Known(self.parameters, choices, facts, h, source.spacing, unit)
+        return Known(self.parameters, choices, facts, h, source.spacing, unit, varies, denoising.judged)
+
+    def no_maps(self) -> dict[str, str]:
+        """Why the next run does not have some of the maps, by name. Raises like `known`."""
+        denoising = self.denoising()
+        if denoising is None:
+            return {}
+        return {name: why for name in MAP_NAMES if (why := why_no_map(name, denoising))}
 
     def memory(self, all_volumes: bool) -> MemoryNeed | None:
         """What a run needs; None if there is no image. Raises like `known`."""
@@ -106,5 +118,8 @@ class NextRun:
         device = settings.device or "cpu"
         volumes = max(len(source.volumes), 1)
         voxels = np.prod(source.shape) / volumes * (volumes if all_volumes else 1)
-        size = np.dtype(settings.dtype or source.data.dtype).itemsize + REMOVED_BYTES * self.with_removed
-        return MemoryNeed(device, denoising.needed_memory, float(voxels * size), free_on(device), free_on("cpu"))
+        result = voxels * np.dtype(settings.dtype or source.data.dtype).itemsize
+        for name in self.maps - self.no_maps().keys():
+            shared = axis_of_series(denoising, name)
+            result += MAP_BYTES * voxels / (1 if shared is None else source.shape[shared])
+        return MemoryNeed(device, denoising.needed_memory, float(result), free_on(device), free_on("cpu"))

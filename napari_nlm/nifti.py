@@ -15,10 +15,12 @@ from napari.layers import Image
 from napari.utils.notifications import show_warning
 
 from napari_nlm.geometry import matrix_and_offset
+from napari_nlm.maps import MAP_MARK, MAPPED_IMAGE
 from napari_nlm.results import PROVENANCE_KEY
 from napari_nlm.volume_view import LayerArray
 from nlmeans.files import atomic, paths
 from nlmeans.files.formats import nifti
+from nlmeans.files.maps import map_image
 
 NIBABEL: Any = nib
 """nibabel, whose functions have no types."""
@@ -76,42 +78,53 @@ def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
 
 
 def like_the_source(data: LayerArray, metadata: dict[str, Any], original: Path | None) -> Any:
-    """An image with the grid and header of the layer's source; None if no header is known."""
-    volume = metadata.get(PROVENANCE_KEY, {}).get("volume")
-    keep_type = metadata.get(PROVENANCE_KEY, {}).get("settings", {}).get("dtype") is None
+    """An image with the grid and header of the layer's source; None if no header is known.
+
+    A map shows something else than the scan, so the image that lies under it tells how its axes lie in the file.
+    """
+    record = metadata.get(PROVENANCE_KEY, {})
+    volume, is_map = record.get("volume"), MAP_MARK in record
+    keep_type = record.get("settings", {}).get("dtype") is None and not is_map
+    shown = metadata.get(MAPPED_IMAGE, data)
     if original is not None and original.is_file() and original.name.endswith(nifti.ENDINGS):
         scan = nifti.read_nifti(original)
-        grid = scan.data if not volume or scan.series is None else scan.data[..., volume[0]]
-        turned = find_turn(data, grid)
+        grid = scan.data
+        if scan.series is not None and (volume or (is_map and shown.size < grid.size)):
+            grid = grid[..., volume[0] if volume else 0]
+        turned = find_turn(shown, grid, data)
         if turned is None:
             raise ValueError(
                 f"{original} does not show what this layer shows; the file may have changed since it was opened: "
                 "open it again, denoise and save"
             )
-        return nifti.image_like(scan, turned, keep_type=keep_type)
+        return map_image(scan, turned) if is_map else nifti.image_like(scan, turned, keep_type=keep_type)
     header = metadata.get("header")
     if isinstance(header, NIBABEL.Nifti1Header):
         return from_reader(data, header, keep_type)
     return None
 
 
-def find_turn(data: LayerArray, grid: LayerArray) -> LayerArray | None:
-    """The layer's data with the axes of `grid`; None if no turn of them resembles `grid`.
+def find_turn(shown: LayerArray, grid: LayerArray, data: LayerArray) -> LayerArray | None:
+    """The layer's data with the axes of `grid`; None if no turn of what is shown resembles `grid`.
 
     Every reader turns images in its own way, so this compares the values of all turns and takes the most similar one.
+
+    Args:
+        shown: what resembles the scan: the data themselves, or the image that lies under a map.
+        grid: the scan.
+        data: what to turn, of the same shape as `shown`.
     """
-    extra = data.ndim - grid.ndim
+    extra = shown.ndim - grid.ndim
     if extra > 0:  # one volume of a series has an axis of length 1
-        single = [axis for axis, n in enumerate(data.shape) if n == 1][:extra]
-        data = data.squeeze(tuple(single))
-    if data.ndim != grid.ndim:
+        single = tuple(axis for axis, n in enumerate(shown.shape) if n == 1)[:extra]
+        shown, data = shown.squeeze(single), data.squeeze(single)
+    if shown.ndim != grid.ndim:
         return None
     best, least = None, SAME_SCAN * float(np.var(thinned(grid).astype(np.float64)))
-    for turn in turns(data.shape, grid.shape):
-        turned = turn.apply(data)
-        difference = float(np.mean((thinned(turned).astype(np.float64) - thinned(grid)) ** 2))
+    for turn in turns(shown.shape, grid.shape):
+        difference = float(np.mean((thinned(turn.apply(shown)).astype(np.float64) - thinned(grid)) ** 2))
         if difference < least or (best is None and difference == least):
-            best, least = turned, difference
+            best, least = turn.apply(data), difference
     return best
 
 

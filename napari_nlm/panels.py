@@ -28,6 +28,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_nlm.controls import Field, Switch, field_for
+from napari_nlm.map_panel import MapPanel
 from napari_nlm.parameters import CONTROLS, Parameters
 from napari_nlm.preview_layers import COMPARE_MODES
 from napari_nlm.recipes import RECIPE_KINDS
@@ -56,7 +57,8 @@ class ImagePanel(QWidget):
             (
                 "Axes",
                 self.axes,
-                "Which axes are spatial. The other axes hold volumes to denoise one by one, or to compare together.",
+                "Which axes are spatial. Volumes along other axes are denoised one by one, or all together by the\n"
+                "method series; or they are compared together.",
             ),
             ("Mask", self.mask_layer, "Denoise only where this layer is not zero. Other voxels stay unchanged."),
         )
@@ -102,9 +104,6 @@ class ParameterPanels:
         self.panels = (self.noise, self.filter, self.advanced)
         self.fields = {name: field for panel in self.panels for name, field in panel.fields.items()}
         self.notes = {name: note for panel in self.panels for name, note in panel.notes.items()}
-        self.with_removed = QCheckBox("Add the removed noise as a layer")
-        self.with_removed.setToolTip("Image minus result, in image units. The layer is hidden at first.")
-        self.advanced.form.addRow(self.with_removed)
 
     def show_values(self, parameters: Parameters, automatic: Mapping[str, Any], notes: Mapping[str, str]) -> None:
         """Show the parameters that apply.
@@ -198,16 +197,24 @@ class RunPanel(QWidget):
             column.addWidget(widget)
         column.addLayout(row)
 
+    def show_volumes(self, count: int) -> None:
+        """Offer the choice of volumes if there are several to denoise one by one."""
+        fill(self.scope, [("Current volume", False), (f"All {count} volumes", True)], bool(self.scope.currentData()))
+        self.scope.setVisible(count > 1)
+
     def show_memory(self, text: str, enough: bool) -> None:
         self.memory.setText(text if enough else f"<font color='{WARNING_COLOUR}'>{text}</font>")
 
 
 def stack_panels(
-    widget: QWidget, image: ImagePanel, parameters: ParameterPanels, preview: PreviewPanel, runs: RunPanel
+    widget: QWidget,
+    image: ImagePanel,
+    parameters: ParameterPanels,
+    preview: PreviewPanel,
+    maps: MapPanel,
+    runs: RunPanel,
 ) -> None:
     """Lay the panels out in a widget: all but the last in a column that scrolls."""
-    folded = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
-    folded.addWidget(parameters.advanced)
     inside = QWidget()
     column = QVBoxLayout(inside)
     column.setContentsMargins(0, 0, 0, 0)
@@ -217,7 +224,10 @@ def stack_panels(
         QVBoxLayout(group).addWidget(panel)
         column.addWidget(group)
     column.addWidget(preview)
-    column.addWidget(folded)
+    for title, rarely in (("Maps as layers", maps), ("Advanced", parameters.advanced)):
+        folded = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
+        folded.addWidget(rarely)
+        column.addWidget(folded)
     column.addStretch(1)
     scroll = QScrollArea()
     scroll.setWidgetResizable(True)

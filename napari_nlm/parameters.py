@@ -83,6 +83,11 @@ def is_poisson(parameters: Parameters) -> bool:
     return parameters.noise == "poisson"
 
 
+def is_joint(parameters: Parameters) -> bool:
+    """Whether the method denoises all volumes of a series together."""
+    return parameters.method != "auto" and METHODS[parameters.method].joint
+
+
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
     """The choices of a user. ``None`` leaves a choice to the engine."""

@@ -9,6 +9,7 @@ import numpy as np
 from napari.components import ViewerModel
 from psygnal import Signal
 
+from napari_nlm.captions import JUDGING
 from napari_nlm.denoising import Denoising
 from napari_nlm.geometry import View, visible_part
 from napari_nlm.jobs import BackgroundJob, Lane
@@ -111,6 +112,8 @@ class LivePreview:
             denoising = self.next_run.denoising()
             if denoising is None:
                 self.show_nothing("" if self.next_run.chosen.source is not None else "Open an image to begin")
+            elif not denoising.judged:
+                self.judge(denoising)
             elif self.live:
                 self.compute(denoising)
             else:
@@ -123,6 +126,16 @@ class LivePreview:
         self.layers.clear()
         self.status.emit(why)
 
+    def judge(self, denoising: Denoising) -> None:
+        """Look whether the volumes of a series are denoised together, and refresh again."""
+
+        def done(_: Denoising) -> None:
+            self.surveyed.emit()
+            self.refresh()
+
+        self.status.emit(JUDGING.capitalize())
+        self.lane.submit(lambda job: denoising.resolved(), done, self.on_failed)
+
     def only_survey(self, denoising: Denoising) -> None:
         """Estimate sigma for the widget to show."""
         volume = self.next_run.volume
@@ -130,7 +143,10 @@ class LivePreview:
             self.lane.submit(lambda job: denoising.survey(volume), lambda _: self.surveyed.emit(), self.on_failed)
 
     def compute(self, denoising: Denoising) -> None:
-        """Submit the work for the visible slice. A slow method shows a draft first, and then a smaller picture."""
+        """Submit the work for the visible slice.
+
+        A slow method shows a draft first, and then a smaller picture; the method series shows the picture alone.
+        """
         layer, volume, slow = denoising.source.layer, self.next_run.volume, denoising.is_slow
         view = visible_part(self.viewer, layer, LARGEST_PREVIEW)
         small = visible_part(self.viewer, layer, LARGEST_SLOW_PREVIEW) if slow else view
@@ -146,7 +162,8 @@ class LivePreview:
             if view is None or small is None:
                 return None
             if slow and (ready is None or ready.cut(view.box) is None):
-                job.tell(self.show, picture_of(denoising.draft, volume, view, ready, job, draft=True))
+                if not denoising.joint:
+                    job.tell(self.show, picture_of(denoising.draft, volume, view, ready, job, draft=True))
                 return picture_of(denoising, volume, small, ready, job)
             return picture_of(denoising, volume, view, ready, job)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from napari_nlm.denoising import Denoising
 from napari_nlm.layer_source import VolumeIndex
+from napari_nlm.maps import COMPONENTS, MAP_NAMES, NOISE_MAP, axis_of_series, why_no_map
 from napari_nlm.parameters import ENGINE_DEFAULTS, is_poisson
+from napari_nlm.preview_layers import REMOVED
 from nlmeans.cli import denoise_command as command
 from nlmeans.engine.settings import device_or_gpu
 from nlmeans.files.formats import nifti
@@ -17,13 +20,31 @@ from nlmeans.files.formats import nifti
 RECIPE_KINDS = ("Python", "MONAI", "command line")
 
 
-def recipe(kind: str, denoising: Denoising, volume: VolumeIndex | None, mask_path: Path | None = None) -> str:
+ENGINE_NAMES = {NOISE_MAP: "noise_map", REMOVED: "residual", COMPONENTS: "rank_map"}
+"""What the engine calls each map."""
+
+
+def recipe(
+    kind: str,
+    denoising: Denoising,
+    volume: VolumeIndex | None,
+    mask_path: Path | None = None,
+    maps: Collection[str] = (),
+) -> str:
     """Text that repeats a denoising of one volume, or of all volumes if `volume` is None.
+
+    Args:
+        kind: one of `RECIPE_KINDS`.
+        denoising: what to repeat.
+        volume: which volume.
+        mask_path: the file that the layer of the mask was opened from.
+        maps: names of the maps that are wanted too. Those that there are not are left out.
 
     Raises ``ValueError`` if this kind of text cannot say it. The message names a kind that can.
     """
     texts = {"Python": python, "MONAI": monai, "command line": command_line}
-    return texts[kind](denoising, volume, mask_path)
+    made = [name for name in MAP_NAMES if name in maps and not why_no_map(name, denoising)]
+    return texts[kind](denoising, volume, mask_path, made)
 
 
 def arguments_of(denoising: Denoising, volume: VolumeIndex | None) -> dict[str, Any]:
@@ -38,7 +59,7 @@ def arguments_of(denoising: Denoising, volume: VolumeIndex | None) -> dict[str, 
         exact = denoising.record(one, denoising.survey(one))
         settings = dataclasses.replace(settings, h=None if parameters.h is None else exact.h)
         if exact.correlation is None:  # else the text leaves it to be found again
-            names = ("noise", "gain", "offset", "coils") + ("sigma",) * (not parameters.maps_sigma)
+            names = ("noise", "gain", "offset", "coils", "sigma")
             settings = dataclasses.replace(settings, **{name: getattr(exact, name) for name in names})
     elif parameters.h is not None and is_poisson(parameters):  # the engine takes h in units of the noise
         settings = dataclasses.replace(settings, h=parameters.h)
@@ -56,7 +77,7 @@ def nifti_of(denoising: Denoising) -> Path | None:
     return path if path is not None and path.name.endswith(nifti.ENDINGS) else None
 
 
-def python(denoising: Denoising, volume: VolumeIndex | None, mask_path: Path | None = None) -> str:
+def python(denoising: Denoising, volume: VolumeIndex | None, mask_path: Path | None, maps: list[str]) -> str:
     """Python for the console of napari. It takes the data from the layer."""
     source, axes = denoising.source, denoising.source.axes
     given = arguments_of(denoising, volume)
@@ -83,26 +104,44 @@ def python(denoising: Denoising, volume: VolumeIndex | None, mask_path: Path | N
         denoising.parameters.h is not None
         and denoising.parameters.sigma is None
         and not is_poisson(denoising.parameters)
+        and not denoising.joint
     )
-    if volume is not None or not axes.separate or (len(axes.separate) == 1 and not own_h and not own_mask):
+    loops = len(axes.separate) > 1 or own_h or own_mask or denoising.joint
+    if volume is not None or not axes.separate or not loops:
         channels = source.layout.channels if volume is not None else axes.channels
-        roles = {"channels": channels, "series": axes.separate[0] if axes.separate and volume is None else None}
-        given |= {name: axis for name, axis in roles.items() if axis is not None}
-        lines.append(f"denoised = {call('volume', given, denoising)}")
+        given = with_roles(given, denoising, channels, axes.separate[0] if axes.separate and volume is None else None)
+        if not maps:
+            lines.append(f"denoised = {call('volume', given, denoising)}")
+        else:
+            lines += [f"found = {call('volume', given, denoising, 'denoise_with_maps')}", "denoised = found.volume"]
+            lines += [f"{ENGINE_NAMES[name]} = found.{ENGINE_NAMES[name]}" for name in maps]
         return "\n".join(lines) + "\n"
-    return "\n".join([*lines, *one_by_one(denoising, given, own_h)]) + "\n"
+    return "\n".join([*lines, *one_by_one(denoising, given, own_h, maps)]) + "\n"
 
 
-def one_by_one(denoising: Denoising, given: dict[str, Any], own_h: bool) -> list[str]:
+def with_roles(given: dict[str, Any], denoising: Denoising, channels: int | None, series: int | None) -> dict[str, Any]:
+    """Arguments with the roles of the axes; the volumes that a joint method takes together are a series."""
+    if denoising.joint:
+        channels, series = None, channels
+    rest = {name: value for name, value in given.items() if name != "channels"}
+    roles = {"channels": channels, "series": series}
+    return rest | {name: axis for name, axis in roles.items() if axis is not None}
+
+
+def one_by_one(denoising: Denoising, given: dict[str, Any], own_h: bool, maps: list[str]) -> list[str]:
     """A loop over the volumes, for what one call cannot do: an h that follows the sigma of each volume."""
     source, axes = denoising.source, denoising.source.axes
     place = ", ".join(f"at[{axes.separate.index(a)}]" if a in axes.separate else ":" for a in range(len(source.shape)))
     of_mask = ", ".join(part for axis, part in enumerate(place.split(", ")) if axis != axes.channels)
     lengths = tuple(source.shape[axis] for axis in axes.separate)
     channels = source.layout.channels
-    if channels is not None:
-        given["channels"] = channels
-    lines = ["denoised = np.empty_like(volume)", f"for at in np.ndindex{lengths}:", f"    one = volume[{place}]"]
+    given = with_roles(given, denoising, channels, None)
+    lines = ["denoised = np.empty_like(volume)"]
+    for name in maps:
+        shared = axis_of_series(denoising, name)
+        shape = "volume.shape" if shared is None else tuple(n for a, n in enumerate(source.shape) if a != shared)
+        lines.append(f"{ENGINE_NAMES[name]} = np.empty({shape}, np.float32)")
+    lines += [f"for at in np.ndindex{lengths}:", f"    one = volume[{place}]"]
     if own_h:
         known: dict[str, Any] = {"noise": "auto"} | {
             name: given[name] for name in ("noise", "channels") if name in given
@@ -119,7 +158,14 @@ def one_by_one(denoising: Denoising, given: dict[str, Any], own_h: bool) -> list
         given |= {"sigma": BareName("sigma"), "h": BareName("h")}
     if denoising.mask is not None and tuple(denoising.mask.data.shape) != source.spatial_shape:
         given = given | {"mask": BareName(f"mask[{of_mask}]")}
-    return [*lines, f"    denoised[{place}] = {call('one', given, denoising)}"]
+    if not maps:
+        return [*lines, f"    denoised[{place}] = {call('one', given, denoising)}"]
+    lines.append(f"    found = {call('one', given, denoising, 'denoise_with_maps')}")
+    lines.append(f"    denoised[{place}] = found.volume")
+    for name in maps:
+        here = place if axis_of_series(denoising, name) is None else of_mask
+        lines.append(f"    {ENGINE_NAMES[name]}[{here}] = found.{ENGINE_NAMES[name]}")
+    return lines
 
 
 class BareName(str):
@@ -131,27 +177,28 @@ class BareName(str):
         return str(self)
 
 
-def call(array: str, given: dict[str, Any], denoising: Denoising) -> str:
-    """The text of a call of `nlmeans.denoise`."""
+def call(array: str, given: dict[str, Any], denoising: Denoising, function: str = "denoise") -> str:
+    """The text of a call of a function of `nlmeans`."""
     if denoising.mask is not None:
         given = {"mask": BareName("mask")} | given
-    return f"nlmeans.denoise({', '.join([array, *(f'{name}={value!r}' for name, value in given.items())])})"
+    return f"nlmeans.{function}({', '.join([array, *(f'{name}={value!r}' for name, value in given.items())])})"
 
 
 def of_a_file(denoising: Denoising, volume: VolumeIndex | None, what: str) -> tuple[Path, dict[str, Any]]:
     """The file and the settings, for kinds of text that read a whole file."""
-    path, axes = nifti_of(denoising), denoising.source.axes
+    path, axes, joint = nifti_of(denoising), denoising.source.axes, denoising.joint
     if path is None:
         raise ValueError(f"{what} needs a NIfTI file, but this layer was not opened from one; copy it as Python")
     if (
-        axes.channels is not None
-        or len(axes.separate) > 1
-        or len(axes.spatial) + len(axes.separate) != len(denoising.source.shape)
+        (axes.channels is not None and not joint)
+        or len(axes.separate) + joint > 1
+        or len(axes.spatial) + len(axes.separate) + joint != len(denoising.source.shape)
     ):
         raise ValueError(f"{what} takes only volumes and series of volumes; copy it as Python")
     if volume is not None and denoising.source.volumes != [volume]:
         raise ValueError(f"{what} denoises all volumes of a file; choose all volumes, or copy it as Python")
     given = arguments_of(denoising, volume)
+    given.pop("channels", None)
     if denoising.parameters.h is not None and "h" not in given and not is_poisson(denoising.parameters):
         raise ValueError(
             f"{what} has one h for all volumes; set sigma to a number, leave h on auto, or copy it as Python"
@@ -159,15 +206,18 @@ def of_a_file(denoising: Denoising, volume: VolumeIndex | None, what: str) -> tu
     return path, given
 
 
-def monai(denoising: Denoising, volume: VolumeIndex | None, mask_path: Path | None = None) -> str:
+def monai(denoising: Denoising, volume: VolumeIndex | None, mask_path: Path | None, maps: list[str]) -> str:
     path, given = of_a_file(denoising, volume, "MONAI")
-    given.pop("channels", None)
     if "spacing" in given:
         given["spacing"] = "affine"
     if denoising.mask is not None:
         if mask_path is None:
             raise ValueError("MONAI needs the mask as a file; save its layer first, or copy it as Python")
         given["mask_key"] = "mask"
+    names = [ENGINE_NAMES[name] for name in maps]
+    if names:
+        given["maps"] = names
+    ends = [("denoised", "image"), *((name, f"image_{name}") for name in names)]
     keys = ["image"] if denoising.mask is None else ["image", "mask"]
     files = {"image": str(path)} | ({} if denoising.mask is None else {"mask": str(mask_path)})
     words = ", ".join(['keys="image"', *(f"{key}={value!r}" for key, value in given.items())])
@@ -179,17 +229,18 @@ def monai(denoising: Denoising, volume: VolumeIndex | None, mask_path: Path | No
         f"    EnsureChannelFirstd(keys={keys!r}),\n"
         f"    NonLocalMeansd({words}),\n"
         "])\n"
-        f'denoised = pipeline({files!r})["image"]\n'
+        f"found = pipeline({files!r})\n" + "".join(f'{name} = found["{key}"]\n' for name, key in ends)
     )
 
 
-def command_line(denoising: Denoising, volume: VolumeIndex | None, mask_path: Path | None = None) -> str:
+def command_line(denoising: Denoising, volume: VolumeIndex | None, mask_path: Path | None, maps: list[str]) -> str:
     path, given = of_a_file(denoising, volume, "The command line")
     if isinstance(given.get("sigma"), tuple):
         del given["sigma"]  # the command line estimates it again, to the same numbers
     given.pop("spacing", None)  # the command line reads it from the file
     known = {option for parameter in command.params for option in parameter.opts}
-    words = ["nlmeans", "denoise", str(path), f"{path.name.removesuffix('.gz').removesuffix('.nii')}_denoised.nii.gz"]
+    stem = path.name.removesuffix(".gz").removesuffix(".nii")
+    words = ["nlmeans", "denoise", str(path), f"{stem}_denoised.nii.gz"]
     if given.pop("dtype", None) is not None:
         words.append("--float")
     if not denoising.parameters.voxel_size:
@@ -203,4 +254,6 @@ def command_line(denoising: Denoising, volume: VolumeIndex | None, mask_path: Pa
         if mask_path is None:
             raise ValueError("The command line needs the mask as a file; save its layer first, or copy it as Python")
         words += ["--mask", str(mask_path)]
+    for name in maps:
+        words += [f"--{ENGINE_NAMES[name].replace('_', '-')}", f"{stem}_{ENGINE_NAMES[name]}.nii.gz"]
     return shlex.join(words) + "\n"

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from napari.components import ViewerModel
 from napari.layers import Image
 
 import nlmeans
 from napari_nlm.denoising import Denoising, parts
-from napari_nlm.geometry import appearance
-from napari_nlm.layer_source import LayerBox, VolumeIndex
-from napari_nlm.preview_layers import SHOWN_DEVIATIONS
+from napari_nlm.geometry import appearance, translate_from
+from napari_nlm.layer_source import LayerBox, VolumeIndex, unwrapped
+from napari_nlm.maps import (
+    MAP_MARK,
+    MAPPED_IMAGE,
+    FloatMap,
+    RunMaps,
+    image_under_map,
+    look_of_map,
+    placed_map,
+)
 from napari_nlm.volume_view import LayerArray
-from nlmeans.core.arrays import standard_deviation
 from nlmeans.core.progress import Report
 
 PROVENANCE_KEY = "nlmeans"
 """Key in a layer's metadata: how the layer was made."""
+
+
+def is_map(layer: Any) -> bool:
+    """Whether a layer is a map that a run has added."""
+    return MAP_MARK in (layer.metadata.get(PROVENANCE_KEY) or {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +47,8 @@ class LayerResult:
     """None for all volumes."""
     data: LayerArray
     provenance: dict[str, Any]
-    removed: npt.NDArray[np.float32] | None
-    """Image minus result, if it was asked for."""
+    maps: dict[str, FloatMap]
+    """Those that were asked for, by name; see `RunMaps`."""
 
     @property
     def start(self) -> tuple[int, ...]:
@@ -54,32 +66,40 @@ class LayerResult:
 
 
 def denoise_layer(
-    denoising: Denoising, volume: VolumeIndex | None, with_removed: bool, progress: Report
+    denoising: Denoising, volume: VolumeIndex | None, maps: Collection[str], progress: Report
 ) -> LayerResult:
-    """Denoise one volume, or all volumes if `volume` is None."""
-    source, axes = denoising.source, denoising.source.axes
+    """Denoise one volume, or all volumes if `volume` is None or if they are denoised together.
+
+    Args:
+        denoising: how.
+        volume: which one.
+        maps: names of the maps to make, if there are such.
+        progress: called with the fraction done.
+    """
     began = time.perf_counter()
+    denoising = denoising.resolved()
+    source, axes = denoising.source, denoising.source.axes
+    volume = volume if axes.separate else None
     volumes = source.volumes if volume is None else [volume]
     shape = list(source.shape)
     if volume is not None:
         for axis in axes.separate:
             shape[axis] = 1
     data = np.empty(shape, denoising.parameters.dtype or np.dtype(source.data.dtype))
-    removed = np.zeros(shape, np.float32) if with_removed else None
+    made = RunMaps(denoising, maps, tuple(shape))
     for number, report in zip(volumes, parts(progress, len(volumes)), strict=True):
-        piece = denoising.denoised(number, None, report)
         place = number if volume is None else (0,) * len(number)
-        if source.alpha or removed is not None:
-            index: list[int | slice] = list(source.everywhere())
-            here: list[int | slice] = [slice(None)] * data.ndim
-            for axis, at, to in zip(axes.separate, number, place, strict=True):
-                index[axis], here[axis] = at, to
-            original = np.asarray(source.data[tuple(index)])
-            data[tuple(here)] = original
+        index: list[int | slice] = list(source.everywhere())
+        here: list[int | slice] = [slice(None)] * data.ndim
+        for axis, at, to in zip(axes.separate, number, place, strict=True):
+            index[axis], here[axis] = at, to
+        piece = made.denoised(number, tuple(here), report)
+        if source.alpha:
+            data[tuple(here)] = np.asarray(source.data[tuple(index)])
         denoising.put(data, piece, place, source.everywhere())
-        if removed is not None:
-            removed[tuple(here)] = original.astype(np.float32) - data[tuple(here)].astype(np.float32)
-    return LayerResult(denoising, volume, data, provenance(denoising, volumes, volume, began), removed)
+        made.remove(tuple(here), tuple(index), data)
+    record = provenance(denoising, volumes, volume, began) | {"maps": list(made.values), "left_out": made.left_out}
+    return LayerResult(denoising, volume, data, record, made.values)
 
 
 def provenance(
@@ -89,9 +109,10 @@ def provenance(
     source, axes = denoising.source, denoising.source.axes
     surveys = [denoising.survey(number) for number in volumes]
     levels = [survey.facts.sigma for survey in surveys]
+    several = axes.channels is not None and not denoising.joint
     return {
         "settings": denoising.record(volumes[-1], surveys[-1]).to_dict(),
-        "sigma": [level if axes.channels is not None else level[0] for level in levels],
+        "sigma": [level if several else level[0] for level in levels],
         "sigma_estimated": denoising.parameters.sigma is None,
         "axes": {"spatial": axes.spatial, "channels": axes.channels, "separate": axes.separate},
         "volume": volume,
@@ -108,8 +129,8 @@ def proposed_file(layer: Image) -> Path:
     facts = layer.metadata.get(PROVENANCE_KEY, {})
     if not facts.get("path"):
         return Path.home() / f"{layer.name.replace(' ', '_')}.nii.gz"
-    source = Path(facts["path"])
-    return source.parent / f"{source.name.split('.')[0]}_denoised.nii.gz"
+    source, kind = Path(facts["path"]), facts.get(MAP_MARK, "denoised")
+    return source.parent / f"{source.name.split('.')[0]}_{kind.replace(' ', '_')}.nii.gz"
 
 
 class ResultLayers:
@@ -125,29 +146,42 @@ class ResultLayers:
         """Add the result as a layer, or update its layer."""
         source = result.denoising.source.layer
         self.results[id(source)] = result
-        layer = self.put(result, "denoised", result.data, {})
-        if result.removed is not None and not source.rgb:
-            reach = SHOWN_DEVIATIONS * standard_deviation(result.removed) or 1.0
-            look = {"contrast_limits": (-reach, reach), "colormap": "gray", "gamma": 1.0}
-            self.put(result, "removed", result.removed, look).visible = False
+        looks = appearance(source)
+        if any(result.start):
+            looks["translate"] = translate_from(source, result.start)
+        layer = self.put(result, "denoised", result.data, looks, {PROVENANCE_KEY: result.provenance})
+        layer.visible = True
+        selection = {unwrapped(chosen) for chosen in self.viewer.layers.selection}
+        for name, values in result.maps.items():
+            self.put_map(result, name, values)
+        self.viewer.layers.selection = selection
         return layer
 
-    def put(self, result: LayerResult, kind: str, data: LayerArray, look: dict[str, Any]) -> Image:
+    def put_map(self, result: LayerResult, name: str, values: FloatMap) -> None:
+        """Add a map as a layer that is hidden at first, or update its layer."""
+        data, looks = placed_map(result.denoising, name, values, result.start)
+        look = look_of_map(name, values)
+        metadata = {
+            PROVENANCE_KEY: {**result.provenance, MAP_MARK: name},
+            MAPPED_IMAGE: image_under_map(result.denoising, name, result.data),
+        }
+        layer = self.put(result, name, data, {**looks, **look, "visible": False}, metadata)
+        layer.contrast_limits = look["contrast_limits"]
+
+    def put(
+        self, result: LayerResult, kind: str, data: LayerArray, looks: dict[str, Any], metadata: dict[str, Any]
+    ) -> Image:
+        """Add a layer, or give its layer other data."""
         source = result.denoising.source.layer
         key = (id(source), result.volume, kind)
-        metadata = {**source.metadata, PROVENANCE_KEY: result.provenance}
+        metadata = {**source.metadata, **metadata}
         old = self.layers.get(key)
         if old is not None and old in self.viewer.layers and old.data.shape == data.shape:
-            old.data, old.metadata, old.visible = data, metadata, True
-            if look:
-                old.contrast_limits = look["contrast_limits"]
+            old.data, old.metadata = data, metadata
             return old
         if old is not None and old in self.viewer.layers:
             self.viewer.layers.remove(old)
         volume = "" if result.volume is None else f" {list(result.volume)}"
-        looks = appearance(source) | look
-        if any(result.start):
-            looks["translate"] = translate_from(source, result.start)
         layer = Image(data, name=f"{source.name} {kind}{volume}", metadata=metadata, **looks)
         self.viewer.add_layer(layer)
         self.layers[key] = layer
@@ -177,10 +211,3 @@ class ResultLayers:
         """Drop what belongs to a layer that was removed from the viewer."""
         self.results.pop(id(layer), None)
         self.layers = {key: own for key, own in self.layers.items() if own is not layer and key[0] != id(layer)}
-
-
-def translate_from(layer: Image, start: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """The `translate` of a part of the layer's data that begins at the voxel `start`."""
-    inner = np.array(layer.data_to_world(tuple(map(float, start)))) - np.array(layer.data_to_world((0,) * layer.ndim))
-    outer = np.asarray(layer.affine.affine_matrix)[:-1, :-1]
-    return np.asarray(layer.translate, dtype=float) + np.linalg.solve(outer, inner)

@@ -59,12 +59,12 @@ class Runs:
             return
         began = time.monotonic()
         self.running = [denoising for denoising, _ in orders]
-        with_removed = self.next_run.with_removed
+        maps = self.next_run.maps
 
         def work(job: BackgroundJob) -> None:
             for number, (denoising, volume) in enumerate(orders):
                 report = part(job.report, number / len(orders), (number + 1) / len(orders))
-                job.tell(self.add, denoise_layer(denoising, volume, with_removed, report))
+                job.tell(self.add, denoise_layer(denoising, volume, maps, report))
 
         def progress(fraction: float) -> None:
             elapsed = time.monotonic() - began
@@ -98,7 +98,8 @@ class Runs:
             layer = self.results.show(result)
         finally:
             self.adding = False
-        self.running = [denoising for denoising in self.running if denoising is not result.denoising]
+        source = result.denoising.source.layer
+        self.running = [denoising for denoising in self.running if denoising.source.layer is not source]
         self.finished.emit(layer)
 
     def result(self) -> Image | None:

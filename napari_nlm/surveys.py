@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from napari_nlm.layer_mask import LayerMask
 from napari_nlm.layer_source import LayerSource, VolumeIndex
-from napari_nlm.parameters import Parameters, is_poisson
+from napari_nlm.parameters import Parameters, is_joint, is_poisson
 from napari_nlm.volume_view import LayerArray, read_all
 from nlmeans.core import arrays
-from nlmeans.engine.choices import Choices
+from nlmeans.core.layout import Layout
+from nlmeans.engine.choices import FEWEST_VOLUMES, Choices
 from nlmeans.engine.plan import Plan
+from nlmeans.engine.series import MANY_VOLUMES, is_one_series
 from nlmeans.engine.settings import device_or_gpu
 from nlmeans.engine.survey import Facts
 
 
 class VolumeSurvey(NamedTuple):
-    """What is known of one volume."""
+    """What is known of one volume, or of all volumes of a series that are denoised together."""
 
     facts: Facts
     sigma_map: LayerArray | None = None
+    basis: Tensor | None = None
+    """What the volumes of a series have in common."""
     stated: bool = False
     """Whether the user gave sigma and h, so that nothing has been read yet."""
 
@@ -34,6 +40,11 @@ def choices_for(source: LayerSource, parameters: Parameters) -> Choices:
         ValueError, TypeError: the parameters do not fit the axes of the source.
     """
     layout = source.layout
+    if is_joint(parameters) and layout.channel_count < FEWEST_VOLUMES:
+        raise ValueError(
+            f"method {parameters.method} takes {FEWEST_VOLUMES} volumes or more along one axis together, with one mask "
+            "for all of them; choose other axes or another mask, or another method"
+        )
     settings = parameters.settings(source.spacing, layout.channels)
     return Choices.of(dataclasses.replace(settings, device=device_or_gpu(settings.device)), layout)
 
@@ -44,16 +55,51 @@ class Surveys:
     def __init__(self, source: LayerSource, mask: LayerMask | None) -> None:
         self.source, self.mask = source, mask
         self.known: dict[tuple[object, ...], VolumeSurvey] = {}
+        self.judged: dict[tuple[object, ...], bool] = {}
+        self.slab: tuple[tuple[object, ...], LayerArray] | None = None
+        """The slab that was previewed last, and what it depends on; see `Denoising.slab`."""
+
+    @cached_property
+    def joined(self) -> Surveys | None:
+        """Surveys of all volumes as one series; None if they are no series, or if each has a mask of its own."""
+        series = self.source.joined
+        if series is None or (self.mask is not None and tuple(self.mask.data.shape) != self.source.spatial_shape):
+            return None
+        return Surveys(series, self.mask)
+
+    def peek_joint(self, parameters: Parameters) -> bool | None:
+        """Whether all volumes are denoised together; None if `are_joint` would have to look at them.
+
+        As in the engine, ``"auto"`` looks only at what is in memory.
+        """
+        if self.joined is None or parameters.method != "auto":
+            return self.joined is not None and is_joint(parameters)
+        if self.joined.source.layout.channel_count < MANY_VOLUMES or not isinstance(self.source.data, np.ndarray):
+            return False
+        settings = parameters.settings()
+        return self.judged.get((settings.backend, settings.may_be_correlated))
+
+    def are_joint(self, parameters: Parameters) -> bool:
+        """Whether all volumes are denoised together. If it is not known yet, the engine looks at some of them."""
+        found = self.peek_joint(parameters)
+        if found is None:
+            series, settings = self.source.axes.separate[0], parameters.settings()
+            settings = dataclasses.replace(settings, series=series)
+            layout = Layout.of(self.source.data, None, series)
+            found = is_one_series(self.source.data, layout, settings)
+            self.judged[settings.backend, settings.may_be_correlated] = found
+        return found
 
     @staticmethod
     def key(volume: VolumeIndex, parameters: Parameters) -> tuple[object, ...]:
         """Everything that a survey depends on."""
         p = parameters
-        return volume, p.noise, p.sigma, p.maps_sigma, p.despeckle, p.gain, p.offset, p.dtype
+        return volume, is_joint(p), p.noise, p.sigma, p.maps_sigma, p.despeckle, p.gain, p.offset, p.dtype
 
     def peek(self, volume: VolumeIndex, parameters: Parameters) -> VolumeSurvey | None:
         """The survey of a volume, if it is known without reading anything."""
-        if parameters.sigma is not None and parameters.h is not None and not is_poisson(parameters):
+        must_look = is_poisson(parameters) or is_joint(parameters)
+        if parameters.sigma is not None and parameters.h is not None and not must_look:
             channels = self.source.layout.channel_count
             noise = dataclasses.replace(parameters.settings().stated, sigma=parameters.sigma)
             return VolumeSurvey(Facts((parameters.sigma,) * channels, (0.0,) * channels, 0.0, noise), stated=True)
@@ -70,4 +116,4 @@ class Surveys:
         data = arrays.readable(self.source.read(volume), "volume")
         mask = None if self.mask is None else read_all(self.mask.view(volume))
         plan = Plan.of(data, 0, self.source.layout, choices_for(self.source, parameters), mask=mask)
-        return VolumeSurvey(plan.facts, None if plan.sigma_map is None else np.asarray(plan.sigma_map))
+        return VolumeSurvey(plan.facts, None if plan.sigma_map is None else np.asarray(plan.sigma_map), plan.basis)

@@ -19,6 +19,7 @@ from napari_nlm.errors import message
 from napari_nlm.known import Known
 from napari_nlm.layer_source import possible_roles, unwrapped
 from napari_nlm.mailbox import Mailbox, gathered_in
+from napari_nlm.map_panel import MapPanel
 from napari_nlm.nifti import write_layer
 from napari_nlm.panels import ImagePanel, ParameterPanels, PreviewPanel, RunPanel, fill, show_row, stack_panels
 from napari_nlm.parameters import Parameters
@@ -47,8 +48,8 @@ class DenoiseWidget(QWidget):
         self.activity: Activity | None = None
         self.last_error: str | None = None
         self.image, self.preview, self.runs = ImagePanel(), PreviewPanel(HOLD_KEY), RunPanel(RUN_KEY)
-        self.parameters = ParameterPanels()
-        stack_panels(self, self.image, self.parameters, self.preview, self.runs)
+        self.parameters, self.maps = ParameterPanels(), MapPanel()
+        stack_panels(self, self.image, self.parameters, self.preview, self.maps, self.runs)
         self.connect_panels()
         self.connect_session()
         self.bind_keys()
@@ -74,7 +75,7 @@ class DenoiseWidget(QWidget):
         image.mask_layer.activated.connect(lambda _: session.chosen.set_mask(image.mask_layer.currentData()))
         for name, field in self.parameters.fields.items():
             field.changed.connect(lambda value, name=name: self.on_parameter(name, value))
-        self.parameters.with_removed.toggled.connect(self.on_with_removed)
+        self.maps.changed.connect(self.on_maps)
         preview.live.toggled.connect(session.set_live)
         preview.original.pressed.connect(lambda: session.preview.hold(True))
         preview.original.released.connect(lambda: session.preview.hold(False))
@@ -135,14 +136,11 @@ class DenoiseWidget(QWidget):
 
     def show_image(self) -> None:
         """Another image, or other roles of its axes."""
-        source, scope = self.session.chosen.source, self.runs.scope
+        source = self.session.chosen.source
         self.show_layers()
         choices = [] if source is None else possible_roles(source.layer)
         fill(self.image.axes, [(axes.title, axes) for axes in choices], source and source.axes)
         show_row(self.image.form, self.image.axes, len(choices) > 1)
-        volumes = 1 if source is None else len(source.volumes)
-        fill(scope, [("Current volume", False), (f"All {volumes} volumes", True)], bool(scope.currentData()))
-        scope.setVisible(volumes > 1)
         with QSignalBlocker(self.preview.live):
             self.preview.live.setChecked(self.session.preview.live)
         self.show_numbers()
@@ -158,7 +156,17 @@ class DenoiseWidget(QWidget):
         self.runs.button.setEnabled(chosen)
         self.runs.copy.setEnabled(chosen)
         self.runs.save.setEnabled(self.session.runs.result() is not None)
+        self.show_what_runs()
         self.show_memory()
+
+    def show_what_runs(self) -> None:
+        """The volumes that can be denoised one by one, and the maps that there can be."""
+        volumes, reasons = 1, dict[str, str]()
+        with contextlib.suppress(ValueError, TypeError):  # the preview shows the error
+            denoising, reasons = self.session.next_run.denoising(), self.session.next_run.no_maps()
+            volumes = 1 if denoising is None else len(denoising.source.volumes)
+        self.runs.show_volumes(volumes)
+        self.maps.show_missing(reasons)
 
     def show_memory(self) -> None:
         need = None
@@ -218,8 +226,8 @@ class DenoiseWidget(QWidget):
             self.preview.live.setChecked(True)
             self.session.preview.set_mode(COMPARE_MODES[number])
 
-    def on_with_removed(self, wanted: bool) -> None:
-        self.session.next_run.set_with_removed(wanted)
+    def on_maps(self) -> None:
+        self.session.next_run.set_maps(self.maps.chosen)
         self.show_memory()
 
     @property
@@ -245,7 +253,7 @@ class DenoiseWidget(QWidget):
     def on_reset(self) -> None:
         self.session.next_run.set(**dataclasses.asdict(Parameters()))
         storage.save_choices(self.session.next_run.parameters)
-        self.parameters.with_removed.setChecked(False)
+        self.maps.clear()
         self.show_numbers()
 
     def on_save(self) -> None:
@@ -282,7 +290,8 @@ class DenoiseWidget(QWidget):
             whole = self.all_volumes or not denoising.source.axes.separate
             mask = self.session.chosen.mask_layer
             mask_path = mask.source.path if mask is not None else None
-            text = recipe(kind, denoising, None if whole else self.session.next_run.volume, mask_path)
+            volume = None if whole else self.session.next_run.volume
+            text = recipe(kind, denoising, volume, mask_path, self.session.next_run.maps)
         except (ValueError, TypeError) as error:
             show_error(str(error))
             return

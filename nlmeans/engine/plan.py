@@ -97,8 +97,10 @@ class Plan:
             noise = noise_of(volume, index, layout, settings, search, sigma_map, choices.method.joint)
             sigma_map = noise.map
         if facts is None:
-            outer = Tile.around(layout.everywhere if region is None else region, layout.shape, choices.halo).outer
-            facts = survey_volume(volume, index, layout, settings, noise, outer)
+            looked_at = layout.everywhere
+            if region is not None and not choices.method.joint:  # the basis below needs the middles of whole volumes
+                looked_at = Tile.around(region, layout.shape, choices.halo).outer
+            facts = survey_volume(volume, index, layout, settings, noise, looked_at)
         if facts.noise.correlation is not None and not choices.method.whitens:
             able = ", ".join(name for name, method in METHODS.items() if method.whitens)
             log.warning("method %s takes correlated noise for white noise; %s do not", choices.name, able)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tests.nlmeans.volumes import decaying_series
+
 SIGMA = 8.0
 
 ORIENTATIONS: dict[str, dict[str, Any]] = {
@@ -31,6 +33,11 @@ def volume(*shape: int, seed: int = 0, dtype: str = "float32") -> npt.NDArray[An
 def series() -> Any:
     """Three volumes, each with more noise than the one before."""
     return np.stack([volume(10, 16, 18, seed=seed) * (1 + seed) for seed in range(3)])
+
+
+def decay(volumes: int = 8) -> npt.NDArray[np.float32]:
+    """Volumes of 12 × 13 × 14 voxels that have much in common, (V, D, H, W)."""
+    return np.ascontiguousarray(np.moveaxis(decaying_series(volumes, SIGMA)[1], -1, 0))
 
 
 class Watched:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from napari.layers import Image
@@ -74,4 +76,15 @@ def test_progress_and_the_line_about_a_finished_run() -> None:
     assert captions.progress_text(Running(0.5, None)) == "50%"
     assert captions.progress_text(Running(0.5, 3700.0)) == "50%, 1 h 01 min left"
     settings = {"method": "classic", "noise": "rician"}
-    assert captions.result_text({"settings": settings, "seconds": 1.26}) == "classic, rician noise, 1.3 s"
+    record = {"settings": settings, "seconds": 1.26, "left_out": {}}
+    assert captions.result_text(record) == "classic, rician noise, 1.3 s"
+    record["left_out"] = {"components kept": "only a series has them"}
+    assert captions.result_text(record).endswith("1.3 s; no layer “components kept”: only a series has them")
+
+
+def test_notes_about_a_series_say_what_is_not_known_yet_and_that_sigma_varies() -> None:
+    looking = dataclasses.replace(known(method="auto"), judged=False)
+    assert captions.notes(looking)["method"] == captions.JUDGING
+    assert captions.notes(known(facts_with(8.0, 8.0, 8.0), channels=0))["sigma"].startswith("image units, estimated")
+    uneven = dataclasses.replace(known(facts_with(8.0)), varies=True)
+    assert "estimated at every voxel" in captions.notes(uneven)["sigma"]

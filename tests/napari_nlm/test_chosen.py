@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_nlm.layer_source import AxisRoles
+from napari_nlm.maps import MAP_NAMES
 from tests.napari_nlm.conftest import Bench
 from tests.napari_nlm.images import series, volume
 
@@ -23,6 +24,14 @@ def test_images_are_what_can_be_denoised(bench: Bench) -> None:
     bench.viewer.add_points(np.zeros((2, 3)))
     assert bench.layer("preview") is not None
     assert bench.session.chosen.images == [scan]
+
+
+def test_maps_are_not_offered_as_images(bench: Bench) -> None:
+    scan = bench.add(volume(), name="scan")
+    bench.session.next_run.set_maps(MAP_NAMES)
+    result = bench.run()
+    assert bench.session.chosen.images == [scan, result]
+    assert len(bench.viewer.layers) > 3
 
 
 def test_the_selected_image_is_chosen_first_else_the_topmost(bench: Bench) -> None:

@@ -18,7 +18,8 @@ from napari_nlm.parameters import Parameters
 from napari_nlm.surveys import Surveys
 from nlmeans.core.progress import silent
 from tests.napari_nlm.conftest import Bench
-from tests.napari_nlm.images import Watched, series, volume
+from tests.napari_nlm.images import SIGMA, Watched, decay, series, volume
+from tests.nlmeans.volumes import unrelated_images
 
 
 def test_the_result_is_that_of_the_engine(bench: Bench) -> None:
@@ -220,6 +221,54 @@ def test_memory_is_limited_by_what_is_allowed() -> None:
     small = denoising_of(volume(10, 10, 10), memory=0.1)
     assert small.needed_memory < 1e8
     assert denoising_of(volume(20, 10, 10), memory=0.1).needed_memory == pytest.approx(2 * small.needed_memory)
+
+
+def test_auto_takes_a_series_together_as_the_engine_does(bench: Bench) -> None:
+    bench.session.next_run.set(method="auto")
+    bench.add(decay())
+    assert bench.known.choices.name == "series"
+    result = bench.run()
+    np.testing.assert_allclose(result.data, nlmeans.denoise(decay(), series=0), atol=1e-3)
+
+
+def test_the_method_series_takes_all_volumes_together(bench: Bench) -> None:
+    bench.session.next_run.set(method="series")
+    bench.add(decay())
+    bench.session.next_run.set(sigma=SIGMA)
+    bench.settle()
+    preview, (t, z, *_) = bench.layer("preview").data, bench.viewer.dims.current_step
+    result = bench.run(all_volumes=False)
+    np.testing.assert_allclose(result.data, nlmeans.denoise(decay(), SIGMA, method="series", series=0), atol=1e-3)
+    np.testing.assert_allclose(preview[0, 0], result.data[t, z], atol=1e-3)
+    assert not bench.errors
+
+
+def test_series_are_taken_together_one_after_the_other(bench: Bench) -> None:
+    data = np.stack([decay(), decay()[::-1]])
+    layer = bench.add(data)
+    bench.session.chosen.choose(layer, AxisRoles((2, 3, 4), 1, (0,)))
+    bench.session.next_run.set(method="series", sigma=SIGMA)
+    bench.settle()
+    result = bench.run(all_volumes=True)
+    for before, after in zip(data, result.data, strict=True):
+        np.testing.assert_allclose(after, nlmeans.denoise(before, SIGMA, method="series", series=0), atol=1e-3)
+
+
+def test_unrelated_volumes_stay_one_by_one() -> None:
+    images = LayerSource.of(Image(np.moveaxis(unrelated_images(8), -1, 0)))
+    denoising = Denoising(images, Parameters(), None, Surveys(images, None))
+    assert not denoising.judged
+    assert denoising.resolved() is denoising
+    assert denoising.judged
+
+
+def test_the_record_of_a_series_whose_noise_varies_asks_for_a_map() -> None:
+    ramp = np.linspace(4, 16, 14, dtype=np.float32)
+    noise = np.random.default_rng(0).standard_normal((10, 12, 13, 14)).astype(np.float32)
+    denoising = denoising_of(100 + ramp * noise, method="series").resolved()
+    survey = denoising.survey(())
+    assert survey.sigma_map is not None
+    assert denoising.record((), survey).sigma == "map"
 
 
 def test_parts_share_the_progress() -> None:

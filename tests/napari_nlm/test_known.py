@@ -40,6 +40,7 @@ def test_sigma_is_given_or_estimated_or_not_known_yet() -> None:
     assert known(facts_with(8.0)).sigma == 8
     assert known(facts_with(8.0), sigma=5.0).sigma == 5
     assert known(facts_with(8.0, 4.0, 6.0), channels=0).sigma == (8, 4, 6)
+    assert known(facts_with(8.0, 8.0, 8.0), channels=0).sigma == 8
     assert known(facts_with(1.0, noise="poisson"), noise="poisson").sigma is None
     assert known(facts_with(1.0, noise="poisson")).sigma == 3  # found
     assert known(facts_with(1.0), noise="poisson", sigma=2.0).sigma == 2

@@ -42,8 +42,18 @@ def test_the_likeliest_roles_come_first(shape: tuple[int, ...], looks: dict[str,
 
 def test_titles_say_what_each_axis_is() -> None:
     assert AxisRoles((0, 1, 2)).title == "volume"
-    assert AxisRoles((1, 2), None, (0,)).title == "images, one by one along axis 0"
-    assert AxisRoles((2, 3), 1, (0,)).title == "images, one by one along axis 0, axis 1 compared together"
+    assert AxisRoles((1, 2), None, (0,)).title == "images along axis 0"
+    assert AxisRoles((2, 3), 1, (0,)).title == "images along axis 0, axis 1 compared together"
+
+
+def test_volumes_along_one_axis_can_be_one_series() -> None:
+    series = LayerSource.of(layer(6, 7, 8, 9)).joined
+    assert series is not None
+    assert series.axes == AxisRoles((1, 2, 3), 0)
+    assert series.layout.channel_count == 6
+    for other in (layer(7, 8, 9), layer(5, 6, 7, 8, 9), layer(5, 7, 8, 3, rgb=True)):
+        assert LayerSource.of(other).joined is None
+    assert series.joined is None
 
 
 def test_the_layout_is_that_of_one_volume_without_opacity() -> None:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import nlmeans
+from napari_nlm.maps import COMPONENTS, NOISE_MAP
+from napari_nlm.preview_layers import REMOVED
 from tests.napari_nlm.conftest import Bench
-from tests.napari_nlm.images import series, volume
+from tests.napari_nlm.images import SIGMA, decay, series, volume
 
 
 def test_the_noise_is_estimated_when_an_image_is_chosen(bench: Bench) -> None:
@@ -81,10 +83,10 @@ def test_the_memory_counts_the_layers_that_a_run_makes(bench: Bench) -> None:
     assert every is not None
     assert (one.result, every.result) == (4 * voxels, 12 * voxels)
     assert one.working == every.working > 0
-    next_run.set_with_removed(True)
-    with_removed = next_run.memory(all_volumes=False)
-    assert with_removed is not None
-    assert with_removed.result == 8 * voxels
+    next_run.set_maps([REMOVED, NOISE_MAP, COMPONENTS])
+    with_maps = next_run.memory(all_volumes=False)
+    assert with_maps is not None
+    assert with_maps.result == (4 + 2 * 4) * voxels
 
 
 def test_another_layer_is_denoised_with_the_same_choices_but_its_own_noise(bench: Bench) -> None:
@@ -96,3 +98,33 @@ def test_another_layer_is_denoised_with_the_same_choices_but_its_own_noise(bench
     assert denoising.parameters.sigma is None
     assert denoising.parameters.search_radius == 2
     assert denoising.mask is None
+
+
+def test_a_series_has_one_volume_to_run_once_it_is_known_to_be_one(bench: Bench) -> None:
+    next_run = bench.session.next_run
+    next_run.set(method="auto")
+    bench.viewer.add_image(decay())
+    bench.viewer.dims.set_current_step(0, 3)
+    assert next_run.volume == (3,)
+    assert not bench.known.judged
+    bench.settle()
+    assert bench.known.judged
+    assert next_run.volume == ()
+    denoising = next_run.denoising()
+    assert denoising is not None
+    assert denoising.source.volumes == [()]
+    assert next_run.no_maps() == {}
+    assert next_run.parameters.method == "auto"
+    next_run.set(method="bayes")
+    assert next_run.volume == (3,)
+    assert next_run.no_maps().keys() == {COMPONENTS}
+
+
+def test_the_memory_of_a_series_counts_one_volume_for_maps_that_all_share(bench: Bench) -> None:
+    bench.add(decay())
+    next_run, voxels = bench.session.next_run, 12 * 13 * 14
+    next_run.set(method="series", sigma=SIGMA)
+    next_run.set_maps([REMOVED, NOISE_MAP, COMPONENTS])
+    need = next_run.memory(all_volumes=False)
+    assert need is not None
+    assert need.result == (8 * 4 + 8 * 4 + 4 + 4) * voxels

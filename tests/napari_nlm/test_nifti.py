@@ -13,7 +13,9 @@ from napari.layers import Image
 
 import nlmeans
 from napari_nlm import sample_data
+from napari_nlm.maps import MAP_NAMES, NOISE_MAP
 from napari_nlm.nifti import find_turn, write_layer
+from napari_nlm.preview_layers import REMOVED
 from napari_nlm.results import PROVENANCE_KEY
 from nlmeans.files import samples
 from nlmeans.files.formats import nifti
@@ -92,6 +94,45 @@ def test_a_series_comes_back_on_its_grid(bench: Bench, tmp_path: Path, reader: s
         bench.session.chosen.choose(layer, AxisRoles((0, 1, 2), None, (3,)))
     result = bench.run(all_volumes=True)
     assert_like(saved(result, tmp_path / "denoised.nii.gz"), original)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_maps_of_a_series_lie_on_its_grid(bench: Bench, tmp_path: Path, reader: str) -> None:
+    clean, noise = noisy(*SHAPE).astype(float), np.random.default_rng(0).standard_normal((*SHAPE, 8))
+    decay = clean[..., None] * np.exp(-np.arange(8) / 4)
+    original = save(scan((decay + 5 * noise).astype(np.int16), "int16", OBLIQUE), tmp_path / "dwi.nii.gz")
+    layer = opened(bench, original, reader)
+    if reader == "raw":
+        from napari_nlm.layer_source import AxisRoles
+
+        bench.session.chosen.choose(layer, AxisRoles((0, 1, 2), None, (3,)))
+    bench.session.next_run.set(method="series", sigma=5.0, voxel_size=False)
+    bench.session.next_run.set_maps(MAP_NAMES)
+    denoised = values(saved(bench.run(), tmp_path / "denoised.nii.gz"))
+    for name in MAP_NAMES:
+        layer = next(one for one in bench.viewer.layers if one.name.endswith(name))
+        target = saved(layer, tmp_path / f"{name.replace(' ', '_')}.nii.gz")
+        np.testing.assert_array_equal(NIFTI.load(target).affine, NIFTI.load(original).affine)
+        assert NIFTI.load(target).get_data_dtype() == np.float32
+        found = values(target)
+        if name == REMOVED:
+            np.testing.assert_allclose(found, values(original) - denoised, atol=1e-4)
+        else:
+            assert found.shape == SHAPE
+            wanted = nlmeans.denoise_with_maps(values(original), 5.0, method="series", series=3)
+            field = wanted.noise_map if name == NOISE_MAP else wanted.rank_map
+            assert abs(float(found.mean()) - float(np.mean(field))) < 0.1  # patches begin at another side
+
+
+def test_a_map_of_one_volume_of_a_series_keeps_its_place(bench: Bench, tmp_path: Path) -> None:
+    original = save(scan(noisy(*SHAPE, 3), "int16", OBLIQUE), tmp_path / "scan.nii.gz")
+    opened(bench, original, "turned")
+    bench.viewer.dims.set_current_step(0, 2)
+    bench.session.next_run.set_maps([REMOVED])
+    denoised = values(saved(bench.run(all_volumes=False), tmp_path / "denoised.nii.gz"))
+    layer = next(one for one in bench.viewer.layers if one.name.endswith("removed noise [2]"))
+    removed = values(saved(layer, tmp_path / "removed.nii.gz"))
+    np.testing.assert_allclose(removed, values(original)[..., 2] - denoised, atol=1e-4)
 
 
 def test_one_volume_of_a_series_keeps_the_place_of_the_series(bench: Bench, tmp_path: Path) -> None:
@@ -206,4 +247,4 @@ def test_every_turn_is_found_from_the_values_alone() -> None:
     for axes in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
         for flips in ((1, 1, 1), (-1, 1, -1), (1, -1, 1)):
             layer = grid.transpose(axes)[tuple(slice(None, None, flip) for flip in flips)]
-            np.testing.assert_array_equal(find_turn(layer, grid), grid)
+            np.testing.assert_array_equal(find_turn(layer, grid, layer), grid)

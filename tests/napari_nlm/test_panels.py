@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from qtpy.QtWidgets import QComboBox, QWidget
 
+from napari_nlm.map_panel import MapPanel
 from napari_nlm.panels import (
     MODE_TIPS,
     ImagePanel,
@@ -78,11 +79,23 @@ def test_a_list_is_filled_without_a_signal() -> None:
 def test_the_run_panel_stays_below_the_column_that_scrolls() -> None:
     widget = QWidget()
     image, parameters, preview, runs = ImagePanel(), ParameterPanels(), PreviewPanel("A"), RunPanel("B")
-    stack_panels(widget, image, parameters, preview, runs)
+    maps = MapPanel()
+    stack_panels(widget, image, parameters, preview, maps, runs)
     layout = widget.layout()
     assert layout is not None
     assert layout.indexOf(runs) == 1
     assert runs.parent() is widget
     scroll = layout.itemAt(0).widget()  # type: ignore[union-attr]
-    for panel in (image, preview, *parameters.panels):
+    for panel in (image, preview, maps, *parameters.panels):
         assert scroll.isAncestorOf(panel)  # type: ignore[union-attr]
+
+
+def test_the_choice_of_volumes_is_there_if_there_are_several() -> None:
+    panel = RunPanel("Control-N")
+    panel.show_volumes(3)
+    assert not panel.scope.isHidden()
+    panel.scope.setCurrentIndex(1)
+    panel.show_volumes(4)
+    assert panel.scope.currentText() == "All 4 volumes"
+    panel.show_volumes(1)
+    assert panel.scope.isHidden()

@@ -11,8 +11,9 @@ from napari.layers import Image
 
 import nlmeans
 from napari_nlm.preview import removed_deviation
+from nlmeans.engine import plan as engine_plan
 from tests.napari_nlm.conftest import Bench
-from tests.napari_nlm.images import ORIENTATIONS, SIGMA, Watched, series, volume
+from tests.napari_nlm.images import ORIENTATIONS, SIGMA, Watched, decay, series, volume
 
 
 def shown_part(preview: Any, result: Any) -> Any:
@@ -249,3 +250,70 @@ def test_rician_noise_is_judged_where_the_image_is_bright() -> None:
     after = np.array([3.0, -9.0, 102.0, 102.0])
     assert removed_deviation(before, after, "rician") == pytest.approx(2)
     assert removed_deviation(before, after, "gaussian") > 2
+
+
+def test_a_series_is_looked_at_once_for_all_its_slices(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+    for name in ("shared_basis", "noise_of"):
+        own = getattr(engine_plan, name)
+
+        def counted(*arguments: Any, name: str = name, own: Any = own) -> Any:
+            looks.append(name)
+            return own(*arguments)
+
+        monkeypatch.setattr(engine_plan, name, counted)
+    bench.session.next_run.set(method="auto")
+    bench.add(decay())
+    assert sorted(looks) == ["noise_of", "shared_basis"]
+    for step in ((1, 3), (0, 5), (2, 4)):
+        bench.viewer.dims.set_current_step(*step)
+        bench.settle()
+    bench.session.next_run.set(h=0.9)
+    bench.settle()
+    assert len(looks) == 2
+    preview, (t, z, *_) = bench.layer("preview").data, bench.viewer.dims.current_step
+    result = bench.run()
+    assert len(looks) == 2
+    np.testing.assert_allclose(preview[0, 0], result.data[t, z], atol=1e-3)
+
+
+def test_whether_volumes_are_a_series_is_found_out_without_a_preview_too(bench: Bench) -> None:
+    bench.session.set_live(False)
+    bench.session.next_run.set(method="auto")
+    bench.add(decay())
+    assert bench.known.judged
+    assert bench.known.choices.name == "series"
+    assert bench.sigma == pytest.approx(SIGMA, rel=0.2)
+
+
+def test_errors_in_volumes_that_may_be_a_series_are_told(bench: Bench) -> None:
+    data = decay()
+    data[:, 5:9] = np.nan
+    bench.session.next_run.set(method="auto")
+    bench.add(data, contrast_limits=(0, 300))
+    assert "nan_to_num" in str(bench.errors[-1])
+
+
+def test_another_volume_of_the_same_slice_of_a_series_needs_no_work(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.session.next_run.set(method="series")
+    bench.add(decay())
+    wanted = nlmeans.denoise(decay(), method="series", series=0)
+    runs: list[None] = []
+    own = engine_plan.Plan.run
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        runs.append(None)
+        return own(*arguments, **named)
+
+    monkeypatch.setattr(engine_plan.Plan, "run", counted)
+    for number in (0, 6, 2):
+        bench.viewer.dims.set_current_step(0, number)
+        bench.settle()
+        z = bench.viewer.dims.current_step[1]
+        np.testing.assert_allclose(bench.layer("preview").data[0, 0], wanted[number, z], atol=1e-3)
+    assert not runs
+    bench.session.next_run.set(despeckle=True)
+    bench.settle()
+    assert runs

@@ -13,11 +13,14 @@ from click.testing import CliRunner
 
 from napari_nlm import sample_data
 from napari_nlm.layer_source import AxisRoles
+from napari_nlm.maps import COMPONENTS, MAP_NAMES, NOISE_MAP
+from napari_nlm.preview_layers import REMOVED
 from napari_nlm.recipes import recipe
 from nlmeans.cli import main
 from nlmeans.files.formats import nifti
 from tests.napari_nlm.conftest import Bench
-from tests.napari_nlm.images import volume
+from tests.napari_nlm.images import decay, volume
+from tests.nlmeans.scans import RAS, save, scan
 
 
 def executed(bench: Bench, text: str) -> Any:
@@ -148,3 +151,115 @@ def test_h_of_all_volumes_is_in_units_of_the_noise(bench: Bench, choices: dict[s
     assert denoising is not None
     found = executed(bench, recipe("Python", denoising, None))
     np.testing.assert_allclose(found, result.data, atol=1e-3)
+
+
+FIELDS = {NOISE_MAP: "noise_map", REMOVED: "residual", COMPONENTS: "rank_map"}
+"""What Python calls each map."""
+
+
+def all_names(bench: Bench, text: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"viewer": bench.viewer}
+    exec(compile(text, "recipe", "exec"), names)
+    return names
+
+
+def assert_maps(bench: Bench, names: dict[str, Any], wanted: Any = MAP_NAMES) -> None:
+    for name in wanted:
+        layer = next(layer for layer in bench.viewer.layers if layer.name.endswith(name))
+        found = names[FIELDS[name]]
+        np.testing.assert_allclose(found.reshape(layer.data.shape), layer.data, atol=2e-3)
+
+
+@pytest.mark.parametrize("choices", [{}, {"h": 1.3}, {"sigma_varies": True}], ids=str)
+def test_python_with_maps_of_volumes_one_by_one(bench: Bench, choices: dict[str, Any]) -> None:
+    bench.add(series(), name="scan")
+    bench.session.next_run.set(**choices)
+    bench.session.next_run.set_maps([NOISE_MAP, REMOVED])
+    bench.run(all_volumes=True)
+    plan = bench.session.next_run.denoising()
+    assert plan is not None
+    text = recipe("Python", plan, None, maps=MAP_NAMES)
+    assert "rank_map" not in text
+    assert_maps(bench, all_names(bench, text), [NOISE_MAP, REMOVED])
+
+
+@pytest.mark.parametrize("method", ["auto", "series"])
+def test_python_of_a_series_names_the_method_the_axis_and_the_maps(bench: Bench, method: str) -> None:
+    bench.session.next_run.set(method=method)
+    bench.add(decay(), name="dwi")
+    bench.session.next_run.set_maps(MAP_NAMES)
+    result = bench.run()
+    plan = bench.session.next_run.denoising()
+    assert plan is not None
+    text = recipe("Python", plan, None, maps=bench.session.next_run.maps)
+    assert "nlmeans.denoise_with_maps(volume, " in text
+    assert "method='series'" in text
+    assert "series=0" in text
+    assert "channels" not in text
+    names = all_names(bench, text)
+    np.testing.assert_allclose(names["denoised"], result.data, atol=1e-3)
+    assert_maps(bench, names)
+
+
+def test_python_of_several_series_loops_over_them(bench: Bench) -> None:
+    layer = bench.add(np.stack([decay(), 2 * decay()]), name="dwi")
+    bench.session.chosen.choose(layer, AxisRoles((2, 3, 4), 1, (0,)))
+    bench.session.next_run.set(method="series", sigma=9.0)
+    bench.session.next_run.set_maps(MAP_NAMES)
+    result = bench.run(all_volumes=True)
+    plan = bench.session.next_run.denoising()
+    assert plan is not None
+    names = all_names(bench, recipe("Python", plan, None, maps=MAP_NAMES))
+    np.testing.assert_allclose(names["denoised"], result.data, atol=1e-3)
+    assert_maps(bench, names)
+
+
+def test_a_series_whose_noise_varies_is_repeated_without_one_number_for_it(bench: Bench) -> None:
+    ramp = np.linspace(4, 16, 14, dtype=np.float32)
+    noise = np.random.default_rng(0).standard_normal((10, 12, 13, 14)).astype(np.float32)
+    bench.session.next_run.set(method="series")
+    bench.add(100 + ramp * noise, name="dwi")
+    result = bench.run()
+    plan = bench.session.next_run.denoising()
+    assert plan is not None
+    text = recipe("Python", plan, None)
+    assert "sigma" not in text
+    np.testing.assert_allclose(executed(bench, text), result.data, atol=1e-2)
+
+
+def dwi_of_a_file(bench: Bench, folder: Path) -> Any:
+    """A series from a file, denoised with all maps."""
+    data = np.moveaxis(decay(), 0, -1)
+    path = save(scan(data, "float32", RAS), folder / "dwi.nii.gz")
+    bench.session.next_run.set(method="series")
+    bench.session.next_run.set_maps(MAP_NAMES)
+    layer = bench.add(decay(), name="dwi", metadata={"nlmeans": {"path": str(path)}})
+    bench.session.next_run.set(voxel_size=False, sigma=8.0)
+    assert bench.run() is not None
+    assert bench.session.chosen.is_chosen(layer)
+    return bench.session.next_run.denoising()
+
+
+def test_the_command_line_writes_the_same_maps(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(recipe("command line", dwi_of_a_file(bench, tmp_path), None, maps=MAP_NAMES))
+    done = CliRunner().invoke(main, words[1:])
+    assert done.exit_code == 0, done.output
+    written = {name: nifti.read_nifti(f"dwi_{field}.nii.gz").data for name, field in FIELDS.items()}
+    assert_maps(
+        bench, {FIELDS[name]: np.moveaxis(data, -1, 0) if data.ndim == 4 else data for name, data in written.items()}
+    )
+
+
+def test_monai_stores_the_same_maps(bench: Bench, tmp_path: Path) -> None:
+    pytest.importorskip("monai")
+    pytest.importorskip("monai_transforms")
+    text = recipe("MONAI", dwi_of_a_file(bench, tmp_path), None, maps=MAP_NAMES)
+    assert_maps(
+        bench,
+        {
+            name: np.asarray(found)
+            for name, found in all_names(bench, text).items()
+            if "map" in name or name == "residual"
+        },
+    )

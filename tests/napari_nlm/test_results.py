@@ -9,6 +9,7 @@ import pytest
 from napari.layers import Image
 
 import nlmeans
+from napari_nlm.preview_layers import REMOVED
 from napari_nlm.results import PROVENANCE_KEY, proposed_file
 from tests.napari_nlm.conftest import Bench
 from tests.napari_nlm.images import SIGMA, series, volume
@@ -66,9 +67,9 @@ def test_the_current_volume_alone_lies_where_it_belongs(bench: Bench) -> None:
 
 def test_the_removed_noise_as_a_layer(bench: Bench) -> None:
     source = bench.add(volume())
-    bench.session.next_run.set_with_removed(True)
+    bench.session.next_run.set_maps([REMOVED])
     result = bench.run()
-    removed = next(layer for layer in bench.viewer.layers if layer.name.endswith("removed"))
+    removed = next(layer for layer in bench.viewer.layers if layer.name.endswith("removed noise"))
     np.testing.assert_allclose(removed.data, source.data - result.data, atol=1e-4)
     assert removed.contrast_limits[0] == -removed.contrast_limits[1]
     assert not removed.visible
@@ -102,6 +103,8 @@ def test_the_file_that_is_proposed_lies_next_to_the_source() -> None:
     assert proposed_file(layer) == Path.home() / "my_scan.nii.gz"
     layer.metadata[PROVENANCE_KEY] = {"path": str(Path("data") / "scan.nii.gz")}
     assert proposed_file(layer) == Path("data") / "scan_denoised.nii.gz"
+    layer.metadata[PROVENANCE_KEY]["map"] = "noise map"
+    assert proposed_file(layer) == Path("data") / "scan_noise_map.nii.gz"
 
 
 def test_the_record_of_all_volumes_has_the_sigma_of_each(bench: Bench) -> None:

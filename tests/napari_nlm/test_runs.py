@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 import nlmeans
+from napari_nlm.maps import COMPONENTS
+from napari_nlm.results import PROVENANCE_KEY
 from napari_nlm.runs import Running
 from tests.napari_nlm.conftest import Bench
-from tests.napari_nlm.images import series, volume
+from tests.napari_nlm.images import decay, series, volume
 
 
 def test_a_cancelled_run_leaves_no_layer(bench: Bench) -> None:
@@ -88,3 +90,25 @@ def test_a_layer_is_of_concern_while_it_is_denoised(bench: Bench) -> None:
     assert runs.concern(layer)
     bench.settle()
     assert not runs.concern(layer)
+
+
+def test_each_of_several_layers_is_a_series_or_not_and_has_its_maps(bench: Bench) -> None:
+    bench.session.next_run.set(method="auto")
+    bench.session.set_live(False)
+    dwi, scan = bench.add(decay(), name="dwi"), bench.add(volume(12, 16, 18), name="scan")
+    bench.session.next_run.set_maps([COMPONENTS])
+    bench.run(layers=[dwi, scan])
+    assert bench.viewer.layers["dwi components kept"].data.shape == (12, 13, 14)
+    assert "scan components kept" not in bench.viewer.layers
+    methods = {name: bench.viewer.layers[f"{name} denoised"].metadata[PROVENANCE_KEY] for name in ("dwi", "scan")}
+    assert [record["settings"]["method"] for record in methods.values()] == ["series", "bayes"]
+    assert methods["scan"]["left_out"].keys() == {COMPONENTS}
+
+
+def test_a_run_that_starts_before_it_is_known_finds_out_by_itself(bench: Bench) -> None:
+    bench.session.next_run.set(method="auto")
+    bench.session.set_live(False)
+    bench.viewer.add_image(decay(), name="dwi")
+    result = bench.run(all_volumes=False)
+    assert result.data.shape == decay().shape
+    assert not bench.session.runs.running

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 from napari.layers import Image
 
 import nlmeans
 from napari_nlm.layer_mask import LayerMask
-from napari_nlm.layer_source import LayerSource
+from napari_nlm.layer_source import AxisRoles, LayerSource
 from napari_nlm.parameters import Parameters
 from napari_nlm.surveys import Surveys, choices_for
 from nlmeans.core.layout import Layout
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
-from tests.napari_nlm.images import SIGMA, Watched, series, volume
+from tests.napari_nlm.images import SIGMA, Watched, decay, series, volume
 
 CLASSIC = Parameters(method="classic")
 
@@ -137,3 +138,57 @@ def test_the_choices_are_those_of_the_engine_for_the_layer() -> None:
     assert choices.search_radius == (1, 3, 3)
     assert choices.settings.h is None
     assert choices.settings.device is not None
+
+
+AUTO, SERIES = Parameters(), Parameters(method="series")
+
+
+def test_auto_looks_once_whether_volumes_belong_together() -> None:
+    surveys = surveys_of(decay())
+    assert surveys.peek_joint(AUTO) is None
+    assert surveys.are_joint(AUTO)
+    assert surveys.peek_joint(AUTO) is True
+    assert surveys.peek_joint(Parameters(h=2.0, search_radius=2, memory=1.0)) is True
+    assert surveys.peek_joint(Parameters(backend="loop")) is None
+
+
+@pytest.mark.parametrize("data", [volume(), series(), da.from_array(decay())], ids=["volume", "few volumes", "lazy"])
+def test_auto_takes_what_it_need_not_look_at_one_by_one(data: Any) -> None:
+    assert surveys_of(data).peek_joint(AUTO) is False
+
+
+def test_a_method_decides_without_a_look() -> None:
+    surveys = surveys_of(decay())
+    assert surveys.peek_joint(SERIES) is True
+    assert surveys.peek_joint(CLASSIC) is False
+    assert surveys_of(volume()).peek_joint(SERIES) is False
+
+
+def test_volumes_with_a_mask_each_are_no_series() -> None:
+    source = LayerSource.of(Image(decay()))
+    one = LayerMask(np.ones(source.spatial_shape, int), "one", source)
+    each = LayerMask(np.ones(source.shape, int), "each", source)
+    assert Surveys(source, one).peek_joint(SERIES) is True
+    assert Surveys(source, each).peek_joint(SERIES) is False
+
+
+@pytest.mark.parametrize(
+    ("data", "axes"),
+    [(volume(), None), (series(), AxisRoles((1, 2, 3), 0)), (decay(), None)],
+    ids=["no series", "too few", "one by one"],
+)
+def test_series_without_a_series_is_refused_with_a_remedy(data: Any, axes: AxisRoles | None) -> None:
+    source = LayerSource.of(Image(data), axes)
+    with pytest.raises(ValueError, match="series takes 4 volumes or more along one axis together"):
+        choices_for(source, SERIES)
+
+
+def test_the_survey_of_a_series_is_kept_with_what_its_volumes_have_in_common() -> None:
+    joined = surveys_of(decay()).joined
+    assert joined is not None
+    parameters = Parameters(method="series", noise="gaussian", sigma=SIGMA, h=1.0)
+    found = joined.of((), parameters)
+    assert not found.stated
+    assert found.basis is not None
+    assert joined.of((), Parameters(method="series", noise="gaussian", sigma=SIGMA)) is found
+    assert joined.peek((), Parameters(method="classic", noise="gaussian", sigma=SIGMA)) is None

@@ -11,12 +11,14 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtGui import QGuiApplication
 
 from napari_nlm.controls import Choice
+from napari_nlm.maps import COMPONENTS, MAP_NAMES, NOISE_MAP
 from napari_nlm.parameters import Parameters
+from napari_nlm.preview_layers import REMOVED
 from napari_nlm.results import PROVENANCE_KEY
 from napari_nlm.widget import DenoiseWidget
 from nlmeans import METHODS
 from tests.napari_nlm.conftest import Dock, slow
-from tests.napari_nlm.images import volume
+from tests.napari_nlm.images import decay, series, volume
 
 
 def notices(since: int) -> list[str]:
@@ -247,8 +249,55 @@ def test_the_removed_noise_is_asked_for_by_its_box(dock: Dock) -> None:
     dock.viewer.add_image(volume(), name="scan")
     dock.settle()
     before = dock.widget.runs.memory.text()
-    dock.widget.parameters.with_removed.setChecked(True)
-    assert dock.session.next_run.with_removed
+    dock.widget.maps.boxes[REMOVED].setChecked(True)
+    assert dock.session.next_run.maps == {REMOVED}
     assert dock.widget.runs.memory.text() != before
     dock.widget.runs.reset.trigger()
-    assert not dock.session.next_run.with_removed
+    assert not dock.session.next_run.maps
+
+
+def test_a_series_is_denoised_with_all_maps_by_a_click(dock: Dock) -> None:
+    dock.session.next_run.set(method="auto")
+    dock.viewer.add_image(decay(), name="dwi")
+    dock.settle()
+    widget = dock.widget
+    assert "here: series" in widget.parameters.notes["method"].text()
+    assert widget.runs.scope.isHidden()
+    for box in widget.maps.boxes.values():
+        assert box.isEnabled()
+        box.setChecked(True)
+    before = len(notification_manager.records)
+    widget.runs.button.click()
+    dock.settle()
+    assert {f"dwi {name}" for name in ("denoised", *MAP_NAMES)} <= {layer.name for layer in dock.viewer.layers}
+    assert any(text.startswith("dwi denoised: series, ") for text in notices(before))
+    widget.runs.copies["Python"].trigger()
+    clipboard = QGuiApplication.clipboard()
+    assert clipboard is not None
+    assert "rank_map = found.rank_map" in clipboard.text()
+
+
+def test_components_are_grey_with_the_reason_where_the_method_keeps_none(dock: Dock) -> None:
+    dock.viewer.add_image(series(), name="scan")
+    dock.settle()
+    box, scope = dock.widget.maps.boxes[COMPONENTS], dock.widget.runs.scope
+    assert not box.isEnabled()
+    assert "only the method series" in box.toolTip()
+    assert not scope.isHidden()
+    assert dock.widget.maps.boxes[NOISE_MAP].isEnabled()
+    dock.viewer.add_image(decay(), name="dwi")
+    dock.session.next_run.set(method="series")
+    dock.widget.show_numbers()
+    dock.settle()
+    assert box.isEnabled()
+    assert scope.isHidden()
+
+
+def test_a_map_that_is_wanted_but_not_there_is_told(dock: Dock) -> None:
+    dock.viewer.add_image(volume(), name="scan")
+    dock.settle()
+    dock.widget.maps.boxes[COMPONENTS].setChecked(True)
+    before = len(notification_manager.records)
+    dock.widget.runs.button.click()
+    dock.settle()
+    assert any("no layer “components kept”: only the method series" in text for text in notices(before))

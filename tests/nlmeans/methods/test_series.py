@@ -72,6 +72,14 @@ def test_tiles_and_previews_are_those_of_the_whole(noise: str, monkeypatch: pyte
     np.testing.assert_allclose(denoise(noisy, SIGMA, **settings), whole, atol=1e-2)
 
 
+def test_a_preview_far_from_the_rest_of_the_series_is_that_of_the_whole() -> None:
+    _, short = decaying_series(12, SIGMA)
+    noisy = np.concatenate([short, short[::-1] + 300])
+    whole = denoise(noisy, SIGMA, method="series", series=-1)
+    for h in (None, SIGMA):
+        np.testing.assert_allclose(preview(noisy, 2, 0, SIGMA, method="series", series=-1, h=h), whole[2], atol=1e-2)
+
+
 def test_a_map_beats_one_number_where_noise_varies_and_is_found() -> None:
     clean, _ = decaying_series(32, SIGMA)
     level = np.linspace(8, 24, 14) * np.ones((12, 13, 14))
