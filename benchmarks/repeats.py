@@ -10,6 +10,8 @@ to the next, by motion or by activity, counts as noise here, for every column al
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -17,13 +19,18 @@ import nibabel as nib
 import numpy as np
 import torch
 from quality_volumes import Volume
+from series import dwidenoise
 
 import nlmeans
+from nlmeans.engine.choices import FEWEST_VOLUMES
 
 CARRIED = ("example4d.nii.gz", "functional.nii")
 MOST = 6
 """Repetitions that are denoised."""
-COLUMNS = ("volumes", "noise", "sigma found", "error: noisy", "taken for white", "default", "best", "noise found")
+COLUMNS = (
+    *("volumes", "noise", "sigma found", "error: noisy", "taken for white", "default", "best", "as a series"),
+    *("dwidenoise", "noise found"),
+)
 
 
 def repetitions(path: Path) -> Volume:
@@ -44,6 +51,20 @@ def error_against_others(result: Volume, others: Volume, inside: Volume, sigma: 
     return float(np.sqrt(max(mean_square - sigma**2 / len(others), 0.0)))
 
 
+def as_series(series: Volume) -> Volume:
+    denoised: Volume = nlmeans.denoise(series, method="series", series=0)
+    return denoised
+
+
+def by_dwidenoise(series: Volume) -> Volume:
+    return np.moveaxis(dwidenoise(np.moveaxis(series, 0, -1), "gaussian", 0.0).signal, -1, 0)
+
+
+def together_by() -> list[Callable[[Volume], Volume]]:
+    """Return what denoises all volumes at once."""
+    return [as_series, *([by_dwidenoise] if shutil.which("dwidenoise") else [])]
+
+
 @click.command()
 @click.option("--series", "extra", multiple=True, type=click.Path(path_type=Path), help="A 4D image; repeatable.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results" / "repeats.md")
@@ -54,7 +75,8 @@ def main(extra: tuple[Path, ...], out: Path) -> None:
         "",
         f"`python benchmarks/repeats.py`, nlmeans {nlmeans.__version__}. Real scans as they are, one volume at a time, "
         "nothing told; per mille of the greatest value, in the object. The error is against the mean of the other "
-        "repetitions, without the noise of that mean; `noise` is from their differences.",
+        "repetitions, without the noise of that mean; `noise` is from their differences. `as a series` and dwidenoise, "
+        "where installed, get all volumes at once, where there are four or more; so they have seen the others.",
         "",
         "| scan | " + " | ".join(COLUMNS) + " |",
         "|---|" + "--:|" * (len(COLUMNS) - 1) + "---|",
@@ -64,6 +86,7 @@ def main(extra: tuple[Path, ...], out: Path) -> None:
         series = repetitions(path)
         inside = series.mean(0) > np.quantile(series.mean(0), 0.99) / 5
         sigma, rows = noise_between(series, inside), []
+        together = [run(series) for run in together_by()] if len(series) >= FEWEST_VOLUMES else []
         for index, noisy in enumerate(series[:MOST]):
             found = nlmeans.estimate_noise(noisy)
             results = (
@@ -73,9 +96,11 @@ def main(extra: tuple[Path, ...], out: Path) -> None:
                 nlmeans.denoise(noisy, method="best"),
             )
             others = np.delete(series, index, axis=0)
+            results += tuple(denoised[index] for denoised in together)
             rows.append([found.sigma or 0.0, *(error_against_others(r, others, inside, sigma) for r in results)])
         numbers = [f"{1000 * value:.1f}" for value in (sigma, *np.mean(rows, axis=0))]
         about = f"{found.kind}, {'white' if found.correlation is None else 'correlated'}"
+        numbers += [""] * (len(COLUMNS) - 2 - len(numbers))
         lines.append(f"| {path.name.split('.')[0]} | {len(series)} | " + " | ".join(numbers) + f" | {about} |")
         click.echo(lines[-1])
     out.write_text("\n".join(lines) + "\n", encoding="utf-8")
