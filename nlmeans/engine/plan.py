@@ -199,7 +199,7 @@ class Plan:
             with shortage():
                 kept = None if rank is None else torch.zeros([s.stop - s.start for s in tile.outer], device=work.device)
                 denoised = self.denoise_tile(tile, work, progress, kept)
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except MemoryError as error:
             halves = tile.halves(self.layout.shape, self.halo, self.choices.grain)
             if not halves:
                 raise MemoryError(
