@@ -1,4 +1,8 @@
-"""The command line: ``nlmeans denoise``, ``batch``, ``noise``, ``demo`` and ``info``."""
+"""The command line: ``nlmeans denoise``, ``batch``, ``noise``, ``demo`` and ``info``.
+
+Options are declared here without importing torch, which takes more than a second. Help, completion and wrong arguments
+therefore answer at once. A command imports what computes once its arguments and inputs have been checked.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +16,21 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
-import nlmeans
 from nlmeans.core.memory import available, shortage, size_text
-from nlmeans.core.metrics import psnr, ssim
 from nlmeans.core.progress import Cancelled, reporting
-from nlmeans.engine.settings import device_or_gpu
-from nlmeans.files import batch, bids, report, samples
-from nlmeans.files.denoise import denoise_file, interruption, measure_noise
-from nlmeans.files.formats import nifti
-from nlmeans.files.paths import one_line
-from nlmeans.methods.registry import METHODS, method_names
+from nlmeans.files import bids, samples
+from nlmeans.files.paths import check_exists, existing, one_line
+from nlmeans.methods.registry import METHODS
 from nlmeans.noise.kinds import NOISES
-from nlmeans.operator.backends import BACKENDS
+from nlmeans.operator import BACKEND_NAMES
 
-EXPECTED_ERRORS = (ValueError, TypeError, OSError, MemoryError, torch.cuda.OutOfMemoryError, Cancelled)
+EXPECTED_ERRORS = (ValueError, TypeError, OSError, MemoryError, Cancelled)
 
 
 # ---------------------------------------------------------------- types of options
@@ -95,7 +94,7 @@ def method_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option(
         "--method",
         cls=NameOption,
-        type=CurrentChoice(method_names),
+        type=CurrentChoice(lambda: ("auto", *METHODS.names())),
         default="auto",
         show_default=True,
         help="Denoising method; see 'nlmeans info'.",
@@ -120,6 +119,13 @@ def one_line_errors(interrupted: str = "Interrupted: nothing was left half-writt
         atexit.register(hush)
         click.echo(interrupted, err=True)
         raise SystemExit(130) from error
+
+
+def interruption(target: Path) -> str:
+    """Say what a run that was interrupted leaves."""
+    if target.name.endswith(".zarr"):
+        return f"Interrupted: give the same command again to resume. {target} does not exist until it is complete."
+    return "Interrupted: nothing was left half-written."
 
 
 def hush() -> None:
@@ -147,7 +153,7 @@ def say(text: str) -> None:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(nlmeans.__version__)
+@click.version_option(package_name="nlmeans")
 def main() -> None:
     """Denoise medical volumes by non-local means."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
@@ -155,14 +161,14 @@ def main() -> None:
         # Clusters end a job by SIGTERM. Treat it like Ctrl-C.
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGTERM, before))
-        ignore_late_interrupts()
+        click.get_current_context().call_on_close(ignore_late_interrupts)
 
 
 @functools.cache
 def ignore_late_interrupts() -> None:
     """Ignore Ctrl-C once Python ends: nothing is left to stop, and libraries would print a traceback of their cleanup.
 
-    Python calls exit functions in reverse order. This one is registered last, after the libraries' own.
+    Python calls exit functions in reverse order. This one is registered when a command ends, after the libraries' own.
     """
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
@@ -245,7 +251,7 @@ METHOD_OPTIONS = (
     click.option(
         "--backend",
         cls=NameOption,
-        type=CurrentChoice(lambda: ("auto", *BACKENDS)),
+        type=CurrentChoice(lambda: ("auto", *BACKEND_NAMES)),
         default="auto",
         show_default=True,
         help="Backend that computes the operator; see 'nlmeans info'.",
@@ -341,6 +347,9 @@ def denoise_command(source: Path, target: Path, quiet: bool, **options: Any) -> 
       nlmeans denoise t1.nii.gz t1_denoised.nii.gz --noise rician
     """
     with one_line_errors(interruption(target)):
+        check_exists(source, *(options[name] for name in ("sigma_file", "mask_file", "phase_file")))
+        from nlmeans.files.denoise import denoise_file
+
         summary = denoise_file(source, target, progress=not quiet and sys.stderr.isatty(), **as_arguments(options))
     if not quiet:
         say(summary)
@@ -408,6 +417,13 @@ def batch_command(
       nlmeans batch my_bids_dataset --workers 4
     """
     with one_line_errors("Interrupted: finished scans are kept; give the same command again to resume."):
+        for given in sources:
+            next(existing(given))  # raises an error if there is none
+        import torch
+
+        from nlmeans.engine.settings import device_or_gpu
+        from nlmeans.files import batch, report
+
         if options["memory"] is None and workers > 1:
             device = torch.device(device_or_gpu(options["device"]))
             options["memory"] = str(available(device) // workers)
@@ -464,6 +480,9 @@ def noise_command(
       nlmeans noise t1.nii.gz
     """
     with one_line_errors():
+        check_exists(source, mask_file)
+        from nlmeans.files.denoise import measure_noise
+
         found = measure_noise(source, noise, mask_file, dicom_series, picture)
     for name, model, mean in found:
         counts, sigma = model.kind == "poisson", model.sigma or 0.0
@@ -497,6 +516,10 @@ def demo_command(out: Path, sample: str, method: str) -> None:
     ratio) and SSIM (structural similarity). For both, higher is better.
     """
     with one_line_errors():
+        from nlmeans.core.metrics import psnr, ssim
+        from nlmeans.files.denoise import denoise_file
+        from nlmeans.files.formats import nifti
+
         source, facts = samples.path(sample), samples.truth()[f"{sample}.nii.gz"]
         out.mkdir(parents=True, exist_ok=True)
         target, picture = out / f"{sample}_denoised.nii.gz", out / f"{sample}.png"
@@ -527,8 +550,12 @@ def demo_command(out: Path, sample: str, method: str) -> None:
 @main.command("info")
 def info_command() -> None:
     """Print versions, devices, backends and methods."""
+    import torch
+
+    from nlmeans.operator.backends import BACKENDS
+
     python = f"Python {platform.python_version()}, {platform.system()}"
-    click.echo(f"nlmeans {nlmeans.__version__}, torch {torch.__version__}, {python}")
+    click.echo(f"nlmeans {version('nlmeans')}, torch {torch.__version__}, {python}")
     devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     for name in devices:
         device = torch.device(name)

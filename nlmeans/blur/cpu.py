@@ -18,9 +18,7 @@ import logging
 
 from torch import Tensor
 
-from nlmeans.blur.full_cpu_kernel import blur_full, full_by_image, full_by_precision
 from nlmeans.blur.loop import Sizes
-from nlmeans.blur.separable_cpu_kernel import blur_separable, separable_by_image, separable_by_precision
 from nlmeans.core.axes import Axes
 from nlmeans.kernels.turns import chequerboard, in_threads, in_turns
 
@@ -37,6 +35,9 @@ def log_blur_compilation() -> None:
 
 def blur(padded: Tensor, precision: Tensor, radius: Axes, sizes: Sizes) -> tuple[Tensor, Tensor]:
     """Compute what `loop.blur` computes."""
+    from nlmeans.blur.full_cpu_kernel import blur_full  # imports numba
+    from nlmeans.blur.separable_cpu_kernel import blur_separable
+
     log_blur_compilation()
     shape = precision.shape[1:]
     result, totals = padded.new_empty(len(padded), *shape), padded.new_empty(shape)
@@ -58,6 +59,9 @@ def derivatives(
     by_precision: Tensor | None,
 ) -> None:
     """Compute what `loop.derivatives` computes."""
+    from nlmeans.blur.full_cpu_kernel import full_by_image, full_by_precision  # imports numba
+    from nlmeans.blur.separable_cpu_kernel import separable_by_image, separable_by_precision
+
     full, inverse, shape = len(precision) == 6, precision.contiguous().numpy(), precision.shape[1:]
     scaled = (gradient / totals).contiguous().numpy()
     if by_precision is not None:

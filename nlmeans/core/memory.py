@@ -6,9 +6,10 @@ import contextlib
 import re
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-import psutil
-import torch
+if TYPE_CHECKING:
+    import torch
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -28,12 +29,16 @@ def parse_bytes(text: str) -> int:
 def available(device: torch.device) -> int:
     """Bytes that a run may use by default: half the free memory of the computer, or four fifths of that of the GPU."""
     if device.type == "cuda":
+        import torch
+
         return int(0.8 * torch.cuda.mem_get_info(device)[0])
     return int(0.5 * free())
 
 
 def free() -> int:
     """Free memory of the computer, in bytes."""
+    import psutil
+
     return int(psutil.virtual_memory().available)
 
 
@@ -48,6 +53,8 @@ def shortage() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if "out of memory" in str(error):  # torch.OutOfMemoryError, which says how much the GPU has and needs
+            raise MemoryError(str(error)) from error
         if not any(words in str(error) for words in ("can't allocate memory", "can't start new thread")):
             raise
         raise MemoryError(

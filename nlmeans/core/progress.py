@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from tqdm import tqdm
-
 Report = Callable[[float], object]
 """Function that is called with the fraction done, 0 to 1. If it returns ``False``, the run is cancelled."""
 
@@ -46,6 +44,8 @@ def part(report: Report, start: float, stop: float) -> Report:
 def reporting(progress: bool | Report | None, title: str) -> Iterator[Report]:
     """Turn the public argument `progress` into a reporter: a bar for ``True``, a cancellable function, or silence."""
     if progress is True:
+        from tqdm import tqdm
+
         with tqdm(
             total=100, desc=title, unit="%", bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
         ) as bar:

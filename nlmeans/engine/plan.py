@@ -232,7 +232,7 @@ class Plan:
                 for channels, denoised in self.denoise_tile(tile, work, progress, kept):
                     where = self.layout.index(self.index, place, channels)
                     arrays.write(into, where, self.layout.from_engine(denoised))
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except MemoryError as error:
             halves = tile.halves(self.layout.shape, self.halo, self.choices.grain)
             if not halves:
                 raise MemoryError(

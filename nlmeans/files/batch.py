@@ -30,7 +30,7 @@ from nlmeans.engine.settings import HARDWARE_SETTINGS, Settings
 from nlmeans.files import atomic, bids
 from nlmeans.files.denoise import denoise_file
 from nlmeans.files.formats import nifti
-from nlmeans.files.paths import one_line, real_path, sha256
+from nlmeans.files.paths import existing, one_line, real_path, sha256
 from nlmeans.files.phase import phase_beside
 
 log = logging.getLogger("nlmeans")
@@ -174,10 +174,7 @@ def input_files(sources: Sequence[str], out: Path) -> list[Path]:
     """
     found: list[Path] = []
     for source in sources:
-        paths = [Path(source)] if Path(source).exists() else glob_matches(source)
-        if not paths:
-            raise FileNotFoundError(f"{source}: no such file, folder or match")
-        for path in sorted(paths):
+        for path in sorted(existing(source)):
             if not path.is_dir():
                 found.append(path)
                 continue
@@ -187,12 +184,6 @@ def input_files(sources: Sequence[str], out: Path) -> list[Path]:
             found += inside or [path]
     there = real_path(out)
     return [path for path in dict.fromkeys(found) if there not in real_path(path).parents]
-
-
-def glob_matches(pattern: str) -> list[Path]:
-    """List the paths that match a pattern such as ``scans/**/*.nii.gz``."""
-    path = Path(pattern)
-    return list(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
 
 
 def check_targets(jobs: Sequence[Job], out: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from nlmeans.core import checks
-from nlmeans.files.formats import nifti
 from nlmeans.files.paths import one_line
 
 DESCRIPTION = "dataset_description.json"
@@ -141,6 +140,8 @@ def is_dataset(folder: Path) -> bool:
 
 def dataset_images(root: Path) -> Iterator[BidsImage]:
     """Find the images of all participants and sessions that can be denoised, sorted by path."""
+    from nlmeans.files.formats import nifti  # imports nibabel
+
     for path in sorted(path for ending in nifti.ENDINGS for path in root.glob(f"sub-*/**/*{ending}")):
         image = BidsImage(root, path)
         if image.suffix in SUFFIXES and image.entities.get("part") != "phase":

@@ -357,13 +357,6 @@ def denoise_zarr_file(
     return summary
 
 
-def interruption(target: Path) -> str:
-    """Say what a run that was interrupted leaves."""
-    if target.name.endswith(".zarr"):
-        return f"Interrupted: give the same command again to resume. {target} does not exist until it is complete."
-    return "Interrupted: nothing was left half-written."
-
-
 # ---------------------------------------------------------------- noise
 
 

@@ -33,6 +33,28 @@ def errors_naming(path: Path) -> Iterator[None]:
         ) from error
 
 
+def check_exists(*sources: Path | None) -> None:
+    """Raise ``FileNotFoundError`` if there is nothing at one of the paths; None stands for no path."""
+    for source in sources:
+        if source is not None and not source.exists():
+            raise FileNotFoundError(f"{source}: no such file or folder")
+
+
+def existing(source: str) -> Iterator[Path]:
+    """Iterate over the path, or over those that match it as a pattern such as ``scans/**/*.nii.gz``.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    path = Path(source)
+    found = iter([path]) if path.exists() else Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))
+    first = next(found, None)
+    if first is None:
+        raise FileNotFoundError(f"{source}: no such file, folder or match")
+    yield first
+    yield from found
+
+
 def check_folder(path: Path) -> None:
     """Raise ``OSError`` if `path` cannot be created because its folder does not exist or may not be written to."""
     if not path.parent.is_dir():

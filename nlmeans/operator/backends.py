@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from nlmeans.core.axes import Axes, window_voxels
+from nlmeans.operator import BACKEND_NAMES
 from nlmeans.operator.cpu import CPU
 from nlmeans.operator.full import FULL
 from nlmeans.operator.gpu import GPU
@@ -14,7 +15,7 @@ from nlmeans.operator.windowed import WINDOWED
 
 log = logging.getLogger("nlmeans")
 
-BACKENDS: dict[str, Backend] = {b.name: b for b in (CPU, GPU, LOOP, FULL, WINDOWED)}
+BACKENDS: dict[str, Backend] = dict(zip(BACKEND_NAMES, (CPU, GPU, LOOP, FULL, WINDOWED), strict=True))
 
 MOST_PAIRS_FOR_FULL = 2**18
 """Number of voxel pairs up to which the few large operations of `full` are faster than the many of `loop`."""

@@ -14,6 +14,7 @@ import itertools
 import logging
 import math
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +22,10 @@ import torch
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
-from nlmeans.kernels.vector import LANES
-from nlmeans.operator.cpu_kernel import EXP2_TERMS, PITCH_STEP, ROWS, SUM_PITCH, Scratch, TileLayout, compile_kernel
 from nlmeans.operator.request import Backend, Request
+
+if TYPE_CHECKING:
+    from nlmeans.operator.cpu_kernel import Scratch, TileLayout
 
 log = logging.getLogger("nlmeans")
 
@@ -49,6 +51,9 @@ def round_up(value: int, step: int) -> int:
 
 def plan_tiles(request: Request, shape: Axes) -> TileLayout:
     """Cut the result into nearly equal tiles, which follow from shapes and radii and not from the number of threads."""
+    from nlmeans.kernels.vector import LANES  # imports numba
+    from nlmeans.operator.cpu_kernel import PITCH_STEP, ROWS, SUM_PITCH, TileLayout
+
     largest_tile = LARGEST_TILE if shape[0] > 1 else LARGEST_TILE_2D
     tile_d, tile_h, tile_w = (ceil_div(n, ceil_div(n, largest)) for n, largest in zip(shape, largest_tile, strict=True))
     tile_h, tile_w = round_up(tile_h, ROWS), round_up(tile_w, LANES)
@@ -97,6 +102,9 @@ def plan_runs(request: Request) -> npt.NDArray[np.int64]:
 
 def make_scratch(request: Request, layout: TileLayout, longest_run: int) -> Scratch:
     """Allocate the arrays on which one thread works, and fill those that are the same for all tiles."""
+    from nlmeans.kernels.vector import LANES  # imports numba
+    from nlmeans.operator.cpu_kernel import Scratch
+
     channels, self_guided = request.image.shape[0], request.guide is request.image
     sizes = {
         "guide": layout.guide_channels * layout.channel,
@@ -142,6 +150,8 @@ def log_operator_compilation(patch_radius: Axes) -> None:
 
 
 def run(request: Request) -> Tensor:
+    from nlmeans.operator.cpu_kernel import EXP2_TERMS, compile_kernel  # imports numba
+
     log_operator_compilation(request.patch_radius)
     layout, runs = plan_tiles(request, request.shape), plan_runs(request)
     factors = np.array([n.factor for n in request.sample or ()] * 2, np.float32)

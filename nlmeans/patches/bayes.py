@@ -20,9 +20,9 @@ from nlmeans.core.lags import Whitening, whitening
 from nlmeans.core.progress import Report, silent
 from nlmeans.kernels.dispatch import kernel_for
 from nlmeans.patches import bayes_cpu
-from nlmeans.patches.bayes_cpu_kernel import LEAST_DETERMINANT, TINY
 from nlmeans.patches.dct import dct_basis
 from nlmeans.patches.groups import LEAST_VARIANCE, Filtered, Grid, filter_volume
+from nlmeans.patches.kernel_constants import LEAST_DETERMINANT, TINY
 
 FilterVolume = Callable[..., Tensor]
 

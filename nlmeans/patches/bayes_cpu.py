@@ -16,7 +16,7 @@ from torch import Tensor
 from nlmeans.core.lags import Whitening
 from nlmeans.core.progress import Report
 from nlmeans.kernels.turns import chequerboard, in_turns
-from nlmeans.patches import bayes_cpu_kernel, groups_cpu, groups_cpu_kernel
+from nlmeans.patches import groups_cpu
 from nlmeans.patches.dct import dct_basis
 from nlmeans.patches.groups import (
     LEAST_VARIANCE,
@@ -59,6 +59,8 @@ def filter_volume(
         steepest: steepness above which a group goes to `exact`.
         noise: correlation of the noise over a patch; None for white noise.
     """
+    from nlmeans.patches import bayes_cpu_kernel, groups_cpu_kernel  # import numba
+
     values, guides = grid.covered(noisy), grid.covered(guide)
     if isinstance(sigma, Tensor):
         variance = patch_means(grid.covered(sigma[None].to(noisy).square())[0], grid)

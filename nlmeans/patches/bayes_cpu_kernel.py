@@ -36,6 +36,7 @@ from nlmeans.kernels.vector import (
     total,
     vector_kernel,
 )
+from nlmeans.patches.kernel_constants import LEAST_DETERMINANT, TINY
 
 
 class GroupLayout(NamedTuple):
@@ -156,12 +157,6 @@ def scratch_array(
 
 
 EPSILON = float(np.finfo(np.float32).eps)
-
-TINY = 1e-6
-"""Lower limit of divisors, in squared sigma."""
-
-LEAST_DETERMINANT = 1e-6
-"""Lower limit of the determinant, relative to the product of the diagonal."""
 
 
 @inlined_kernel

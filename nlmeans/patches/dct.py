@@ -24,8 +24,8 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.lags import whitening
 from nlmeans.kernels.dispatch import kernel_for
 from nlmeans.patches import dct_cpu
-from nlmeans.patches.dct_cpu_kernel import EDGE
 from nlmeans.patches.grid import covered, grid_view, offsets, patch_size
+from nlmeans.patches.kernel_constants import EDGE
 
 Shrink = Callable[[list[Tensor], Tensor, Tensor], tuple[Tensor, Tensor]]
 """A function of the coefficients of each volume, (patch voxels, patches), of the noise variance, per patch or

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from nlmeans.core.axes import Axes
 from nlmeans.kernels.turns import chequerboard, in_turns
-from nlmeans.kernels.vector import LANES
-from nlmeans.patches.dct_cpu_kernel import EDGE, Slide, filter_rows
 from nlmeans.patches.grid import patch_sums
+from nlmeans.patches.kernel_constants import EDGE
 
 CHUNK = 4
 """Planes of patches per chunk (rows, in an image). At least EDGE − 1, so that every other chunk does not overlap."""
@@ -41,6 +40,9 @@ def filter_channel(
         spectrum: variance of the noise in each coefficient, relative to its mean.
         matrix: the DCT along one axis.
     """
+    from nlmeans.kernels.vector import LANES  # imports numba
+    from nlmeans.patches.dct_cpu_kernel import Slide, filter_rows
+
     depth, height, width = volumes[0].shape
     positions = (depth - size[0] + 1, height - size[1] + 1, width - size[2] + 1)
     pitch = -(-positions[2] // LANES) * LANES

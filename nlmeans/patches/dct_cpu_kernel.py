@@ -14,9 +14,7 @@ import numpy as np
 from nlmeans.core.axes import Axes
 from nlmeans.kernels.matrix import multiply
 from nlmeans.kernels.vector import LANES, inner_kernel, load, splat, store, vector_kernel, where_above
-
-EDGE = 4
-"""Voxels along the edge of a patch."""
+from nlmeans.patches.kernel_constants import EDGE
 
 
 class Slide(NamedTuple):

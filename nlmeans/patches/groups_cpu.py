@@ -7,6 +7,7 @@ repeats bit for bit.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,13 +15,17 @@ from torch import Tensor
 
 from nlmeans.core.axes import Axes
 from nlmeans.kernels.turns import in_threads
-from nlmeans.kernels.vector import LANES
 from nlmeans.patches.grid import MatchLines, candidates
-from nlmeans.patches.groups_cpu_kernel import SHIFTS, Search, add_planes, copy_patches, match_lines
+
+if TYPE_CHECKING:
+    from nlmeans.patches.groups_cpu_kernel import Search
 
 
 def search_in(guide: Tensor, references: Axes, size: Axes, step: Axes, radius: Axes, floor: Tensor) -> Search:
     """Prepare the search for patches similar to the reference patches in `guide`, (C, D, H, W)."""
+    from nlmeans.kernels.vector import LANES  # imports numba
+    from nlmeans.patches.groups_cpu_kernel import SHIFTS, Search
+
     channels, depth, height, width = guide.shape
     lead = radius[2] + SHIFTS + 2 * LANES
     flat = np.zeros(guide.numel() + 2 * lead, np.float32)
@@ -35,6 +40,8 @@ def matcher(
     guide: Tensor, references: Axes, size: Axes, step: Axes, radius: Axes, floor: Tensor, count: int
 ) -> MatchLines:
     """Match patches by the compiled kernel, on several threads; see `groups.find_groups`."""
+    from nlmeans.patches.groups_cpu_kernel import match_lines  # imports numba
+
     search, columns = search_in(guide, references, size, step, radius, floor), references[2]
 
     def match(lines: range) -> Tensor:
@@ -52,6 +59,8 @@ def matcher(
 
 def gather_patches(volume: Tensor, corners: Tensor, size: Axes) -> Tensor:
     """Read patches by the compiled kernel, on several threads; see `groups.read_patches`."""
+    from nlmeans.patches.groups_cpu_kernel import copy_patches  # imports numba
+
     patches = volume.new_empty(corners.numel(), math.prod(size))
     source, at, target = volume.numpy(), corners.reshape(-1).numpy(), patches.numpy()
     in_threads(lambda first, last: copy_patches(source, at, size, first, last, target), len(at))
@@ -62,6 +71,8 @@ def scatter_patches(
     total: Tensor, weights: Tensor, corners: Tensor, patches: Tensor, weight: Tensor, window: Tensor, size: Axes
 ) -> None:
     """Add weight × window × patch to `total`, and the weights at the corners to `weights`; both (D, H, W)."""
+    from nlmeans.patches.groups_cpu_kernel import add_planes  # imports numba
+
     target, corner_target, taper = total.numpy(), weights.numpy(), window.numpy()
     at, values, scale = corners.reshape(-1).numpy(), patches.flatten(0, -2).numpy(), weight.reshape(-1).numpy()
 

@@ -49,7 +49,10 @@ def assert_whole(target: Path) -> dict[str, Any]:
 
 def start(*words: object, limit: str = "pass") -> subprocess.Popen[str]:
     """Start the command line in a process, and wait until it has imported everything."""
-    program = f"import resource, sys; from nlmeans import cli; {limit}; print('ready', flush=True); cli.main()"
+    program = (
+        "import resource, sys; from nlmeans import cli; from nlmeans.files import batch; "
+        f"{limit}; print('ready', flush=True); cli.main()"
+    )
     child = subprocess.Popen(
         [sys.executable, "-c", program, *map(str, words)],
         stdout=subprocess.PIPE,
@@ -99,6 +102,31 @@ def test_an_interrupt_while_python_ends_says_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stderr == ""
+
+
+INTERRUPTED_IMPORT = """
+import importlib.abc, signal, sys
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+from nlmeans import cli
+cli.main()
+"""
+
+
+@posix
+@pytest.mark.parametrize("command", ["denoise scan.nii out.nii", "batch scan.nii --out out", "noise scan.nii", "demo"])
+def test_an_interrupt_while_torch_is_imported_is_one_line(command: str, tmp_path: Path) -> None:
+    source = image(tmp_path / "scan.nii")
+    words = [str(source) if word == source.name else word for word in command.split()]
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_IMPORT, *words], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr.startswith("Interrupted: ")
+    assert done.stderr.count("\n") == 1
 
 
 @posix

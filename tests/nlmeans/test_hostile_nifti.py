@@ -216,6 +216,7 @@ def test_a_bomb_takes_a_command_neither_memory_nor_time(tmp_path: Path) -> None:
 LIMITED = """
 import atexit, resource
 from nlmeans import cli
+from nlmeans.files import denoise
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 atexit.register(lambda: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 cli.main()

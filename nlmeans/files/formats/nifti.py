@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from nlmeans.core import arrays
 from nlmeans.files.formats import nifti_header
-from nlmeans.files.paths import errors_naming
+from nlmeans.files.paths import check_exists, errors_naming
 
 ENDINGS = (".nii.gz", ".nii")
 
@@ -63,8 +63,7 @@ def read_nifti(path: Path | str, complex_too: bool = False) -> Scan:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name the file in it")
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
+    check_exists(path)
     if not path.is_file():
         raise ValueError(f"{path} is not a regular file; copy its content to one and name that")
     with errors_naming(path):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from nlmeans.core import arrays
 from nlmeans.files.formats.nifti import Scan
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Intensities = npt.NDArray[Any]
 
@@ -51,6 +52,9 @@ def before_and_after(before: Intensities, after: Intensities, spacing: Sequence[
         after: the same, denoised.
         spacing: voxel size along each axis.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     before, after = (volume.astype(np.result_type(volume.dtype, np.float32)) for volume in (before, after))
     removed = before - after
     low, high = (float(v) for v in np.percentile(before, (0.5, 99.5)))

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from nlmeans.core import arrays
@@ -22,6 +17,10 @@ from nlmeans.noise.found import response_of_finest
 from nlmeans.noise.kinds import MAGNITUDES
 from nlmeans.noise.model import NoiseModel
 from nlmeans.noise.rician import rician_deviation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 VOXELS_DRAWN, FEWEST_SLICES = 2**22, 16
 """Most voxels that are measured for a figure, and the number of slices from which on whole slices are preferred to
@@ -67,6 +66,9 @@ def noise_figure(volume: npt.NDArray[Any], model: NoiseModel, mask: npt.NDArray[
         model: the noise of the volume, as `nlmeans.estimate_noise` finds it.
         mask: which voxels to measure, of the shape of the volume; None for all.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     part = middle_part(volume.shape)
     values = arrays.read(volume, part, arrays.precise_dtype(volume), torch.device("cpu"))
     flat = flat_parts(values, None if mask is None else np.asarray(mask)[part] != 0)
@@ -169,6 +171,8 @@ def modelled_deviation(intensity: Numbers, model: NoiseModel) -> Numbers | None:
 
 def draw_correlation(axis: Axes, model: NoiseModel, dimensions: int) -> None:
     """Draw the correlation of the noise with that of the voxels 0, 1, 2, … further along each axis."""
+    from matplotlib.ticker import MaxNLocator
+
     lines = correlation_along_axes(model, dimensions)
     axis.set_title(f"correlation with neighbours{'' if lines or noiseless(model) else ': none (white noise)'}")
     if not lines and noiseless(model):
@@ -214,6 +218,8 @@ def correlation_along_axes(model: NoiseModel, dimensions: int) -> dict[str, Numb
 
 def draw_places(axis: Axes, volume: Numbers, flat: FlatParts | None) -> None:
     """Draw the middle slice across the first axis, or the image itself, with the flattest voxels in colour."""
+    from matplotlib.colors import ListedColormap
+
     axis.set_title("where it was read")
     if flat is None:
         say_too_little(axis)

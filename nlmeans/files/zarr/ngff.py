@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from nlmeans.files.paths import is_zarr, one_line
+from nlmeans.files.paths import check_exists, is_zarr, one_line
 
 log = logging.getLogger("nlmeans")
 
@@ -154,8 +154,7 @@ def read_image(path: Path | str, multiscale: int | str = 0) -> ZarrImage:
         ValueError, TypeError: it is not an image of real numbers, is damaged, or has a version that cannot be read.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such folder")
+    check_exists(path)
     if not is_zarr(path):
         raise ValueError(f"{path} is not a zarr group or array: it has no zarr.json, .zgroup or .zarray")
     node = open_node(path)

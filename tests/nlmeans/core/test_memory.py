@@ -60,6 +60,11 @@ def test_a_shortage_of_memory_is_named_with_a_remedy(message: str) -> None:
         raise RuntimeError(message)
 
 
+def test_a_gpu_without_free_memory_is_a_shortage_that_keeps_its_figures() -> None:
+    with pytest.raises(MemoryError, match=r"^CUDA out of memory\. Tried to allocate 20 GiB$"), shortage():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+
 def test_other_errors_stay_as_they_are() -> None:
     with pytest.raises(RuntimeError, match=r"^expected a matrix$"), shortage():
         raise RuntimeError("expected a matrix")

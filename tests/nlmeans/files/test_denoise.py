@@ -67,11 +67,6 @@ def test_zarr_goes_into_zarr_only(tmp_path: Path) -> None:
         denoise.wants_zarr(tmp_path / "in.nii", tmp_path / "out.zarr")
 
 
-def test_an_interruption_says_whether_the_run_can_be_resumed() -> None:
-    assert "resume" in denoise.interruption(Path("out.ome.zarr"))
-    assert denoise.interruption(Path("out.nii.gz")) == "Interrupted: nothing was left half-written."
-
-
 def test_the_noise_of_a_file_is_measured_inside_its_mask(source: Path, tmp_path: Path) -> None:
     inside = np.zeros(SHAPE, "u1")
     inside[2:8] = 1

@@ -11,6 +11,28 @@ from nlmeans.files import paths
 
 NIFTI = (".nii.gz", ".nii")
 
+# ---------------------------------------------------------------- inputs
+
+
+def test_an_input_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    paths.check_exists(tmp_path, None)
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    for name in ("none", "link"):
+        with pytest.raises(FileNotFoundError, match=f"{name}: no such file or folder"):
+            paths.check_exists(tmp_path, tmp_path / name)
+
+
+def test_a_source_is_a_path_or_a_pattern_that_matches_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a1", "a2", "a[1]"):
+        Path(name).touch()
+    assert set(paths.existing("a*")) == {Path("a1"), Path("a2"), Path("a[1]")}
+    assert list(paths.existing("a[1]")) == [Path("a[1]")]
+    assert list(paths.existing(str(tmp_path / "?2"))) == [tmp_path / "a2"]
+    with pytest.raises(FileNotFoundError, match=r"b\*: no such file, folder or match"):
+        next(paths.existing("b*"))
+
+
 # ---------------------------------------------------------------- outputs
 
 

@@ -235,12 +235,36 @@ def test_an_entry_point_that_does_not_work_is_left_out_with_a_warning(
     monkeypatch.syspath_prepend(installed(tmp_path, entry, module=module))
     monkeypatch.delitem(sys.modules, "thing", raising=False)
     registry = Registry(BUILT_IN)
-    assert dict(registry) == BUILT_IN
+    assert dict(registry) == {name: METHODS[name] for name in BUILT_IN}
     monkeypatch.delitem(sys.modules, "thing", raising=False)
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     name, place = entry.split(" = ")
     assert warning.startswith(f"left out the method {name!r} of {place}: ")
     assert reason in warning
+
+
+def test_names_are_listed_without_importing_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = ("another = thing:METHOD", "auto = thing:METHOD", "classic = thing:METHOD")
+    monkeypatch.syspath_prepend(installed(tmp_path, *entries, module="raise RuntimeError('no licence')"))
+    registry = Registry(BUILT_IN)
+    assert registry.names() == (*BUILT_IN, "another")
+    assert list(registry) == [*BUILT_IN]
+    assert registry.names() == tuple(registry)
+
+
+def test_a_method_that_cannot_be_loaded_is_refused_in_one_line_when_it_is_chosen(tmp_path: Path) -> None:
+    folder = installed(tmp_path, "broken = thing:METHOD", module="raise RuntimeError('no licence')")
+    NIFTI.save(NIFTI.Nifti1Image(noisy_piecewise(12, 13, 14, sigma=SIGMA)[1], np.eye(4)), tmp_path / "in.nii")
+    words = ["denoise", str(tmp_path / "in.nii"), str(tmp_path / "out.nii"), "--method", "broken"]
+    run = subprocess.run(
+        [sys.executable, "-m", "nlmeans.cli", *words],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    warning, error = run.stderr.splitlines()
+    assert warning == "left out the method 'broken' of thing:METHOD: no licence"
+    assert error.startswith("Error: method='broken' is not known; choose one of 'auto', 'classic'")
+    assert run.returncode == 1
 
 
 def test_entry_points_are_loaded_once_and_may_read_the_registry(
@@ -250,20 +274,20 @@ def test_entry_points_are_loaded_once_and_may_read_the_registry(
     monkeypatch.syspath_prepend(installed(tmp_path, "another = thing:METHOD", module=module))
     monkeypatch.delitem(sys.modules, "thing", raising=False)
     registry = Registry(BUILT_IN)
-    assert registry["another"] is BUILT_IN["classic"]
+    assert registry["another"] is METHODS["classic"]
     assert list(registry) == [*BUILT_IN, "another"]
     monkeypatch.delitem(sys.modules, "thing", raising=False)
 
 
 def test_a_method_can_be_added_replaced_and_removed_in_the_running_process() -> None:
     registry = Registry(BUILT_IN)
-    registry["mine"] = BUILT_IN["dct"]
-    registry["classic"] = BUILT_IN["linear"]
-    assert registry["mine"] is BUILT_IN["dct"]
-    assert registry["classic"] is BUILT_IN["linear"]
+    registry["mine"] = METHODS["dct"]
+    registry["classic"] = METHODS["linear"]
+    assert registry["mine"] is METHODS["dct"]
+    assert registry["classic"] is METHODS["linear"]
     del registry["mine"]
     assert "mine" not in registry
-    assert BUILT_IN["classic"] is not registry["classic"]
+    assert Registry(BUILT_IN)["classic"] is METHODS["classic"]
 
 
 def test_the_name_auto_and_other_types_are_refused() -> None:
@@ -282,8 +306,8 @@ def test_names_are_those_of_the_methods_and_auto() -> None:
 
 def test_summaries_are_those_of_the_table_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
-    for name, method in BUILT_IN.items():
+    for name in BUILT_IN:
         if name != "best":  # its row refers to the row of bayes
-            assert f"\n| `{name}` | {method.summary}" in readme
-    assert "with larger groups and windows, in three stages" in BUILT_IN["best"].summary
+            assert f"\n| `{name}` | {METHODS[name].summary}" in readme
+    assert "with larger groups and windows, in three stages" in METHODS["best"].summary
     assert "with larger groups and windows, in three stages" in readme

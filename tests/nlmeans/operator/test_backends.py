@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from nlmeans.operator import BACKEND_NAMES
 from nlmeans.operator.backends import BACKENDS, choose, working_memory
 from tests.nlmeans.operator.requests import empty_request
+
+
+def test_names_that_are_listed_without_torch_are_those_of_the_backends() -> None:
+    assert tuple(backend.name for backend in BACKENDS.values()) == tuple(BACKENDS) == BACKEND_NAMES
 
 
 def test_auto_takes_the_fused_kernel_wherever_it_can() -> None:

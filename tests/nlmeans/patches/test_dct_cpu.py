@@ -7,7 +7,7 @@ import torch
 
 from nlmeans.patches import dct_cpu
 from nlmeans.patches.dct import hard_threshold, wiener_filter
-from nlmeans.patches.dct_cpu_kernel import EDGE
+from nlmeans.patches.kernel_constants import EDGE
 
 
 @pytest.mark.parametrize("varying", [False, True])

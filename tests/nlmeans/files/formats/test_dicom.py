@@ -341,6 +341,7 @@ def test_a_series_is_never_written_into_its_source(name: str, tmp_path: Path) ->
 
 
 def test_a_series_is_chosen_in_folders_alone(tmp_path: Path) -> None:
+    (tmp_path / "in.nii").touch()
     result = call("denoise", tmp_path / "in.nii", tmp_path / "out.nii", "--dicom-series", 3)
     assert "--dicom-series 3 is for a folder of DICOM files" in result.stderr
 
@@ -360,5 +361,5 @@ def test_without_pydicom_a_folder_is_refused_with_what_to_install(tmp_path: Path
 
 
 def test_the_package_is_imported_without_highdicom() -> None:
-    code = "import sys, nlmeans, nlmeans.cli; assert 'highdicom' not in sys.modules"  # nibabel imports pydicom itself
+    code = "import sys, nlmeans.files.denoise; assert 'highdicom' not in sys.modules"  # nibabel imports pydicom itself
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -288,7 +288,7 @@ def test_noise_of_every_volume(tmp_path: Path) -> None:
         (("in.ome.zarr", "out.zarr", "--report", "picture.jpg"), "must end in .png"),
         (("in.ome.zarr", "out.zarr", "--sigma", "map"), "sigma_map"),
         (("scan.nii.gz", "out.zarr"), "scan.nii.gz is not"),
-        (("nothing.zarr", "out.zarr"), "nothing.zarr: no such folder"),
+        (("nothing.zarr", "out.zarr"), "nothing.zarr: no such file or folder"),
     ],
 )
 def test_commands_that_cannot_be(
