@@ -137,7 +137,9 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
     """Find level and correlation of noise that is Gaussian, apart from the bias of magnitudes."""
     fine = sigma_of_detail(seen.around, "rician" if kind in MAGNITUDES else kind)
     found, where = flat_blocks(seen, kind)
-    evidence, white, enough, sigma = [], True, False, fine
+    if found is not None and found.sigma > 0 and found.blocks < FEWEST_CHOSEN:
+        found = None  # fitted to so few blocks, level and correlation would depend on how sums are rounded
+    evidence, white, sigma = [], True, fine
     air = 0.0
     if kind in MAGNITUDES and seen.air.coils is not None:
         air = sigma_of_air(seen.air.mean, coils)
@@ -146,10 +148,9 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
         evidence.append("the flattest blocks hold no noise at all")
     elif found is not None:
         ratio = fine / found.sigma
-        enough = found.blocks >= FEWEST_CHOSEN
         response = response_of_finest(found.autocovariance)
         surely = found.blocks >= SEVERAL_BLOCKS and response < NEARLY_WHITE
-        white = fine_in_air or not enough or not (surely or max(ratio, response) <= WHITE_RATIO)
+        white = fine_in_air or not (surely or max(ratio, response) <= WHITE_RATIO)
         sigma = found.sigma if not white or flat_blocks_are_surer(found, fine, kind, seen) else fine
         evidence.append(
             f"{found.blocks} flat blocks {where} have a standard deviation of {found.sigma * seen.peak:.4g}"
@@ -161,7 +162,7 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
     if low < air / max(sigma, LEAST_LEVEL) < high:
         evidence.append(f"the air has the mean of magnitudes without signal for a sigma of {air * seen.peak:.4g}")
         sigma = air
-    if found is None or not enough:
+    if found is None or found.sigma == 0:
         evidence.append("there are too few flat blocks to see a correlation, so the noise counts as white")
     else:
         evidence.append("so the noise is white" if white else "so the noise of neighbours is correlated")

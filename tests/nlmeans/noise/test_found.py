@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -215,3 +216,15 @@ def test_padding_is_no_evidence_and_hides_none() -> None:
     noisy = gaussian(piecewise(1, 90, 90)[0] + 300, SIGMA)
     noisy[:30] = -1000
     assert estimate_noise(noisy).sigma == pytest.approx(SIGMA, rel=0.2)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_last_digit_of_the_values_makes_no_difference_in_small_volumes(seed: int) -> None:
+    """Sums are rounded differently by another number of threads, and records must not change by that."""
+    volume = np.zeros((16, 18, 20))
+    volume[4:12, 4:14, 4:16] = 100
+    volume += 8 * np.random.default_rng(seed).standard_normal(volume.shape)
+    again = volume * (1 + 1e-15 * np.random.default_rng(9).standard_normal(volume.shape))
+    one, other = (estimate_noise(values) for values in (volume, again))
+    assert one.sigma == pytest.approx(other.sigma, rel=1e-9)
+    assert dataclasses.replace(one, sigma=1.0) == dataclasses.replace(other, sigma=1.0)
