@@ -12,7 +12,6 @@ from nlmeans.core.tiles import Piece
 from nlmeans.patches.low_rank.components import (
     LOCAL_PATCH,
     LOCAL_STEP,
-    MOST_LOCAL,
     Common,
     common_components,
     components_of_patches,
@@ -24,7 +23,7 @@ from nlmeans.patches.low_rank.components import (
 Signals = Callable[[Piece], Tensor]
 """A function of a box. It returns its signals in units of sigma, (V, D, H, W)."""
 
-SLAB_BYTES, MOST_BYTES = 24, 2**26
+SLAB_BYTES, MOST_BYTES = 24, 2**25
 """Working memory per voxel and volume of a slab, and how much memory to use if there is more."""
 
 
@@ -89,7 +88,7 @@ def local_components(signals: Tensor, common: Common, autocovariance: Tensor | N
     `shape` is that of the whole series.
     """
     if common.left == 0:
-        return torch.empty(0, MOST_LOCAL, len(common.basis))
+        return torch.empty(0, 1, len(common.basis))
     known, flat = common.basis.to(signals), signals.flatten(1)
     rest = torch.addmm(flat, known, known.mT @ flat, alpha=-1).view_as(signals)
     rest /= max(1.0, common.variance) ** 0.5  # if sigma is a little too low, noise is no signal

@@ -34,6 +34,7 @@ from nlmeans.core.memory import available
 from nlmeans.core.threads import shared_among
 from nlmeans.core.tiles import Piece, Tile, piece
 from nlmeans.engine.basis import (
+    MOST_BYTES,
     common_of,
     local_components,
     planes_of_slab,
@@ -222,8 +223,7 @@ class GraphBuilder:
     def basis(self, array: da.Array, facts: Key) -> Key:
         """Add the tasks that find what the volumes of a series have in common; return the key of the basis."""
         shape, layout = self.layout.shape, self.layout
-        memory = SLAB_MEMORY if self.settings.memory is None else self.settings.memory
-        planes = planes_of_slab(shape, layout.channel_count, memory)
+        planes = planes_of_slab(shape, layout.channel_count, self.settings.memory or MOST_BYTES)
 
         def over(what: str, slabs: Iterator[Piece], work: Any, *known: Key) -> list[Key]:
             keys = []
@@ -299,12 +299,8 @@ class Slab:
 
     def signals(self, values: NumpyArray, sigma: NumpyArray | None, facts: Facts) -> Tensor:
         """Return the signals of the slab; see `Plan.signals`."""
-        origin = [0] * len(self.layout.array_shape)
-        for axis, side in zip(self.layout.spatial_axes, self.box[-len(self.layout.spatial_axes) :], strict=True):
-            origin[axis] = side.start
-        window = Window(values, self.layout.array_shape, tuple(origin))
-        first = tuple(origin[axis] for axis in self.layout.spatial_axes)
-        level = None if sigma is None else Window(sigma, self.layout.spatial_shape, first)
+        window = Window.on(values, self.layout, self.box)
+        level = None if sigma is None else Window.on(sigma, self.layout.spatial_alone, self.box)
         return Plan(window, 0, self.layout, self.choices, facts, None, level).signals(self.box)
 
 
@@ -327,6 +323,11 @@ class Window(arrays.Sliced):
     def __init__(self, values: NumpyArray, shape: tuple[int, ...], origin: tuple[int, ...]) -> None:
         self.values, self.origin = values, origin
         self.shape, self.ndim, self.dtype, self.chunks = shape, len(shape), values.dtype, None
+
+    @classmethod
+    def on(cls, values: NumpyArray, layout: Layout, box: Piece) -> Window:
+        """Return what was read of a box of an array with these axes."""
+        return cls(values, layout.array_shape, tuple(side.start or 0 for side in layout.index(0, box)))
 
     def __getitem__(self, key: arrays.Slices) -> NumpyArray:
         sides = [range(n)[side] for n, side in zip(self.shape, key, strict=True)]
@@ -421,10 +422,6 @@ def join_facts(
     return facts_of(merge_seen(looks), settings, known)
 
 
-SLAB_MEMORY = 2**30
-"""Bytes that one task may use to look for what the volumes of a series have in common."""
-
-
 def products_of_slab(values: NumpyArray, sigma: NumpyArray | None, slab: Slab, facts: Facts) -> tuple[Tensor, int]:
     """Sum the products of the signals of one slab."""
     with naming(slab.box), own_threads():
@@ -474,12 +471,8 @@ def denoise_block(
     if layout.series is not None:
         shape[layout.series] = block.volumes
     here = Layout(tuple(shape), layout.channels, layout.series)
-    origin = [0] * len(shape)
-    for axis, side in zip(layout.spatial_axes, outer[-len(layout.spatial_axes) :], strict=True):
-        origin[axis] = side.start
-    first = tuple(origin[axis] for axis in layout.spatial_axes)
-    window = Window(values, here.array_shape, tuple(origin))
-    mask, sigma_map = (None if a is None else Window(a, layout.spatial_shape, first) for a in (inside, sigma))
+    window = Window.on(values, here, outer)
+    mask, sigma_map = (None if a is None else Window.on(a, layout.spatial_alone, outer) for a in (inside, sigma))
     result = np.empty(here.array_shape_of(block.tile.inner), block.dtype)
     with naming(block.tile.inner), own_threads():
         choices = dataclasses.replace(block.choices, settings=on_this_worker(block.choices.settings))

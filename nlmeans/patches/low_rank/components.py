@@ -89,12 +89,11 @@ def components_of_patches(rest: Tensor, dimensions: int, autocovariance: Tensor 
         rest: signals without the components that are known already, in units of sigma, (V, D, H, W).
         dimensions: in how many of V dimensions there is noise.
         autocovariance: of the noise within a volume, in units of sigma², with lag 0 in the middle; None for white.
-
         least: energy from which a component counts, see `least_energy`.
 
     Returns:
         The leading components of each patch where there is one, each as long as its singular value in units of the
-        noise, (patches, MOST_LOCAL, V). The noise of a patch is measured where it is more than sigma, so that a level
+        noise, (patches, components, V). The noise of a patch is measured where it is more than sigma, so that a level
         that is a little too low does not make components of noise.
     """
     fitted = fitted_to_patches(rest)
@@ -104,21 +103,31 @@ def components_of_patches(rest: Tensor, dimensions: int, autocovariance: Tensor 
     values = fitted.movedim(0, -1).contiguous()
     depth, height, width = grid.references
     rows = max(1, PATCHES_AT_ONCE // width)
-    found = [values.new_zeros(0, MOST_LOCAL, values.shape[-1])]
+    found = list[Tensor]()
     for z in range(depth):
         for y in range(0, height, rows):
             count = min(rows, height - y)
             patches = stack_rows(values[patches_box(grid, z, y, count)], grid, (1, count, width))
             if noise is not None:
                 patches = noise.whiten.to(patches) @ patches
-            products = patches.mT @ patches
-            energies, vectors = (some[..., -MOST_LOCAL:] for some in leading_eigenpairs(products, MOST_LOCAL))
-            total = products.diagonal(dim1=1, dim2=2).sum(1)
+            energies, components = leading_components(patches)
+            total = patches.square().sum((1, 2))
             level = variance_of_rest(energies, total, patches.shape[1], dimensions).clamp_min(1)
-            energies = energies / level[:, None]
-            chosen = energies[:, -1] > least
-            found.append((vectors[chosen] * energies[chosen, None].clamp_min(0).sqrt()).mT)
+            chosen = energies[:, -1] > least * level
+            found.append(components[chosen] / level[chosen, None, None].sqrt())
     return torch.cat(found)
+
+
+def leading_components(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest squared singular values of patches, (patches, voxels, V), rising, and their right singular
+    vectors, each as long as its singular value, (patches, components, V)."""
+    if patches.shape[2] <= patches.shape[1]:
+        energies, vectors = leading_eigenpairs(patches.mT @ patches, MOST_LOCAL)
+        components = vectors * energies[:, None].clamp_min(0).sqrt()
+    else:
+        energies, sides = leading_eigenpairs(patches @ patches.mT, MOST_LOCAL)
+        components = patches.mT @ sides
+    return energies[:, -MOST_LOCAL:], components[..., -MOST_LOCAL:].mT
 
 
 def fitted_to_patches(volumes: Tensor) -> Tensor:

@@ -87,6 +87,14 @@ def test_volumes_without_noise_do_not_count() -> None:
     np.testing.assert_array_equal(result[..., 11], noisy[..., 11])
 
 
+def test_two_volumes_with_noise_among_others_suffice() -> None:
+    _, noisy = decaying_series(4, SIGMA)
+    result = denoise(noisy, (SIGMA, 0.0, SIGMA, 0.0), method="series", series=3)
+    np.testing.assert_array_equal(result[..., 1::2], noisy[..., 1::2])
+    assert np.isfinite(result).all()
+    assert (result[..., ::2] != noisy[..., ::2]).any()
+
+
 def test_it_is_worth_a_decibel() -> None:
     clean, noisy = decaying_series(30, SIGMA)
     alone = SIGMA * series_low_rank(torch.from_numpy(noisy / SIGMA).movedim(-1, 0)).series.movedim(0, -1).numpy()
