@@ -65,7 +65,7 @@ def series_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
 
 
 SERIES = Method(
-    "what all volumes of a series have in common, denoised by low rank and then by non-local Bayes",
+    "what the volumes of a series have in common, denoised by low rank and non-local Bayes",
     whole_tile(denoise_series),
     halo=series_halo,
     bytes_per_voxel=patch_memory,
