@@ -36,12 +36,12 @@ def shared_basis(signals: Signals, shape: Axes, volumes: int, autocovariance: Te
     Args:
         signals: reads them.
         shape: (D, H, W) of the series.
-        volumes: V, those that have noise.
+        volumes: how many the series has.
         autocovariance: of the noise within a volume, in units of sigma², with lag 0 in the middle; None for white.
         memory: bytes to work in. It does not change the result.
 
     Returns:
-        (V, components), orthonormal, float64.
+        (V, components), orthonormal, float64; none if V, the volumes that have noise, is 0.
     """
     planes = planes_of_slab(shape, volumes, memory)
     common = common_of([products_of(signals(box)) for box in slabs(shape, planes)], autocovariance)

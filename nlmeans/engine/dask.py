@@ -185,7 +185,7 @@ class GraphBuilder:
             window = list(layout.index(0, tile.outer))
             if layout.series is not None:
                 window[layout.series] = box[layout.series]
-            read = Layout(layout.spatial_shape, None, None).index(0, tile.outer)
+            read = layout.spatial_alone.index(0, tile.outer)
             inputs = [
                 self.cut(self.array, tuple(window)),
                 None if self.mask is None else self.cut(self.mask, read),
@@ -201,7 +201,7 @@ class GraphBuilder:
         """Add the tasks that survey one volume; return the key of its facts."""
         layout, looks, ranges = self.layout, [], []
         spatial_chunks = tuple(array.chunks[axis] for axis in layout.spatial_axes)
-        without_channels = Layout(layout.spatial_shape, None, None)
+        without_channels = layout.spatial_alone
         for number, box in chunk_boxes(spatial_chunks):
             place = spatial(box, without_channels)
             looks.append((self.name("look"), index, *number))
@@ -248,7 +248,7 @@ class GraphBuilder:
         if self.settings.memory is not None:
             voxels = min(voxels, self.settings.memory // estimate.SAMPLE_BYTES)
         places = estimate.sample_pieces(self.layout.shape, voxels)
-        without_channels = Layout(self.layout.spatial_shape, None, None)
+        without_channels = self.layout.spatial_alone
         values = [self.cut(array, self.layout.index(index, place)) for place in places]
         inside = []
         if self.mask is not None:

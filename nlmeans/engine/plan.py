@@ -111,12 +111,8 @@ class Plan:
 
     def shared_basis(self) -> Tensor:
         """Find what the signals of all volumes have in common, (volumes, components)."""
-        count = len(self.present())
-        if count == 0:
-            return self.for_all_volumes(torch.zeros(0, 0))
-        return self.for_all_volumes(
-            shared_basis(self.signals, self.layout.shape, count, self.facts.autocovariance, self.memory)
-        )
+        lags, count = self.facts.autocovariance, self.layout.channel_count
+        return self.for_all_volumes(shared_basis(self.signals, self.layout.shape, count, lags, self.memory))
 
     def signals(self, box: Piece) -> Tensor:
         """Read the signals of a box, of the volumes that have noise, in units of sigma; 0 where there is no noise.
@@ -298,7 +294,8 @@ class Plan:
         chunks = self.volumes_at_once()
         for number, some in enumerate(chunks):
             if present := self.present(some):
-                scaled = self.scaled(self.read(tile.outer, work.device, some)[self.among(some)], present, relative)
+                noisy = self.read(tile.outer, work.device, some)[[channel - some.start for channel in present]]
+                scaled = self.scaled(noisy, present, relative)
                 components.flatten(1).addmm_(basis[present].mT, scaled.flatten(1))
                 if self.has_magnitudes:
                     variance += self.variance_of_magnitudes(scaled, present, relative, work).sum(0)
@@ -310,7 +307,7 @@ class Plan:
             result = self.read(tile.inner, work.device, some)
             if present := self.present(some):
                 signals = (basis[present] @ denoised.flatten(1)).view(-1, *denoised.shape[1:])
-                chosen = self.among(some)
+                chosen = [channel - some.start for channel in present]
                 result[chosen] = self.merged(result[chosen], signals, present, tile, relative, inside)
             yield some, result
         progress(1.0)
@@ -318,10 +315,6 @@ class Plan:
     def present(self, channels: slice = slice(None)) -> list[int]:
         """Return the numbers of the channels that have noise, among all or some."""
         return [channel for channel in range(len(self.facts.sigma))[channels] if self.facts.sigma[channel] > 0]
-
-    def among(self, channels: slice) -> list[int]:
-        """Return the places of the channels with noise among some."""
-        return [channel - channels.start for channel in self.present(channels)]
 
     def volumes_at_once(self) -> list[slice]:
         """Return which volumes of a series are read and written together."""
@@ -340,7 +333,8 @@ class Plan:
             noisy = poisson.stabilise_counts(noisy, *self.facts.noise.detector)
         scaled = ((noisy - shift) / unit).float()
         if self.settings.despeckle:
-            scaled = torch.stack([without_outliers(channel, relative) for channel in scaled])
+            for number, channel in enumerate(scaled):
+                scaled[number] = without_outliers(channel, relative)
         return scaled
 
     def merged(

@@ -15,7 +15,7 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.lags import whitening
 from nlmeans.patches.grid import patch_size
 from nlmeans.patches.groups import Grid
-from nlmeans.patches.low_rank.series import patches_box, stack_rows
+from nlmeans.patches.low_rank.series import batches_of_patches
 from nlmeans.patches.low_rank.spectrum import (
     edge_of_noise,
     leading_eigenpairs,
@@ -38,8 +38,6 @@ CHANCE = 0.02
 
 MOST_LOCAL = 4
 """Components of one patch to look at."""
-
-PATCHES_AT_ONCE = 512
 
 
 class Common(NamedTuple):
@@ -73,7 +71,7 @@ def common_components(products: Tensor, voxels: int) -> Common:
     vectors: Tensor
     energies, vectors = torch.linalg.eigh(products)
     count = len(products)
-    if voxels < 2 * count:
+    if count == 0 or voxels < 2 * count:
         return Common(vectors, 1.0)
     variance = variance_of_rest(energies[None], products.trace()[None], count, voxels)
     edge = float(variance) * surely_signal(count, voxels, CHANCE)
@@ -100,21 +98,14 @@ def components_of_patches(rest: Tensor, dimensions: int, autocovariance: Tensor 
     shape = (fitted.shape[1], fitted.shape[2], fitted.shape[3])
     grid = Grid.of(shape, LOCAL_PATCH, LOCAL_STEP, 1, (0, 0, 0))
     noise = None if autocovariance is None else whitening(autocovariance, grid.size)
-    values = fitted.movedim(0, -1).contiguous()
-    depth, height, width = grid.references
-    rows = max(1, PATCHES_AT_ONCE // width)
     found = list[Tensor]()
-    for z in range(depth):
-        for y in range(0, height, rows):
-            count = min(rows, height - y)
-            patches = stack_rows(values[patches_box(grid, z, y, count)], grid, (1, count, width))
-            if noise is not None:
-                patches = noise.whiten.to(patches) @ patches
-            energies, components = leading_components(patches)
-            total = patches.square().sum((1, 2))
-            level = variance_of_rest(energies, total, patches.shape[1], dimensions).clamp_min(1)
-            chosen = energies[:, -1] > least * level
-            found.append(components[chosen] / level[chosen, None, None].sqrt())
+    for batch in batches_of_patches(fitted.movedim(0, -1).contiguous(), grid):
+        patches = batch.patches if noise is None else noise.whiten.to(rest) @ batch.patches
+        energies, components = leading_components(patches)
+        total = patches.square().sum((1, 2))
+        level = variance_of_rest(energies, total, patches.shape[1], dimensions).clamp_min(1)
+        chosen = energies[:, -1] > least * level
+        found.append(components[chosen] / level[chosen, None, None].sqrt())
     return torch.cat(found)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from nlmeans.core.axes import Axes
 from nlmeans.core.lags import Whitening, whitening
 from nlmeans.core.progress import Report, silent
 from nlmeans.patches.grid import grid_view, offsets
@@ -81,28 +83,21 @@ def series_low_rank(
     window = taper_of(grid.size).tolist()
     sums = torch.zeros_like(values)
     found = values.new_zeros(*values.shape[:3], 3)  # of the weights, of level × weight, and of rank × weight
-    depth, height, width = grid.references
-    rows = max(1, (BATCH if noisy.device.type == "cpu" else BATCH_GPU) // width)
-    for z in range(depth):
-        for y in range(0, height, rows):
-            count = min(rows, height - y)
-            box = patches_box(grid, z, y, count)
-            places = (1, count, width)
-            patches = stack_rows(values[box], grid, places)
-            given = None
-            if variance is not None:
-                given = grid_view(variance[box], (0, 0, 0), grid.step, places).reshape(-1)
-            filtered, shrunk = filter_patches_of_series(patches, given, noise)
-            level = shrunk.variance.clamp_min(floor)
-            weight = 1 / ((1 + shrunk.rank) * level)
-            facts = torch.stack([weight, weight * level, weight * shrunk.rank], -1).view(*places, 3)
-            weight = weight.view(*places, 1)
-            for number, offset in enumerate(offsets(grid.size)):
-                view = (offset, grid.step, places)
-                grid_view(found[box], *view).add_(facts, alpha=window[number])
-                one = filtered[:, number].view(*places, -1)
-                grid_view(sums[box], *view).addcmul_(one, weight, value=window[number])
-            progress((z + (y + count) / height) / depth)
+    for box, places, patches, done in batches_of_patches(values, grid):
+        given = None
+        if variance is not None:
+            given = grid_view(variance[box], (0, 0, 0), grid.step, places).reshape(-1)
+        filtered, shrunk = filter_patches_of_series(patches, given, noise)
+        level = shrunk.variance.clamp_min(floor)
+        weight = 1 / ((1 + shrunk.rank) * level)
+        facts = torch.stack([weight, weight * level, weight * shrunk.rank], -1).view(*places, 3)
+        weight = weight.view(*places, 1)
+        for number, offset in enumerate(offsets(grid.size)):
+            view = (offset, grid.step, places)
+            grid_view(found[box], *view).add_(facts, alpha=window[number])
+            one = filtered[:, number].view(*places, -1)
+            grid_view(sums[box], *view).addcmul_(one, weight, value=window[number])
+        progress(done)
     del values
     d, h, w = shape
     inside = (slice(0, d), slice(0, h), slice(0, w))
@@ -122,6 +117,30 @@ def filter_patches_of_series(
     shrunk = shrink_singular_values(detail, variance, removed=1)
     signal = shrunk.matrix if correlated is None else correlated.colour.to(detail) @ shrunk.matrix
     return signal + mean, shrunk
+
+
+class PatchBatch(NamedTuple):
+    """Some rows of the patches of a grid."""
+
+    box: tuple[slice, slice]
+    """The planes and rows of voxels that they cover."""
+    places: Axes
+    """Number of patches along each axis."""
+    patches: Tensor
+    """(patches, voxels, V)."""
+    done: float
+    """Fraction of all patches up to these."""
+
+
+def batches_of_patches(values: Tensor, grid: Grid) -> Iterator[PatchBatch]:
+    """Iterate over all patches of a series with the volumes last, (D, H, W, V), some rows at a time."""
+    depth, height, width = grid.references
+    rows = max(1, (BATCH if values.device.type == "cpu" else BATCH_GPU) // width)
+    for z in range(depth):
+        for y in range(0, height, rows):
+            count = min(rows, height - y)
+            box, places = patches_box(grid, z, y, count), (1, count, width)
+            yield PatchBatch(box, places, stack_rows(values[box], grid, places), (z + (y + count) / height) / depth)
 
 
 def patches_box(grid: Grid, z: int, y: int, count: int) -> tuple[slice, slice]:

@@ -130,7 +130,7 @@ def surely_signal(rows: int, columns: int, chance: float) -> float:
 
 
 SETTLED = 8
-"""Rounds after which rank and variance no longer change."""
+"""Rounds after which what is found in turn no longer changes."""
 
 
 def leading_eigenpairs(matrices: Tensor, count: int = LEADING) -> tuple[Tensor, Tensor]:

@@ -81,6 +81,15 @@ def test_the_volumes_of_a_series_together(settings: dict[str, Any]) -> None:
     assert psnr(clean, expected) > psnr(clean, noisy) + 10
 
 
+@pytest.mark.parametrize("despeckle", [False, True])
+def test_a_constant_series_comes_back(despeckle: bool) -> None:
+    constant = np.full((9, 8, 7, 12), 41.5)
+    array = da.from_array(constant, chunks=(5, 8, 7, 12))
+    for volumes in (array, constant):
+        result = denoise(volumes, method="series", series=-1, despeckle=despeckle)
+        np.testing.assert_array_equal(np.asarray(result), constant)
+
+
 def test_a_map_of_sigma_for_the_volumes_of_a_series() -> None:
     clean, _ = decaying_series(12, SIGMA)
     level = np.linspace(5, 15, 14) * np.ones(clean.shape[:3])
