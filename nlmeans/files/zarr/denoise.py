@@ -47,8 +47,10 @@ def denoise_zarr(
 ) -> str:
     """Denoise an OME-Zarr image, or a zarr array, into an OME-Zarr image.
 
-    A volume is one time point of one channel. Each volume is denoised on its own, with its own sigma. The new image has
-    the version, axes, scales, type, chunks, shards, compression and all metadata of `source`. Its pyramid is computed
+    A volume is one time point of one channel. Each is denoised on its own, with its own sigma, unless the method is
+    ``"series"``: then the time points of a channel are denoised together. ``"auto"`` takes that for eight time points
+    or more that have much in common. The new image has the version, axes, scales, type, chunks, shards, compression and
+    all metadata of `source`. Its pyramid is computed
     again, as the mean of 2 voxels along each halved axis. The attribute ``nlmeans`` records how it was made.
 
     An unfinished result lies next to `target` as ``.NAME.partial``. If a run is interrupted, call this function again
@@ -175,7 +177,7 @@ def zarr_noise(source: Path, kind: str, mask: Path | None = None) -> list[Measur
     inside = only_volume(open_mask_or_map(mask, image))
     found = []
     for place in image.volumes():
-        volume = arrays.readable(image.volume(place), str(source))
+        volume = arrays.readable(image.at(place), str(source))
         model = estimate_noise(volume, kind=kind, mask=inside)
         values = read_pieces(volume, layout, places, cpu)
         bright = values > otsu_threshold(values) if inside is None else read_pieces(inside, layout, places, cpu) != 0
@@ -200,7 +202,7 @@ def middle_planes(source: Path, target: Path) -> tuple[list[npt.NDArray[Any]], t
     sizes = (1,) * (len(shape) - 2) + (PICTURE, PICTURE)
     starts = [max(0, (n - size) // 2) for n, size in zip(shape, sizes, strict=True)]
     place = tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
-    planes = [image.volume(image.volumes()[0])[place] for image in images]
+    planes = [image.at(image.volumes()[0])[place] for image in images]
     height, width = images[0].spacing[-2:]
     return [plane.reshape(plane.shape[-2:])[::-1].T for plane in planes], (width, height)
 

@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -36,6 +36,9 @@ LENGTHS = {
     "meter": 1.0,
 }
 """Units of length in metres, to compare axes that have different units."""
+
+Place = tuple[int | slice, ...]
+"""Place of a volume or series in an image: per axis that is not spatial, a number, or all of it."""
 
 AXIS_KINDS = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 """Type of an axis that has only a name."""
@@ -104,32 +107,56 @@ class ZarrImage:
             sizes = [size * LENGTHS[str(unit)] for size, unit in zip(sizes, units, strict=True)]
         return tuple(sizes)
 
+    @property
+    def other_axes(self) -> tuple[int, ...]:
+        """Axes that are not spatial."""
+        return tuple(axis for axis in range(self.array.ndim) if axis not in self.spatial_axes)
+
+    @property
+    def time_axis(self) -> int | None:
+        """Axis of the time points; None if the image has none."""
+        return next((index for index, axis in enumerate(self.axes) if axis_kind(axis) == "time"), None)
+
     def volumes(self) -> list[tuple[int, ...]]:
         """List the place of each volume: one number per axis that is not spatial."""
-        return list(np.ndindex(*(n for axis, n in enumerate(self.array.shape) if axis not in self.spatial_axes)))
+        return list(np.ndindex(*(self.array.shape[axis] for axis in self.other_axes)))
 
-    def volume(self, place: Sequence[int]) -> ZarrVolume:
-        """The volume at one of the places that `volumes` lists."""
-        return ZarrVolume(self, tuple(place))
+    def series(self) -> list[Place]:
+        """List the place of each series of volumes over time: a number or, for time, all, per axis not spatial."""
+        lengths = (1 if axis == self.time_axis else self.array.shape[axis] for axis in self.other_axes)
+        return [
+            tuple(slice(None) if axis == self.time_axis else n for axis, n in zip(self.other_axes, place, strict=True))
+            for place in np.ndindex(*lengths)
+        ]
 
-    def title(self, place: Sequence[int]) -> str:
-        """Name of a volume: ``t 3, c 0``."""
-        names = [axis["name"] for index, axis in enumerate(self.axes) if index not in self.spatial_axes]
-        return ", ".join(f"{name} {number}" for name, number in zip(names, place, strict=True))
+    def at(self, place: Place) -> ZarrPart:
+        """The volume or series at one of the places that `volumes` and `series` list."""
+        return ZarrPart(self, place)
+
+    def title(self, place: Place) -> str:
+        """Name of a volume or series: ``t 3, c 0``, or ``c 0``."""
+        names = [self.axes[axis]["name"] for axis in self.other_axes]
+        numbers = [(name, n) for name, n in zip(names, place, strict=True) if not isinstance(n, slice)]
+        return ", ".join(f"{name} {number}" for name, number in numbers)
 
 
-class ZarrVolume:
-    """One volume of an image: an array that has only the spatial axes and is read piece by piece."""
+class ZarrPart:
+    """A volume of an image, or a series of volumes: an array that is read piece by piece.
 
-    def __init__(self, image: ZarrImage, place: tuple[int, ...]) -> None:
-        self.image, self.place = image, place
-        self.shape, self.ndim, self.dtype = image.spatial_shape, len(image.spatial_axes), image.array.dtype
-        self.chunks = tuple(image.unit[axis] for axis in image.spatial_axes)
+    Its axes are those of the image, in their order, without the axes that `place` has a number for.
+    """
+
+    def __init__(self, image: ZarrImage, place: Place) -> None:
+        self.image, self.place, self.dtype = image, place, image.array.dtype
+        whole = [axis for axis, n in zip(image.other_axes, place, strict=True) if isinstance(n, slice)]
+        self.axes = tuple(sorted([*image.spatial_axes, *whole]))
+        """Its axes, by their number in the image."""
+        self.shape, self.ndim = tuple(image.array.shape[axis] for axis in self.axes), len(self.axes)
+        self.chunks = tuple(image.unit[axis] for axis in self.axes)
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
-        numbers, pieces = iter(self.place), iter(key)
-        spatial = self.image.spatial_axes
-        index = tuple(next(pieces if axis in spatial else numbers) for axis in range(self.image.array.ndim))
+        pieces, numbers = iter(key), iter(n for n in self.place if not isinstance(n, slice))
+        index = tuple(next(pieces if axis in self.axes else numbers) for axis in range(self.image.array.ndim))
         try:
             return np.asarray(self.image.array[index])
         except Exception as error:  # codecs raise errors of any type for a damaged chunk

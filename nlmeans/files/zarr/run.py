@@ -25,13 +25,13 @@ from nlmeans.core.memory import allowed, size_text
 from nlmeans.core.progress import Report, part
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
-from nlmeans.engine.settings import HARDWARE_SETTINGS, MINIMUM_MEMORY, Settings, device_or_gpu
+from nlmeans.engine.settings import HARDWARE_SETTINGS, MINIMUM_MEMORY, NoiseLevel, Settings, device_or_gpu
 from nlmeans.engine.survey import Facts, noise_in_words
 from nlmeans.files.atomic import clear_leftovers, put_in_place, sync
 from nlmeans.files.paths import one_line
 from nlmeans.files.zarr import ngff
 from nlmeans.files.zarr.journal import JOURNAL, Journal
-from nlmeans.files.zarr.ngff import ZarrImage
+from nlmeans.files.zarr.ngff import Place, ZarrImage
 from nlmeans.files.zarr.pyramid import PyramidLevel, create_arrays, halved, pyramid_levels, write_metadata
 
 ArrayBox = tuple[slice, ...]
@@ -97,10 +97,11 @@ def start_or_resume(request: ZarrRequest, overwrite: bool) -> ZarrRun:
         memory=None if on_gpu else max(int(memory * ENGINE_SHARE), MINIMUM_MEMORY),
         method=plan["method"] if plan else settings.method,
     )
-    choices = Choices.of(settings, Layout(image.spatial_shape, None, None))
+    choices = choices_for(image, settings)
     dtype = np.dtype(settings.dtype or image.array.dtype)
     if journal is None or plan is None:
-        shapes = [block_shape(image, level, dtype, memory) for level in levels]
+        together = image.time_axis if choices.method.joint else None
+        shapes = [block_shape(image, level, dtype, memory, None if n else together) for n, level in enumerate(levels)]
         plan = {"memory": memory, "method": choices.name, "blocks": shapes}
         journal = Journal.begin(partial_folder(request.target), {"request": asked, "plan": plan})
     largest = math.prod(plan["blocks"][0]) * dtype.itemsize
@@ -110,6 +111,16 @@ def start_or_resume(request: ZarrRequest, overwrite: bool) -> ZarrRun:
             f"{size_text(largest)}; allow {size_text(largest / BLOCK_SHARE)}, or start again with --overwrite"
         )
     return ZarrRun(request, choices, dtype, levels, [tuple(shape) for shape in plan["blocks"]], memory, journal)
+
+
+def choices_for(image: ZarrImage, settings: Settings) -> Choices:
+    """Choose the method: one for series if the volumes over time belong together, see `is_one_series`."""
+    if image.time_axis is None:
+        return Choices.of(settings, Layout(image.spatial_shape, None, None))
+    first = image.at(image.series()[0])
+    layout = Layout(first.shape, None, first.axes.index(image.time_axis))
+    choices = Choices.of(settings, layout, arrays.readable(first, str(image.path)))
+    return choices if choices.method.joint else dataclasses.replace(choices, layout=layout.spatial_alone)
 
 
 def resumable_journal(target: Path, asked: Mapping[str, Any], overwrite: bool) -> Journal | None:
@@ -152,21 +163,31 @@ def request_differences(one: Any, other: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------- blocks
 
 
-def block_shape(image: ZarrImage, level: PyramidLevel, dtype: np.dtype[Any], memory: int) -> tuple[int, ...]:
+def block_shape(
+    image: ZarrImage, level: PyramidLevel, dtype: np.dtype[Any], memory: int, whole: int | None = None
+) -> tuple[int, ...]:
     """Choose the shape of the blocks in which a level is written.
 
     A block consists of whole chunks or shards, as many as the memory allows. Blocks are as near to cubes as possible,
     which have the smallest halo, and have about the same size.
 
+    Args:
+        image: the image, whose chunks or shards the level has too.
+        level: the level.
+        dtype: type of the result.
+        memory: bytes that the whole run may use.
+        whole: an axis along which there is only one block.
+
     Raises:
         ValueError: the memory is too small for one chunk or shard.
     """
     limit = memory * BLOCK_SHARE / dtype.itemsize
-    unit = [min(u, n) for u, n in zip(image.unit, level.shape, strict=True)]
+    unit = [n if axis == whole else min(u, n) for axis, (u, n) in enumerate(zip(image.unit, level.shape, strict=True))]
     if math.prod(unit) > limit:
-        pieces, wanted = "×".join(map(str, image.unit)), math.prod(unit) * dtype.itemsize / BLOCK_SHARE
+        pieces, wanted = "×".join(map(str, unit)), math.prod(unit) * dtype.itemsize / BLOCK_SHARE
+        why = "is stored in" if whole is None else "is denoised as a series, in"
         raise ValueError(
-            f"{image.path} is stored in pieces of {pieces} voxels, which must be written as a whole; "
+            f"{image.path} {why} pieces of {pieces} voxels, which must be written as a whole; "
             f"memory={size_text(memory)} is too little for that: allow {size_text(wanted)}"
         )
     units = [math.ceil(n / u) for n, u in zip(level.shape, unit, strict=True)]
@@ -196,7 +217,7 @@ class ZarrRun:
 
     request: ZarrRequest
     choices: Choices
-    """Choices for one volume, with the engine's share of the memory."""
+    """Choices for one volume, or for one series over time, with the engine's share of the memory."""
     dtype: np.dtype[Any]
     levels: list[PyramidLevel]
     blocks: list[tuple[int, ...]]
@@ -224,7 +245,7 @@ class ZarrRun:
 
     @property
     def facts(self) -> list[Facts]:
-        """Facts of the volumes that were surveyed so far."""
+        """Facts of the volumes, or series, that were surveyed so far."""
         return [Facts.from_dict(facts) for facts in self.journal.all("facts")]
 
     @property
@@ -276,27 +297,36 @@ class ZarrRun:
             create_arrays(self.folder, self.request.image, self.levels, self.dtype)
         self.journal.add({"created": True})
 
+    @property
+    def parts(self) -> Sequence[Place]:
+        """Place of each part of the image that has a plan of its own: each volume, or each series over time."""
+        return self.request.image.series() if self.choices.method.joint else self.request.image.volumes()
+
     def plans(self) -> list[Plan]:
-        """Plan each volume. The journal keeps the facts, so that a resumed run need not survey the volumes again."""
-        image, known = self.request.image, self.facts
-        layout, plans = Layout(image.spatial_shape, None, None), []
+        """Plan each part. The journal keeps the facts, so that a resumed run need not survey the parts again."""
+        image, known, plans = self.request.image, self.facts, []
         mask, sigma_map = only_volume(self.request.mask), only_volume(self.request.sigma_map)
-        for number, place in enumerate(image.volumes()):
-            volume = arrays.readable(image.volume(place), str(image.path))
-            sigma = self.request.settings.sigma
-            level = sigma[number] if isinstance(sigma, tuple) else sigma
-            choices = dataclasses.replace(
-                self.choices, settings=dataclasses.replace(self.choices.settings, sigma=level)
-            )
+        for number, place in enumerate(self.parts):
+            settings = dataclasses.replace(self.choices.settings, sigma=self.given_sigma(place))
+            choices = dataclasses.replace(self.choices, settings=settings)
             facts = known[number] if number < len(known) else None
             try:
-                plan = Plan.of(volume, 0, layout, choices, mask=mask, sigma_map=sigma_map, facts=facts)
+                values = arrays.readable(image.at(place), str(image.path))
+                plan = Plan.of(values, 0, choices.layout, choices, mask=mask, sigma_map=sigma_map, facts=facts)
             except ValueError as error:
                 raise ValueError(f"{image.path} {image.title(place)}: {error}") from error
             if facts is None:
                 self.journal.add({"facts": plan.facts.to_dict()})
             plans.append(plan)
         return plans
+
+    def given_sigma(self, place: Place) -> NoiseLevel | None:
+        """Return what was given for sigma of one part."""
+        sigma, image = self.request.settings.sigma, self.request.image
+        if not isinstance(sigma, tuple):
+            return sigma
+        levels = np.reshape(sigma, [image.array.shape[axis] for axis in image.other_axes])[place]
+        return float(levels) if levels.ndim == 0 else tuple(levels.tolist())
 
     def unfinished(self) -> Iterator[tuple[int, int, ArrayBox, tuple[float, float]]]:
         """List level, number and box of each unfinished block, and at which fractions of the run it begins and ends."""
@@ -332,21 +362,22 @@ class ZarrRun:
         )
 
     def denoise_block(self, box: ArrayBox, plans: Sequence[Plan], report: Report) -> None:
-        """Denoise a block, which may contain pieces of several volumes."""
+        """Denoise a block, which may contain pieces of several volumes or series."""
         image = self.request.image
         result = np.empty([side.stop - side.start for side in box], self.dtype)
-        others = [side for axis, side in enumerate(box) if axis not in image.spatial_axes]
+        others = [box[axis] for axis in image.other_axes]
         inside = [
-            n
-            for n, place in enumerate(image.volumes())
-            if all(p in range(side.start, side.stop) for p, side in zip(place, others, strict=True))
+            number
+            for number, place in enumerate(self.parts)
+            if all(isinstance(n, slice) or side.start <= n < side.stop for n, side in zip(place, others, strict=True))
         ]
         region = plans[0].layout.piece([box[axis] for axis in image.spatial_axes])
         for count, number in enumerate(inside):
-            place = iter(p - side.start for p, side in zip(image.volumes()[number], others, strict=True))
-            index = tuple(slice(None) if axis in image.spatial_axes else next(place) for axis in range(result.ndim))
+            index: list[int | slice] = [slice(None)] * result.ndim
+            for axis, n in zip(image.other_axes, self.parts[number], strict=True):
+                index[axis] = n if isinstance(n, slice) else n - box[axis].start
             share = part(report, count / len(inside), (count + 1) / len(inside))
-            plans[number].run(region, share, result[index])
+            plans[number].run(region, share, result[tuple(index)])
         with storing_like(image):
             self.array(0)[box] = result
 
@@ -398,7 +429,7 @@ def storing_like(image: ZarrImage) -> Iterator[None]:
 
 def only_volume(image: ZarrImage | None) -> arrays.Source | None:
     """Read a mask or map, which has only one volume."""
-    return None if image is None else arrays.readable(image.volume(image.volumes()[0]), str(image.path))
+    return None if image is None else arrays.readable(image.at(image.volumes()[0]), str(image.path))
 
 
 def voxel_cost(number: int) -> float:

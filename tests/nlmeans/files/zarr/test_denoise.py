@@ -16,11 +16,11 @@ from zarr.codecs import BloscCodec
 
 import nlmeans
 from nlmeans.files import samples
-from nlmeans.files.zarr import ngff
+from nlmeans.files.zarr import ngff, run
 from nlmeans.files.zarr.denoise import denoise_zarr
 from nlmeans.files.zarr.run import partial_folder
 from tests.nlmeans.scans import contents
-from tests.nlmeans.zarrs import SAME, SMALLEST, about, array, call, change, in_memory, level, noisy, save
+from tests.nlmeans.zarrs import SAME, SCALES, SMALLEST, about, array, call, change, in_memory, level, noisy, save
 
 
 @pytest.fixture
@@ -302,3 +302,63 @@ def test_commands_that_cannot_be(
     assert message in result.output
     assert len(result.output.splitlines()) == 1
     assert contents(tmp_path) == before
+
+
+def test_time_points_that_belong_together_are_denoised_as_a_series(tmp_path: Path, target: Path) -> None:
+    series = np.stack([dynamic(seed) for seed in range(2)], 1)  # t, c, z, y, x
+    source = save(tmp_path / "in.zarr", series, "tczyx")
+    words = denoise_zarr(source, target, device="cpu")
+    assert "series" in words
+    spacing = [SCALES[axis] for axis in "zyx"]
+    for channel in range(2):
+        alone = nlmeans.denoise(series[:, channel], series=0, method="series", spacing=spacing)
+        np.testing.assert_allclose(level(target)[:, channel], alone, atol=2e-4)
+    one_by_one = nlmeans.denoise(series[:, 0], series=0, method="bayes", spacing=spacing)
+    truth = dynamic(0, noise=0.0)
+    assert error(level(target)[:, 0], truth) < 0.8 * error(one_by_one, truth)
+
+
+def test_a_series_in_many_blocks_with_a_sigma_per_volume_and_a_mask(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = dynamic(0)
+    source, inside = save(tmp_path / "in.zarr", series, "tzyx"), np.zeros(series.shape[1:], np.uint8)
+    inside[2:, 3:] = 1
+    mask = save(tmp_path / "mask.zarr", inside, "zyx")
+    sigma = [4.0] * 6 + [6.0] * 6
+    monkeypatch.setattr(run, "BLOCK_SHARE", 1 / 256)
+    denoise_zarr(source, target, method="series", sigma=sigma, mask=mask, memory=SMALLEST, device="cpu")
+    expected = nlmeans.denoise(
+        series, sigma, series=0, method="series", mask=inside, spacing=[SCALES[axis] for axis in "zyx"]
+    )
+    np.testing.assert_allclose(level(target), expected, atol=2e-4)
+    about_run = zarr.open_group(target, mode="r").attrs.asdict()["nlmeans"]
+    assert about_run["block"][0] == 12
+    assert np.prod(about_run["block"]) < series.size
+
+
+def test_time_points_that_have_nothing_in_common_are_denoised_one_by_one(tmp_path: Path, target: Path) -> None:
+    source = save(tmp_path / "in.zarr", np.stack([noisy(12, 16, 16, seed=seed)[::-1] for seed in range(8)]), "tzyx")
+    assert "series" not in denoise_zarr(source, target, device="cpu", search_radius=2, sigma=10, method="classic")
+
+
+def test_a_series_needs_memory_for_all_its_time_points(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "BLOCK_SHARE", 1 / 4096)
+    source = save(tmp_path / "in.zarr", dynamic(0), "tzyx")
+    with pytest.raises(ValueError, match=r"as a series, in pieces of 12×8×8×8 voxels.*allow"):
+        denoise_zarr(source, target, method="series", sigma=5, memory=SMALLEST, device="cpu")
+    assert not target.exists()
+
+
+def dynamic(seed: int, noise: float = 5.0) -> npt.NDArray[np.float32]:
+    """A series of 12 time points in which three regions change, each in its own way; (T, D, H, W)."""
+    random, shape, times = np.random.default_rng(seed), (14, 20, 18), np.arange(12)
+    curves = np.stack([60 + 0 * times, 100 * np.exp(-times / 4), 40 + 6 * times])
+    region = np.random.default_rng(9).integers(0, 3, (3, 4, 3)).repeat(5, 0).repeat(5, 1).repeat(6, 2)[:14]
+    return np.asarray(curves.T[:, region] + noise * random.standard_normal((12, *shape)), np.float32)
+
+
+def error(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+    return float(np.sqrt(np.mean(np.square(one - other))))
