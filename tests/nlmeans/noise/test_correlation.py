@@ -94,3 +94,15 @@ def test_the_lower_end_of_a_gamma_distribution_gives_its_scale() -> None:
     assert scale == pytest.approx(4, rel=0.03)
     assert np.mean(noise < threshold) == pytest.approx(0.3, abs=0.02)
     assert FEWEST_BLOCKS < 900
+
+
+def test_a_last_digit_of_the_samples_changes_only_a_last_digit_of_the_fit() -> None:
+    """Sums differ in their last digits with the number of threads."""
+    random = np.random.default_rng(0)
+    for shape in (20.0, 105.0):
+        values = np.sort(random.gamma(shape, size=5000))
+        scale, threshold = fit_lower_end(values, shape, float(values[500]))
+        for _ in range(5):
+            nearly = np.sort(values * (1 + 1e-15 * random.standard_normal(5000)))
+            again = fit_lower_end(nearly, shape, float(nearly[500]))
+            assert again == pytest.approx((scale, threshold), rel=1e-12)
