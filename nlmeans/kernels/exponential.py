@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-from nlmeans.kernels.vector import FAST, FLOAT_VECTOR, INTEGER_VECTOR, LANES, NUMBA_OPTIONS, vector
+from nlmeans.kernels.vector import FAST, INTEGER_VECTOR, LANES, NUMBA_OPTIONS, VECTORS
 
 ROUNDER = np.float32(1.5 * 2**23)
 """Number whose last mantissa bit is worth 1: adding it rounds to integers."""
@@ -25,17 +25,14 @@ OPTIONS: dict[str, Any] = {"forceinline": True, "fastmath": set(FAST), **NUMBA_O
 @intrinsic
 def add_exponent(typing_context, value, rounded):
     """value · 2ⁿ, where the low mantissa bits of `rounded` hold the integer n."""
-    if value == vector:
-        floats, integers, places = FLOAT_VECTOR, INTEGER_VECTOR, ir.Constant(INTEGER_VECTOR, [23] * LANES)
-    else:
-        floats, integers = ir.FloatType(), ir.IntType(32)
-        places = ir.Constant(integers, 23)
+    kind = value if value == VECTORS[types.float32] else types.float32
+    integers, places = (ir.IntType(32), 23) if kind == types.float32 else (INTEGER_VECTOR, [23] * LANES)
 
     def emit(context, builder, sig, args):
         value_bits, rounded_bits = (builder.bitcast(arg, integers) for arg in args)
-        return builder.bitcast(builder.add(value_bits, builder.shl(rounded_bits, places)), floats)
+        shifted = builder.shl(rounded_bits, ir.Constant(integers, places))
+        return builder.bitcast(builder.add(value_bits, shifted), args[0].type)
 
-    kind = vector if value == vector else types.float32
     return kind(kind, kind), emit
 
 

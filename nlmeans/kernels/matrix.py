@@ -1,4 +1,4 @@
-"""Products of small float32 matrices that lie in one flat array, in tiles that stay in registers.
+"""Products of small matrices, of floats or doubles, that lie in one flat array, in tiles that stay in registers.
 
 Matrices are stored row by row, with rows padded to whole vectors (kernels/vector.py). A tile has TILE_ROWS rows of up
 to TILE_VECTORS vectors. Each step of a product multiplies one number per row, which may lie anywhere, by one row of
@@ -22,6 +22,7 @@ from nlmeans.kernels.vector import (
     inner_kernel,
     lane_pointer,
     load,
+    number,
     repeat,
     splat,
     store,
@@ -29,6 +30,13 @@ from nlmeans.kernels.vector import (
 
 # A tile and one row of the right factor fit into 32 registers, or into 16 with vectors of 8 floats.
 TILE_ROWS, TILE_VECTORS = 4, 4 if LANES == 16 else 3
+
+
+@intrinsic
+def widest_tile(typing_context, array):
+    """Most vectors in a row of a tile: vectors of doubles take two registers each."""
+    most = TILE_VECTORS if array.dtype == types.float32 else TILE_VECTORS // 2
+    return types.intp(array), lambda context, builder, sig, args: context.get_constant(types.intp, most)
 
 
 @intrinsic
@@ -124,17 +132,17 @@ def multiply(array, out, out_pitch, left, left_step, left_pitch, right, right_pi
 @inner_kernel
 def multiply_rows(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth, vectors, subtract):
     """Compute `multiply` in tiles of up to TILE_VECTORS vectors."""
-    zero = splat(np.float32(0))
+    zero, widest = splat(number(array, 0)), widest_tile(array)
     while vectors:
-        if vectors >= 4 and vectors != 6 and TILE_VECTORS == 4:
+        if vectors >= 4 and vectors != 6 and widest >= 4:
             tile_product(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth,
                          repeat(repeat(zero, 4), TILE_ROWS), subtract)  # fmt: skip
             done = 4
-        elif vectors >= 3 and vectors != 4:
+        elif vectors >= 3 and vectors != 4 and widest >= 3:
             tile_product(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth,
                          repeat(repeat(zero, 3), TILE_ROWS), subtract)  # fmt: skip
             done = 3
-        elif vectors >= 2:
+        elif vectors >= 2 and widest >= 2:
             tile_product(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth,
                          repeat(repeat(zero, 2), TILE_ROWS), subtract)  # fmt: skip
             done = 2
@@ -150,9 +158,9 @@ def multiply_rows(array, out, out_pitch, left, left_step, left_pitch, right, rig
 @inner_kernel
 def multiply_row(array, out, left, right, pitch, vectors):
     """A row times a square matrix: out[:] = Σ_k left[k] · right[k, :]. `out` must not overlap the factors."""
-    zero = splat(np.float32(0))
+    zero, widest = splat(number(array, 0)), widest_tile(array)
     depth = vectors * LANES
-    while vectors >= 4:
+    while vectors >= 4 and widest >= 3:
         tile_product(array, out, 0, left, 0, 1, right, pitch, depth, repeat(repeat(zero, 4), 1), False)
         vectors -= 4
         out += 4 * LANES

@@ -1,7 +1,8 @@
 """A vector of 16 or 8 floats as a numba type, with the arithmetic that the CPU kernels need.
 
 LLVM maps it to one AVX-512, one AVX or four NEON registers. With explicit vectors, the speed depends neither on the
-loop vectoriser of LLVM nor on its preference for 256 bits, and there are no index checks.
+loop vectoriser of LLVM nor on its preference for 256 bits, and there are no index checks. A vector of as many doubles
+takes twice the registers: a kernel compiled for an array of float64 is the same code with more digits.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from nlmeans.kernels import cache
 Floats = npt.NDArray[np.float32]
 """Array that a kernel works on."""
 
+Reals = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+"""Array that a kernel works on in either precision."""
+
 
 def lanes_for(features: Mapping[str, bool]) -> int:
     """Number of floats in a vector: 8 with AVX alone, whose registers hold 8 and are too few for pairs; otherwise 16.
@@ -33,7 +37,6 @@ def lanes_for(features: Mapping[str, bool]) -> int:
 
 
 LANES = lanes_for(binding.get_host_cpu_features())
-FLOAT_VECTOR = ir.VectorType(ir.FloatType(), LANES)
 INTEGER_VECTOR = ir.VectorType(ir.IntType(32), LANES)
 # `contract` allows one instruction for a * b + c. Reassociation would break rounding by adding a large number.
 FAST = ("contract", "nsz", "nnan", "ninf")
@@ -50,13 +53,14 @@ def vector_kernel(function: Callable) -> Any:
 
 
 class Vector(types.Type):
-    """The numba type of a vector of LANES floats."""
+    """The numba type of a vector of LANES floats or doubles."""
 
-    def __init__(self) -> None:
-        super().__init__(name=f"nlmeans_float32x{LANES}")
+    def __init__(self, element: types.Float) -> None:
+        super().__init__(name=f"nlmeans_{element.name}x{LANES}")
+        self.dtype = element
 
 
-vector = Vector()
+VECTORS = {element: Vector(element) for element in (types.float32, types.float64)}
 
 
 @register_model(Vector)
@@ -64,7 +68,8 @@ class VectorModel(models.PrimitiveModel):
     """The LLVM type of a vector."""
 
     def __init__(self, manager: Any, frontend_type: Vector) -> None:
-        super().__init__(manager, frontend_type, FLOAT_VECTOR)
+        element = manager.lookup(frontend_type.dtype).get_value_type()
+        super().__init__(manager, frontend_type, ir.VectorType(element, LANES))
 
 
 def define_binary(function: Callable, emit: Callable) -> None:
@@ -72,9 +77,9 @@ def define_binary(function: Callable, emit: Callable) -> None:
 
     @infer_global(function)
     class Template(ConcreteTemplate):
-        cases = [signature(vector, vector, vector)]
+        cases = [signature(vector, vector, vector) for vector in VECTORS.values()]
 
-    @lower_builtin(function, vector, vector)
+    @lower_builtin(function, Vector, Vector)
     def lower(context, builder, sig, args):
         return emit(builder, *args)
 
@@ -87,19 +92,21 @@ define_binary(min, lambda builder, a, b: builder.select(builder.fcmp_ordered("<"
 define_binary(max, lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
 
 
-def lane_pointer(context, builder, array_type, array, index, lanes=FLOAT_VECTOR):
+def lane_pointer(context, builder, array_type, array, index, lanes=LANES):
+    """A pointer to the vector of `lanes` numbers of a flat array that starts at `index`, with any alignment."""
     data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), lanes.as_pointer())
+    vector = ir.VectorType(context.get_value_type(array_type.dtype), lanes)
+    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
 @intrinsic
 def load(typing_context, array, index):
-    """Read LANES floats of a flat array, starting at `index`, with any alignment."""
+    """Read LANES numbers of a flat array, starting at `index`, with any alignment."""
 
     def emit(context, builder, sig, args):
         return builder.load(lane_pointer(context, builder, sig.args[0], *args), align=4)
 
-    return vector(array, types.intp), emit
+    return VECTORS[array.dtype](array, types.intp), emit
 
 
 @intrinsic
@@ -111,23 +118,33 @@ def store(typing_context, array, index, value):
         builder.store(args[2], pointer, align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, vector), emit
+    return types.void(array, types.intp, VECTORS[array.dtype]), emit
 
 
 def in_all_lanes(builder, value):
-    undefined = ir.Constant(FLOAT_VECTOR, ir.Undefined)
+    undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
     first = builder.insert_element(undefined, value, ir.IntType(32)(0))
     return builder.shuffle_vector(first, undefined, ir.Constant(INTEGER_VECTOR, [0] * LANES))
 
 
 @intrinsic
 def splat(typing_context, value):
-    """A vector whose lanes are all equal to a float32."""
+    """A vector whose lanes are all equal to a float32 or float64."""
 
     def emit(context, builder, sig, args):
         return in_all_lanes(builder, args[0])
 
-    return vector(types.float32), emit
+    return (VECTORS[value](value), emit) if value in VECTORS else None
+
+
+@intrinsic
+def number(typing_context, array, value):
+    """A float64 as a number of the type that the array has."""
+
+    def emit(context, builder, sig, args):
+        return context.cast(builder, args[1], types.float64, sig.return_type)
+
+    return array.dtype(array, types.float64), emit
 
 
 @intrinsic
@@ -147,7 +164,7 @@ def total(typing_context, value):
             halves = builder.fadd(low, high)
         return builder.extract_element(halves, ir.IntType(32)(0))
 
-    return types.float32(vector), emit
+    return value.dtype(value), emit
 
 
 @intrinsic
@@ -158,7 +175,7 @@ def at_most(typing_context, value, limit):
         lanes = builder.bitcast(builder.fcmp_ordered("<=", *args), ir.IntType(LANES))
         return builder.zext(lanes, ir.IntType(64))
 
-    return types.int64(vector, vector), emit
+    return types.int64(value, value), emit
 
 
 @intrinsic
@@ -167,9 +184,9 @@ def where_above(typing_context, measure, limit, value):
 
     def emit(context, builder, sig, args):
         above = builder.fcmp_ordered(">", *args[:2])
-        return builder.select(above, args[2], ir.Constant(FLOAT_VECTOR, [0.0] * LANES))
+        return builder.select(above, args[2], ir.Constant(args[2].type, [0.0] * LANES))
 
-    return vector(vector, vector, vector), emit
+    return value(value, value, value), emit
 
 
 @intrinsic
@@ -196,17 +213,22 @@ def repeat(typing_context, value, count):
     return result(value, count), emit
 
 
-FOUR_FLOATS = ir.VectorType(ir.FloatType(), 4)
+def converted(builder, values, wanted):
+    """Round a vector to floats, or extend it to doubles, if it is not what is wanted."""
+    if values.type.element == wanted.element:
+        return values
+    return (builder.fpext if isinstance(wanted.element, ir.DoubleType) else builder.fptrunc)(values, wanted)
 
 
 @intrinsic
 def copy_four(typing_context, source, i, target, o):
-    """Copy four floats from index i of `source` to index o of `target`."""
+    """Copy four numbers from index i of `source` to index o of `target`, which may be of another type."""
 
     def emit(context, builder, sig, args):
         source, i, target, o = args
-        value = builder.load(lane_pointer(context, builder, sig.args[0], source, i, FOUR_FLOATS), align=4)
-        builder.store(value, lane_pointer(context, builder, sig.args[2], target, o, FOUR_FLOATS), align=4)
+        values = builder.load(lane_pointer(context, builder, sig.args[0], source, i, 4), align=4)
+        pointer = lane_pointer(context, builder, sig.args[2], target, o, 4)
+        builder.store(converted(builder, values, pointer.type.pointee), pointer, align=4)
         return context.get_dummy_value()
 
     return types.void(source, types.intp, target, types.intp), emit
@@ -214,13 +236,14 @@ def copy_four(typing_context, source, i, target, o):
 
 @intrinsic
 def add_four(typing_context, source, i, target, o):
-    """Add four floats at index i of `source` to those at index o of `target`."""
+    """Add four numbers at index i of `source` to those at index o of `target`, which may be of another type."""
 
     def emit(context, builder, sig, args):
         source, i, target, o = args
-        value = builder.load(lane_pointer(context, builder, sig.args[0], source, i, FOUR_FLOATS), align=4)
-        pointer = lane_pointer(context, builder, sig.args[2], target, o, FOUR_FLOATS)
-        builder.store(builder.fadd(builder.load(pointer, align=4), value), pointer, align=4)
+        values = builder.load(lane_pointer(context, builder, sig.args[0], source, i, 4), align=4)
+        pointer = lane_pointer(context, builder, sig.args[2], target, o, 4)
+        values = converted(builder, values, pointer.type.pointee)
+        builder.store(builder.fadd(builder.load(pointer, align=4), values), pointer, align=4)
         return context.get_dummy_value()
 
     return types.void(source, types.intp, target, types.intp), emit

@@ -70,8 +70,9 @@ def nl_bayes(
     grid = Grid.of(shape, patch, step, count, search_radius)
     noise = None if autocovariance is None else whitening(autocovariance, grid.size)
     compiled: FilterVolume = partial(bayes_cpu.filter_volume, strength=strength, steepest=STEEPEST, noise=noise)
-    run: FilterVolume = kernel_for([noisy, guide], plain=filter_volume, cpu=compiled)
-    return run(noisy, guide, sigma, grid, tolerance, filter_groups, progress)
+    plain: FilterVolume = partial(filter_volume, filter_groups=filter_groups)
+    run: FilterVolume = kernel_for([noisy, guide], plain=plain, cpu=compiled)
+    return run(noisy, guide, sigma, grid, tolerance, progress=progress)
 
 
 def filter_group(

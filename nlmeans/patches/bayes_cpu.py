@@ -22,14 +22,9 @@ from nlmeans.patches.groups import (
     LEAST_VARIANCE,
     Average,
     Grid,
-    GroupFilter,
     distance_floors,
     patch_means,
-    read_patches,
 )
-
-STEEP_GROUPS = 128
-"""Groups filtered in float64 at once."""
 
 
 def filter_volume(
@@ -38,7 +33,6 @@ def filter_volume(
     sigma: float | Tensor,
     grid: Grid,
     tolerance: float,
-    exact: GroupFilter,
     progress: Report,
     *,
     strength: float,
@@ -53,10 +47,9 @@ def filter_volume(
         sigma: as for `groups.filter_volume`.
         grid: as for `groups.filter_volume`.
         tolerance: as for `groups.filter_volume`.
-        exact: filters, in float64, the groups that are too steep for float32.
         progress: called with the fraction done.
         strength: as for `bayes.filter_group`.
-        steepest: steepness above which a group goes to `exact`.
+        steepest: steepness above which a group is filtered in float64.
         noise: correlation of the noise over a patch; None for white noise.
     """
     from nlmeans.patches import bayes_cpu_kernel, groups_cpu_kernel  # import numba
@@ -73,34 +66,36 @@ def filter_volume(
     _, height, width = grid.shape
     layout = bayes_cpu_kernel.GroupLayout.of(grid.count, math.prod(grid.size))
     patch_rows = [(u * height + v) * width for u, v in itertools.product(range(grid.size[0]), range(grid.size[1]))]
-    options = bayes_cpu_kernel.FilterConstants(
-        strength, steepest, LEAST_VARIANCE, np.array(patch_rows), grid.size[2], noise is not None
-    )
-    constants = bayes_cpu_kernel.scratch_array(layout, average[0].taper.numpy(), dct_basis(grid.size).numpy(), noise)
+    taper, basis = average[0].taper.numpy(), dct_basis(grid.size).numpy()
+    precisions = [
+        (
+            bayes_cpu_kernel.FilterConstants(
+                strength, limit, LEAST_VARIANCE, np.array(patch_rows), grid.size[2], float(np.finfo(dtype).eps),
+                noise is not None,
+            ),
+            bayes_cpu_kernel.scratch_array(layout, taper, basis, noise, dtype),
+        )
+        for dtype, limit in ((np.float32, steepest), (np.float64, math.inf))
+    ]  # fmt: skip
 
-    def work(block: tuple[range, ...]) -> list[Tensor]:
-        """Filter the groups of a block. Return the corners of those that are too steep, for each channel."""
+    def work(block: tuple[range, ...]) -> None:
+        """Filter the groups of a block, those that are too steep for float32 in float64."""
         lines = np.array([z * rows + y for z, y in itertools.product(*block)])
         corners = np.empty((len(lines) * columns, grid.count), np.int64)
         groups_cpu_kernel.match_lines(search, lines, corners)
-        steep, scratch, left = np.empty(len(corners), np.bool_), constants.copy(), []
         for channel, value, first in zip(average, values, guides, strict=True):
-            bayes_cpu_kernel.filter_groups(
-                value.view(-1).numpy(), first.view(-1).numpy(), corners, variance.view(-1).numpy(), layout, options,
-                scratch, channel.total.view(-1).numpy(), channel.weights.view(-1).numpy(), steep,
-            )  # fmt: skip
-            left.append(torch.from_numpy(corners[steep]))
-        return left
+            left = corners
+            for options, constants in precisions:
+                if len(left):
+                    steep = np.empty(len(left), np.bool_)
+                    bayes_cpu_kernel.filter_groups(
+                        value.view(-1).numpy(), first.view(-1).numpy(), left, variance.view(-1).numpy(), layout,
+                        options, constants.copy(), channel.total.view(-1).numpy(), channel.weights.view(-1).numpy(),
+                        steep,
+                    )  # fmt: skip
+                    left = left[steep]
 
-    steep_groups = in_turns(work, chequerboard(cuts(grid, 0), cuts(grid, 1)), progress)
-    for channel, value, first, parts in zip(average, values, guides, zip(*steep_groups, strict=True), strict=True):
-        corners = torch.cat(parts)
-        for start in range(0, len(corners), STEEP_GROUPS):
-            group = corners[start : start + STEEP_GROUPS]
-            level = variance.view(-1)[group].mean(1) if variance.ndim else variance.expand(len(group))
-            channel.add(
-                group, exact(read_patches(value, group, grid.size), read_patches(first, group, grid.size), level)
-            )
+    in_turns(work, chequerboard(cuts(grid, 0), cuts(grid, 1)), progress)
     d, h, w = noisy.shape[1:]
     return torch.stack([channel.result()[:d, :h, :w] for channel in average])
 

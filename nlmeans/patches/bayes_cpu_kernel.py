@@ -8,9 +8,9 @@ stored row by row, and rows are padded with zeros to whole vectors (kernels/vect
     S = Q Vᵀ                 ‖S‖² = ⟨F, Q⟩
     F = S V                  f = ‖V‖², the degrees of freedom
 
-This needs neither an inverse nor a sum across lanes. Where a product needs the columns of a factor as vectors, the
-array holds the transposed factor as well. Compiled functions have no type hints, because vectors and literals have no
-Python type.
+This needs neither an inverse nor a sum across lanes. Steep groups are filtered by the same code in float64. Where a
+product needs the columns of a factor as vectors, the array holds the transposed factor as well. Compiled functions have
+no type hints, because vectors and literals have no Python type.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ from nlmeans.kernels.matrix import TILE_ROWS, multiply, multiply_row, transpose
 from nlmeans.kernels.vector import (
     LANES,
     Floats,
+    Reals,
     add_four,
     copy_four,
     inlined_kernel,
     inner_kernel,
     load,
+    number,
     splat,
     store,
     total,
@@ -126,23 +128,32 @@ class FilterConstants(NamedTuple):
     strength: float
     """Factor on the noise variance."""
     steepest: float
-    """Steepness above which a group is left to float64."""
+    """Steepness above which a group is left out."""
     least_variance: float
     """Lower limit of the noise variance in the weight of a group."""
     patch_rows: npt.NDArray[np.int64]
     """Flat distance of each row of a patch from its corner."""
     row_length: int
     """Voxels in a row of a patch."""
+    rounding: float
+    """Distance from 1 to the next number in the precision of the scratch array."""
     correlated: bool
     """Whether the noise of neighbouring voxels is correlated, so that patches are whitened."""
 
 
 def scratch_array(
-    layout: GroupLayout, taper: Floats, basis: npt.NDArray[np.float64], noise: Whitening | None
-) -> Floats:
-    """Make the scratch array of a thread. Everything that is the same for all groups is in it already."""
-    array = np.zeros(layout.size, np.float32)
-    square = np.zeros((layout.width, layout.width), np.float32)
+    layout: GroupLayout,
+    taper: Floats,
+    basis: npt.NDArray[np.float64],
+    noise: Whitening | None,
+    dtype: type[np.floating] = np.float32,
+) -> Reals:
+    """Make the scratch array of a thread. Everything that is the same for all groups is in it already.
+
+    Groups are filtered in the precision of this array.
+    """
+    array: Reals = np.zeros(layout.size, dtype)
+    square = np.zeros((layout.width, layout.width), dtype)
     square[: layout.voxels, : layout.voxels] = basis
     array[layout.taper : layout.taper + layout.voxels] = taper
     array[layout.basis : layout.basis + square.size] = square.ravel()
@@ -154,9 +165,6 @@ def scratch_array(
             square[: layout.voxels, : layout.voxels] = matrix.numpy()
             array[place : place + square.size] = square.ravel()
     return array
-
-
-EPSILON = float(np.finfo(np.float32).eps)
 
 
 @inlined_kernel
@@ -181,10 +189,10 @@ def read_group(volume, corners, patch_rows, row_length, array, target, pitch):
 @inner_kernel
 def centre(array, matrix, pitch, width, count, mean):
     """Subtract the mean of `count` rows from them. Return the sum of squares that is left."""
-    share = splat(np.float32(1 / count))
-    squares = splat(np.float32(0))
+    share, zero = splat(number(array, 1 / count)), splat(number(array, 0))
+    squares = zero
     for x in range(0, width, LANES):
-        sums = splat(np.float32(0))
+        sums = zero
         for k in range(count):
             sums = sums + load(array, matrix + k * pitch + x)
         middle = sums * share
@@ -199,7 +207,7 @@ def centre(array, matrix, pitch, width, count, mean):
 @inlined_kernel
 def sum_of_squares(array, first, size):
     """Sum the squares of a matrix whose `size` is a multiple of four vectors."""
-    a = b = c = d = splat(np.float32(0))
+    a = b = c = d = splat(number(array, 0))
     for i in range(first, first + size, 4 * LANES):
         v0, v1, v2, v3 = load(array, i), load(array, i + LANES), load(array, i + 2 * LANES), load(array, i + 3 * LANES)
         a, b, c, d = a + v0 * v0, b + v1 * v1, c + v2 * v2, d + v3 * v3
@@ -226,8 +234,8 @@ def filter_mean(array, layout, variance):
 def eliminate(array, layout, ridge):
     """Turn [A | P] into [U | V], TILE_ROWS = 4 rows at a time; return ‖V‖². Only the upper half of A is read."""
     pitch = layout.pitch
-    squares = splat(np.float32(0))
-    least = np.float32(ridge)
+    squares = splat(number(array, 0))
+    one, least = number(array, 1), number(array, ridge)
     for i in range(0, layout.height, TILE_ROWS):
         first = i // LANES * LANES
         row = layout.system + i * pitch
@@ -235,16 +243,16 @@ def eliminate(array, layout, ridge):
                  (pitch - first) // LANES, True)  # fmt: skip
         d = row + i
         # in exact arithmetic, no pivot is less than the ridge on the diagonal
-        r0 = np.float32(1) / np.sqrt(max(array[d], least))
+        r0 = one / np.sqrt(max(array[d], least))
         l01, l02, l03 = array[d + 1] * r0, array[d + 2] * r0, array[d + 3] * r0
         d += pitch
-        r1 = np.float32(1) / np.sqrt(max(array[d + 1] - l01 * l01, least))
+        r1 = one / np.sqrt(max(array[d + 1] - l01 * l01, least))
         l12, l13 = (array[d + 2] - l01 * l02) * r1, (array[d + 3] - l01 * l03) * r1
         d += pitch
-        r2 = np.float32(1) / np.sqrt(max(array[d + 2] - l02 * l02 - l12 * l12, least))
+        r2 = one / np.sqrt(max(array[d + 2] - l02 * l02 - l12 * l12, least))
         l23 = (array[d + 3] - l02 * l03 - l12 * l13) * r2
         d += pitch
-        r3 = np.float32(1) / np.sqrt(max(array[d + 3] - l03 * l03 - l13 * l13 - l23 * l23, least))
+        r3 = one / np.sqrt(max(array[d + 3] - l03 * l03 - l13 * l13 - l23 * l23, least))
         for x in range(first, pitch, LANES):
             at = row + x
             v0 = load(array, at) * splat(r0)
@@ -262,17 +270,17 @@ def eliminate(array, layout, ridge):
 
 
 @inner_kernel
-def wiener_of_group(array, layout, noise):
+def wiener_of_group(array, layout, noise, rounding):
     """Compute V and F from P and Q; return f, the degrees of freedom. `noise` is added to the diagonal of A."""
     height, width, pitch = layout.height, layout.width, layout.pitch
     for i in range(0, height, TILE_ROWS):
         first = i // LANES * LANES
         multiply(array, layout.system + i * pitch + first, pitch, layout.guide_columns + i, 1, height,
                  layout.guide_columns + first, height, layout.voxels, (height - first) // LANES, False)  # fmt: skip
-    diagonal = np.float32(0)
+    diagonal = 0.0
     for i in range(layout.patches):
         diagonal += array[layout.system + i * (pitch + 1)]
-    ridge = np.float32(noise + 2 * EPSILON * diagonal + 1e-12)
+    ridge = number(array, noise + 2 * rounding * diagonal + 1e-12)
     for i in range(height):
         array[layout.system + i * (pitch + 1)] += ridge
     freedom = eliminate(array, layout, ridge)
@@ -305,7 +313,7 @@ def scalar_least_risk(ff, fq, qq, f_noise, q_noise):
 def multiply_patches(array, layout, rows, matrix, target, pitch):
     """Multiply the patches of a group, height × width, by a square matrix; return the sum of squares of the result."""
     width = layout.width
-    squares = splat(np.float32(0))
+    squares = splat(number(array, 0))
     for i in range(0, layout.height, TILE_ROWS):
         multiply(array, target + i * pitch, pitch, rows + i * width, width, 1, matrix, width, width, width // LANES,
                  False)  # fmt: skip
@@ -330,7 +338,7 @@ def read_centred(volume, corners, options, array, layout, target, pitch, mean):
 @inner_kernel
 def mix(array, layout, amplitude, kept):
     """Replace Q by a·F + b·Q."""
-    a, b = splat(np.float32(amplitude)), splat(np.float32(kept))
+    a, b = splat(number(array, amplitude)), splat(number(array, kept))
     for x in range(0, layout.height * layout.width, LANES):
         value = a * load(array, layout.guide_columns + x) + b * load(array, layout.noisy + x)
         store(array, layout.noisy + x, value)
@@ -340,7 +348,7 @@ def mix(array, layout, amplitude, kept):
 def add_group(array, layout, amplitude, kept, weight, corners, patch_rows, row_length, sums, weights):
     """Add the patches m + a·F + b·Q to `sums`, and the weight of the group to `weights` at their corners."""
     width = layout.width
-    a, b, scale = splat(np.float32(amplitude)), splat(np.float32(kept)), splat(np.float32(weight))
+    a, b, scale = splat(number(array, amplitude)), splat(number(array, kept)), splat(number(array, weight))
     for x in range(0, width, LANES):
         store(array, layout.window + x, load(array, layout.taper + x) * scale)
     for k in range(corners.size):
@@ -364,8 +372,8 @@ def add_group(array, layout, amplitude, kept, weight, corners, patch_rows, row_l
 def filter_groups(noisy, guide, corners, variances, layout, options, array, sums, weights, steep):
     """Filter the groups at `corners`, (groups, K), and add them to the flat `sums` and `weights`.
 
-    `variances` has the variance of the noise: one number, or one per patch at its corner. Groups too steep for float32
-    are left out and marked in `steep`.
+    `variances` has the variance of the noise: one number, or one per patch at its corner. Groups are filtered in the
+    precision of `array`. Those too steep for that are left out and marked in `steep`.
     """
     count, height, width = layout.patches, layout.height, layout.width
     for g in range(len(corners)):
@@ -387,8 +395,8 @@ def filter_groups(noisy, guide, corners, variances, layout, options, array, sums
                 transpose(array, layout.guide + k * layout.pitch + x, layout.pitch,
                           layout.guide_columns + x * height + k, height)  # fmt: skip
                 transpose(array, layout.noisy + k * width + x, width, layout.noisy_columns + x * height + k, height)
-        mean_freedom = filter_mean(array, layout, np.float32(variance / count))
-        freedom = np.float64(wiener_of_group(array, layout, options.strength * noise))
+        mean_freedom = filter_mean(array, layout, number(array, variance / count))
+        freedom = np.float64(wiener_of_group(array, layout, options.strength * noise, options.rounding))
         fq = np.float64(sum_of_squares(array, layout.shares, height * height))
         ff = np.float64(sum_of_squares(array, layout.guide_columns, height * width))
         amplitude, kept = scalar_least_risk(ff, fq, np.float64(energy), noise * freedom, noise * layout.voxels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -30,13 +31,18 @@ def filtered(
     variances: Any,
     strength: float = 1.0,
     noise: Whitening | None = None,
+    dtype: type[np.floating[Any]] = np.float32,
 ) -> Any:
     """Sums, weights and marks of steep groups that the kernel makes of groups in a volume of `SHAPE`."""
     _, height, width = SHAPE
     patch_rows = [(u * height + v) * width for u, v in itertools.product(range(SIZE[0]), range(SIZE[1]))]
-    options = FilterConstants(strength, STEEPEST, LEAST_VARIANCE, np.array(patch_rows), SIZE[2], noise is not None)
+    steepest = STEEPEST if dtype == np.float32 else math.inf
+    rounding = float(np.finfo(dtype).eps)
+    options = FilterConstants(
+        strength, steepest, LEAST_VARIANCE, np.array(patch_rows), SIZE[2], rounding, noise is not None
+    )
     layout = GroupLayout.of(COUNT, VOXELS)
-    scratch = scratch_array(layout, np.ones(VOXELS, np.float32), dct_basis(SIZE).numpy(), noise)
+    scratch = scratch_array(layout, np.ones(VOXELS, np.float32), dct_basis(SIZE).numpy(), noise, dtype)
     sums, weights = np.zeros(noisy.numel(), np.float32), np.zeros(noisy.numel(), np.float32)
     steep = np.zeros(len(corners), np.bool_)
     values, first = (volume.float().contiguous().view(-1).numpy() for volume in (noisy, guide))
@@ -50,11 +56,19 @@ CORNERS = np.array([[0, 1, 2, 6, 54, 55, 60], [9, 0, 63, 5, 114, 1, 58]])
 @pytest.mark.parametrize("strength", [1.0, 1.5])
 @pytest.mark.parametrize("varying", [False, True])
 @pytest.mark.parametrize("noise", [None, CORRELATED], ids=["white", "correlated"])
-def test_groups_are_filtered_by_the_formula_and_added(noise: Whitening | None, varying: bool, strength: float) -> None:
-    clean = 5 * normal(*SHAPE, seed=3)
-    noisy, guide = clean + normal(*SHAPE), clean + 0.3 * normal(*SHAPE, seed=1)
+@pytest.mark.parametrize(("dtype", "contrast", "error"), [(np.float32, 5, 1e-3), (np.float64, 3e4, 1e-6)])
+def test_groups_are_filtered_by_the_formula_and_added(
+    dtype: type[np.floating[Any]],
+    contrast: float,
+    error: float,
+    noise: Whitening | None,
+    varying: bool,
+    strength: float,
+) -> None:
+    clean = contrast * normal(*SHAPE, seed=3)
+    noisy, guide = ((clean + k * normal(*SHAPE, seed=s)).float().double() for k, s in ((1.0, 0), (0.3, 1)))
     level = normal(*SHAPE, seed=2).exp() if varying else torch.full((1,), 1.3).double()
-    sums, weights, steep = filtered(noisy, guide, CORNERS, level.float().view(-1).numpy(), strength, noise)
+    sums, weights, steep = filtered(noisy, guide, CORNERS, level.float().view(-1).numpy(), strength, noise, dtype)
     places = torch.from_numpy(CORNERS)
     variance = level.view(-1)[places].mean(1) if varying else level.expand(2)
     patches = (index_patches(volume, places, SIZE) for volume in (noisy, guide))
@@ -66,8 +80,8 @@ def test_groups_are_filtered_by_the_formula_and_added(noise: Whitening | None, v
         expected[z : z + 2, y : y + 3, x : x + 3] += weight * exact.patches[group, k].view(SIZE).numpy()
         at_corners[CORNERS[group, k]] += weight
     assert not steep.any()
-    np.testing.assert_allclose(sums, expected, rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(weights, at_corners, rtol=1e-3)
+    np.testing.assert_allclose(sums, expected, rtol=error, atol=1e-3)
+    np.testing.assert_allclose(weights, at_corners, rtol=error)
 
 
 def test_a_group_too_steep_for_float32_is_marked_and_left_out() -> None:
