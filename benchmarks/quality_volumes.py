@@ -80,15 +80,20 @@ def scans(given: list[Path]) -> dict[str, Scan]:
         scan("thick phantom", thick, "its 5 mm slices"),
     ]
     for name, carried in CARRIED.items():
-        spec = importlib.util.find_spec(carried.package)
-        path = Path(spec.origin or "").parent / carried.file if spec else None
-        if path and path.is_file():
+        if (path := carried_path(carried)) is not None:
             found.append(scan(name, read(path)[carried.crop], f"{carried.package}: {carried.about}"))
     for path in given:
         values = read(path)
         middle = tuple(slice(max(0, n - LARGEST) // 2, max(0, n - LARGEST) // 2 + LARGEST) for n in values.shape[:3])
         found.append(scan(path.name.removesuffix(".gz").removesuffix(".nii"), values[middle], GIVEN))
     return {one.name: one for one in found}
+
+
+def carried_path(carried: Carried) -> Path | None:
+    """Find a scan in an installed package; None if it is not there."""
+    spec = importlib.util.find_spec(carried.package)
+    path = Path(spec.origin or "").parent / carried.file if spec else None
+    return path if path and path.is_file() else None
 
 
 def scan(name: str, values: Volume, about: str) -> Scan:
