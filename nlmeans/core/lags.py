@@ -58,11 +58,12 @@ def covariance_over(autocovariance: Tensor, size: Axes) -> Tensor:
             [0.5000, 1.0000, 0.5000],
             [0.0000, 0.5000, 1.0000]])
     """
-    reach = torch.tensor([n // 2 for n in autocovariance.shape])
-    lags = lags_between(size)
-    near = (lags.abs() <= reach).all(-1).to(autocovariance.device)
-    d, h, w = (lags + reach).clamp_min(0).minimum(2 * reach).to(autocovariance.device).unbind(-1)
-    return torch.where(near, autocovariance[d, h, w], 0.0)
+    d, h, w = autocovariance.shape
+    pairs, places, _ = pairs_at_lags(size, (d // 2, h // 2, w // 2))
+    voxels = math.prod(size)
+    covariance = autocovariance.new_zeros(voxels * voxels)
+    covariance[torch.from_numpy(pairs)] = autocovariance.flatten()[torch.from_numpy(places)]
+    return covariance.view(voxels, voxels)
 
 
 def mean_over_lags(covariance: Tensor, size: Axes, lag: Axes) -> Tensor:

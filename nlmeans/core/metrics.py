@@ -7,7 +7,6 @@ import math
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 ImageArray = npt.NDArray[np.generic]
@@ -80,10 +79,10 @@ def ssim(truth: ImageArray, image: ImageArray, *, peak: float | None = None, mas
 def smooth(values: Tensor) -> Tensor:
     """Average with a Gaussian window along every axis. The border voxel is repeated outwards."""
     radius = int(TRUNCATE * GAUSSIAN_SIGMA + 0.5)
-    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=values.dtype) / GAUSSIAN_SIGMA) ** 2)
-    kernel = (kernel / kernel.sum())[None, None]
-    for axis in range(values.ndim):
-        lines = values.movedim(axis, -1)
-        padded = F.pad(lines.reshape(-1, 1, lines.shape[-1]), (radius, radius), mode="replicate")
-        values = F.conv1d(padded, kernel).reshape(lines.shape).movedim(-1, axis)
+    window = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=values.dtype) / GAUSSIAN_SIGMA) ** 2)
+    for axis, count in enumerate(values.shape):
+        padded = values.index_select(axis, torch.arange(-radius, count + radius).clamp(0, count - 1))
+        values = torch.zeros_like(values)
+        for start, weight in enumerate((window / window.sum()).tolist()):
+            values.add_(padded.narrow(axis, start, count), alpha=weight)
     return values

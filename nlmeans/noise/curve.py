@@ -168,7 +168,7 @@ def flattest_parts(brightness: Tensor, detail: Tensor) -> list[Tensor]:
     part = torch.bucketize(brightness, edges)
     parts = ((part == number).nonzero()[:, 0] for number in range(BINS))
     return [
-        here[detail[here].argsort()[: max(math.ceil(FLATTEST_OF_BIN * len(here)), LEAST_IN_BIN)]]
+        here[detail[here].topk(max(math.ceil(FLATTEST_OF_BIN * len(here)), LEAST_IN_BIN), largest=False).indices]
         for here in parts
         if len(here) >= LEAST_IN_BIN
     ]
