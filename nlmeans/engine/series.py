@@ -15,8 +15,9 @@ from nlmeans.core.memory import allowed
 from nlmeans.core.tiles import Piece
 from nlmeans.engine.settings import Settings, is_auto
 from nlmeans.methods.series import measure_series
-from nlmeans.noise.estimate import otsu_threshold, sample_pieces
+from nlmeans.noise.estimate import sample_pieces
 from nlmeans.noise.found import model_of_volume
+from nlmeans.noise.usable import object_threshold
 
 MANY_VOLUMES = 8
 """Least number of volumes that ``"auto"`` denoises together. So many have more in common than similar patches have."""
@@ -114,7 +115,7 @@ def measured_patches(
     sigma, rank, bright = (torch.cat(parts).double().cpu() for parts in (sigmas, ranks, brightness))
     measured = sigma > 0
     if bool(measured.any()):
-        measured &= bright > otsu_threshold(bright[measured])
+        measured &= bright > object_threshold(bright[measured])
     chosen = measured.nonzero()[:: max(1, int(measured.sum()) // MOST_CHOSEN), 0]
     intensity, variance = (torch.cat(parts).double().cpu() for parts in (intensities, variances))
     return MeasuredPatches(sigma[chosen], rank[chosen], joined.channel_count, intensity, variance)

@@ -17,8 +17,8 @@ from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
 from nlmeans.files.formats import nifti
 from nlmeans.files.formats.nifti import Scan
-from nlmeans.noise.estimate import otsu_threshold
 from nlmeans.noise.model import NoiseModel
+from nlmeans.noise.usable import object_threshold
 
 # ---------------------------------------------------------------- reading
 
@@ -119,7 +119,7 @@ def object_mask(scan: Scan, index: int, mask: arrays.Array | None) -> npt.NDArra
         return np.asarray(np.asarray(mask) != 0)
     volume = scan.volume(index)
     known = volume if scan.inside is None else volume[scan.inside]
-    bright: npt.NDArray[np.bool_] = volume > otsu_threshold(torch.from_numpy(known.astype(np.float64)))
+    bright: npt.NDArray[np.bool_] = volume > object_threshold(torch.from_numpy(known.astype(np.float64)))
     return bright if scan.inside is None else bright & scan.inside
 
 

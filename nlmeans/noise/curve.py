@@ -16,9 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nlmeans.noise.estimate import otsu_threshold
 from nlmeans.noise.finest import DetailMaps, robust_deviation
 from nlmeans.noise.rician import coils_of_air, mean_of_air, rician_deviation
+from nlmeans.noise.usable import object_threshold
 
 Numbers = npt.NDArray[np.float64]
 
@@ -104,7 +104,7 @@ def air_of(volume: Tensor, around: DetailMaps, usable: Tensor) -> Air:
         return NO_AIR
     low, high = range_without_ends(brightness)
     values = volume[tuple(slice(1, -1) if n >= 3 else slice(None) for n in volume.shape)][usable]
-    for start, factor in itertools.product((otsu_threshold(brightness), low + (high - low) / BINS), (1.5, 2.0)):
+    for start, factor in itertools.product((object_threshold(brightness), low + (high - low) / BINS), (1.5, 2.0)):
         limit = start
         for _ in range(3):  # towards everything up to a multiple of the median of the air
             dark = brightness < limit

@@ -19,6 +19,7 @@ from nlmeans.noise.finest import DetailMaps, finest_detail_by_slabs, robust_devi
 from nlmeans.noise.outliers import sigma_between_outliers, without_outliers
 from nlmeans.noise.rician import rician_moments
 from nlmeans.noise.sigma_map import sigma_map_of_volume
+from nlmeans.noise.usable import object_threshold
 
 FLATTEST_OF_OBJECT = 0.04
 """Share of the object that the noise is measured in: the voxels with the least detail around them."""
@@ -197,7 +198,7 @@ def sigma_of_detail(around: DetailMaps, noise: str) -> float:
     """Estimate sigma from the finest detail of a volume."""
     object_voxels = around.inside
     if object_voxels is None:
-        object_voxels = around.brightness > otsu_threshold(around.brightness[around.usable])
+        object_voxels = around.brightness > object_threshold(around.brightness[around.usable])
     choices = (object_voxels & around.usable, around.usable)
     candidates = next((c for c in choices if int(c.sum()) >= LEAST_FOR_MEDIAN), torch.ones_like(around.usable))
     detail, order = around.detail[candidates].sort()
@@ -229,24 +230,6 @@ def slope_of_structure(detail: Tensor, finest: Tensor) -> float:
 
 LARGEST_SLOPE = 0.9
 """Upper limit of the fitted slope."""
-
-
-def otsu_threshold(values: Tensor) -> float:
-    """Return the threshold between dark and bright with the least variance within both (Otsu 1979)."""
-    if values.numel() == 0:
-        return -math.inf
-    numbers = values.double().cpu().numpy()
-    low = numbers.min()
-    span = (numbers.max() - low) or 1.0
-    with np.errstate(over="ignore"):  # NumPy 1 warns needlessly about tiny spans
-        # scaled to 0..1, so that neither a large offset nor a tiny span costs digits
-        counts, edges = np.histogram((numbers - low) / span, bins=256)
-    middles = (edges[:-1] + edges[1:]) / 2
-    below, above = counts.cumsum(), counts[::-1].cumsum()[::-1]
-    mean_below = (counts * middles).cumsum() / np.maximum(below, 1)
-    mean_above = (counts * middles)[::-1].cumsum()[::-1] / np.maximum(above, 1)
-    between = below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2
-    return float(low + span * edges[1 + between.argmax()])
 
 
 def sigma_of_magnitudes(mean: float, deviation: float) -> float:

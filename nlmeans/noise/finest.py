@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nlmeans.core.padding import reflect
+from nlmeans.noise.usable import measured_voxels
 
 OUTER, INNER = 3, 2
 """Radii of the ring that the detail around a voxel is averaged over: 7 × 7 × 7 voxels without the inner 5 × 5 × 5. The
@@ -37,31 +38,6 @@ class DetailMaps(NamedTuple):
     """False where one of the 3 × 3 × 3 voxels holds no measurement; see `measured_voxels`."""
     inside: Tensor | None
     """The mask, if there is one."""
-
-
-def measured_voxels(volume: Tensor) -> Tensor:
-    """Tell which voxels hold a measurement.
-
-    Exact zeros are a removed background. Many equal voxels at the least or the greatest value, far more than at the
-    next value, are clipped or padded.
-
-    >>> counts = torch.poisson(torch.full((1, 100, 100), 50.0), torch.Generator().manual_seed(0))
-    >>> int((~measured_voxels(counts)).sum()), int((~measured_voxels(counts.clamp(45, 55))).sum()) > 4000
-    (0, True)
-    """
-    measured = volume != 0
-    for end in torch.aminmax(volume):
-        others = volume[volume != end]
-        if len(others) and len(others) < volume.numel() - max(LEAST_PILED, PILED * volume.numel()):
-            beside = others.min() if end < others[0] else others.max()
-            if volume.numel() - len(others) > HIGHER * int((others == beside).sum()):
-                measured &= volume != end
-    return measured
-
-
-LEAST_PILED, PILED, HIGHER = 50, 1e-4, 3
-"""A value at the end of the range counts as clipped if so many voxels, such a share of all, and so many times as many
-as have the next value, have it."""
 
 
 def grey_step(volume: Tensor) -> float:

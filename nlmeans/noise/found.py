@@ -25,12 +25,13 @@ from nlmeans.noise.curve import (
     kind_of_noise,
     variance_curve,
 )
-from nlmeans.noise.estimate import otsu_threshold, sigma_of_detail
+from nlmeans.noise.estimate import sigma_of_detail
 from nlmeans.noise.finest import DetailMaps, finest_detail_by_slabs, grey_step
 from nlmeans.noise.kinds import MAGNITUDES, NOISES
 from nlmeans.noise.model import NoiseModel, checked_correlation
 from nlmeans.noise.poisson import stabilise_counts
 from nlmeans.noise.rician import sigma_of_air
+from nlmeans.noise.usable import object_threshold
 
 WHITE_RATIO = 0.75
 """Standard deviation of the finest detail, relative to that of the noise, below which the noise is correlated. Both the
@@ -223,7 +224,7 @@ def flat_blocks(seen: Observed, kind: str) -> tuple[CorrelatedNoise | None, str]
     if seen.inside is not None:
         return estimate_correlated_noise(seen.volume, seen.inside), "in the mask"
     if kind in MAGNITUDES or seen.air.coils is not None:
-        found = estimate_correlated_noise(seen.volume, seen.volume > otsu_threshold(seen.volume))
+        found = estimate_correlated_noise(seen.volume, seen.volume > object_threshold(seen.volume))
         if found is not None:
             return found, "in the object"
     return estimate_correlated_noise(seen.volume), "anywhere"

@@ -26,7 +26,8 @@ from nlmeans.files.scan import MeasuredNoise
 from nlmeans.files.zarr import ngff
 from nlmeans.files.zarr.ngff import ZarrImage
 from nlmeans.files.zarr.run import ZarrRequest, only_volume, start_or_resume
-from nlmeans.noise.estimate import otsu_threshold, read_pieces, sample_pieces
+from nlmeans.noise.estimate import read_pieces, sample_pieces
+from nlmeans.noise.usable import object_threshold
 
 log = logging.getLogger("nlmeans")
 
@@ -180,7 +181,7 @@ def zarr_noise(source: Path, kind: str, mask: Path | None = None) -> list[Measur
         volume = arrays.readable(image.at(place), str(source))
         model = estimate_noise(volume, kind=kind, mask=inside)
         values = read_pieces(volume, layout, places, cpu)
-        bright = values > otsu_threshold(values) if inside is None else read_pieces(inside, layout, places, cpu) != 0
+        bright = values > object_threshold(values) if inside is None else read_pieces(inside, layout, places, cpu) != 0
         mean = float(values[bright].double().mean()) if bright.any() else 0.0
         found.append(MeasuredNoise(image.title(place), model, mean))
     return found

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from skimage.filters import threshold_otsu
 
 from nlmeans import estimate_sigma
-from nlmeans.noise.estimate import otsu_threshold, sigma_of_magnitudes
+from nlmeans.noise.estimate import sigma_of_magnitudes
 from tests.nlmeans.volumes import Floats, gaussian, piecewise, rician, sample
 
 ADD = {"gaussian": gaussian, "rician": rician}
@@ -135,14 +134,6 @@ def test_the_deviation_of_strong_magnitudes_is_sigma(signal: float) -> None:
     assert sigma_of_magnitudes(signal, 1.0) == pytest.approx(1, rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    "volume", [piecewise(20, 20, 20), gaussian(piecewise(40, 40), 20.0), np.array([0.0, 0.0, 1.0])]
-)
-def test_otsu_agrees_with_scikit_image(volume: Floats) -> None:
-    ours, theirs = otsu_threshold(torch.from_numpy(volume)), threshold_otsu(volume)
-    assert abs(ours - theirs) < np.ptp(volume) / 256  # one bin of the histogram
-
-
 INVALID: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"volume": [1.0]}, TypeError, "volume is a list"),
     ({"volume": np.zeros((0, 4))}, ValueError, "volume has shape .* no voxels"),
@@ -159,10 +150,3 @@ INVALID: list[tuple[dict[str, Any], type[Exception], str]] = [
 def test_refused_with_the_argument_named(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         estimate_sigma(**{"volume": np.zeros((4, 5, 6)), **arguments})
-
-
-@pytest.mark.parametrize(("offset", "step"), [(0.0, 1.0), (1e16, 4.0), (-3e38, 1e24), (0.0, 5e-324), (0.0, 1e-45)])
-def test_otsu_separates_values_that_are_close_relative_to_their_size(offset: float, step: float) -> None:
-    dark, bright = offset, offset + 3 * step
-    threshold = otsu_threshold(torch.tensor([dark] * 20 + [bright] * 10, dtype=torch.float64))
-    assert dark <= threshold < bright
