@@ -23,7 +23,7 @@ from nlmeans.engine.settings import device_or_gpu, settings_from
 from nlmeans.engine.survey import Facts, levels_of, noise_in_words, settled
 from nlmeans.files import atomic, paths, scan
 from nlmeans.files.computed import denoise_parts, denoise_real, split_noise_volumes, with_noise_volumes
-from nlmeans.files.formats import nifti
+from nlmeans.files.formats import nifti, registry
 from nlmeans.files.maps import MapFiles
 from nlmeans.files.phase import ComplexScan, complex_scan, phase_beside
 from nlmeans.files.pictures import figure
@@ -64,7 +64,8 @@ def denoise_file(
 
     Args:
         source: image file, folder with a DICOM series, or zarr image. It is never written to.
-        target: NIfTI file; for a DICOM series also a folder, for a derived series; for a zarr image, a zarr image.
+        target: file of a format in `FORMATS`; for a DICOM series also a folder, for a derived series; for a zarr image,
+            a zarr image.
         sigma: standard deviation of the noise, in image units; ``"map"`` estimates it at every voxel; None estimates
             one number per volume.
         sigma_file: image with sigma at every voxel.
@@ -75,12 +76,12 @@ def denoise_file(
         dicom_series: number or UID of the series, if the folder holds several.
         picture: PNG file for a picture of before, after, and the removed noise.
         noise_picture: PNG file for a picture of the noise that was found; not for zarr images.
-        noise_map: NIfTI file for sigma at every voxel; like the next two, not for zarr images.
-        residual: NIfTI file for what was removed.
-        rank_map: NIfTI file for the number of components kept around every voxel, by the method for series.
+        noise_map: image file for sigma at every voxel; like the next two, not for zarr images.
+        residual: image file for what was removed.
+        rank_map: image file for the number of components kept around every voxel, by the method for series.
         phase_file: the phase of `source`, in radians or in a scanner's units. None looks for the file that BIDS names
             beside a magnitude.
-        phase_out: NIfTI file for the phase of the result, in radians.
+        phase_out: image file for the phase of the result, in radians.
         real_part: write the real part of a complex image, which has no bias in the dark, instead of the magnitude.
         noise_volumes: number of volumes at the end that hold noise alone. They give sigma at every voxel, and stay as
             they are.
@@ -120,11 +121,12 @@ def denoise_file(
             progress=progress,
             **arguments,
         )
-    as_dicom = source.is_dir() and not target.name.endswith(nifti.ENDINGS)
-    record = target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    as_dicom = source.is_dir() and not registry.ending_of(target, registry.WRITTEN)
+    record = target.with_name(registry.without_ending(target.name) + ".json")
     pictures = [path for path in (picture, noise_picture) if path is not None]
-    outputs = [target, record, *pictures, *maps.paths]
-    check_outputs(source, outputs, pictures, as_dicom, as_float, overwrite)
+    second = [file for path in (target, *maps.paths) for file in registry.files_of(path)[1:]]
+    outputs = [target, record, *pictures, *maps.paths, *second]
+    check_outputs(source, outputs, pictures, second, as_dicom, as_float, overwrite)
     if sigma is not None and sigma_file is not None:
         raise ValueError(f"--sigma {sigma} and --sigma-map {sigma_file} both describe the noise; give one of them")
     if noise_volumes and (sigma is not None or sigma_file is not None):
@@ -211,17 +213,21 @@ def denoise_file(
     }
     written = done if split is None else with_noise_volumes(done, split.end)
     with atomic.written_together(*outputs, folders=[target] if as_dicom else (), overwrite=overwrite) as temporary:
-        write_result(complete, written.result, temporary[0], how, keep_type)
-        facts["output_sha256"] = paths.sha256(temporary[0])
-        temporary[1].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        place = dict(zip(outputs, temporary, strict=True))
+        if as_dicom:
+            write_dicom(complete, written.result, place[target], how)
+        else:
+            files = [place[file] for file in registry.files_of(target)]
+            registry.save_scan(complete, written.result, target, files, keep_type)
+        facts["output_sha256"] = paths.sha256(place[target])
+        place[record].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         inside = None if search is None else np.asarray(search) != 0
-        drawn = dict(zip(pictures, temporary[2:], strict=False))
         if picture is not None:
-            figure.save_figure(drawn[picture], figure.scan_figure(noisy, shown))
+            figure.save_figure(place[picture], figure.scan_figure(noisy, shown))
         if noise_picture is not None:
-            figure.save_figure(drawn[noise_picture], noise_figure(noisy.volume(0), known[0].noise, inside))
-        for path, image in zip(temporary[2 + len(pictures) :], maps.images(complete, written.maps), strict=True):
-            nifti.write_nifti(image, path)
+            figure.save_figure(place[noise_picture], noise_figure(noisy.volume(0), known[0].noise, inside))
+        for path, image in zip(maps.paths, maps.images(complete, written.maps), strict=True):
+            registry.write_format(image, path, [place[file] for file in registry.files_of(path)])
     return f"{target}: {how}"
 
 
@@ -237,7 +243,13 @@ def check_parts(noisy: nifti.Scan, turned: ComplexScan | None, as_dicom: bool, r
 
 
 def check_outputs(
-    source: Path, outputs: Sequence[Path], pictures: Sequence[Path], as_dicom: bool, as_float: bool, overwrite: bool
+    source: Path,
+    outputs: Sequence[Path],
+    pictures: Sequence[Path],
+    second: Sequence[Path],
+    as_dicom: bool,
+    as_float: bool,
+    overwrite: bool,
 ) -> None:
     """Raise an error, before any work, if an output cannot be written or is the input.
 
@@ -245,6 +257,7 @@ def check_outputs(
         source: the input.
         outputs: the result, its record, and perhaps pictures and maps.
         pictures: those of `outputs` that are PNG files.
+        second: those of `outputs` that hold the voxels of others.
         as_dicom: the result is a folder with a derived DICOM series.
         as_float: the result is stored as float32.
         overwrite: replace existing outputs.
@@ -259,10 +272,13 @@ def check_outputs(
                 f"OUT={target} is a DICOM series, which stores integers; leave out --float or write a .nii.gz"
             )
     else:
-        paths.check_output_file(target, overwrite, nifti.ENDINGS)
+        check_image_file(target, overwrite)
     paths.check_output_file(record, overwrite, (".json",))
     for path in others:
-        paths.check_output_file(path, overwrite, (".png",) if path in pictures else nifti.ENDINGS)
+        if path in pictures or path in second:
+            paths.check_output_file(path, overwrite, (".png",) if path in pictures else (path.suffix,))
+        else:
+            check_image_file(path, overwrite)
     real = [paths.real_path(path) for path in outputs]
     if paths.real_path(target) == paths.real_path(source):
         raise ValueError(f"OUT={target} is IN itself, which is never overwritten; choose another name")
@@ -271,14 +287,17 @@ def check_outputs(
             raise ValueError(f"{path} is the input or another output as well; choose another name")
 
 
-def write_result(noisy: nifti.Scan, result: npt.NDArray[Any], path: Path, how: str, keep_type: bool) -> None:
-    """Write a result as a derived DICOM series if `path` is a folder, else as NIfTI with the header of the scan."""
-    if path.is_dir():
-        from nlmeans.files.formats.dicom import DicomScan, write_derived
+def check_image_file(path: Path, overwrite: bool) -> None:
+    """Raise an error if an image cannot be written there, because of its name, its folder, or a missing library."""
+    registry.check_written(path)
+    paths.check_output_file(path, overwrite, registry.WRITTEN)
 
-        write_derived(cast(DicomScan, noisy), result, path, f"Denoised by nlmeans {version('nlmeans')}: {how}")
-    else:
-        nifti.write_nifti(nifti.image_like(noisy, result, keep_type), path)
+
+def write_dicom(noisy: nifti.Scan, result: npt.NDArray[Any], folder: Path, how: str) -> None:
+    """Write a result as a derived DICOM series."""
+    from nlmeans.files.formats.dicom import DicomScan, write_derived
+
+    write_derived(cast(DicomScan, noisy), result, folder, f"Denoised by nlmeans {version('nlmeans')}: {how}")
 
 
 def boilerplate(method: str, volumes: int, together: bool, as_complex: bool, noise: str) -> str:
@@ -394,4 +413,4 @@ def measure_noise(
 
 
 def needs_zarr(path: Path) -> AbstractContextManager[None]:
-    return scan.needs_extra("zarr", f"{path} is a zarr image; to read it")
+    return registry.needs_extra("zarr", f"{path} is a zarr image; to read it")

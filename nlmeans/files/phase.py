@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nlmeans.core import arrays
-from nlmeans.files.formats import nifti
+from nlmeans.files.formats import registry
 from nlmeans.files.formats.nifti import Scan
 
 CIRCLES = (360.0, 4096.0, 2000 * math.pi, 8192.0, 65536.0)
@@ -43,7 +43,7 @@ def complex_scan(scan: Scan, phase_file: Path | None) -> ComplexScan | None:
         return ComplexScan(scan.data, dataclasses.replace(scan, data=np.abs(scan.data)))
     if phase_file is None:
         return None
-    phase = nifti.read_nifti(phase_file).data
+    phase = registry.load_scan(phase_file).data
     if phase.shape != scan.data.shape:
         raise ValueError(f"{phase_file} has shape {phase.shape}, but {scan.path} has {scan.data.shape}")
     if scan.data.min() < 0:

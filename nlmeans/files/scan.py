@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +13,7 @@ import torch
 from nlmeans.api import estimate_noise
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
-from nlmeans.files.formats import nifti
+from nlmeans.files.formats import registry
 from nlmeans.files.formats.nifti import Scan
 from nlmeans.noise.estimate import otsu_threshold
 from nlmeans.noise.model import NoiseModel
@@ -27,7 +25,7 @@ def read_scan(source: Path, dicom_series: str | None = None, complex_too: bool =
     """Read an image file, or a DICOM series from a folder.
 
     Args:
-        source: a file that nibabel can read, or a folder of DICOM files.
+        source: a file of any format in `FORMATS`, or a folder of DICOM files.
         dicom_series: number or UID of the series, if the folder holds several.
         complex_too: accept complex numbers as well.
 
@@ -43,33 +41,18 @@ def read_scan(source: Path, dicom_series: str | None = None, complex_too: bool =
         raise ValueError(
             f"--dicom-series {dicom_series} is for a folder of DICOM files, which {source} is not; leave it out"
         )
-    return nifti.read_nifti(source, complex_too)
-
-
-@contextlib.contextmanager
-def needs_extra(extra: str, purpose: str) -> Iterator[None]:
-    """Say which extra to install if an import inside the block fails.
-
-    >>> with needs_extra("dicom", "in is a folder; to read the DICOM series in it"):
-    ...     import no_such_package
-    Traceback (most recent call last):
-    ValueError: in is a folder; to read the DICOM series in it, install: pip install "nlmeans[dicom]"
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ValueError(f'{purpose}, install: pip install "nlmeans[{extra}]"') from error
+    return registry.load_scan(source, complex_too)
 
 
 def needs_dicom(folder: Path) -> AbstractContextManager[None]:
-    return needs_extra("dicom", f"{folder} is a folder; to read the DICOM series in it")
+    return registry.needs_extra("dicom", f"{folder} is a folder; to read the DICOM series in it")
 
 
 def read_mask_or_map(path: Path | None, layout: Layout) -> arrays.Array | None:
     """Read a mask or a map of sigma. It must have the spatial shape of the scan, and not be zero everywhere."""
     if path is None:
         return None
-    data = nifti.read_nifti(path).data
+    data = registry.load_scan(path).data
     layout.spatial(data, str(path))
     if not data.any():
         raise ValueError(f"{path} is zero everywhere, so no voxel would be denoised; check the file")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import nlmeans
 from nlmeans import NoiseModel, cli
-from nlmeans.files import batch, bids
+from nlmeans.files import batch, bids, samples
 from tests.nlmeans.cohorts import QUICK, SHAPE, image, run, write_dataset
 from tests.nlmeans.scans import RAS, contents, noisy, save, scan, values
 
@@ -345,3 +346,19 @@ def test_workers_give_the_same_results_as_one_process(small: Path, tmp_path: Pat
         words = (small, "--out", tmp_path / str(workers), "--workers", workers, "--memory", "1GB")
         assert run(*words).exit_code == 0
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
+def test_a_folder_stands_for_files_of_all_formats_and_results_keep_theirs(tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    image = nlmeans.load_image(samples.path("slice"))
+    (tmp_path / "in").mkdir()
+    for name in ("a.nrrd", "b.mhd", "c.mgz", "d.nii"):
+        nlmeans.save_image(image, tmp_path / "in" / name)
+    jobs, _, _ = batch.cohort([str(tmp_path / "in")], tmp_path / "out")
+    assert [job.target.name for job in jobs] == [
+        "a_denoised.nrrd",
+        "b_denoised.mhd",
+        "c_denoised.mgz",
+        "d_denoised.nii.gz",
+    ]
+    assert [job.record.name for job in jobs][1] == "b_denoised.json"

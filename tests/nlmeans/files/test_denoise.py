@@ -74,3 +74,30 @@ def test_the_noise_of_a_file_is_measured_inside_its_mask(source: Path, tmp_path:
     ((_, model, mean),) = denoise.measure_noise(source, "gaussian", mask, None)
     assert model.sigma == nlmeans.estimate_sigma(values(source), mask=inside)
     assert mean == pytest.approx(values(source)[2:8].mean())
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mhd", "a.mgz", "a.tif", "a.img"])
+def test_any_format_is_denoised_with_its_maps(name: str, source: Path, tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    pytest.importorskip("tifffile")
+    image = nlmeans.load_image(source)
+    nlmeans.save_image(image, tmp_path / name)
+    target, residual = tmp_path / f"out_{name}", tmp_path / f"residual_{name}"
+    denoise.denoise_file(tmp_path / name, target, sigma=10.0, method="classic", residual=residual)
+    before, after, removed = (
+        np.asarray(nlmeans.load_image(path).dataobj, np.float64) for path in (tmp_path / name, target, residual)
+    )
+    np.testing.assert_allclose(before - removed, after, atol=0.51)
+    assert removed.std() > 1
+    assert (tmp_path / "out_a.json").is_file()
+    nlmeans.save_image(after, tmp_path / "again.nii", like=nlmeans.load_image(target))
+    if name != "a.tif":
+        np.testing.assert_allclose(nlmeans.load_image(target).affine, image.affine, rtol=0, atol=1e-5)
+
+
+def test_a_second_file_of_a_result_is_not_written_over(source: Path, tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    (tmp_path / "out.raw").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"out\.raw exists"):
+        denoise.denoise_file(source, tmp_path / "out.mhd")
+    assert (tmp_path / "out.raw").read_text() == "mine"
