@@ -179,6 +179,13 @@ dicom_option = click.option(
     "--dicom-series", help="Number or UID of the DICOM series to read, if a folder holds several."
 )
 
+resample_option = click.option(
+    "--resample",
+    is_flag=True,
+    help="Bring a mask, sigma map or phase of another grid to the voxels of IN. One of the same grid that is stored in "
+    "another orientation is reoriented without this option.",
+)
+
 sigma_option = click.option(
     "--sigma",
     type=NumberOr("map"),
@@ -264,6 +271,7 @@ METHOD_OPTIONS = (
         help="Memory for the computation, such as 2GB or 512MiB. By default half of the free memory, or four fifths of "
         "the free memory of a GPU.",
     ),
+    resample_option,
     click.option("--float", "as_float", is_flag=True, help="Store float32 instead of the type of IN."),
 )
 """Options that `denoise` and `batch` share."""
@@ -461,6 +469,7 @@ def batch_command(
 )
 @click.option("--mask", "mask_file", type=PATH, help="Mask image: the noise is measured where it is not zero.")
 @dicom_option
+@resample_option
 @click.option(
     "--plot",
     "picture",
@@ -469,7 +478,7 @@ def batch_command(
     "this was read. Of a series, for its first volume.",
 )
 def noise_command(
-    source: Path, noise: str, mask_file: Path | None, dicom_series: str | None, picture: Path | None
+    source: Path, noise: str, mask_file: Path | None, dicom_series: str | None, picture: Path | None, resample: bool
 ) -> None:
     """Print what noise the image IN has, and why.
 
@@ -485,7 +494,7 @@ def noise_command(
         check_exists(source, mask_file)
         from nlmeans.files.denoise import measure_noise
 
-        found = measure_noise(source, noise, mask_file, dicom_series, picture)
+        found = measure_noise(source, noise, mask_file, dicom_series, picture, resample)
     for name, model, mean in found:
         counts, sigma = model.kind == "poisson", model.sigma or 0.0
         ratio = "" if counts else f", SNR {mean / sigma:.1f}" if sigma > 0 else ", SNR infinite"

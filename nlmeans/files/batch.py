@@ -368,6 +368,7 @@ def cohort(
     sigma: float | Literal["map"] | None = None,
     voxel_radii: bool = False,
     as_float: bool = False,
+    resample: bool = False,
     suffixes: tuple[str, ...] = (),
     participants: tuple[str, ...] = (),
     sessions: tuple[str, ...] = (),
@@ -381,6 +382,7 @@ def cohort(
         sigma: as for `denoise_file`.
         voxel_radii: as for `denoise_file`.
         as_float: as for `denoise_file`.
+        resample: as for `denoise_file`, for the phase that BIDS names beside an image.
         suffixes: which images of a BIDS dataset, such as ``bold``; none for the usual ones.
         participants: which participants of a BIDS dataset; none for all.
         sessions: which sessions of a BIDS dataset; none for all.
@@ -397,6 +399,7 @@ def cohort(
     if not isinstance(noise, str):
         raise TypeError(f"noise={noise} is the model of one scan; give the kind of noise of all scans, or 'auto'")
     options: dict[str, Any] = {"sigma": sigma, "voxel_radii": voxel_radii, "as_float": as_float, **arguments}
+    options |= {"resample": True} if resample else {}
     root = Path(sources[0])
     if len(sources) == 1 and bids.is_dataset(root):
         out = root / "derivatives" / "nlmeans" if out is None else out

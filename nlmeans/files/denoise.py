@@ -52,6 +52,7 @@ def denoise_file(
     phase_out: Path | None = None,
     real_part: bool = False,
     noise_volumes: int = 0,
+    resample: bool = False,
     overwrite: bool = False,
     progress: bool = False,
     about: Mapping[str, Any] | None = None,
@@ -85,6 +86,7 @@ def denoise_file(
         real_part: write the real part of a complex image, which has no bias in the dark, instead of the magnitude.
         noise_volumes: number of volumes at the end that hold noise alone. They give sigma at every voxel, and stay as
             they are.
+        resample: bring a mask, a map of sigma or a phase of another grid to the voxels of `source`.
         overwrite: replace existing outputs.
         progress: show a progress bar.
         about: entries that come first in the record.
@@ -99,10 +101,10 @@ def denoise_file(
     """
     maps = MapFiles(noise_map, residual, rank_map, phase_out)
     if wants_zarr(source, target):
-        if maps.paths or phase_file or real_part or noise_volumes:
+        if maps.paths or phase_file or real_part or noise_volumes or resample:
             raise ValueError(
                 f"{source} is a zarr image, for which there are no maps and no phase: leave out --noise-map, "
-                "--residual, --rank-map, --phase, --phase-out, --real-part and --noise-volumes"
+                "--residual, --rank-map, --phase, --phase-out, --real-part, --noise-volumes and --resample"
             )
         if share_weights or dicom_series is not None:
             name = "--share-weights" if share_weights else "--dicom-series"
@@ -136,7 +138,7 @@ def denoise_file(
     settings, _ = settings_from(sigma, arguments)
     noisy = scan.read_scan(source, dicom_series, complex_too=True)
     phase_file = phase_file or phase_beside(source, settings.noise)
-    turned = complex_scan(noisy, phase_file)
+    turned = complex_scan(noisy, phase_file, resample)
     check_parts(noisy, turned, as_dicom, real_part, as_float)
     keep_type = not as_float and not (real_part and arrays.is_complex(noisy.data))
     whole = arrays.is_complex(noisy.data) and not real_part
@@ -152,7 +154,8 @@ def denoise_file(
         raise ValueError(f"--share-weights is for series of volumes, but {source} has no fourth axis; leave it out")
     channels, series = (noisy.series, None) if share_weights else (None, noisy.series)
     layout = Layout.of(noisy.data, channels, series, str(source))
-    mask, sigma_map = scan.read_mask_or_map(mask_file, layout), scan.read_mask_or_map(sigma_file, layout)
+    mask = scan.read_mask_or_map(mask_file, layout, noisy, resample)
+    sigma_map = scan.read_mask_or_map(sigma_file, layout, noisy, resample, order=1)
     sigma_map = sigma_map if split is None else split.sigma_map
     settings = dataclasses.replace(
         settings,
@@ -380,7 +383,12 @@ def denoise_zarr_file(
 
 
 def measure_noise(
-    source: Path, kind: str, mask_file: Path | None, dicom_series: str | None, picture: Path | None = None
+    source: Path,
+    kind: str,
+    mask_file: Path | None,
+    dicom_series: str | None,
+    picture: Path | None = None,
+    resample: bool = False,
 ) -> list[MeasuredNoise]:
     """Measure the noise in an image file, a DICOM series in a folder, or a zarr image.
 
@@ -390,6 +398,7 @@ def measure_noise(
         mask_file: image that is not zero where to measure.
         dicom_series: number or UID of the series, if the folder holds several.
         picture: PNG file for a picture of the noise of the first volume; not for zarr images.
+        resample: bring a mask of another grid to the voxels of `source`.
 
     Returns:
         The noise of each volume.
@@ -403,7 +412,8 @@ def measure_noise(
             from nlmeans.files.zarr.denoise import zarr_noise
         return zarr_noise(source, kind, mask_file)
     noisy = scan.read_scan(source, dicom_series)
-    mask = scan.read_mask_or_map(mask_file, Layout.of(noisy.data, None, noisy.series, str(source)))
+    layout = Layout.of(noisy.data, None, noisy.series, str(source))
+    mask = scan.read_mask_or_map(mask_file, layout, noisy, resample)
     found = scan.noise_of_volumes(noisy, kind, mask)
     if picture is not None:
         inside = None if mask is None else np.asarray(mask) != 0

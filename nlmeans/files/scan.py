@@ -14,6 +14,7 @@ from nlmeans.api import estimate_noise
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
 from nlmeans.files.formats import registry
+from nlmeans.files.formats.grid import on_grid_of
 from nlmeans.files.formats.nifti import Scan
 from nlmeans.noise.estimate import otsu_threshold
 from nlmeans.noise.model import NoiseModel
@@ -48,14 +49,19 @@ def needs_dicom(folder: Path) -> AbstractContextManager[None]:
     return registry.needs_extra("dicom", f"{folder} is a folder; to read the DICOM series in it")
 
 
-def read_mask_or_map(path: Path | None, layout: Layout) -> arrays.Array | None:
-    """Read a mask or a map of sigma. It must have the spatial shape of the scan, and not be zero everywhere."""
+def read_mask_or_map(
+    path: Path | None, layout: Layout, scan: Scan, resample: bool = False, order: int = 0
+) -> arrays.Array | None:
+    """Read a mask or a map of sigma on the voxels of a scan; see `on_grid_of`. It must not be zero everywhere."""
     if path is None:
         return None
-    data = registry.load_scan(path).data
+    found = registry.load_scan(path)
+    if not found.data.any():
+        raise ValueError(f"{path} is zero everywhere, so no voxel would be denoised; check the file")
+    data = on_grid_of(scan, found, resample, order)
     layout.spatial(data, str(path))
     if not data.any():
-        raise ValueError(f"{path} is zero everywhere, so no voxel would be denoised; check the file")
+        raise ValueError(f"{path} is zero everywhere in {scan.path}, so no voxel would be denoised; check the file")
     return data
 
 
