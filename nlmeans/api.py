@@ -44,11 +44,12 @@ def denoise(
 
     Args:
         volume: (H, W) or (D, H, W), with one more axis each for `channels` and `series`. A numpy array or torch tensor
-            of finite real numbers, of any dtype; a dask array; or anything that gives numpy arrays when sliced, such as
-            a zarr array, an h5py dataset or a NIfTI image's ``dataobj``. Such arrays and numpy.memmap are read piece by
-            piece and may be larger than memory. A ``.nii.gz`` is slow that way, because every piece is decompressed
-            from the start of the file. The input is never written to. Complex arrays in memory are denoised as complex:
-            their phase is taken off, and put back at the end.
+            of real numbers, of any dtype; a dask array; or anything that gives numpy arrays when sliced, such as a zarr
+            array, an h5py dataset or a NIfTI image's ``dataobj``. Such arrays and numpy.memmap are read piece by piece
+            and may be larger than memory. A ``.nii.gz`` is slow that way, because every piece is decompressed from the
+            start of the file. The input is never written to. Voxels that are NaN count as outside and stay NaN, which
+            is logged; infinite values are refused. Complex arrays in memory are denoised as complex: their phase is
+            taken off, and put back at the end.
         sigma: standard deviation of the noise, in image units: one number; one per volume of the series, or per
             channel; or an array of the spatial shape, for noise that varies in space. None estimates one number
             (see `estimate_sigma`), and ``"map"`` estimates an array. For complex volumes, it is that of the real part,

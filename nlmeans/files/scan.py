@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from nlmeans.files.formats.grid import on_grid_of
 from nlmeans.files.formats.nifti import Scan
 from nlmeans.noise.estimate import otsu_threshold
 from nlmeans.noise.model import NoiseModel
+
+log = logging.getLogger("nlmeans")
 
 # ---------------------------------------------------------------- reading
 
@@ -59,6 +62,9 @@ def read_mask_or_map(
     if not found.data.any():
         raise ValueError(f"{path} is zero everywhere, so no voxel would be denoised; check the file")
     data = on_grid_of(scan, found, resample, order)
+    if arrays.is_nan(data) is not None:
+        log.warning("%s has NaN, which counts as 0: nothing is denoised there", path)
+        data = np.nan_to_num(data, nan=0.0)
     layout.spatial(data, str(path))
     if not data.any():
         raise ValueError(f"{path} is zero everywhere in {scan.path}, so no voxel would be denoised; check the file")
@@ -107,6 +113,7 @@ def object_mask(scan: Scan, index: int, mask: arrays.Array | None) -> npt.NDArra
     if mask is not None:
         return np.asarray(np.asarray(mask) != 0)
     volume = scan.volume(index)
+    volume = np.nan_to_num(volume, nan=0.0) if arrays.is_nan(volume) is not None else volume
     known = volume if scan.inside is None else volume[scan.inside]
     bright: npt.NDArray[np.bool_] = volume > otsu_threshold(torch.from_numpy(known.astype(np.float64)))
     return bright if scan.inside is None else bright & scan.inside
@@ -114,7 +121,8 @@ def object_mask(scan: Scan, index: int, mask: arrays.Array | None) -> npt.NDArra
 
 def object_mean(scan: Scan, index: int, mask: arrays.Array | None) -> float:
     where = object_mask(scan, index, mask)
-    return float(scan.volume(index)[where].mean()) if where.any() else 0.0
+    values = scan.volume(index)[where]
+    return float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
 
 
 def quality(
@@ -132,6 +140,7 @@ def quality(
     found: dict[str, list[float | None]] = {"signal": [], "snr": [], "removed": []}
     for index in range(1 if scan.series is None else scan.data.shape[scan.series]):
         where, after = object_mask(scan, index, mask), scan.volume(index, np.asarray(result))
+        where = where & ~np.isnan(scan.volume(index))
         values = scan.volume(index)[where].astype(np.float64)
         level = 0.0 if sigma is None else sigma[min(index, len(sigma) - 1)]
         found["signal"].append(float(values.mean()) if where.any() else 0.0)

@@ -374,7 +374,7 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def image(data: npt.NDArray[Any], name: str) -> None:
         save(NIFTI.Nifti1Image(data, RAS), folder / name)
 
-    image(np.where(np.arange(12) == 6, np.nan, noisy(*SHAPE)).astype("f4"), "nan.nii")
+    image(np.where(np.arange(12) == 6, np.inf, noisy(*SHAPE)).astype("f4"), "inf.nii")
     image(np.ones(20, "f4"), "line.nii")
     image(np.ones((3, 3, 3, 1, 2), "f4"), "five.nii")
     image(np.ones((3, 0, 3), "f4"), "empty.nii")
@@ -404,7 +404,7 @@ def assert_one_line(result: Result, message: str) -> None:
         ("short.nii out.nii", r"short\.nii cannot be read"),
         ("checksum.nii.gz out.nii", r"checksum\.nii\.gz cannot be read; .*CRC"),
         ("hole.nii.gz out.nii", r"hole\.nii\.gz cannot be read"),
-        ("nan.nii out.nii", r"nan\.nii contains NaN"),
+        ("inf.nii out.nii", r"inf\.nii contains infinite values; replace them, for instance by NaN"),
         ("line.nii out.nii", r"line\.nii has shape \(20,\); only 2D, 3D and series"),
         ("five.nii out.nii", r"five\.nii has shape \(3, 3, 3, 1, 2\); only 2D, 3D and series"),
         ("empty.nii out.nii", r"empty\.nii"),
@@ -456,7 +456,7 @@ def test_a_mistake_gives_one_line_and_leaves_nothing(
     assert contents(wrong) == before
 
 
-@pytest.mark.parametrize("file", ["none", "folder", "short", "nan", "line", "five", "colours", "complex"])
+@pytest.mark.parametrize("file", ["none", "folder", "short", "inf", "line", "five", "colours", "complex"])
 def test_noise_tells_the_same_mistakes(file: str, wrong: Path) -> None:
     assert_one_line(call("noise", wrong / f"{file}.nii"), rf"{file}\.nii")
 

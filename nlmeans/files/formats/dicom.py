@@ -27,8 +27,8 @@ from pydicom.pixels.utils import get_expected_length
 from pydicom.sr.codedict import codes
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
 
-from nlmeans.core import arrays, memory
-from nlmeans.files.formats.nifti import Scan
+from nlmeans.core import memory
+from nlmeans.files.formats.nifti import Scan, check_values
 from nlmeans.files.paths import apart, check_folder, errors_naming
 
 ORIENTATION_TOLERANCE = 1e-4
@@ -101,7 +101,7 @@ def volume_of_series(folder: Path, files: Sequence[Path]) -> DicomScan:
             f"{slices[0].BitsStored} bits of BitsStored; it may be damaged"
         )
     data = np.ascontiguousarray(values.astype(kind))
-    arrays.value_range(arrays.check_array(data, str(folder)), str(folder))
+    check_values(data, folder)
     image: Any = nib.Nifti1Image(data, affine)
     image.set_qform(affine, code="scanner")
     image.set_sform(affine, code="scanner")

@@ -59,7 +59,7 @@ def read_nifti(path: Path | str, complex_too: bool = False) -> Scan:
 
     Raises:
         OSError: there is no such file, or it is a folder.
-        ValueError, TypeError: the file is damaged, or holds anything but finite numbers in 2D to 5D.
+        ValueError, TypeError: the file is damaged, or holds anything but numbers in 2D to 5D, which may be NaN outside.
     """
     path = Path(path)
     return scan_of(path, read_file(path), complex_too)
@@ -70,7 +70,7 @@ def scan_of(path: Path, image: Any, complex_too: bool = False) -> Scan:
     with errors_naming(path):
         data = np.asarray(image.dataobj)
     for numbers in (data.real, data.imag) if complex_too and arrays.is_complex(data) else (data,):
-        arrays.value_range(arrays.check_array(numbers, str(path)), str(path))
+        check_values(numbers, path)
     while data.ndim > 4 and data.shape[-1] == 1:
         data = data[..., 0]
     if data.ndim == 5 and data.shape[3] > 1:  # several echoes of a series; with one volume, the last axis is a vector
@@ -78,6 +78,17 @@ def scan_of(path: Path, image: Any, complex_too: bool = False) -> Scan:
     if data.ndim not in (2, 3, 4):
         raise ValueError(f"{path} has shape {image.shape}; only 2D, 3D and series of volumes can be denoised")
     return Scan(path, data, image)
+
+
+def check_values(numbers: npt.NDArray[Any], path: Path) -> None:
+    """Raise an error unless an array holds numbers that can be denoised; NaN stands for voxels outside.
+
+    Raises:
+        ValueError, TypeError: the values are infinite, NaN everywhere, or no real numbers.
+    """
+    low, high = arrays.known_range(arrays.check_array(numbers, str(path)), str(path))
+    if low > high:
+        raise ValueError(f"{path} is NaN everywhere, so there is nothing to denoise; check how it was made")
 
 
 def read_file(path: Path) -> Any:

@@ -19,12 +19,12 @@ from tests.nlmeans.scans import RAS, contents, noisy, save, scan, values
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """Ten T1w images of ten participants. Two are damaged: one is cut short, one contains NaN."""
+    """Ten T1w images of ten participants. Two are damaged: one is cut short, one contains infinite values."""
     root = write_dataset(tmp_path / "study", 10)
     short = root / "sub-03" / "anat" / "sub-03_T1w.nii.gz"
     short.write_bytes(short.read_bytes()[:900])
     hole = noisy(*SHAPE)
-    hole[3, 3, 3] = np.nan
+    hole[3, 3, 3] = np.inf
     save(scan(hole, "f4", RAS), root / "sub-07" / "anat" / "sub-07_T1w.nii.gz")
     return root
 
@@ -50,10 +50,10 @@ def test_of_ten_scans_two_damaged_eight_are_denoised_and_two_named(workers: int,
     assert "sub-03/anat/sub-03_T1w.nii.gz: " in named[0]
     assert "cannot be read; it may be damaged" in named[0]
     assert "sub-07/anat/sub-07_T1w.nii.gz: " in named[1]
-    assert "contains NaN" in named[1]
+    assert "contains infinite" in named[1]
     page = (out / "report.html").read_text()
     assert "10 scans: 8 denoised, 2 failed" in page
-    assert "contains NaN" in page
+    assert "contains infinite" in page
     assert "8 denoised, 2 failed" in result.stdout
     assert {name: after for name, after in contents(dataset).items() if name in before} == before
     assert not [file for file in out.rglob(".*") if file.name != ".bidsignore"]

@@ -101,3 +101,31 @@ def test_a_second_file_of_a_result_is_not_written_over(source: Path, tmp_path: P
     with pytest.raises(FileExistsError, match=r"out\.raw exists"):
         denoise.denoise_file(source, tmp_path / "out.mhd")
     assert (tmp_path / "out.raw").read_text() == "mine"
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_nan_outside_stays_as_in_python(pictures: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = noisy(12, 13, 14).astype("f4")
+    data[:, :4] = np.nan
+    path = save(scan(data), tmp_path / "in.nii")
+    drawn = {"picture": tmp_path / "a.png", "noise_picture": tmp_path / "b.png"} if pictures else {}
+    denoise.denoise_file(path, tmp_path / "out.nii", method="classic", device="cpu", **drawn)
+    assert "NaN: they count as outside" in caplog.text
+    found = values(tmp_path / "out.nii")
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(data))
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert np.isfinite(record["quality"]["signal"])
+    spacing = nlmeans.load_image(path).header.get_zooms()
+    expected = nlmeans.denoise(data, method="classic", spacing=[float(size) for size in spacing])
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_nan_in_a_mask_is_outside(source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mask = np.ones(SHAPE, "f4")
+    mask[:5] = np.nan
+    save(scan(mask), tmp_path / "mask.nii")
+    denoise.denoise_file(source, tmp_path / "out.nii", sigma=10.0, mask_file=tmp_path / "mask.nii", **SAME)
+    found, before = values(tmp_path / "out.nii"), values(source)
+    np.testing.assert_array_equal(found[:5], before[:5])
+    assert (found[5:] != before[5:]).any()
+    assert "mask.nii has NaN, which counts as 0" in caplog.text
