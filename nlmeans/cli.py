@@ -347,7 +347,8 @@ def denoise_command(source: Path, target: Path, quiet: bool, **options: Any) -> 
     OUT cannot hold is said. A file next to OUT, with the same name and the ending .json, records how the result was
     made.
 
-    IN may also be a folder with a DICOM series. OUT is then an image file, or a folder for a derived DICOM series.
+    IN may also be a folder with a DICOM series, or an enhanced DICOM file. OUT is then an image file, or a folder for a
+    derived DICOM series.
 
     IN may also be an OME-Zarr image or a zarr array. OUT is then an OME-Zarr image, with the record in its metadata. If
     a run is interrupted, give the same command again to resume it.

@@ -123,7 +123,8 @@ def denoise_file(
             progress=progress,
             **arguments,
         )
-    as_dicom = source.is_dir() and not registry.ending_of(target, registry.WRITTEN)
+    from_dicom = source.is_dir() or scan.is_dicom(source)
+    as_dicom = from_dicom and not registry.ending_of(target, registry.WRITTEN)
     record = target.with_name(registry.without_ending(target.name) + ".json")
     pictures = [path for path in (picture, noise_picture) if path is not None]
     second = [file for path in (target, *maps.paths) for file in registry.files_of(path)[1:]]
@@ -268,7 +269,7 @@ def check_outputs(
     target, record, *others = outputs
     if as_dicom:
         with scan.needs_dicom(source):
-            from nlmeans.files.formats.dicom import check_series_folder
+            from nlmeans.files.formats.dicom_derived import check_series_folder
         check_series_folder(target, source, overwrite)
         if as_float:
             raise ValueError(
@@ -298,7 +299,8 @@ def check_image_file(path: Path, overwrite: bool) -> None:
 
 def write_dicom(noisy: nifti.Scan, result: npt.NDArray[Any], folder: Path, how: str) -> None:
     """Write a result as a derived DICOM series."""
-    from nlmeans.files.formats.dicom import DicomScan, write_derived
+    from nlmeans.files.formats.dicom import DicomScan
+    from nlmeans.files.formats.dicom_derived import write_derived
 
     write_derived(cast(DicomScan, noisy), result, folder, f"Denoised by nlmeans {version('nlmeans')}: {how}")
 

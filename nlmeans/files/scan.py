@@ -37,7 +37,7 @@ def read_scan(source: Path, dicom_series: str | None = None, complex_too: bool =
         OSError: there is no such file or folder.
         ValueError, TypeError: it is damaged, or not an image with such numbers.
     """
-    if source.is_dir():
+    if source.is_dir() or is_dicom(source):
         with needs_dicom(source):
             from nlmeans.files.formats.dicom import read_series
         return read_series(source, dicom_series)
@@ -48,8 +48,16 @@ def read_scan(source: Path, dicom_series: str | None = None, complex_too: bool =
     return registry.load_scan(source, complex_too)
 
 
+def is_dicom(source: Path) -> bool:
+    """Whether a path is that of a DICOM file, such as an enhanced image or a dose grid."""
+    if not source.is_file() or registry.format_of(source) is not None:
+        return False
+    with source.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
 def needs_dicom(folder: Path) -> AbstractContextManager[None]:
-    return registry.needs_extra("dicom", f"{folder} is a folder; to read the DICOM series in it")
+    return registry.needs_extra("dicom", f"{folder} is a folder or a DICOM file; to read the DICOM series in it")
 
 
 def read_mask_or_map(
