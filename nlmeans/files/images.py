@@ -48,13 +48,13 @@ def save_image(image: Any, path: Path | str, *, like: Any = None, overwrite: boo
     What the format cannot hold, such as the orientation in a TIFF file, is logged as a warning.
 
     Args:
-        image: an image of nibabel; or an array of the shape of `like`, or of one volume of it.
+        image: an image of nibabel or SimpleITK; or an array of the shape of `like`, or of one volume of it.
         path: the file to write. It appears when it is complete.
-        like: an image of nibabel that has the geometry, if `image` is an array.
+        like: an image of nibabel or SimpleITK that has the geometry, if `image` is an array.
         overwrite: replace `path` if it exists.
 
     Raises:
-        TypeError: `image` is neither an image of nibabel nor an array, or the format has no such numbers.
+        TypeError: `image` is neither an image nor an array, or the format has no such numbers.
         ValueError: the ending stands for no format that can be written, or the shape differs from that of `like`.
         OSError: the file exists, or cannot be written.
 
@@ -78,12 +78,13 @@ def save_image(image: Any, path: Path | str, *, like: Any = None, overwrite: boo
 
 def with_geometry(image: Any, like: Any) -> Any:
     """Return an image of NIfTI: `image` itself, or an array where `like` lies."""
-    if isinstance(image, nib.spatialimages.SpatialImage):
-        return as_nifti(image)
+    made = as_nifti(image)
+    if made is not None:
+        return made
     values: npt.NDArray[Any] = np.asarray(arrays.check_array(image, "image"))
-    if not isinstance(like, nib.spatialimages.SpatialImage):
-        raise TypeError("image is an array, which has no geometry: give like=, an image that lies in the same place")
     like = as_nifti(like)
+    if like is None:
+        raise TypeError("image is an array, which has no geometry: give like=, an image that lies in the same place")
     if values.shape not in (like.shape, like.shape[:3]):
         raise ValueError(f"image has shape {values.shape}, but like= has {like.shape}; give an array of that shape")
     kind: Any = nib.Nifti2Image if isinstance(like.header, nib.Nifti2Header) else nib.Nifti1Image
@@ -94,7 +95,13 @@ def with_geometry(image: Any, like: Any) -> Any:
 
 
 def as_nifti(image: Any) -> Any:
-    """Return an image of nibabel as one of NIfTI."""
+    """Return an image of nibabel or SimpleITK as one of NIfTI; None if it is neither."""
     if isinstance(image, nib.Nifti1Pair):
         return image
-    return nifti.in_nifti(np.asarray(image.dataobj), image.affine)
+    if isinstance(image, nib.spatialimages.SpatialImage):
+        return nifti.in_nifti(np.asarray(image.dataobj), image.affine)
+    if type(image).__module__.partition(".")[0] == "SimpleITK":
+        from nlmeans.files.formats.itk import nifti_of_itk
+
+        return nifti_of_itk(image)
+    return None

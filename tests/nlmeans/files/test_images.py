@@ -31,6 +31,17 @@ def test_an_image_keeps_its_type_and_scaling(tmp_path: Path) -> None:
     assert (tmp_path / "a.nii").read_bytes() == (tmp_path / "b.nii").read_bytes()
 
 
+def test_an_image_of_simpleitk_is_written_where_it_lies(tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    image = sitk.GetImageFromArray(noisy(8, 7, 6).astype("i2"))
+    image.SetOrigin((1, 2, 3))
+    image.SetSpacing((2, 3, 4))
+    nlmeans.save_image(image, tmp_path / "a.nii")
+    found = nlmeans.load_image(tmp_path / "a.nii")
+    np.testing.assert_allclose(found.affine, np.diag([-2, -3, 4, 1]) + np.array([[0, 0, 0, v] for v in (-1, -2, 3, 0)]))
+    np.testing.assert_array_equal(np.asarray(found.dataobj), sitk.GetArrayFromImage(image).T)
+
+
 def test_nothing_is_replaced_unless_asked(tmp_path: Path) -> None:
     image = nifti.in_nifti(np.ones((3, 4, 5), "f4"), LPS)
     nlmeans.save_image(image, tmp_path / "a.mhd")
