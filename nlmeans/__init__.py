@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nlmeans.core.progress import Cancelled
     from nlmeans.engine.settings import Settings
     from nlmeans.files import samples
+    from nlmeans.files.images import load_image, save_image
     from nlmeans.files.zarr.denoise import denoise_zarr
     from nlmeans.methods.registry import METHODS
     from nlmeans.noise.model import NoiseModel
@@ -36,11 +37,13 @@ __all__ = [
     "despeckle",
     "estimate_noise",
     "estimate_sigma",
+    "load_image",
     "metrics",
     "nn",
     "nonlocal_means",
     "preview",
     "samples",
+    "save_image",
     "sigma_of_noise_volumes",
     "usual_h",
 ]
@@ -56,8 +59,10 @@ HOMES = {
     "despeckle": "nlmeans.noise.outliers",
     "estimate_noise": "nlmeans.api",
     "estimate_sigma": "nlmeans.api",
+    "load_image": "nlmeans.files.images",
     "nonlocal_means": "nlmeans.operator.nonlocal_means",
     "preview": "nlmeans.api",
+    "save_image": "nlmeans.files.images",
     "sigma_of_noise_volumes": "nlmeans.noise.sigma_map",
     "usual_h": "nlmeans.api",
 }

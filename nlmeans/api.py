@@ -12,6 +12,7 @@ import torch
 from nlmeans.core import arrays, checks
 from nlmeans.core.layout import Layout
 from nlmeans.core.progress import Report, reporting
+from nlmeans.core.wrapped import beside, unwrapped
 from nlmeans.engine.arguments import Arguments, spelled_out
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.maps import as_array, noise_map, residual_of
@@ -44,11 +45,13 @@ def denoise(
 
     Args:
         volume: (H, W) or (D, H, W), with one more axis each for `channels` and `series`. A numpy array or torch tensor
-            of finite real numbers, of any dtype; a dask array; or anything that gives numpy arrays when sliced, such as
-            a zarr array, an h5py dataset or a NIfTI image's ``dataobj``. Such arrays and numpy.memmap are read piece by
-            piece and may be larger than memory. A ``.nii.gz`` is slow that way, because every piece is decompressed
-            from the start of the file. The input is never written to. Complex arrays in memory are denoised as complex:
-            their phase is taken off, and put back at the end.
+            of real numbers, of any dtype; a dask array; or anything that gives numpy arrays when sliced, such as a zarr
+            array, an h5py dataset or a NIfTI image's ``dataobj``. Such arrays and numpy.memmap are read piece by piece
+            and may be larger than memory. A ``.nii.gz`` is slow that way, because every piece is decompressed from the
+            start of the file. The input is never written to. Voxels that are NaN count as outside and stay NaN, which
+            is logged; infinite values are refused. Complex arrays in memory are denoised as complex: their phase is
+            taken off, and put back at the end. An image of nibabel or SimpleITK, or a ``DataArray`` of xarray, whose
+            spacing is that of the image unless `spacing` is given. The fourth axis of an image counts volumes.
         sigma: standard deviation of the noise, in image units: one number; one per volume of the series, or per
             channel; or an array of the spatial shape, for noise that varies in space. None estimates one number
             (see `estimate_sigma`), and ``"map"`` estimates an array. For complex volumes, it is that of the real part,
@@ -76,10 +79,12 @@ def denoise(
             method's own.
         search_radius: voxels, one number for all axes or one per axis; the search window is 2r + 1 voxels wide. None
             for the method's own.
-        mask: array of the spatial shape. Voxels where it is zero come back unchanged.
+        mask: array of the spatial shape, or an image that lies where the volume lies. Voxels where it is zero come back
+            unchanged.
         spacing: voxel size in mm, one number per spatial axis. A radius that is one number, or not given, then spans
             the same distance along all axes, counted in voxels of the smallest size: thick slices get a flat window.
-        channels: the axis of channels that are compared together, such as RGB. None if there is no such axis.
+        channels: the axis of channels that are compared together, such as RGB; of a ``DataArray``, its number or name.
+            None if there is no such axis.
         series: the axis of volumes that are denoised one by one, such as the repetitions of a 4D scan. Name the axis
             `channels` instead to let all volumes decide together which voxels are similar. None if there is no such
             axis.
@@ -98,7 +103,8 @@ def denoise(
     Returns:
         `out` if it is given. Otherwise an array of the same type, shape and device as the volume, and of its dtype
         unless `dtype` is given. A volume that is read by slicing gives a numpy array. A dask array gives a dask array
-        that is computed later. Integers are rounded and clipped. All methods compute in float32.
+        that is computed later. An image gives an image of the same kind, in the same place. Integers are rounded and
+        clipped. All methods compute in float32.
 
     Raises:
         ValueError, TypeError: an argument is out of range or does not fit the volume; the message names a remedy.
@@ -112,6 +118,15 @@ def denoise(
         >>> denoised.dtype, bool(denoised.std() < 0.3 * noisy.std())
         (dtype('int16'), True)
     """
+    image = unwrapped(volume)
+    if image is not None:
+        if out is not None:
+            raise ValueError(f"out= does not work with a {type(volume).__name__}; leave it out, and use the result")
+        around: Any = {"mask": beside(mask, image, "mask"), "progress": progress}
+        return cast(
+            VolumeT,
+            image.wrap(denoise(image.values, beside(sigma, image, "sigma"), **around, **image.arguments(arguments))),
+        )
     settings, sigma_map = settings_from(sigma, arguments)
     if arrays.is_dask(volume):
         if out is not None or progress:
@@ -386,6 +401,10 @@ def estimate_sigma(
         5.0
     """
     checks.choice("noise", noise, ("auto", "gaussian", *MAGNITUDES))
+    image = unwrapped(volume)
+    if image is not None:
+        axes = image.arguments({"channels": channels, "series": series})
+        volume, mask, channels, series = image.values, beside(mask, image, "mask"), axes["channels"], axes["series"]
     if arrays.is_dask(volume) and not map:
         from nlmeans.engine.dask import estimated_levels
 
@@ -449,6 +468,9 @@ def estimate_noise(
         ('gaussian', True, True)
     """
     checks.choice("kind", kind, ("auto", *NOISES))
+    image = unwrapped(volume)
+    if image is not None:
+        volume, mask = image.values, beside(mask, image, "mask")
     source = arrays.readable(volume, "volume")
     layout = Layout.of(source, None, None)
     ((values, inside),) = sampled_channels(source, 0, layout, readable_spatial(mask, "mask", layout))

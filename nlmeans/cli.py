@@ -179,6 +179,13 @@ dicom_option = click.option(
     "--dicom-series", help="Number or UID of the DICOM series to read, if a folder holds several."
 )
 
+resample_option = click.option(
+    "--resample",
+    is_flag=True,
+    help="Bring a mask, sigma map or phase of another grid to the voxels of IN. One of the same grid that is stored in "
+    "another orientation is reoriented without this option.",
+)
+
 sigma_option = click.option(
     "--sigma",
     type=NumberOr("map"),
@@ -264,6 +271,7 @@ METHOD_OPTIONS = (
         help="Memory for the computation, such as 2GB or 512MiB. By default half of the free memory, or four fifths of "
         "the free memory of a GPU.",
     ),
+    resample_option,
     click.option("--float", "as_float", is_flag=True, help="Store float32 instead of the type of IN."),
 )
 """Options that `denoise` and `batch` share."""
@@ -298,13 +306,13 @@ def as_arguments(options: dict[str, Any]) -> dict[str, Any]:
 @click.option(
     "--noise-map",
     type=PATH,
-    help="NIfTI file for sigma at every voxel. For a series whose volumes are denoised together, one volume.",
+    help="Image file for sigma at every voxel. For a series whose volumes are denoised together, one volume.",
 )
-@click.option("--residual", type=PATH, help="NIfTI file for what was removed: IN minus OUT.")
+@click.option("--residual", type=PATH, help="Image file for what was removed: IN minus OUT.")
 @click.option(
     "--rank-map",
     type=PATH,
-    help="NIfTI file for the number of components kept around every voxel; only with --method series.",
+    help="Image file for the number of components kept around every voxel; only with --method series.",
 )
 @click.option(
     "--phase",
@@ -320,7 +328,7 @@ def as_arguments(options: dict[str, Any]) -> dict[str, Any]:
     help="Number of volumes at the end of a series that hold noise alone: they give sigma at every voxel, and stay as "
     "they are.",
 )
-@click.option("--phase-out", type=PATH, help="NIfTI file for the phase of the result, in radians.")
+@click.option("--phase-out", type=PATH, help="Image file for the phase of the result, in radians.")
 @click.option(
     "--real-part",
     is_flag=True,
@@ -334,10 +342,13 @@ def as_arguments(options: dict[str, Any]) -> dict[str, Any]:
 def denoise_command(source: Path, target: Path, quiet: bool, **options: Any) -> None:
     """Denoise the image IN and write the result to OUT.
 
-    IN and OUT are NIfTI files. OUT keeps the shape, the type and the header of IN. A file next to OUT, with the same
-    name and the ending .json, records how the result was made.
+    IN and OUT are image files: NIfTI, NRRD, MetaImage, FreeSurfer, TIFF and others; 'nlmeans info' lists them. OUT
+    keeps the shape, the type and the geometry of IN, and in the same format the rest of its header. What the format of
+    OUT cannot hold is said. A file next to OUT, with the same name and the ending .json, records how the result was
+    made.
 
-    IN may also be a folder with a DICOM series. OUT is then a NIfTI file, or a folder for a derived DICOM series.
+    IN may also be a folder with a DICOM series, or an enhanced DICOM file. OUT is then an image file, or a folder for a
+    derived DICOM series.
 
     IN may also be an OME-Zarr image or a zarr array. OUT is then an OME-Zarr image, with the record in its metadata. If
     a run is interrupted, give the same command again to resume it.
@@ -459,6 +470,7 @@ def batch_command(
 )
 @click.option("--mask", "mask_file", type=PATH, help="Mask image: the noise is measured where it is not zero.")
 @dicom_option
+@resample_option
 @click.option(
     "--plot",
     "picture",
@@ -467,7 +479,7 @@ def batch_command(
     "this was read. Of a series, for its first volume.",
 )
 def noise_command(
-    source: Path, noise: str, mask_file: Path | None, dicom_series: str | None, picture: Path | None
+    source: Path, noise: str, mask_file: Path | None, dicom_series: str | None, picture: Path | None, resample: bool
 ) -> None:
     """Print what noise the image IN has, and why.
 
@@ -483,7 +495,7 @@ def noise_command(
         check_exists(source, mask_file)
         from nlmeans.files.denoise import measure_noise
 
-        found = measure_noise(source, noise, mask_file, dicom_series, picture)
+        found = measure_noise(source, noise, mask_file, dicom_series, picture, resample)
     for name, model, mean in found:
         counts, sigma = model.kind == "poisson", model.sigma or 0.0
         ratio = "" if counts else f", SNR {mean / sigma:.1f}" if sigma > 0 else ", SNR infinite"
@@ -549,9 +561,10 @@ def demo_command(out: Path, sample: str, method: str) -> None:
 
 @main.command("info")
 def info_command() -> None:
-    """Print versions, devices, backends and methods."""
+    """Print versions, devices, backends, methods and file formats."""
     import torch
 
+    from nlmeans.files.formats.registry import FORMATS
     from nlmeans.operator.backends import BACKENDS
 
     python = f"Python {platform.python_version()}, {platform.system()}"
@@ -567,6 +580,10 @@ def info_command() -> None:
     click.echo("method   auto: bayes, unless it would take more than ten minutes or more memory than is free")
     for key, method in METHODS.items():
         click.echo(f"method   {key}: {method.summary}")
+    for one in FORMATS:
+        library = f"by {one.library}" if one.available else one.remedy
+        notes = [" ".join(one.endings), library, one.limits]
+        click.echo(f"format   {one.name}: {'; '.join(note for note in notes if note)}")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ REPEATED = {
     "filter_volume": "groups are filtered on a CPU or by torch",
     "filter_channel": "the sliding DCT on a CPU or by torch",
     "blur": "the local blur on a CPU or by torch",
+    "read_file": "one per file format",
+    "write_file": "one per file format",
     "derivatives": "the local blur on a CPU or by torch",
 }
 """Names that modules share because they do the same in several ways."""

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from nlmeans import METHODS
+from nlmeans import METHODS, save_image
 from nlmeans.cli import main
 from nlmeans.files import samples
 from nlmeans.operator.backends import BACKENDS
@@ -86,6 +86,8 @@ def put_files() -> None:
     weighted = np.stack([small * 0.8**n for n in range(9)], -1)
     nibabel.Nifti1Image(weighted.astype("f4"), np.eye(4)).to_filename("dwi.nii.gz")
     nibabel.Nifti1Image(small, np.eye(4)).to_filename("counts.nii.gz")
+    for name in ("in.nrrd", "in.mha", "in.mgz", "stack.tif"):
+        save_image(nibabel.Nifti1Image(small, np.eye(4)), name)
     write_series = runpy.run_path(str(ROOT / "tests" / "nlmeans" / "series.py"))["write_series"]
     write_series(Path("folder"), small)
 
@@ -109,6 +111,7 @@ LEAVES = {
         "denoised.json",
         "denoised.png",
     ),
+    "denoise in.mha out.mgz --noise-map noise.nrrd": ("out.mgz", "out.json", "noise.nrrd"),
     "denoise folder derived": ("derived.json",),
     "batch scans/**/*.nii.gz --out many --workers 2": ("many/scan_denoised.nii.gz", "many/report.html"),
     "batch my_dataset": ("my_dataset/derivatives/nlmeans/sub-01/anat/sub-01_desc-denoised_T1w.nii.gz",),

@@ -301,6 +301,44 @@ def value_range(array: Array, name: str) -> tuple[float, float]:
     return low, high
 
 
+def known_range(array: Array, name: str) -> tuple[float, float]:
+    """Smallest and largest value apart from NaN, which stands for voxels outside; inf and -inf if all are NaN.
+
+    Raises ``ValueError`` if any value is infinite, or an integer too large for float64.
+
+    >>> known_range(np.array([np.nan, 1, 3]), "volume")
+    (1.0, 3.0)
+    """
+    missing = is_nan(array)
+    known: Any = array if missing is None else array[~missing]
+    if 0 in known.shape:
+        return float("inf"), -float("inf")
+    try:
+        return value_range(known, name)
+    except NotFiniteError as error:
+        raise NotFiniteError(
+            f"{name} contains infinite values; replace them, for instance by NaN, which counts as outside"
+        ) from error
+
+
+def is_nan(array: Array) -> Any:
+    """Where an array is NaN, as the same kind of array; None if it is nowhere."""
+    if isinstance(array, Tensor):
+        if not (array.is_floating_point() or array.is_complex()) or not bool(array.isnan().any()):
+            return None
+        return array.isnan()
+    if array.dtype.kind not in "fc" or not np.isnan(array.min() if array.dtype.kind == "f" else array.sum()):
+        return None
+    found = np.isnan(array)
+    return found if found.any() else None
+
+
+def without_nan(values: Tensor) -> Tensor:
+    """Return values with 0 in place of NaN, as a removed background has it; the same tensor if there is none."""
+    missing = is_nan(values)
+    return values if missing is None else values.masked_fill(missing, 0)
+
+
 def standard_deviation(values: npt.NDArray[Any]) -> float:
     """Standard deviation, also of values whose squares would overflow or underflow; 0 if there are no values."""
     largest = float(np.abs(values).max(initial=0.0))
@@ -314,5 +352,11 @@ def check_finite(values: Tensor, name: str) -> Tensor:
     return values
 
 
-def not_finite(name: str) -> ValueError:
-    return ValueError(f"{name} contains NaN or infinite values; replace them first, for instance with numpy.nan_to_num")
+class NotFiniteError(ValueError):
+    """Values are NaN or infinite."""
+
+
+def not_finite(name: str) -> NotFiniteError:
+    return NotFiniteError(
+        f"{name} contains NaN or infinite values; replace them first, for instance with numpy.nan_to_num"
+    )

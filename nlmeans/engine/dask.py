@@ -48,7 +48,7 @@ from nlmeans.engine.noise import Noise, noise_of
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import readable_spatial
 from nlmeans.engine.settings import MINIMUM_MEMORY, Settings
-from nlmeans.engine.survey import Facts, Seen, facts_of, look_at, merge_seen
+from nlmeans.engine.survey import Facts, Seen, facts_of, look_at, merge_seen, say_missing
 from nlmeans.noise import estimate
 from nlmeans.patches.low_rank.components import Common
 
@@ -419,7 +419,9 @@ def join_facts(
     else:
         checks.not_negative("sigma", min(low for low, _ in ranges))
         known = Noise(settings.stated, (max(high for _, high in ranges),) * channels, None)
-    return facts_of(merge_seen(looks), settings, known)
+    seen = merge_seen(looks)
+    say_missing(seen)
+    return facts_of(seen, settings, known)
 
 
 def products_of_slab(values: NumpyArray, sigma: NumpyArray | None, slab: Slab, facts: Facts) -> tuple[Tensor, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -20,6 +21,8 @@ from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import denoise_array
 from nlmeans.engine.settings import Settings
 from nlmeans.noise.estimate import sigma_of_volume
+
+log = logging.getLogger("nlmeans")
 
 
 class DenoisedComplex(NamedTuple):
@@ -75,7 +78,11 @@ def denoise_complex(
     values = as_complex(volume)
     layout = Layout.of(values, settings.channels, settings.series)
     for numbers in (values.real, values.imag):
-        arrays.value_range(numbers, "volume")
+        arrays.known_range(numbers, "volume")
+    given, missing = values, arrays.is_nan(values)
+    if missing is not None:
+        log.warning("%d voxels are NaN: they count as outside, and stay as they are", int(missing.sum()))
+        values = values.masked_fill(missing, 0)
     level = stated_level(values, layout, settings, sigma_map)
     slow = slow_phase(values, layout, level)
     straight = values * slow.conj()
@@ -95,6 +102,8 @@ def denoise_complex(
     if mask is not None:
         inside = arrays.read(arrays.readable(mask, "mask"), (), torch.float32, values.device) != 0
         result = torch.where(broadcast(inside, layout), result, values)
+    if missing is not None:
+        result = torch.where(missing, given, result)
     kept = layout.spatial_alone.from_engine(rank[None]) if parts.joint else None
     return DenoisedComplex(result, phase, parts.noise_map(plans, denoised), kept, plans)
 

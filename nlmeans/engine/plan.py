@@ -89,7 +89,7 @@ class Plan:
             noise_mask: where to look for the noise; None for `mask`.
 
         Raises:
-            ValueError: the volume holds NaN or infinite values, or sigma does not fit it.
+            ValueError: the volume holds infinite values, or sigma does not fit it.
         """
         settings = choices.settings
         if facts is None or (settings.sigma == "map" and sigma_map is None):
@@ -118,9 +118,10 @@ class Plan:
         """Read the signals of a box, of the volumes that have noise, in units of sigma; 0 where there is no noise.
 
         Raises:
-            ValueError: there are NaN or infinite values.
+            ValueError: there are infinite values.
         """
-        present, noisy = self.present(), arrays.check_finite(self.read(box, self.device), "volume")
+        present, noisy = self.present(), self.read(box, self.device)
+        arrays.known_range(noisy, "volume")
         relative = self.relative_sigma(box, self.device)
         if isinstance(relative, float):
             return self.scaled(noisy[present], present, relative)
@@ -327,8 +328,9 @@ class Plan:
         return unit, like.new_tensor([self.facts.shift[c] for c in channels])[:, None, None, None]
 
     def scaled(self, noisy: Tensor, channels: Sequence[int], relative: float | Tensor) -> Tensor:
-        """Return voxels of some channels in units of sigma, (C, D, H, W), float32, with Gaussian noise."""
+        """Return voxels of some channels in units of sigma, (C, D, H, W), float32, with Gaussian noise; NaN is 0."""
         unit, shift = self.units(channels, noisy)
+        noisy = arrays.without_nan(noisy)
         if self.facts.noise.kind == "poisson":
             noisy = poisson.stabilise_counts(noisy, *self.facts.noise.detector)
         scaled = ((noisy - shift) / unit).float()
@@ -346,7 +348,7 @@ class Plan:
         relative: float | Tensor,
         inside: Tensor,
     ) -> Tensor:
-        """Return denoised voxels of some channels in image units; those that are not inside stay noisy."""
+        """Return denoised voxels of some channels in image units; those that are NaN or not inside stay as they are."""
         unit, shift = self.units(channels, noisy)
         restored = denoised.to(noisy.dtype).mul_(unit).add_(shift)
         if self.facts.noise.kind in MAGNITUDES:
@@ -354,7 +356,7 @@ class Plan:
             restored = without_rician_bias(restored, scale, self.facts.noise.coils)
         elif self.facts.noise.kind == "poisson":
             restored = poisson.restore_counts(restored, *self.facts.noise.detector)
-        return torch.where(inside, restored, noisy)
+        return torch.where(inside & ~noisy.isnan(), restored, noisy)
 
     @property
     def has_magnitudes(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from nlmeans.engine.pieces import pieces_to_read
 from nlmeans.engine.settings import Settings
 from nlmeans.noise import poisson
 from nlmeans.noise.model import NoiseModel
+
+log = logging.getLogger("nlmeans")
 
 
 @dataclass(frozen=True)
@@ -111,14 +114,25 @@ def survey_volume(
     """Collect the facts of a volume of which only a region will be denoised.
 
     Raises:
-        ValueError: the region holds NaN or infinite values.
+        ValueError: the region holds infinite values.
     """
-    return facts_of(look_through(volume, index, layout, settings, region), settings, noise)
+    seen = look_through(volume, index, layout, settings, region)
+    if index == 0:
+        say_missing(seen)
+    return facts_of(seen, settings, noise)
+
+
+def say_missing(seen: list[Seen]) -> None:
+    """Say how many voxels are NaN, if any."""
+    missing = sum(channel.missing for channel in seen)
+    if missing:
+        log.warning("%d voxels are NaN: they count as outside, and stay as they are", missing)
 
 
 def facts_of(seen: list[Seen], settings: Settings, noise: Noise) -> Facts:
     """Compute the facts of a volume from what was seen of each channel."""
-    ranges, values = [channel.range for channel in seen], [channel.values for channel in seen]
+    ranges = [channel.range if channel.range[0] <= channel.range[1] else (0.0, 0.0) for channel in seen]
+    values = [channel.values for channel in seen]
     if settings.dtype is not None:
         for low, high in ranges:
             arrays.check_holds(settings.dtype, low, high, "volume")
@@ -142,9 +156,11 @@ class Seen(NamedTuple):
     """Range and sampled values of one channel."""
 
     range: tuple[float, float]
-    """Smallest and largest value."""
+    """Smallest and largest value; inf and -inf if nothing was seen."""
     values: Tensor
     """Evenly spaced values, float64. Only the default of h needs them; if h is given, there are none."""
+    missing: int = 0
+    """Number of voxels that are NaN."""
 
 
 def look_through(volume: arrays.Source, index: int, layout: Layout, settings: Settings, region: Piece) -> list[Seen]:
@@ -167,17 +183,21 @@ def look_at(stored: arrays.Array, box: Piece, layout: Layout, region: Piece, str
         strided: whether to sample values.
     """
     inside = shifted(common(box, region), box)
-    ranges = [(math.inf, -math.inf)] * layout.channel_count
+    ranges, missing = [(math.inf, -math.inf)] * layout.channel_count, [0] * layout.channel_count
     if all(side.start < side.stop for side in inside):
-        ranges = [arrays.value_range(stored[place], "volume") for place in layout.channel_pieces(0, inside)]
+        seen = [stored[place] for place in layout.channel_pieces(0, inside)]
+        ranges = [arrays.known_range(channel, "volume") for channel in seen]
+        holes = [arrays.is_nan(channel) for channel in seen]
+        missing = [0 if hole is None else int(hole.sum()) for hole in holes]
     if not strided:
-        return [Seen(limits, torch.empty(0)) for limits in ranges]
+        return [Seen(limits, torch.empty(0), count) for limits, count in zip(ranges, missing, strict=True)]
     lengths = [n for n in layout.shape if n > 1]
     stride = math.ceil((math.prod(lengths) / SPAN_VOXELS) ** (1 / max(len(lengths), 1)))
     every = piece([slice(-side.start % stride, side.stop - side.start, stride) for side in box])
     places = layout.channel_pieces(0, every)
     values = [arrays.read(stored, place, torch.float64, torch.device("cpu")).flatten() for place in places]
-    return [Seen(limits, some) for limits, some in zip(ranges, values, strict=True)]
+    known = [some[~some.isnan()] for some in values]
+    return [Seen(*facts) for facts in zip(ranges, known, missing, strict=True)]
 
 
 def merge_seen(boxes: list[list[Seen]]) -> list[Seen]:
@@ -185,7 +205,8 @@ def merge_seen(boxes: list[list[Seen]]) -> list[Seen]:
     together = []
     for channel in zip(*boxes, strict=True):
         lows, highs = zip(*(seen.range for seen in channel), strict=True)
-        together.append(Seen((min(lows), max(highs)), torch.cat([seen.values for seen in channel])))
+        missing = sum(seen.missing for seen in channel)
+        together.append(Seen((min(lows), max(highs)), torch.cat([seen.values for seen in channel]), missing))
     return together
 
 

@@ -74,7 +74,8 @@ def temporary_path(path: Path, folder: bool) -> Path:
     prefix = f"{temporary_prefix(path)}-"
     if folder:
         return Path(tempfile.mkdtemp(prefix=prefix, suffix=".partial", dir=path.parent))
-    ending = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    double = path.suffix == ".gz" or path.suffixes[-2:-1] == [".ome"]
+    ending = "".join(path.suffixes[-2:]) if double else path.suffix
     handle, name = tempfile.mkstemp(prefix=prefix, suffix=f".partial{ending}", dir=path.parent)
     os.close(handle)
     return Path(name)

@@ -29,7 +29,7 @@ from nlmeans.engine.arguments import FilterArguments
 from nlmeans.engine.settings import HARDWARE_SETTINGS, Settings
 from nlmeans.files import atomic, bids
 from nlmeans.files.denoise import denoise_file
-from nlmeans.files.formats import nifti
+from nlmeans.files.formats import registry
 from nlmeans.files.paths import existing, one_line, real_path, sha256
 from nlmeans.files.phase import phase_beside
 
@@ -54,7 +54,7 @@ class Job:
     @property
     def record(self) -> Path:
         """The file with the record of the run."""
-        return self.target.with_name(self.target.name.removesuffix(".nii.gz") + ".json")
+        return self.target.with_name(registry.without_ending(self.target.name) + ".json")
 
     @property
     def noise_picture(self) -> Path:
@@ -153,18 +153,30 @@ def jobs_of_files(sources: Sequence[Path], out: Path, options: Mapping[str, Any]
     jobs = []
     for source, place in zip(sources, places, strict=True):
         below = place.relative_to(shared)
-        name = below.name if source.is_dir() else below.name.removesuffix(".gz").removesuffix(".nii")
-        target = out / below.with_name(f"{name}_denoised.nii.gz")
+        name = below.name if source.is_dir() else registry.without_ending(below.name)
+        target = out / below.with_name(f"{name}_denoised{result_ending(source)}")
         picture = out / "figures" / below.with_name(f"{name}.png")
         jobs.append(Job(below.as_posix(), source, target, picture, dict(options)))
     return jobs
+
+
+def result_ending(source: Path) -> str:
+    """The ending of a result: that of its scan, or .nii.gz for folders, NIfTI, and what is only read.
+
+    >>> result_ending(Path("scan.nrrd")), result_ending(Path("scan.nii")), result_ending(Path("scan.mnc"))
+    ('.nrrd', '.nii.gz', '.nii.gz')
+    """
+    known = registry.format_of(source)
+    if source.is_dir() or known is None or known.home == registry.NIFTI.home:
+        return ".nii.gz"
+    return registry.ending_of(source, registry.WRITTEN) or ".nii.gz"
 
 
 def input_files(sources: Sequence[str], out: Path) -> list[Path]:
     """List the scans to denoise, without those that lie in `out`.
 
     Args:
-        sources: files, patterns, and folders. A folder stands for the NIfTI files in it; without any, it is taken as a
+        sources: files, patterns, and folders. A folder stands for the image files in it; without any, it is taken as a
             folder of DICOM files.
         out: folder for the results.
 
@@ -180,7 +192,7 @@ def input_files(sources: Sequence[str], out: Path) -> list[Path]:
                 continue
             if bids.is_dataset(path):
                 raise ValueError(f"{path} is a BIDS dataset; give it alone")
-            inside = sorted(file for ending in nifti.ENDINGS for file in path.rglob(f"*{ending}"))
+            inside = sorted(file for file in path.rglob("*") if registry.ending_of(file, registry.LISTED))
             found += inside or [path]
     there = real_path(out)
     return [path for path in dict.fromkeys(found) if there not in real_path(path).parents]
@@ -356,6 +368,7 @@ def cohort(
     sigma: float | Literal["map"] | None = None,
     voxel_radii: bool = False,
     as_float: bool = False,
+    resample: bool = False,
     suffixes: tuple[str, ...] = (),
     participants: tuple[str, ...] = (),
     sessions: tuple[str, ...] = (),
@@ -369,6 +382,7 @@ def cohort(
         sigma: as for `denoise_file`.
         voxel_radii: as for `denoise_file`.
         as_float: as for `denoise_file`.
+        resample: as for `denoise_file`, for the phase that BIDS names beside an image.
         suffixes: which images of a BIDS dataset, such as ``bold``; none for the usual ones.
         participants: which participants of a BIDS dataset; none for all.
         sessions: which sessions of a BIDS dataset; none for all.
@@ -385,6 +399,7 @@ def cohort(
     if not isinstance(noise, str):
         raise TypeError(f"noise={noise} is the model of one scan; give the kind of noise of all scans, or 'auto'")
     options: dict[str, Any] = {"sigma": sigma, "voxel_radii": voxel_radii, "as_float": as_float, **arguments}
+    options |= {"resample": True} if resample else {}
     root = Path(sources[0])
     if len(sources) == 1 and bids.is_dataset(root):
         out = root / "derivatives" / "nlmeans" if out is None else out

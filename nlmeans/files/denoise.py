@@ -23,7 +23,7 @@ from nlmeans.engine.settings import device_or_gpu, settings_from
 from nlmeans.engine.survey import Facts, levels_of, noise_in_words, settled
 from nlmeans.files import atomic, paths, scan
 from nlmeans.files.computed import denoise_parts, denoise_real, split_noise_volumes, with_noise_volumes
-from nlmeans.files.formats import nifti
+from nlmeans.files.formats import nifti, registry
 from nlmeans.files.maps import MapFiles
 from nlmeans.files.phase import ComplexScan, complex_scan, phase_beside
 from nlmeans.files.pictures import figure
@@ -52,6 +52,7 @@ def denoise_file(
     phase_out: Path | None = None,
     real_part: bool = False,
     noise_volumes: int = 0,
+    resample: bool = False,
     overwrite: bool = False,
     progress: bool = False,
     about: Mapping[str, Any] | None = None,
@@ -64,7 +65,8 @@ def denoise_file(
 
     Args:
         source: image file, folder with a DICOM series, or zarr image. It is never written to.
-        target: NIfTI file; for a DICOM series also a folder, for a derived series; for a zarr image, a zarr image.
+        target: file of a format in `FORMATS`; for a DICOM series also a folder, for a derived series; for a zarr image,
+            a zarr image.
         sigma: standard deviation of the noise, in image units; ``"map"`` estimates it at every voxel; None estimates
             one number per volume.
         sigma_file: image with sigma at every voxel.
@@ -75,15 +77,16 @@ def denoise_file(
         dicom_series: number or UID of the series, if the folder holds several.
         picture: PNG file for a picture of before, after, and the removed noise.
         noise_picture: PNG file for a picture of the noise that was found; not for zarr images.
-        noise_map: NIfTI file for sigma at every voxel; like the next two, not for zarr images.
-        residual: NIfTI file for what was removed.
-        rank_map: NIfTI file for the number of components kept around every voxel, by the method for series.
+        noise_map: image file for sigma at every voxel; like the next two, not for zarr images.
+        residual: image file for what was removed.
+        rank_map: image file for the number of components kept around every voxel, by the method for series.
         phase_file: the phase of `source`, in radians or in a scanner's units. None looks for the file that BIDS names
             beside a magnitude.
-        phase_out: NIfTI file for the phase of the result, in radians.
+        phase_out: image file for the phase of the result, in radians.
         real_part: write the real part of a complex image, which has no bias in the dark, instead of the magnitude.
         noise_volumes: number of volumes at the end that hold noise alone. They give sigma at every voxel, and stay as
             they are.
+        resample: bring a mask, a map of sigma or a phase of another grid to the voxels of `source`.
         overwrite: replace existing outputs.
         progress: show a progress bar.
         about: entries that come first in the record.
@@ -98,10 +101,10 @@ def denoise_file(
     """
     maps = MapFiles(noise_map, residual, rank_map, phase_out)
     if wants_zarr(source, target):
-        if maps.paths or phase_file or real_part or noise_volumes:
+        if maps.paths or phase_file or real_part or noise_volumes or resample:
             raise ValueError(
                 f"{source} is a zarr image, for which there are no maps and no phase: leave out --noise-map, "
-                "--residual, --rank-map, --phase, --phase-out, --real-part and --noise-volumes"
+                "--residual, --rank-map, --phase, --phase-out, --real-part, --noise-volumes and --resample"
             )
         if share_weights or dicom_series is not None:
             name = "--share-weights" if share_weights else "--dicom-series"
@@ -120,11 +123,13 @@ def denoise_file(
             progress=progress,
             **arguments,
         )
-    as_dicom = source.is_dir() and not target.name.endswith(nifti.ENDINGS)
-    record = target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    from_dicom = source.is_dir() or scan.is_dicom(source)
+    as_dicom = from_dicom and not registry.ending_of(target, registry.WRITTEN)
+    record = target.with_name(registry.without_ending(target.name) + ".json")
     pictures = [path for path in (picture, noise_picture) if path is not None]
-    outputs = [target, record, *pictures, *maps.paths]
-    check_outputs(source, outputs, pictures, as_dicom, as_float, overwrite)
+    second = [file for path in (target, *maps.paths) for file in registry.files_of(path)[1:]]
+    outputs = [target, record, *pictures, *maps.paths, *second]
+    check_outputs(source, outputs, pictures, second, as_dicom, as_float, overwrite)
     if sigma is not None and sigma_file is not None:
         raise ValueError(f"--sigma {sigma} and --sigma-map {sigma_file} both describe the noise; give one of them")
     if noise_volumes and (sigma is not None or sigma_file is not None):
@@ -134,7 +139,7 @@ def denoise_file(
     settings, _ = settings_from(sigma, arguments)
     noisy = scan.read_scan(source, dicom_series, complex_too=True)
     phase_file = phase_file or phase_beside(source, settings.noise)
-    turned = complex_scan(noisy, phase_file)
+    turned = complex_scan(noisy, phase_file, resample)
     check_parts(noisy, turned, as_dicom, real_part, as_float)
     keep_type = not as_float and not (real_part and arrays.is_complex(noisy.data))
     whole = arrays.is_complex(noisy.data) and not real_part
@@ -150,7 +155,8 @@ def denoise_file(
         raise ValueError(f"--share-weights is for series of volumes, but {source} has no fourth axis; leave it out")
     channels, series = (noisy.series, None) if share_weights else (None, noisy.series)
     layout = Layout.of(noisy.data, channels, series, str(source))
-    mask, sigma_map = scan.read_mask_or_map(mask_file, layout), scan.read_mask_or_map(sigma_file, layout)
+    mask = scan.read_mask_or_map(mask_file, layout, noisy, resample)
+    sigma_map = scan.read_mask_or_map(sigma_file, layout, noisy, resample, order=1)
     sigma_map = sigma_map if split is None else split.sigma_map
     settings = dataclasses.replace(
         settings,
@@ -211,17 +217,21 @@ def denoise_file(
     }
     written = done if split is None else with_noise_volumes(done, split.end)
     with atomic.written_together(*outputs, folders=[target] if as_dicom else (), overwrite=overwrite) as temporary:
-        write_result(complete, written.result, temporary[0], how, keep_type)
-        facts["output_sha256"] = paths.sha256(temporary[0])
-        temporary[1].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        place = dict(zip(outputs, temporary, strict=True))
+        if as_dicom:
+            write_dicom(complete, written.result, place[target], how)
+        else:
+            files = [place[file] for file in registry.files_of(target)]
+            registry.save_scan(complete, written.result, target, files, keep_type)
+        facts["output_sha256"] = paths.sha256(place[target])
+        place[record].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         inside = None if search is None else np.asarray(search) != 0
-        drawn = dict(zip(pictures, temporary[2:], strict=False))
         if picture is not None:
-            figure.save_figure(drawn[picture], figure.scan_figure(noisy, shown))
+            figure.save_figure(place[picture], figure.scan_figure(noisy, shown))
         if noise_picture is not None:
-            figure.save_figure(drawn[noise_picture], noise_figure(noisy.volume(0), known[0].noise, inside))
-        for path, image in zip(temporary[2 + len(pictures) :], maps.images(complete, written.maps), strict=True):
-            nifti.write_nifti(image, path)
+            figure.save_figure(place[noise_picture], noise_figure(noisy.volume(0), known[0].noise, inside))
+        for path, image in zip(maps.paths, maps.images(complete, written.maps), strict=True):
+            registry.write_format(image, path, [place[file] for file in registry.files_of(path)])
     return f"{target}: {how}"
 
 
@@ -237,7 +247,13 @@ def check_parts(noisy: nifti.Scan, turned: ComplexScan | None, as_dicom: bool, r
 
 
 def check_outputs(
-    source: Path, outputs: Sequence[Path], pictures: Sequence[Path], as_dicom: bool, as_float: bool, overwrite: bool
+    source: Path,
+    outputs: Sequence[Path],
+    pictures: Sequence[Path],
+    second: Sequence[Path],
+    as_dicom: bool,
+    as_float: bool,
+    overwrite: bool,
 ) -> None:
     """Raise an error, before any work, if an output cannot be written or is the input.
 
@@ -245,6 +261,7 @@ def check_outputs(
         source: the input.
         outputs: the result, its record, and perhaps pictures and maps.
         pictures: those of `outputs` that are PNG files.
+        second: those of `outputs` that hold the voxels of others.
         as_dicom: the result is a folder with a derived DICOM series.
         as_float: the result is stored as float32.
         overwrite: replace existing outputs.
@@ -252,17 +269,20 @@ def check_outputs(
     target, record, *others = outputs
     if as_dicom:
         with scan.needs_dicom(source):
-            from nlmeans.files.formats.dicom import check_series_folder
+            from nlmeans.files.formats.dicom_derived import check_series_folder
         check_series_folder(target, source, overwrite)
         if as_float:
             raise ValueError(
                 f"OUT={target} is a DICOM series, which stores integers; leave out --float or write a .nii.gz"
             )
     else:
-        paths.check_output_file(target, overwrite, nifti.ENDINGS)
+        check_image_file(target, overwrite)
     paths.check_output_file(record, overwrite, (".json",))
     for path in others:
-        paths.check_output_file(path, overwrite, (".png",) if path in pictures else nifti.ENDINGS)
+        if path in pictures or path in second:
+            paths.check_output_file(path, overwrite, (".png",) if path in pictures else (path.suffix,))
+        else:
+            check_image_file(path, overwrite)
     real = [paths.real_path(path) for path in outputs]
     if paths.real_path(target) == paths.real_path(source):
         raise ValueError(f"OUT={target} is IN itself, which is never overwritten; choose another name")
@@ -271,14 +291,18 @@ def check_outputs(
             raise ValueError(f"{path} is the input or another output as well; choose another name")
 
 
-def write_result(noisy: nifti.Scan, result: npt.NDArray[Any], path: Path, how: str, keep_type: bool) -> None:
-    """Write a result as a derived DICOM series if `path` is a folder, else as NIfTI with the header of the scan."""
-    if path.is_dir():
-        from nlmeans.files.formats.dicom import DicomScan, write_derived
+def check_image_file(path: Path, overwrite: bool) -> None:
+    """Raise an error if an image cannot be written there, because of its name, its folder, or a missing library."""
+    registry.check_written(path)
+    paths.check_output_file(path, overwrite, registry.WRITTEN)
 
-        write_derived(cast(DicomScan, noisy), result, path, f"Denoised by nlmeans {version('nlmeans')}: {how}")
-    else:
-        nifti.write_nifti(nifti.image_like(noisy, result, keep_type), path)
+
+def write_dicom(noisy: nifti.Scan, result: npt.NDArray[Any], folder: Path, how: str) -> None:
+    """Write a result as a derived DICOM series."""
+    from nlmeans.files.formats.dicom import DicomScan
+    from nlmeans.files.formats.dicom_derived import write_derived
+
+    write_derived(cast(DicomScan, noisy), result, folder, f"Denoised by nlmeans {version('nlmeans')}: {how}")
 
 
 def boilerplate(method: str, volumes: int, together: bool, as_complex: bool, noise: str) -> str:
@@ -361,7 +385,12 @@ def denoise_zarr_file(
 
 
 def measure_noise(
-    source: Path, kind: str, mask_file: Path | None, dicom_series: str | None, picture: Path | None = None
+    source: Path,
+    kind: str,
+    mask_file: Path | None,
+    dicom_series: str | None,
+    picture: Path | None = None,
+    resample: bool = False,
 ) -> list[MeasuredNoise]:
     """Measure the noise in an image file, a DICOM series in a folder, or a zarr image.
 
@@ -371,6 +400,7 @@ def measure_noise(
         mask_file: image that is not zero where to measure.
         dicom_series: number or UID of the series, if the folder holds several.
         picture: PNG file for a picture of the noise of the first volume; not for zarr images.
+        resample: bring a mask of another grid to the voxels of `source`.
 
     Returns:
         The noise of each volume.
@@ -384,7 +414,8 @@ def measure_noise(
             from nlmeans.files.zarr.denoise import zarr_noise
         return zarr_noise(source, kind, mask_file)
     noisy = scan.read_scan(source, dicom_series)
-    mask = scan.read_mask_or_map(mask_file, Layout.of(noisy.data, None, noisy.series, str(source)))
+    layout = Layout.of(noisy.data, None, noisy.series, str(source))
+    mask = scan.read_mask_or_map(mask_file, layout, noisy, resample)
     found = scan.noise_of_volumes(noisy, kind, mask)
     if picture is not None:
         inside = None if mask is None else np.asarray(mask) != 0
@@ -394,4 +425,4 @@ def measure_noise(
 
 
 def needs_zarr(path: Path) -> AbstractContextManager[None]:
-    return scan.needs_extra("zarr", f"{path} is a zarr image; to read it")
+    return registry.needs_extra("zarr", f"{path} is a zarr image; to read it")

@@ -40,6 +40,15 @@ def check_exists(*sources: Path | None) -> None:
             raise FileNotFoundError(f"{source}: no such file or folder")
 
 
+def check_regular(path: Path) -> None:
+    """Raise an error unless the path is that of a regular file: reading a pipe or a device may never end."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name the file in it")
+    check_exists(path)
+    if not path.is_file():
+        raise ValueError(f"{path} is not a regular file; copy its content to one and name that")
+
+
 def existing(source: str) -> Iterator[Path]:
     """Iterate over the path, or over those that match it as a pattern such as ``scans/**/*.nii.gz``.
 

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nlmeans.core import arrays
-from nlmeans.files.formats import nifti
+from nlmeans.files.formats import registry
+from nlmeans.files.formats.grid import on_grid_of
 from nlmeans.files.formats.nifti import Scan
 
 CIRCLES = (360.0, 4096.0, 2000 * math.pi, 8192.0, 65536.0)
@@ -30,8 +31,10 @@ class ComplexScan(NamedTuple):
     """The scan with magnitudes in place of its voxels."""
 
 
-def complex_scan(scan: Scan, phase_file: Path | None) -> ComplexScan | None:
+def complex_scan(scan: Scan, phase_file: Path | None, resample: bool = False) -> ComplexScan | None:
     """Return the complex voxels of a scan: its own, or its magnitudes with the phase of another file.
+
+    With `resample`, the phase may have another grid, and each voxel takes the nearest of its values.
 
     Raises:
         ValueError: the phase does not fit the scan.
@@ -43,7 +46,7 @@ def complex_scan(scan: Scan, phase_file: Path | None) -> ComplexScan | None:
         return ComplexScan(scan.data, dataclasses.replace(scan, data=np.abs(scan.data)))
     if phase_file is None:
         return None
-    phase = nifti.read_nifti(phase_file).data
+    phase = on_grid_of(scan, registry.load_scan(phase_file), resample)
     if phase.shape != scan.data.shape:
         raise ValueError(f"{phase_file} has shape {phase.shape}, but {scan.path} has {scan.data.shape}")
     if scan.data.min() < 0:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import logging
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +14,13 @@ import torch
 from nlmeans.api import estimate_noise
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
-from nlmeans.files.formats import nifti
+from nlmeans.files.formats import registry
+from nlmeans.files.formats.grid import on_grid_of
 from nlmeans.files.formats.nifti import Scan
 from nlmeans.noise.model import NoiseModel
 from nlmeans.noise.usable import object_threshold
+
+log = logging.getLogger("nlmeans")
 
 # ---------------------------------------------------------------- reading
 
@@ -27,7 +29,7 @@ def read_scan(source: Path, dicom_series: str | None = None, complex_too: bool =
     """Read an image file, or a DICOM series from a folder.
 
     Args:
-        source: a file that nibabel can read, or a folder of DICOM files.
+        source: a file of any format in `FORMATS`, or a folder of DICOM files.
         dicom_series: number or UID of the series, if the folder holds several.
         complex_too: accept complex numbers as well.
 
@@ -35,7 +37,7 @@ def read_scan(source: Path, dicom_series: str | None = None, complex_too: bool =
         OSError: there is no such file or folder.
         ValueError, TypeError: it is damaged, or not an image with such numbers.
     """
-    if source.is_dir():
+    if source.is_dir() or is_dicom(source):
         with needs_dicom(source):
             from nlmeans.files.formats.dicom import read_series
         return read_series(source, dicom_series)
@@ -43,36 +45,37 @@ def read_scan(source: Path, dicom_series: str | None = None, complex_too: bool =
         raise ValueError(
             f"--dicom-series {dicom_series} is for a folder of DICOM files, which {source} is not; leave it out"
         )
-    return nifti.read_nifti(source, complex_too)
+    return registry.load_scan(source, complex_too)
 
 
-@contextlib.contextmanager
-def needs_extra(extra: str, purpose: str) -> Iterator[None]:
-    """Say which extra to install if an import inside the block fails.
-
-    >>> with needs_extra("dicom", "in is a folder; to read the DICOM series in it"):
-    ...     import no_such_package
-    Traceback (most recent call last):
-    ValueError: in is a folder; to read the DICOM series in it, install: pip install "nlmeans[dicom]"
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ValueError(f'{purpose}, install: pip install "nlmeans[{extra}]"') from error
+def is_dicom(source: Path) -> bool:
+    """Whether a path is that of a DICOM file, such as an enhanced image or a dose grid."""
+    if not source.is_file() or registry.format_of(source) is not None:
+        return False
+    with source.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def needs_dicom(folder: Path) -> AbstractContextManager[None]:
-    return needs_extra("dicom", f"{folder} is a folder; to read the DICOM series in it")
+    return registry.needs_extra("dicom", f"{folder} is a folder or a DICOM file; to read the DICOM series in it")
 
 
-def read_mask_or_map(path: Path | None, layout: Layout) -> arrays.Array | None:
-    """Read a mask or a map of sigma. It must have the spatial shape of the scan, and not be zero everywhere."""
+def read_mask_or_map(
+    path: Path | None, layout: Layout, scan: Scan, resample: bool = False, order: int = 0
+) -> arrays.Array | None:
+    """Read a mask or a map of sigma on the voxels of a scan; see `on_grid_of`. It must not be zero everywhere."""
     if path is None:
         return None
-    data = nifti.read_nifti(path).data
+    found = registry.load_scan(path)
+    if not found.data.any():
+        raise ValueError(f"{path} is zero everywhere, so no voxel would be denoised; check the file")
+    data = on_grid_of(scan, found, resample, order)
+    if arrays.is_nan(data) is not None:
+        log.warning("%s has NaN, which counts as 0: nothing is denoised there", path)
+        data = np.nan_to_num(data, nan=0.0)
     layout.spatial(data, str(path))
     if not data.any():
-        raise ValueError(f"{path} is zero everywhere, so no voxel would be denoised; check the file")
+        raise ValueError(f"{path} is zero everywhere in {scan.path}, so no voxel would be denoised; check the file")
     return data
 
 
@@ -118,6 +121,7 @@ def object_mask(scan: Scan, index: int, mask: arrays.Array | None) -> npt.NDArra
     if mask is not None:
         return np.asarray(np.asarray(mask) != 0)
     volume = scan.volume(index)
+    volume = np.nan_to_num(volume, nan=0.0) if arrays.is_nan(volume) is not None else volume
     known = volume if scan.inside is None else volume[scan.inside]
     bright: npt.NDArray[np.bool_] = volume > object_threshold(torch.from_numpy(known.astype(np.float64)))
     return bright if scan.inside is None else bright & scan.inside
@@ -125,7 +129,8 @@ def object_mask(scan: Scan, index: int, mask: arrays.Array | None) -> npt.NDArra
 
 def object_mean(scan: Scan, index: int, mask: arrays.Array | None) -> float:
     where = object_mask(scan, index, mask)
-    return float(scan.volume(index)[where].mean()) if where.any() else 0.0
+    values = scan.volume(index)[where]
+    return float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
 
 
 def quality(
@@ -143,6 +148,7 @@ def quality(
     found: dict[str, list[float | None]] = {"signal": [], "snr": [], "removed": []}
     for index in range(1 if scan.series is None else scan.data.shape[scan.series]):
         where, after = object_mask(scan, index, mask), scan.volume(index, np.asarray(result))
+        where = where & ~np.isnan(scan.volume(index))
         values = scan.volume(index)[where].astype(np.float64)
         level = 0.0 if sigma is None else sigma[min(index, len(sigma) - 1)]
         found["signal"].append(float(values.mean()) if where.any() else 0.0)

@@ -71,19 +71,34 @@ def sampled_channels(
     every: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Read each channel of one volume, or one in `every`, (D, H, W), and the mask; of a large volume, evenly spaced
-    parts.
+    parts. NaN counts as outside: it becomes 0, and the mask leaves it out.
 
     Raises:
-        ValueError: there are NaN or infinite values.
+        ValueError: there are infinite values, or nothing but NaN.
     """
     pieces = sample_pieces(layout.shape, affordable_voxels(volume, memory))
     inside = read_mask(mask, layout, pieces, arrays.device_of(volume))
     for places in zip(*(layout.channel_pieces(index, p)[::every] for p in pieces), strict=True):
         values = read_pieces(volume, layout, list(places), arrays.device_of(volume))
-        arrays.value_range(values, "volume")
+        values, known, _ = without_outside(values, inside)
         if despeckled:
             values = without_outliers(values, sigma_between_outliers(values))
-        yield values, inside
+        yield values, known
+
+
+def without_outside(values: Tensor, inside: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[float, float]]:
+    """Return values with 0 in place of NaN, the mask without these voxels, and the range of the others.
+
+    Raises:
+        ValueError: there are infinite values, or nothing but NaN.
+    """
+    low, high = arrays.known_range(values, "volume")
+    if low > high:
+        raise ValueError("volume is NaN everywhere, so there is nothing to measure; check how it was made")
+    missing = arrays.is_nan(values)
+    if missing is None:
+        return values, inside, (low, high)
+    return arrays.without_nan(values), None if inside is None else inside & ~missing, (low, high)
 
 
 def affordable_voxels(volume: arrays.Source, memory: int | None) -> int:
@@ -107,14 +122,14 @@ def sigma_maps(
     maps = []
     for place in layout.channel_pieces(index, layout.everywhere):
         values = read_pieces(volume, layout, [place], arrays.device_of(volume))
-        low, high = arrays.value_range(values, "volume")
+        values, known, (low, high) = without_outside(values, inside)
         if max(-low, high) > LARGEST_FOR_MAP or 0 < max(-low, high) < 1 / LARGEST_FOR_MAP:
             raise ValueError(
                 f"volume has values from {low:.6g} to {high:.6g}, too extreme for a map of sigma in float32; scale it"
             )
         if despeckled:
             values = without_outliers(values, sigma_between_outliers(values))
-        maps.append(sigma_map_of_volume(values, noise, inside))
+        maps.append(sigma_map_of_volume(values, noise, known))
     return layout.from_engine(torch.stack(maps)).cpu().numpy()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, ExplicitVRLittleEndian, generate_uid
 
 AXIAL = (1.0, 0, 0, 0, 1, 0)
 SAGITTAL = (0.0, 1, 0, 0, 0, -1)
@@ -65,6 +65,61 @@ def write_series(
             setattr(one, name, value)
         name = f"{count - index if backwards else index + 1:03}.dcm"
         one.save_as(folder / name, enforce_file_format=True)
+    affine = np.eye(4)
+    affine[:3] = np.stack([along * spacing[0], down * spacing[1], normal * spacing[2], origin], 1)
+    return np.diag([-1.0, -1, 1, 1]) @ affine
+
+
+def write_enhanced(
+    path: Path,
+    stored: npt.NDArray[Any],
+    *,
+    orientation: Sequence[float] = AXIAL,
+    spacing: Sequence[float] = (0.7, 0.9, 2.5),
+    slopes: Sequence[float] = (1.0,),
+) -> npt.NDArray[np.float64]:
+    """Write stored values, (columns, rows, slices, echoes), as one enhanced MR image. Returns their RAS affine."""
+    along, down = np.array(orientation[:3]), np.array(orientation[3:])
+    normal, origin = np.cross(along, down), np.array([-30.0, 20, 10])
+    one = Dataset()
+    one.file_meta = FileMetaDataset()
+    one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    one.SOPClassUID, one.SOPInstanceUID = EnhancedMRImageStorage, generate_uid()
+    one.file_meta.MediaStorageSOPClassUID, one.file_meta.MediaStorageSOPInstanceUID = (
+        one.SOPClassUID,
+        one.SOPInstanceUID,
+    )
+    one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = STUDY, generate_uid(), FRAME
+    one.PatientName, one.PatientID, one.Modality, one.SeriesNumber = "Phantom^A", "17", "MR", 4
+    one.ImageType, one.InstanceNumber = ["ORIGINAL", "PRIMARY", "OTHER", "NONE"], 1
+    one.Columns, one.Rows = stored.shape[:2]
+    one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
+    one.BitsAllocated = one.BitsStored = 8 * stored.dtype.itemsize
+    one.HighBit, one.PixelRepresentation = one.BitsAllocated - 1, int(stored.dtype.kind == "i")
+    shared, measures, plane, kind = Dataset(), Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = [spacing[1], spacing[0]], spacing[2]
+    plane.ImageOrientationPatient = [float(x) for x in orientation]
+    kind.FrameType = ["ORIGINAL", "PRIMARY", "OTHER", "NONE"]
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [plane]
+    shared.MRImageFrameTypeSequence = [kind]
+    frames, pixels = [], []
+    for index in range(stored.shape[2]):  # echoes beside each other, slice by slice
+        for echo in range(stored.shape[3]):
+            frame, position, times, values, content = Dataset(), Dataset(), Dataset(), Dataset(), Dataset()
+            position.ImagePositionPatient = [float(x) for x in origin + index * spacing[2] * normal]
+            times.EffectiveEchoTime = 5.0 * (echo + 1)
+            values.RescaleSlope, values.RescaleIntercept = slopes[echo % len(slopes)], 0.0
+            values.RescaleType = "US"
+            content.StackID, content.InStackPositionNumber = "1", index + 1
+            frame.PlanePositionSequence, frame.MREchoSequence = [position], [times]
+            frame.PixelValueTransformationSequence, frame.FrameContentSequence = [values], [content]
+            frames.append(frame)
+            pixels.append(stored[..., index, echo].T)
+    one.SharedFunctionalGroupsSequence, one.PerFrameFunctionalGroupsSequence = [shared], frames
+    one.NumberOfFrames = len(frames)
+    one.PixelData = np.stack(pixels).tobytes()
+    path.parent.mkdir(exist_ok=True, parents=True)
+    one.save_as(path, enforce_file_format=True)
     affine = np.eye(4)
     affine[:3] = np.stack([along * spacing[0], down * spacing[1], normal * spacing[2], origin], 1)
     return np.diag([-1.0, -1, 1, 1]) @ affine

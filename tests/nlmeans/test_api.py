@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from nlmeans import Cancelled, denoise, estimate_sigma, usual_h
+from nlmeans import Cancelled, denoise, denoise_with_maps, estimate_sigma, preview, usual_h
 from nlmeans.noise.rician import without_rician_bias
 from tests.nlmeans.volumes import SINGLE, Floats, gain, gaussian, piecewise, rician, sample
 
@@ -586,8 +586,8 @@ INVALID: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"volume": np.zeros((4, 0, 6))}, ValueError, r"volume has shape \(4, 0, 6\) and so no voxels"),
     ({"volume": np.zeros(4)}, ValueError, r"volume has 1 spatial axes .*give \(H, W\) or \(D, H, W\)"),
     ({"volume": np.zeros((2, 2, 2, 2))}, ValueError, "volume has 4 spatial axes .*channels= or series="),
-    ({"volume": np.full((4, 5), np.nan)}, ValueError, "volume contains NaN or infinite values; .*nan_to_num"),
-    ({"volume": torch.full((4, 5), -torch.inf)}, ValueError, "volume contains NaN or infinite values"),
+    ({"volume": np.full((4, 5), np.nan)}, ValueError, "volume is NaN everywhere"),
+    ({"volume": torch.full((4, 5), -torch.inf)}, ValueError, "volume contains infinite values"),
     ({"sigma": -1}, ValueError, "sigma=-1 must not be negative"),
     ({"sigma": float("nan")}, ValueError, "sigma=nan must be finite"),
     ({"sigma": "3"}, TypeError, "sigma='3' must be a number"),
@@ -628,3 +628,71 @@ INVALID: list[tuple[dict[str, Any], type[Exception], str]] = [
 def test_refused_with_the_argument_named(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         denoise(**{"volume": VOLUME, **arguments})
+
+
+# ---------------------------------------------------------------- NaN
+
+
+def with_background(value: float, *shape: int) -> Floats:
+    """A volume, or a series with the same background in all volumes."""
+    volume = 100 + SIGMA * np.random.default_rng(0).standard_normal(shape)
+    volume[:, :4] = value
+    volume[2, 9, 3] = value
+    return volume.astype(np.float32)
+
+
+@pytest.mark.parametrize("method", ["classic", "bayes", "dct", "wiener"])
+@pytest.mark.parametrize("sigma", [None, SIGMA, "map"])
+def test_nan_stays_and_the_rest_is_as_beside_a_removed_background(method: str, sigma: Any) -> None:
+    holes, zeros = (with_background(value, 14, 15, 16) for value in (np.nan, 0))
+    kept = holes.copy()
+    found = denoise(holes, sigma, method=method, h=None if sigma is None else 8.0)
+    outside = zeros == 0
+    np.testing.assert_array_equal(np.isnan(found), outside)
+    np.testing.assert_array_equal(holes, kept)
+    expected = denoise(zeros, sigma, method=method, h=None if sigma is None else 8.0, mask=~outside)
+    inside = ~outside
+    assert found[inside].std() < 0.7 * holes[inside].std()
+    if sigma == SIGMA:
+        np.testing.assert_allclose(found[inside], expected[inside], atol=0.5)
+
+
+def test_nan_stays_in_every_kind_of_array_and_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    import dask.array as da
+
+    holes = with_background(np.nan, 14, 15, 16)
+    expected = denoise(holes, **QUICK)
+    assert [message for message in caplog.messages if "NaN" in message] == [
+        f"{np.isnan(holes).sum()} voxels are NaN: they count as outside, and stay as they are"
+    ]
+    tensor = denoise(torch.from_numpy(holes), **QUICK)
+    np.testing.assert_array_equal(tensor.numpy(), expected)
+    lazy = denoise(da.from_array(holes, chunks=7), **QUICK).compute()
+    np.testing.assert_allclose(lazy, expected, rtol=1e-5)
+    out = np.zeros_like(holes)
+    assert denoise(holes, **QUICK, out=out) is out
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_allclose(preview(holes, 7, **QUICK), expected[7], rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [3, 12])
+def test_nan_stays_in_a_series(count: int) -> None:
+    series = with_background(np.nan, 12, 13, 14)[..., None] * np.linspace(1, 0.5, count)
+    noise = SIGMA * np.random.default_rng(1).standard_normal(series.shape)
+    found = denoise(series + noise, SIGMA, series=3)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(series))
+    assert np.nanstd(found - series) < np.nanstd(noise)
+
+
+def test_nan_stays_in_complex_volumes() -> None:
+    holes = with_background(np.nan, 12, 13, 14) * np.exp(0.3j)
+    found = denoise(holes.astype(np.complex64), SIGMA)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(holes))
+
+
+def test_the_noise_is_measured_beside_nan() -> None:
+    holes = with_background(np.nan, 40, 40, 40)
+    assert estimate_sigma(holes) == pytest.approx(SIGMA, rel=0.1)
+    assert estimate_sigma(holes, mask=np.ones(holes.shape)) == pytest.approx(SIGMA, rel=0.1)
+    maps = denoise_with_maps(holes, method="classic")
+    np.testing.assert_array_equal(np.isnan(maps.residual), np.isnan(holes))

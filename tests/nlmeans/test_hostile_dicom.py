@@ -21,7 +21,7 @@ import pydicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from nlmeans.core import memory
-from nlmeans.files.formats import dicom
+from nlmeans.files.formats import dicom, dicom_derived
 from tests.nlmeans.hostile import bits_flipped, damaged, refusal
 from tests.nlmeans.series import write_series
 
@@ -57,7 +57,7 @@ def test_a_damaged_slice_is_refused_or_has_all_its_pixels(folder: Path, seed: in
             assert scans[0].data.shape == SHAPE
             assert np.isfinite(scans[0].data.astype(float)).all()
             with tempfile.TemporaryDirectory() as out:
-                if said := refusal(lambda: dicom.write_derived(scans[0], scans[0].data, Path(out), "nothing")):
+                if said := refusal(lambda: dicom_derived.write_derived(scans[0], scans[0].data, Path(out), "nothing")):
                     assert said.startswith(str(file))
                 else:
                     np.testing.assert_array_equal(dicom.read_series(Path(out)).data, scans[0].data)

@@ -182,11 +182,11 @@ def test_a_memory_map_is_denoised_into_another_within_the_memory_allowed(tmp_pat
     np.testing.assert_allclose(out[50], denoise(noisy[40:61], **quick)[10], rtol=0, atol=1e-6 * np.ptp(noisy))
 
 
-@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf])
 def test_what_is_not_finite_is_found_in_any_piece(bad: float) -> None:
     noisy = volume(14, 40, 30)
     noisy[-1, -1, -1] = bad
-    with pytest.raises(ValueError, match="volume contains NaN or infinite values"):
+    with pytest.raises(ValueError, match="volume contains infinite values"):
         denoise(Slices(noisy), SIGMA)
 
 

@@ -1,35 +1,31 @@
-"""Read DICOM series, and write a result as a derived series. Needs ``pip install "nlmeans[dicom]"``.
+"""Read DICOM series. Needs ``pip install "nlmeans[dicom]"``.
 
-pydicom reads and writes the files; highdicom computes the geometry.
+pydicom reads the files; highdicom computes the geometry.
 """
 
 from __future__ import annotations
 
-import datetime
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import highdicom
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pydicom
 from highdicom.spatial import get_series_volume_positions
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.utils import get_expected_length
-from pydicom.sr.codedict import codes
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from nlmeans.core import arrays, memory
-from nlmeans.files.formats.nifti import Scan
-from nlmeans.files.paths import apart, check_folder, errors_naming
+from nlmeans.core import memory
+from nlmeans.files.formats.dicom_frames import Frame, frames_of, has_frames, volumes_of
+from nlmeans.files.formats.nifti import Scan, check_values, in_nifti
+from nlmeans.files.paths import errors_naming
 
 ORIENTATION_TOLERANCE = 1e-4
 """Largest difference between direction cosines that count as equal. Scanners write about six digits."""
@@ -40,49 +36,103 @@ SPACING_TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class DicomScan(Scan):
-    """A series of slices in spatial order, as one volume of rescaled values: (columns, rows, slices)."""
+    """A series as rescaled values: (columns, rows, slices in spatial order), and volumes as last axis if several."""
 
-    files: tuple[Path, ...]
-    """One file per slice."""
+    frames: tuple[tuple[Frame, ...], ...]
+    """Where each slice of each volume is stored."""
 
 
 def read_series(folder: Path, series: str | None = None) -> DicomScan:
-    """Read a series of single-frame images from a folder and its subfolders.
+    """Read a series of images from a folder and its subfolders, or from one file.
+
+    Enhanced images and dose grids have all slices in one file. Several images at each position are the volumes of a
+    series: times, echoes, or b-values and directions.
 
     Args:
-        folder: folder with the files, whose names do not matter.
-        series: SeriesNumber or SeriesInstanceUID; None if there is only one series.
-
-    Returns:
-        Values after rescaling, as integers if slope and intercept are integers; the affine maps to RAS, in mm.
+        folder: folder with the files, whose names do not matter; or one file.
+        series: number or UID of the series, if the folder holds several.
 
     Raises:
         IsADirectoryError: the folder holds no DICOM images.
         ValueError: there are several series and `series` is None, there is no such series, a file cannot be read, or
-            the slices do not form a volume of parallel slices at even distances.
+            the slices do not form volumes of parallel slices at even distances.
     """
-    files = series_files(folder, series)
+    files = series_files(folder, series) if folder.is_dir() else [folder]
     with errors_naming(folder):  # pydicom decodes an element only when it is used
-        return volume_of_series(folder, files)
+        return volumes_of_series(folder, files)
 
 
-def volume_of_series(folder: Path, files: Sequence[Path]) -> DicomScan:
-    """Read the files of a series and stack them to a volume."""
+def volumes_of_series(folder: Path, files: Sequence[Path]) -> DicomScan:
+    """Read the files of a series and stack their slices to volumes."""
+    slices, frames = read_slices(files)
+    check_places(folder, slices)
+    groups = volumes_of(slices)
+    read = [volume_of_slices(folder, [slices[index] for index in group]) for group in groups]
+    affine = read[0].affine
+    if any(one.values.shape != read[0].values.shape or not np.allclose(one.affine, affine, atol=1e-2) for one in read):
+        raise ValueError(f"{folder} holds {len(read)} volumes of different grids; put each into a separate folder")
+    kind = np.dtype(type_of_values(slices))
+    low, high = min(one.values.min() for one in read), max(one.values.max() for one in read)
+    if kind.kind in "ui" and not np.iinfo(kind).min <= low <= high <= np.iinfo(kind).max:
+        raise ValueError(
+            f"{folder} holds values from {low:g} to {high:g}, which do not fit into the {slices[0].BitsStored} bits of "
+            "BitsStored; it may be damaged"
+        )
+    order = [[group[index] for index in one.order] for group, one in zip(groups, read, strict=True)]
+    volumes = [np.ascontiguousarray(one.values.astype(kind)) for one in read]
+    data = volumes[0] if len(volumes) == 1 else np.stack(volumes, axis=-1)
+    check_values(data, folder)
+    padding = [measured(one, [slices[index] for index in those]) for one, those in zip(volumes, order, strict=True)]
+    known = [one for one in padding if one is not None]
+    modality = str(slices[0].get("Modality") or "") or None
+    return DicomScan(
+        folder,
+        data,
+        in_nifti(data, affine),
+        inside=np.logical_and.reduce(known) if known else None,
+        modality=modality,
+        frames=tuple(tuple(frames[index] for index in those) for those in order),
+    )
+
+
+def read_slices(files: Sequence[Path]) -> tuple[list[Dataset], list[Frame]]:
+    """Read all slices of a series, and say where each is stored."""
     slices: list[Dataset] = []
+    frames: list[Frame] = []
     needed, free = 0, memory.free()
     for file in files:
         with errors_naming(file):
-            slices.append(pydicom.dcmread(file))
-            needed += get_expected_length(slices[-1])
+            image = pydicom.dcmread(file)
+            needed += get_expected_length(image)
         if needed > free:
             raise ValueError(
                 f"{file} brings the series to {memory.size_text(needed)}, but only {memory.size_text(free)} of memory "
                 "is free"
             )
         with errors_naming(file):
-            check_image(file, slices[-1])
+            check_image(file, image)
+            parts = list(frames_of(image)) if has_frames(image) else [image]
+            for number, one in enumerate(parts):
+                check_scaling(file, one)
+                slices.append(one)
+                frames.append(Frame(file, number if has_frames(image) else None, *scaling(one)))
+    return slices, frames
+
+
+class StackedSlices(NamedTuple):
+    """The slices of one volume."""
+
+    values: npt.NDArray[Any]
+    """Rescaled, (columns, rows, slices)."""
+    affine: npt.NDArray[np.float64]
+    order: list[int]
+    """Numbers of the slices in spatial order."""
+
+
+def volume_of_slices(folder: Path, slices: Sequence[Dataset]) -> StackedSlices:
+    """Stack slices to a volume."""
     order = stacking_order(folder, slices)
-    files, slices = [files[index] for index in order], [slices[index] for index in order]
+    slices = [slices[index] for index in order]
     volume = highdicom.get_volume_from_series(
         slices,
         apply_real_world_transform=False,
@@ -94,20 +144,7 @@ def volume_of_series(folder: Path, files: Sequence[Path]) -> DicomScan:
     affine = volume.get_affine("RAS")[:, [2, 1, 0, 3]]
     if len(slices) == 1:  # highdicom ignores the thickness of a single slice
         affine[:3, 2] *= float(slices[0].get("SliceThickness") or 1) / np.linalg.norm(affine[:3, 2])
-    kind, values = np.dtype(type_of_values(slices)), volume.array.transpose(2, 1, 0)
-    if kind.kind in "ui" and not np.iinfo(kind).min <= values.min() <= values.max() <= np.iinfo(kind).max:
-        raise ValueError(
-            f"{folder} holds values from {values.min():g} to {values.max():g}, which do not fit into the "
-            f"{slices[0].BitsStored} bits of BitsStored; it may be damaged"
-        )
-    data = np.ascontiguousarray(values.astype(kind))
-    arrays.value_range(arrays.check_array(data, str(folder)), str(folder))
-    image: Any = nib.Nifti1Image(data, affine)
-    image.set_qform(affine, code="scanner")
-    image.set_sform(affine, code="scanner")
-    image.header.set_xyzt_units("mm")
-    modality = str(slices[0].get("Modality") or "") or None
-    return DicomScan(folder, data, image, inside=measured(data, slices), modality=modality, files=tuple(files))
+    return StackedSlices(volume.array.transpose(2, 1, 0), affine, order)
 
 
 # ---------------------------------------------------------------- which files
@@ -164,21 +201,20 @@ def header_of(file: Path) -> Dataset | None:
 
 def check_image(file: Path, image: Dataset) -> None:
     """Check that an image is one slice of grey values, is not damaged, and can be decompressed here."""
-    if int(image.get("NumberOfFrames") or 1) > 1:
+    if "MOSAIC" in (image.get("ImageType") or []):
         raise ValueError(
-            f"{file} holds {image.NumberOfFrames} frames (an enhanced or multi-frame image); convert it to single "
-            "frames, or to NIfTI, for instance with dcm2niix"
+            f"{file} is a mosaic of Siemens, which has all slices of a volume side by side in one picture; convert the "
+            "series to NIfTI, for instance with dcm2niix"
+        )
+    if int(image.get("NumberOfFrames") or 1) > 1 and not has_frames(image):
+        raise ValueError(
+            f"{file} holds {image.NumberOfFrames} frames that do not say where they lie; convert it to single frames, "
+            "or to NIfTI"
         )
     if image.get("SamplesPerPixel", 1) != 1:
         raise ValueError(
             f"{file} holds colours ({image.get('PhotometricInterpretation')}), not intensities; convert it to grey "
             "first"
-        )
-    slope, intercept = scaling(image)
-    if slope == 0 or not np.isfinite([slope, intercept]).all():
-        raise ValueError(
-            f"{file} has RescaleSlope {slope} and RescaleIntercept {intercept}; both must be finite, and the slope "
-            "must not be 0"
         )
     if image.get("HighBit", image.BitsStored - 1) != image.BitsStored - 1:
         raise ValueError(
@@ -199,15 +235,25 @@ def check_image(file: Path, image: Dataset) -> None:
             f"{file} is compressed as {syntax}, and no installed plugin of pydicom can decompress that; install one: "
             "pip install python-gdcm, or pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
         ) from error
-    if values.ndim != 2:
+    if values.ndim != 2 and not has_frames(image):
         raise ValueError(f"{file} has pixels of shape {values.shape}; convert it to single slices")
+
+
+def check_scaling(file: Path, image: Dataset) -> None:
+    """Raise ``ValueError`` if the values of a slice cannot be rescaled, and back."""
+    slope, intercept = scaling(image)
+    if slope == 0 or not np.isfinite([slope, intercept]).all():
+        raise ValueError(
+            f"{file} has RescaleSlope {slope} and RescaleIntercept {intercept}; both must be finite, and the slope "
+            "must not be 0"
+        )
 
 
 # ---------------------------------------------------------------- which order, which values
 
 
-def stacking_order(folder: Path, slices: Sequence[Dataset]) -> list[int]:
-    """Order the slices along their normal, and check that they are parallel, evenly spaced and complete."""
+def check_places(folder: Path, slices: Sequence[Dataset]) -> None:
+    """Raise ``ValueError`` unless every slice says where it lies."""
     for one in slices:
         missing = [
             name for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not one.get(name)
@@ -219,6 +265,10 @@ def stacking_order(folder: Path, slices: Sequence[Dataset]) -> list[int]:
             )
         if "FrameOfReferenceUID" not in one:  # anonymising may remove it; all slices of a series share one
             one.FrameOfReferenceUID = "2.25.0"
+
+
+def stacking_order(folder: Path, slices: Sequence[Dataset]) -> list[int]:
+    """Order the slices along their normal, and check that they are parallel, evenly spaced and complete."""
     tolerances: dict[str, Any] = {"rtol": SPACING_TOLERANCE, "orientation_tol": ORIENTATION_TOLERANCE}
     spacing, places = get_series_volume_positions(slices, **tolerances)
     if places is not None:
@@ -226,8 +276,8 @@ def stacking_order(folder: Path, slices: Sequence[Dataset]) -> list[int]:
     positions = {tuple(float(x) for x in one.ImagePositionPatient) for one in slices}
     if len(positions) < len(slices):
         raise ValueError(
-            f"{folder} holds {len(slices)} images at {len(positions)} positions: several echoes, times or directions. "
-            "Only one volume can be read; put each into a separate folder, or convert to NIfTI with dcm2niix"
+            f"{folder} holds {len(slices)} images at {len(positions)} positions, but neither time nor echo nor b-value "
+            "tells its volumes apart; put each into a separate folder, or convert to NIfTI with dcm2niix"
         )
     spacing, places = get_series_volume_positions(slices, allow_missing_positions=True, **tolerances)
     if spacing is not None and places is not None:
@@ -278,126 +328,3 @@ def measured(data: npt.NDArray[Any], slices: Sequence[Dataset]) -> npt.NDArray[n
             ends = sorted(slope * end + intercept for end in (value, image.get("PixelPaddingRangeLimit", value)))
             inside[..., index] = (data[..., index] < ends[0]) | (data[..., index] > ends[1])
     return None if inside.all() or not inside.any() else inside
-
-
-# ---------------------------------------------------------------- derived series
-
-
-STALE = (
-    "SmallestImagePixelValue",
-    "LargestImagePixelValue",
-    "SmallestPixelValueInSeries",
-    "LargestPixelValueInSeries",
-    "IconImageSequence",
-    "DigitalSignaturesSequence",
-    "MACParametersSequence",
-    "PixelDataProviderURL",
-)
-"""Tags that describe the pixels of the source and do not hold for the derived image."""
-
-
-def check_series_folder(folder: Path, source: Path, overwrite: bool) -> None:
-    """Raise an error, before any work, if a derived series cannot be written to the folder.
-
-    Raises:
-        ValueError: the folder is the source, lies in it, or contains it.
-        OSError: the path is a file, the folder is in use, or it cannot be created.
-    """
-    check_folder(folder)
-    if not apart(folder, source):
-        raise ValueError(f"OUT={folder} must lie outside IN, which is never written to; choose another folder")
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; name a folder for DICOM files, or a .nii.gz file")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not overwrite:
-            raise FileExistsError(f"{folder} is not empty; choose another name or add --overwrite")
-        others = [file.name for file in folder.iterdir() if file.suffix != ".dcm"]
-        if others:
-            raise FileExistsError(
-                f"{folder} holds more than a DICOM series, such as {others[0]}; choose another folder"
-            )
-
-
-def write_derived(scan: DicomScan, data: npt.NDArray[Any], folder: Path, how: str) -> None:
-    """Write `data` as a series derived from `scan`. It keeps geometry, patient, study and scaling, and gets new UIDs.
-
-    Args:
-        scan: the scan that `data` was made from.
-        data: rescaled values, (columns, rows, slices); they are rounded and clipped to what the files can store.
-        folder: an empty folder.
-        how: what was done, for DerivationDescription.
-
-    Raises:
-        ValueError: the series has a lookup table instead of slope and intercept, or a header cannot be read.
-    """
-    uid, now = generate_uid(), datetime.datetime.now(datetime.UTC).astimezone()
-    for index, file in enumerate(scan.files):
-        with errors_naming(file):
-            image = pydicom.dcmread(file, stop_before_pixels=True)
-            if "ModalityLUTSequence" in image:
-                raise ValueError(
-                    f"{file} has a modality lookup table, which cannot be inverted; write a .nii.gz instead"
-                )
-            slope, intercept = scaling(image)
-            stored = np.rint((data[..., index].T.astype(np.float64) - intercept) / slope).clip(*stored_range(image))
-            derive(image, uid, now, how)
-            kind = f"{'i' if image.PixelRepresentation else 'u'}{image.BitsAllocated // 8}"
-            image.add_new("PixelData", "OB" if image.BitsAllocated == 8 else "OW", padded(stored.astype(f"<{kind}")))
-            written = BytesIO()
-            image.save_as(written, enforce_file_format=True)
-        (folder / f"{index + 1:04}.dcm").write_bytes(written.getvalue())
-
-
-def padded(values: npt.NDArray[Any]) -> bytes:
-    """Values as bytes; DICOM requires an even number of them."""
-    raw = values.tobytes()
-    return raw + b"\0" * (len(raw) % 2)
-
-
-def derive(image: Dataset, series: str, now: datetime.datetime, how: str) -> None:
-    """Turn the header of a source image into the header of the derived image.
-
-    Args:
-        image: the source image; changed in place.
-        series: SeriesInstanceUID of the derived series.
-        now: when it was derived.
-        how: what was done.
-    """
-    source = Dataset()
-    source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
-    source.PurposeOfReferenceCodeSequence = [coded(codes.DCM.SourceImageForImageProcessingOperation)]
-    image.SourceImageSequence = [source]
-    image.SOPInstanceUID, image.SeriesInstanceUID = generate_uid(), series
-    kind = list(image.get("ImageType") or [])
-    image.ImageType = ["DERIVED", "SECONDARY", *(kind[2:] or ["OTHER"])]
-    before = f"{image.DerivationDescription}; " if image.get("DerivationDescription") else ""
-    image.DerivationDescription = (before + how)[-1024:]
-    image.DerivationCodeSequence = [*(image.get("DerivationCodeSequence") or []), coded(codes.DCM.Smoothing)]
-    name = str(image.get("SeriesDescription") or "")
-    image.SeriesDescription = f"{name[:55]} denoised".strip()
-    if image.get("SeriesNumber") is not None:
-        image.SeriesNumber = int(image.SeriesNumber) + 1000
-    for what in ("Series", "Content", "InstanceCreation"):
-        setattr(image, f"{what}Date", now.strftime("%Y%m%d"))
-        setattr(image, f"{what}Time", now.strftime("%H%M%S.%f"))
-    equipment = Dataset()
-    equipment.Manufacturer, equipment.ManufacturerModelName = "nlmeans", "nlmeans"
-    equipment.SoftwareVersions = version("nlmeans")
-    equipment.ContributionDateTime = now.strftime("%Y%m%d%H%M%S.%f%z")
-    equipment.ContributionDescription = how[:1024]
-    equipment.PurposeOfReferenceCodeSequence = [coded(codes.DCM.ModifyingEquipment)]
-    image.ContributingEquipmentSequence = [*(image.get("ContributingEquipmentSequence") or []), equipment]
-    for keyword in STALE:
-        if keyword in image:
-            del image[keyword]
-    image.file_meta = FileMetaDataset()
-    image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
-    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
-    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-
-
-def coded(code: Any) -> Dataset:
-    """A code as an item of a code sequence."""
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
-    return item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from nlmeans.core import arrays
 from nlmeans.files.formats import nifti_header
-from nlmeans.files.paths import check_exists, errors_naming
+from nlmeans.files.paths import check_regular, errors_naming
 
 ENDINGS = (".nii.gz", ".nii")
 
@@ -58,14 +59,51 @@ def read_nifti(path: Path | str, complex_too: bool = False) -> Scan:
 
     Raises:
         OSError: there is no such file, or it is a folder.
-        ValueError, TypeError: the file is damaged, or holds anything but finite numbers in 2D to 5D.
+        ValueError, TypeError: the file is damaged, or holds anything but numbers in 2D to 5D, which may be NaN outside.
     """
     path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; name the file in it")
-    check_exists(path)
-    if not path.is_file():
-        raise ValueError(f"{path} is not a regular file; copy its content to one and name that")
+    return scan_of(path, read_file(path), complex_too)
+
+
+def scan_of(path: Path, image: Any, complex_too: bool = False) -> Scan:
+    """Take the values of an image, and check that they can be denoised."""
+    with errors_naming(path):
+        data = np.asarray(image.dataobj)
+    for numbers in (data.real, data.imag) if complex_too and arrays.is_complex(data) else (data,):
+        check_values(numbers, path)
+    while data.ndim > 4 and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.ndim == 5 and data.shape[3] > 1:  # several echoes of a series; with one volume, the last axis is a vector
+        data = data.reshape(*data.shape[:3], -1)
+    if data.ndim not in (2, 3, 4):
+        raise ValueError(f"{path} has shape {image.shape}; only 2D, 3D and series of volumes can be denoised")
+    return Scan(path, data, image)
+
+
+def check_values(numbers: npt.NDArray[Any], path: Path) -> None:
+    """Raise an error unless an array holds numbers that can be denoised; NaN stands for voxels outside.
+
+    Raises:
+        ValueError, TypeError: the values are infinite, NaN everywhere, or no real numbers.
+    """
+    low, high = arrays.known_range(arrays.check_array(numbers, str(path)), str(path))
+    if low > high:
+        raise ValueError(f"{path} is NaN everywhere, so there is nothing to denoise; check how it was made")
+
+
+def read_file(path: Path) -> Any:
+    """Read a file of NIfTI, or of another format of nibabel, as a NIfTI image."""
+    image = open_file(path)
+    if isinstance(image, nib.Nifti1Pair):
+        return image
+    zooms = image.header.get_zooms()
+    with errors_naming(path):
+        return in_nifti(np.asarray(image.dataobj), image.affine, float(zooms[3]) if len(zooms) > 3 else None)
+
+
+def open_file(path: Path) -> Any:
+    """Open a file with nibabel, and check that it is an undamaged image of intensities."""
+    check_regular(path)
     with errors_naming(path):
         nifti_header.check_header(path)
         image: Any = nib.load(path)
@@ -77,22 +115,72 @@ def read_nifti(path: Path | str, complex_too: bool = False) -> Scan:
         if isinstance(image, nib.Nifti1Pair) and not image.header.is_single:
             nifti_header.check_header(Path(str(image.file_map["header"].filename)))
             nifti_header.check_length(Path(str(image.file_map["image"].filename)), image.header)
-        data = np.asarray(image.dataobj)
-    for numbers in (data.real, data.imag) if complex_too and arrays.is_complex(data) else (data,):
-        arrays.value_range(arrays.check_array(numbers, str(path)), str(path))
-    while data.ndim > 4 and data.shape[-1] == 1:
-        data = data[..., 0]
-    if data.ndim == 5 and data.shape[3] > 1:  # several echoes of a series; with one volume, the last axis is a vector
-        data = data.reshape(*data.shape[:3], -1)
-    if data.ndim not in (2, 3, 4):
-        raise ValueError(f"{path} has shape {image.shape}; only 2D, 3D and series of volumes can be denoised")
-    return Scan(path, data, image)
+    return image
+
+
+LONGEST_AXIS = 32767
+"""Voxels along an axis that the header of NIfTI-1 can count."""
+
+
+def in_nifti(
+    data: npt.NDArray[Any],
+    affine: npt.NDArray[np.float64],
+    step: float | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Any:
+    """Make a NIfTI image of what was read from another format.
+
+    Args:
+        data: values, (X, Y), (X, Y, Z) or (X, Y, Z, T).
+        affine: from voxels to mm, right, front and up (RAS).
+        step: seconds between volumes.
+        extra: what else the file holds that its own format can store again.
+
+    >>> image = in_nifti(np.ones((2, 3, 4, 5)), np.diag([1, 2, 3, 1]), step=2.5)
+    >>> [float(size) for size in image.header.get_zooms()]
+    [1.0, 2.0, 3.0, 2.5]
+    """
+    data = of_nifti(data)
+    kind: Any = nib.Nifti1Image if max(data.shape) <= LONGEST_AXIS else nib.Nifti2Image
+    image = kind(data, affine, dtype=data.dtype, extra=extra)
+    image.set_qform(affine, code="scanner")
+    image.set_sform(affine, code="scanner")
+    sizes = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
+    image.header.set_zooms((*sizes, *((step or 0,) * (data.ndim - 3)))[: data.ndim])
+    image.header.set_xyzt_units("mm", "sec" if step else None)
+    return image
+
+
+def of_nifti(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Convert values to a type that NIfTI has, in the byte order of this machine.
+
+    >>> of_nifti(np.array([True])).dtype.name, of_nifti(np.ones(1, ">f2")).dtype.name
+    ('uint8', 'float32')
+    """
+    wider = {"bool": "uint8", "float16": "float32"}.get(data.dtype.name)
+    return data.astype(wider or data.dtype.newbyteorder("="), copy=False)
+
+
+def is_scaled(image: Any) -> bool:
+    """Whether the file of an image stores its values with a slope or an intercept."""
+    return nib.is_proxy(image.dataobj) and (float(image.dataobj.slope), float(image.dataobj.inter)) != (1, 0)
+
+
+def seconds_between(image: Any) -> float | None:
+    """Time between the volumes of a NIfTI image; None if the header gives none in a unit of time."""
+    zooms, unit = image.header.get_zooms(), image.header.get_xyzt_units()[1]
+    scale = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}.get(unit)
+    return float(zooms[3]) * scale if len(zooms) > 3 and scale and zooms[3] > 0 else None
+
+
+def millimetres(image: Any) -> npt.NDArray[np.float64]:
+    """The affine of a NIfTI image in mm, whatever its unit of length."""
+    scale = {"meter": 1e3, "micron": 1e-3}.get(image.header.get_xyzt_units()[0], 1.0)
+    return np.asarray(np.diag([scale, scale, scale, 1.0]) @ image.header.get_best_affine())
 
 
 def image_like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> Any:
     """Make an image of `data` with the header of `scan`: affine, qform, sform, units, intent, description, extensions.
-
-    If `scan` is not NIfTI, only its affine, its voxel size and the type of its values after scaling are kept.
 
     Args:
         scan: where the header comes from.
@@ -103,11 +191,6 @@ def image_like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> An
     header, shape = scan.image.header, scan.image.shape
     plain = np.complex64 if arrays.is_complex(data) else np.float32
     data = data.reshape(shape if data.size == scan.data.size else shape[:3])
-    if not isinstance(header, nib.Nifti1Header):
-        data = data if keep_type else data.astype(plain)
-        image: Any = nib.Nifti1Image(data, scan.image.affine, dtype=data.dtype)
-        image.header.set_zooms(header.get_zooms()[: data.ndim])
-        return image
     slope, intercept = 1.0, 0.0
     if keep_type:
         stored = scan.image.get_data_dtype()
@@ -121,15 +204,29 @@ def image_like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> An
     else:
         data = data.astype(plain)
     kind: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    image = kind(data, None, header)
+    image = kind(data, None, header, extra=scan.image.extra)
     image.set_data_dtype(data.dtype)
     if (slope, intercept) != (1, 0):
         image.header.set_slope_inter(slope, intercept)
     return image
 
 
+def write_file(image: Any, path: Path) -> None:
+    """Write a NIfTI image as one file, or as a pair with the endings .hdr and .img."""
+    if path.name.lower().endswith(nifti_header.PAIRS):
+        pair: Any = nib.Nifti2Pair if isinstance(image.header, nib.Nifti2Header) else nib.Nifti1Pair
+        header = pair.header_class(image.header.binaryblock, image.header.endianness, check=False)
+        header["magic"], header["vox_offset"] = header.pair_magic, 0
+        made = pair(image.dataobj, None, header)
+        if image.header.get_slope_inter() != (None, None):
+            made.header.set_slope_inter(*image.header.get_slope_inter())
+        made.to_filename(path)
+    else:
+        write_nifti(image, path)
+
+
 def write_nifti(image: Any, path: Path) -> None:
-    """Write an image and close the file even if writing fails, which nibabel's own ``save`` does not.
+    """Write a NIfTI image and close the file even if writing fails, which nibabel's own ``save`` does not.
 
     Some operating systems cannot remove a file that is still open.
     """

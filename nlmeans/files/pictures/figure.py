@@ -57,6 +57,7 @@ def before_and_after(before: Intensities, after: Intensities, spacing: Sequence[
 
     before, after = (volume.astype(np.result_type(volume.dtype, np.float32)) for volume in (before, after))
     removed = before - after
+    before, after, removed = (np.nan_to_num(volume, nan=0.0) for volume in (before, after, removed))
     low, high = (float(v) for v in np.percentile(before, (0.5, 99.5)))
     reach = 4 * arrays.standard_deviation(removed) or 1.0
     columns = (

@@ -62,7 +62,7 @@ def noise_figure(volume: npt.NDArray[Any], model: NoiseModel, mask: npt.NDArray[
     Only the middle of a volume of more than four million voxels is measured and shown.
 
     Args:
-        volume: (H, W) or (D, H, W), any real dtype, finite.
+        volume: (H, W) or (D, H, W), any real dtype; NaN is drawn as 0.
         model: the noise of the volume, as `nlmeans.estimate_noise` finds it.
         mask: which voxels to measure, of the shape of the volume; None for all.
     """
@@ -70,7 +70,7 @@ def noise_figure(volume: npt.NDArray[Any], model: NoiseModel, mask: npt.NDArray[
     from matplotlib.figure import Figure
 
     part = middle_part(volume.shape)
-    values = arrays.read(volume, part, arrays.precise_dtype(volume), torch.device("cpu"))
+    values = arrays.without_nan(arrays.read(volume, part, arrays.precise_dtype(volume), torch.device("cpu")))
     flat = flat_parts(values, None if mask is None else np.asarray(mask)[part] != 0)
     drawing = Figure(figsize=(13.5, 4.8), layout="constrained")
     FigureCanvasAgg(drawing)

@@ -146,9 +146,9 @@ def test_what_does_not_fit_is_refused(arguments: dict[str, Any], message: str) -
         denoise(np.ones((4, 5, 6), complex), **arguments)
 
 
-@pytest.mark.parametrize("bad", [np.nan, 1j * np.inf])
+@pytest.mark.parametrize("bad", [np.inf, 1j * np.inf])
 def test_what_is_not_finite_is_refused(bad: complex) -> None:
     noisy = np.ones((4, 5, 6), complex)
     noisy[1, 2, 3] = bad
-    with pytest.raises(ValueError, match="volume contains NaN or infinite values"):
+    with pytest.raises(ValueError, match="volume contains infinite values"):
         denoise(noisy)

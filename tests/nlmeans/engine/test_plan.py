@@ -85,13 +85,13 @@ def test_given_facts_save_the_survey(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_region_is_checked_for_values_that_are_not_finite_and_the_rest_is_not() -> None:
     _, image = noisy_piecewise(24, 11, 12, sigma=SIGMA)
-    image[20, 3, 3] = np.nan
+    image[20, 3, 3] = np.inf
     settings = Settings(sigma=SIGMA, method="classic", search_radius=1, h=8.0)
     layout = Layout.of(image, None, None)
     choices = Choices.of(settings, layout)
     near, far = (piece([slice(a, a + 2), slice(0, 11), slice(0, 12)]) for a in (17, 2))
     assert np.isfinite(np.asarray(Plan.of(image, 0, layout, choices, region=far).run(far))).all()
-    with pytest.raises(ValueError, match="volume contains NaN"):
+    with pytest.raises(ValueError, match="volume contains infinite"):
         Plan.of(image, 0, layout, choices, region=near)
 
 

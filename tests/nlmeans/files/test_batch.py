@@ -10,20 +10,21 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import nlmeans
 from nlmeans import NoiseModel, cli
-from nlmeans.files import batch, bids
+from nlmeans.files import batch, bids, samples
 from tests.nlmeans.cohorts import QUICK, SHAPE, image, run, write_dataset
 from tests.nlmeans.scans import RAS, contents, noisy, save, scan, values
 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """Ten T1w images of ten participants. Two are damaged: one is cut short, one contains NaN."""
+    """Ten T1w images of ten participants. Two are damaged: one is cut short, one contains infinite values."""
     root = write_dataset(tmp_path / "study", 10)
     short = root / "sub-03" / "anat" / "sub-03_T1w.nii.gz"
     short.write_bytes(short.read_bytes()[:900])
     hole = noisy(*SHAPE)
-    hole[3, 3, 3] = np.nan
+    hole[3, 3, 3] = np.inf
     save(scan(hole, "f4", RAS), root / "sub-07" / "anat" / "sub-07_T1w.nii.gz")
     return root
 
@@ -49,10 +50,10 @@ def test_of_ten_scans_two_damaged_eight_are_denoised_and_two_named(workers: int,
     assert "sub-03/anat/sub-03_T1w.nii.gz: " in named[0]
     assert "cannot be read; it may be damaged" in named[0]
     assert "sub-07/anat/sub-07_T1w.nii.gz: " in named[1]
-    assert "contains NaN" in named[1]
+    assert "contains infinite" in named[1]
     page = (out / "report.html").read_text()
     assert "10 scans: 8 denoised, 2 failed" in page
-    assert "contains NaN" in page
+    assert "contains infinite" in page
     assert "8 denoised, 2 failed" in result.stdout
     assert {name: after for name, after in contents(dataset).items() if name in before} == before
     assert not [file for file in out.rglob(".*") if file.name != ".bidsignore"]
@@ -345,3 +346,19 @@ def test_workers_give_the_same_results_as_one_process(small: Path, tmp_path: Pat
         words = (small, "--out", tmp_path / str(workers), "--workers", workers, "--memory", "1GB")
         assert run(*words).exit_code == 0
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
+def test_a_folder_stands_for_files_of_all_formats_and_results_keep_theirs(tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    image = nlmeans.load_image(samples.path("slice"))
+    (tmp_path / "in").mkdir()
+    for name in ("a.nrrd", "b.mhd", "c.mgz", "d.nii"):
+        nlmeans.save_image(image, tmp_path / "in" / name)
+    jobs, _, _ = batch.cohort([str(tmp_path / "in")], tmp_path / "out")
+    assert [job.target.name for job in jobs] == [
+        "a_denoised.nrrd",
+        "b_denoised.mhd",
+        "c_denoised.mgz",
+        "d_denoised.nii.gz",
+    ]
+    assert [job.record.name for job in jobs][1] == "b_denoised.json"

@@ -74,3 +74,58 @@ def test_the_noise_of_a_file_is_measured_inside_its_mask(source: Path, tmp_path:
     ((_, model, mean),) = denoise.measure_noise(source, "gaussian", mask, None)
     assert model.sigma == nlmeans.estimate_sigma(values(source), mask=inside)
     assert mean == pytest.approx(values(source)[2:8].mean())
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mhd", "a.mgz", "a.tif", "a.img"])
+def test_any_format_is_denoised_with_its_maps(name: str, source: Path, tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    pytest.importorskip("tifffile")
+    image = nlmeans.load_image(source)
+    nlmeans.save_image(image, tmp_path / name)
+    target, residual = tmp_path / f"out_{name}", tmp_path / f"residual_{name}"
+    denoise.denoise_file(tmp_path / name, target, sigma=10.0, method="classic", residual=residual)
+    before, after, removed = (
+        np.asarray(nlmeans.load_image(path).dataobj, np.float64) for path in (tmp_path / name, target, residual)
+    )
+    np.testing.assert_allclose(before - removed, after, atol=0.51)
+    assert removed.std() > 1
+    assert (tmp_path / "out_a.json").is_file()
+    nlmeans.save_image(after, tmp_path / "again.nii", like=nlmeans.load_image(target))
+    if name != "a.tif":
+        np.testing.assert_allclose(nlmeans.load_image(target).affine, image.affine, rtol=0, atol=1e-5)
+
+
+def test_a_second_file_of_a_result_is_not_written_over(source: Path, tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    (tmp_path / "out.raw").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"out\.raw exists"):
+        denoise.denoise_file(source, tmp_path / "out.mhd")
+    assert (tmp_path / "out.raw").read_text() == "mine"
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_nan_outside_stays_as_in_python(pictures: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = noisy(12, 13, 14).astype("f4")
+    data[:, :4] = np.nan
+    path = save(scan(data), tmp_path / "in.nii")
+    drawn = {"picture": tmp_path / "a.png", "noise_picture": tmp_path / "b.png"} if pictures else {}
+    denoise.denoise_file(path, tmp_path / "out.nii", method="classic", device="cpu", **drawn)
+    assert "NaN: they count as outside" in caplog.text
+    found = values(tmp_path / "out.nii")
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(data))
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert np.isfinite(record["quality"]["signal"])
+    spacing = nlmeans.load_image(path).header.get_zooms()
+    expected = nlmeans.denoise(data, method="classic", spacing=[float(size) for size in spacing])
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_nan_in_a_mask_is_outside(source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mask = np.ones(SHAPE, "f4")
+    mask[:5] = np.nan
+    save(scan(mask), tmp_path / "mask.nii")
+    denoise.denoise_file(source, tmp_path / "out.nii", sigma=10.0, mask_file=tmp_path / "mask.nii", **SAME)
+    found, before = values(tmp_path / "out.nii"), values(source)
+    np.testing.assert_array_equal(found[:5], before[:5])
+    assert (found[5:] != before[5:]).any()
+    assert "mask.nii has NaN, which counts as 0" in caplog.text

@@ -54,14 +54,15 @@ def test_a_series_cannot_be_chosen_in_a_file(tmp_path: Path) -> None:
 def test_a_mask_must_have_the_spatial_shape_and_some_voxels(tmp_path: Path) -> None:
     layout = Layout.of(noisy(*SHAPE, 2), None, 3, "volume")
     ones = np.ones(SHAPE, "u1")
-    found = scans.read_mask_or_map(save(scan(ones), tmp_path / "mask.nii"), layout)
+    volume = nifti.read_nifti(save(scan(noisy(*SHAPE)), tmp_path / "volume.nii"))
+    found = scans.read_mask_or_map(save(scan(ones), tmp_path / "mask.nii"), layout, volume)
     assert found is not None
     np.testing.assert_array_equal(np.asarray(found), ones)
-    assert scans.read_mask_or_map(None, layout) is None
+    assert scans.read_mask_or_map(None, layout, volume) is None
     with pytest.raises(ValueError, match=r"zeros\.nii is zero everywhere"):
-        scans.read_mask_or_map(save(scan(0 * ones), tmp_path / "zeros.nii"), layout)
-    with pytest.raises(ValueError, match=r"small\.nii has shape"):
-        scans.read_mask_or_map(save(scan(ones[1:]), tmp_path / "small.nii"), layout)
+        scans.read_mask_or_map(save(scan(0 * ones), tmp_path / "zeros.nii"), layout, volume)
+    with pytest.raises(ValueError, match=r"small\.nii has another grid .* shape"):
+        scans.read_mask_or_map(save(scan(ones[1:]), tmp_path / "small.nii"), layout, volume)
 
 
 # ---------------------------------------------------------------- noise

@@ -19,7 +19,7 @@ from pydicom.uid import JPEGLosslessSV1
 
 import nlmeans
 from nlmeans import cli
-from nlmeans.files.formats import dicom
+from nlmeans.files.formats import dicom, dicom_derived
 from tests.nlmeans.scans import NIFTI, contents, noisy, values
 from tests.nlmeans.series import AXIAL, OBLIQUE, SAGITTAL, write_series
 
@@ -183,7 +183,7 @@ def test_values_beyond_what_can_be_stored_are_clipped(tmp_path: Path) -> None:
     write_series(tmp_path / "in", stored("u2"), BitsStored=12, HighBit=11)
     scan = dicom.read_series(tmp_path / "in")
     (tmp_path / "out").mkdir()
-    dicom.write_derived(scan, np.where(scan.data > 100, 1e6, -1e6), tmp_path / "out", "clipped")
+    dicom_derived.write_derived(scan, np.where(scan.data > 100, 1e6, -1e6), tmp_path / "out", "clipped")
     assert set(np.unique(dicom.read_series(tmp_path / "out").data)) == {0, 4095}
 
 
@@ -191,7 +191,7 @@ def test_odd_slices_of_bytes_are_padded_to_even_length(tmp_path: Path) -> None:
     write_series(tmp_path / "in", stored("u1")[:11], PixelData=bytes(122))
     scan = dicom.read_series(tmp_path / "in")
     (tmp_path / "out").mkdir()
-    dicom.write_derived(scan, scan.data + 1, tmp_path / "out", "plus one")
+    dicom_derived.write_derived(scan, scan.data + 1, tmp_path / "out", "plus one")
     assert (dicom.read_series(tmp_path / "out").data == 1).all()
 
 
@@ -242,7 +242,7 @@ def test_several_images_at_one_place_are_refused(tmp_path: Path) -> None:
     write_series(tmp_path / "in", stored())
     for file in sorted((tmp_path / "in").iterdir()):
         shutil.copy(file, file.with_name(f"again{file.name}"))
-    assert_refused(tmp_path / "in", "20 images at 10 positions: several echoes, times or directions")
+    assert_refused(tmp_path / "in", "20 images at 10 positions, but neither time nor echo nor b-value")
 
 
 def test_several_series_are_listed_and_one_can_be_chosen(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_a_compression_that_can_be_read_is(tmp_path: Path) -> None:
     plain = pydicom.dcmread(str(get_testdata_file("MR_small.dcm")))
     np.testing.assert_array_equal(scan.data[..., 0].T, plain.pixel_array)
     (tmp_path / "out").mkdir()
-    dicom.write_derived(scan, scan.data, tmp_path / "out", "as it was")
+    dicom_derived.write_derived(scan, scan.data, tmp_path / "out", "as it was")
     np.testing.assert_array_equal(dicom.read_series(tmp_path / "out").data, scan.data)
 
 
@@ -315,7 +315,7 @@ def test_a_lookup_table_does_not_go_into_dicom(tmp_path: Path) -> None:
         one.save_as(file)
     (tmp_path / "out").mkdir()
     with pytest.raises(ValueError, match=r"001\.dcm has a modality lookup table, which cannot be inverted; write a"):
-        dicom.write_derived(scan, scan.data, tmp_path / "out", "nothing")
+        dicom_derived.write_derived(scan, scan.data, tmp_path / "out", "nothing")
     assert not list((tmp_path / "out").iterdir())
 
 

@@ -129,11 +129,11 @@ def test_only_real_numbers_are_read(
         nifti.read_nifti(path)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
 def test_values_that_are_not_finite_are_refused(value: float, tmp_path: Path) -> None:
     data = noisy(*SHAPE)
     data[3, 3, 3] = value
-    with pytest.raises(ValueError, match=r"scan\.nii contains NaN or infinite values; replace them"):
+    with pytest.raises(ValueError, match=r"scan\.nii contains infinite values; replace them"):
         nifti.read_nifti(save(scan(data, "f4"), tmp_path / "scan.nii"))
 
 

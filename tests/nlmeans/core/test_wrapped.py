@@ -1,0 +1,167 @@
+"""Images of other packages are denoised as their voxels are, and come back as they were but for these."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nlmeans import denoise, estimate_noise, estimate_sigma
+from nlmeans.core import wrapped
+from tests.nlmeans.scans import NIFTI, OBLIQUE, noisy
+
+SHAPE = (10, 11, 12)
+QUICK: dict[str, Any] = {"method": "classic", "device": "cpu"}
+
+
+def thick() -> Any:
+    """Voxels of 1 × 1 × 5 mm, which makes the search window flat."""
+    return np.diag([1.0, 1, 5, 1])
+
+
+@pytest.mark.parametrize("dtype", ["i2", "f4"])
+def test_an_image_of_nibabel_keeps_header_and_type(dtype: str) -> None:
+    data = noisy(*SHAPE).astype(dtype)
+    image = NIFTI.Nifti1Image(data, thick())
+    image.header["descrip"] = b"kept"
+    found = denoise(image, 10.0, **QUICK)
+    assert type(found) is type(image)
+    np.testing.assert_array_equal(found.affine, image.affine)
+    assert found.header["descrip"] == b"kept"
+    assert found.get_data_dtype() == np.dtype(dtype)
+    expected = denoise(data, 10.0, spacing=(1, 1, 5), **QUICK)
+    np.testing.assert_array_equal(np.asarray(found.dataobj), expected)
+    assert (expected != denoise(data, 10.0, **QUICK)).any()
+    np.testing.assert_array_equal(
+        np.asarray(denoise(image, 10.0, spacing=None, **QUICK).dataobj), denoise(data, 10.0, **QUICK)
+    )
+
+
+@pytest.mark.parametrize("kind", ["MGHImage", "Nifti2Image", "Nifti1Pair"])
+def test_other_images_of_nibabel_stay_what_they_are(kind: str) -> None:
+    image = getattr(NIFTI, kind)(noisy(*SHAPE).astype("f4"), OBLIQUE)
+    found = denoise(image, 10.0, **QUICK)
+    assert type(found) is type(image)
+    np.testing.assert_allclose(found.affine, image.affine)
+
+
+def test_the_fourth_axis_of_an_image_counts_volumes() -> None:
+    data = noisy(*SHAPE, 3).astype("f4")
+    found = denoise(NIFTI.Nifti1Image(data, np.eye(4)), 10.0, **QUICK)
+    expected = denoise(data, 10.0, series=3, spacing=(1, 1, 1), **QUICK)
+    np.testing.assert_array_equal(np.asarray(found.dataobj), expected)
+
+
+def test_a_mask_must_lie_where_the_image_lies() -> None:
+    data, mask = noisy(*SHAPE).astype("f4"), (noisy(*SHAPE) > 60).astype("u1")
+    image = NIFTI.Nifti1Image(data, OBLIQUE)
+    found = denoise(image, 10.0, mask=NIFTI.Nifti1Image(mask, OBLIQUE), **QUICK)
+    plain = denoise(image, 10.0, mask=mask, **QUICK)
+    np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(plain.dataobj))
+    with pytest.raises(ValueError, match="mask lies elsewhere than the volume"):
+        denoise(image, 10.0, mask=NIFTI.Nifti1Image(mask, np.eye(4)), **QUICK)
+
+
+def test_the_noise_of_an_image_is_that_of_its_voxels() -> None:
+    data = noisy(24, 24, 24, 2).astype("f4")
+    image = NIFTI.Nifti1Image(data, np.eye(4))
+    np.testing.assert_array_equal(estimate_sigma(image), estimate_sigma(data, series=3))
+    one = image.slicer[..., 0]
+    assert estimate_noise(one) == estimate_noise(np.asarray(one.dataobj))
+    assert estimate_sigma(one, map=True).shape == (24, 24, 24)
+
+
+def test_there_is_no_out_for_an_image() -> None:
+    with pytest.raises(ValueError, match=r"out= does not work with a Nifti1Image"):
+        denoise(NIFTI.Nifti1Image(noisy(*SHAPE), np.eye(4)), 10.0, out=np.zeros(SHAPE))
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_an_image_of_simpleitk_keeps_geometry_and_metadata(dimensions: int) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    data = noisy(*SHAPE).astype("i2")
+    data = data if dimensions == 3 else data[0]
+    image = sitk.GetImageFromArray(data)
+    spacing = (5.0, 1.0, 1.0)[-dimensions:]
+    image.SetSpacing(spacing)
+    image.SetOrigin((3.0, 4.0, 5.0)[:dimensions])
+    image.SetMetaData("scanner", "of a test")
+    found = denoise(image, 10.0, **QUICK)
+    assert isinstance(found, sitk.Image)
+    assert (found.GetSpacing(), found.GetOrigin()) == (image.GetSpacing(), image.GetOrigin())
+    assert found.GetMetaData("scanner") == "of a test"
+    assert found.GetPixelID() == image.GetPixelID()
+    expected = denoise(data, 10.0, spacing=spacing[::-1], **QUICK)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found), expected)
+
+
+@pytest.mark.parametrize("vectors", [False, True])
+def test_times_and_components_of_simpleitk_are_volumes(vectors: bool) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    data = noisy(*SHAPE, 3).astype("f4")
+    axis = 3 if vectors else 0
+    image = sitk.GetImageFromArray(np.ascontiguousarray(np.moveaxis(data, 3, axis)), isVector=vectors)
+    found = denoise(image, 10.0, **QUICK)
+    assert found.GetSize() == image.GetSize()
+    expected = denoise(data, 10.0, series=3, spacing=(1, 1, 1), **QUICK)
+    np.testing.assert_array_equal(np.moveaxis(sitk.GetArrayFromImage(found), axis, 3), expected)
+    mask = sitk.GetImageFromArray(np.ones(SHAPE, "u1"))
+    np.testing.assert_array_equal(
+        sitk.GetArrayFromImage(denoise(image, 10.0, mask=mask, **QUICK)), sitk.GetArrayFromImage(found)
+    )
+    mask.SetOrigin((50, 0, 0))
+    with pytest.raises(ValueError, match="mask lies elsewhere"):
+        denoise(image, 10.0, mask=mask, **QUICK)
+
+
+def test_a_data_array_keeps_dims_coords_and_attributes() -> None:
+    xarray = pytest.importorskip("xarray")
+    data = noisy(*SHAPE).astype("f4")
+    coords = {"z": 5.0 * np.arange(10), "y": np.arange(11.0), "x": ("x", np.arange(12.0), {"units": "mm"})}
+    image = xarray.DataArray(data, coords, ("z", "y", "x"), "scan", {"scanner": "of a test"})
+    found = denoise(image, 10.0, **QUICK)
+    assert isinstance(found, xarray.DataArray)
+    assert (found.dims, found.name, found.attrs) == (image.dims, "scan", image.attrs)
+    assert found.x.attrs == {"units": "mm"}
+    np.testing.assert_array_equal(found.z, image.z)
+    np.testing.assert_array_equal(found.values, denoise(data, 10.0, spacing=(5, 1, 1), **QUICK))
+    np.testing.assert_array_equal(image.values, data)
+
+
+def test_axes_of_a_data_array_have_names() -> None:
+    xarray = pytest.importorskip("xarray")
+    data = noisy(*SHAPE, 3).astype("f4")
+    image = xarray.DataArray(data, dims=("x", "y", "z", "time"))
+    found = denoise(image, 10.0, series="time", **QUICK)
+    np.testing.assert_array_equal(found.values, denoise(data, 10.0, series=3, **QUICK))
+    mask = (noisy(*SHAPE) > 60).astype("u1")
+    turned = xarray.DataArray(mask, dims=("x", "y", "z")).transpose("z", "x", "y")
+    np.testing.assert_array_equal(
+        denoise(image, 10.0, series="time", mask=turned, **QUICK).values,
+        denoise(data, 10.0, series=3, mask=mask, **QUICK),
+    )
+    with pytest.raises(ValueError, match=r"series='echo' is no axis of the volume, whose axes are \('x', 'y', 'z'"):
+        denoise(image, 10.0, series="echo", **QUICK)
+    with pytest.raises(ValueError, match="4 spatial axes"):
+        denoise(image, 10.0, **QUICK)
+
+
+def test_a_data_array_over_dask_stays_lazy() -> None:
+    xarray, da = pytest.importorskip("xarray"), pytest.importorskip("dask.array")
+    data = noisy(*SHAPE).astype("f4")
+    found = denoise(xarray.DataArray(da.from_array(data, chunks=6), dims=("z", "y", "x")), 10.0, **QUICK)
+    assert isinstance(found.data, da.Array)
+    np.testing.assert_allclose(found.compute().values, denoise(data, 10.0, **QUICK), rtol=1e-5)
+
+
+def test_arrays_are_left_alone_and_import_nothing() -> None:
+    assert wrapped.unwrapped(np.ones(3)) is None
+    code = (
+        "import sys, numpy, nlmeans; nlmeans.denoise(numpy.ones((5, 6, 7)));"
+        "print(*{'xarray', 'SimpleITK', 'nibabel'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
