@@ -12,6 +12,7 @@ import torch
 from nlmeans.core import arrays, checks
 from nlmeans.core.axes import Axes
 from nlmeans.core.checks import Radius
+from nlmeans.core.constants import REACH_OF_CONSTANTS
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed
 from nlmeans.engine.series import is_one_series
@@ -116,7 +117,8 @@ class Choices:
             margins += [self.search_radius] * len(margins)
         if correlated:
             margins.append((self.method.coarser_reach,) * 3)
-        d, h, w = (sum(margin) + DESPECKLE_REACH * self.settings.despeckle for margin in zip(*margins, strict=True))
+        reach = (sum(margin) + DESPECKLE_REACH * self.settings.despeckle for margin in zip(*margins, strict=True))
+        d, h, w = (max(voxels, 2 * REACH_OF_CONSTANTS) for voxels in reach)
         return d, h, w
 
     @property

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nlmeans.core import arrays
 from nlmeans.core.axes import Axes
+from nlmeans.core.constants import constant_voxels, surrounded_by_others
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed, shortage, size_text
 from nlmeans.core.progress import Report, part, silent
@@ -273,7 +274,7 @@ class Plan:
     def denoise_channels(
         self, tile: Tile, work: Work, relative: float | Tensor, inside: Tensor, progress: Report
     ) -> Tensor:
-        """Denoise all channels of a tile; voxels that are not inside stay as they are."""
+        """Denoise all channels of a tile; voxels that are not inside, and constant surroundings, stay as they are."""
         noisy, present = self.read(tile.outer, work.device), self.present()
         scaled = self.scaled(noisy[present], present, relative)
         level = relative
@@ -281,6 +282,7 @@ class Plan:
             level = relative * self.variance_of_magnitudes(scaled, present, relative, work).mean(0).sqrt()
         denoised = self.choices.method.run(scaled, level, tile.within, work.options, progress)
         result = noisy[:, *tile.within].clone()
+        inside = inside & self.has_noise(noisy[present])[:, *tile.within]
         result[present] = self.merged(result[present], denoised, present, tile, relative, inside)
         return result
 
@@ -304,11 +306,13 @@ class Plan:
         denoised = self.choices.method.run(components, level, tile.within, work.options, report)
         del components
         for some in chunks:
-            result = self.read(tile.inner, work.device, some)
+            noisy = self.read(tile.outer, work.device, some)
+            result = noisy[:, *tile.within].clone()
             if present := self.present(some):
                 signals = (basis[present] @ denoised.flatten(1)).view(-1, *denoised.shape[1:])
                 chosen = [channel - some.start for channel in present]
-                result[chosen] = self.merged(result[chosen], signals, present, tile, relative, inside)
+                changing = inside & self.has_noise(noisy[chosen])[:, *tile.within]
+                result[chosen] = self.merged(result[chosen], signals, present, tile, relative, changing)
             yield some, result
         progress(1.0)
 
@@ -355,6 +359,15 @@ class Plan:
         elif self.facts.noise.kind == "poisson":
             restored = poisson.restore_counts(restored, *self.facts.noise.detector)
         return torch.where(inside, restored, noisy)
+
+    def has_noise(self, noisy: Tensor) -> Tensor:
+        """Return False at voxels that stay as they are, because their surroundings in a tile are exactly constant.
+
+        Few photons can leave a neighbourhood without any, so counts must be constant as far as the result depends on.
+        """
+        if self.facts.noise.kind == "poisson":
+            return surrounded_by_others(noisy, self.halo)
+        return ~constant_voxels(noisy)
 
     @property
     def has_magnitudes(self) -> bool:
