@@ -14,6 +14,7 @@ from torch import Tensor
 from monai_transforms import images, levels
 from nlmeans.core import arrays, checks
 from nlmeans.engine.settings import settings_from
+from nlmeans.noise.kinds import check_counts, possible_kind
 from nlmeans.noise.poisson import restore_counts, stabilise_counts
 from nlmeans.noise.rician_transform import restore_magnitude, stabilise_magnitude
 
@@ -215,17 +216,23 @@ class NoiseStabilise(Transform):
             image. Its dtype is that of the image if that is a floating-point type, otherwise float32.
 
         Raises:
-            ValueError, TypeError: the image has the wrong shape or type or is not finite, or sigma is missing, out of
-                range, or of the wrong shape.
+            ValueError, TypeError: the image has the wrong shape or type, is not finite, or is negative as no
+                magnitude and no count is; or sigma is missing, out of range, or of the wrong shape.
         """
         image, values = images.image_and_values(img)
-        arrays.value_range(values, "img")  # raises if a value is not finite
+        lowest, _ = arrays.value_range(values, "img")  # raises if a value is not finite
         level = cast(levels.SigmaOfImage | None, self.settings.sigma)  # sigma_of_transform refuses "map" here
         if sigma is not None:
             level = levels.sigma_of_image(sigma, image)
         elif self.sigma_in_metadata:
             level = levels.sigma_in_metadata_of(img, image)
         precise = values.to(arrays.precise_dtype(values))
+        if not self.inverse and possible_kind(self.settings.noise, lowest) != self.settings.noise:
+            raise ValueError(
+                f"img has values down to {lowest:.4g}, but noise={self.settings.noise!r} is for magnitudes, which are "
+                "never negative; put this transform before intensities are shifted or scaled, or leave it out, as "
+                "such noise counts as Gaussian"
+            )
         if self.settings.noise == "rician":
             magnitude = restore_magnitude if self.inverse else stabilise_magnitude
             result = magnitude(precise, broadcast_sigma(level, precise))
@@ -233,6 +240,8 @@ class NoiseStabilise(Transform):
             if level is not None and not isinstance(level, float):
                 shown = f"has shape {tuple(level.shape)}" if isinstance(level, Tensor) else f"has {len(level)} numbers"
                 raise ValueError(f"sigma {shown}, but it is the read noise where noise='poisson'; give one number")
+            if not self.inverse:
+                check_counts(lowest, self.settings.offset, level or 0.0)
             counts = restore_counts if self.inverse else stabilise_counts
             result = counts(precise, cast(float, self.settings.gain), self.settings.offset, level or 0.0)
         dtype = values.dtype if values.is_floating_point() else torch.float32

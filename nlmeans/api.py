@@ -58,7 +58,8 @@ def denoise(
         noise: ``"auto"`` finds the kind in each volume, as `estimate_noise` does, and the log (level INFO) says why; if
             `sigma` is given, it stands for white Gaussian noise. ``"gaussian"``; ``"rician"`` for MR magnitude images,
             which also removes the bias of such noise, so that the background becomes zero; ``"chi"`` for the sum of
-            squares of several coils; or ``"poisson"`` for counts of photons or decays. For Poisson noise, `sigma` is
+            squares of several coils (a volume with negative values has neither, so it counts as Gaussian, with a
+            warning); or ``"poisson"`` for counts of photons or decays. For Poisson noise, `sigma` is
             the read noise of the detector, and None means that there is none. Or a `NoiseModel`, such as
             `estimate_noise` finds. `sigma`, `gain`, `offset`, `coils` and `correlation` win over those of the model.
         gain: image units per photon, for Poisson noise; ``"auto"`` finds gain, offset and read noise in each volume.

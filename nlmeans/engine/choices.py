@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -41,6 +41,8 @@ class Choices:
     """2 for images, 3 for volumes."""
     layout: Layout
     """The meaning of the axes for the method: volumes that are denoised together are channels."""
+    said: set[str] = field(default_factory=set, compare=False, repr=False)
+    """What `warn_once` has said."""
 
     @classmethod
     def of(cls, settings: Settings, layout: Layout, volume: arrays.Source | None = None) -> Choices:
@@ -87,6 +89,12 @@ class Choices:
             dimensions,
             layout,
         )
+
+    def warn_once(self, about: str, text: str) -> None:
+        """Log a warning, but once per run about the same thing, and not for each volume."""
+        if about not in self.said:
+            self.said.add(about)
+            log.warning("%s", text)
 
     @property
     def method(self) -> Method:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import logging
 import operator
 import sys
 import threading
@@ -48,9 +49,11 @@ from nlmeans.engine.noise import Noise, noise_of
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import readable_spatial
 from nlmeans.engine.settings import MINIMUM_MEMORY, Settings
-from nlmeans.engine.survey import Facts, Seen, facts_of, look_at, merge_seen
+from nlmeans.engine.survey import Facts, Seen, facts_of, look_at, merge_seen, why_gaussian
 from nlmeans.noise import estimate
 from nlmeans.patches.low_rank.components import Common
+
+log = logging.getLogger("nlmeans")
 
 Graph = dict[Any, Any]
 Key = tuple[Any, ...]
@@ -419,7 +422,10 @@ def join_facts(
     else:
         checks.not_negative("sigma", min(low for low, _ in ranges))
         known = Noise(settings.stated, (max(high for _, high in ranges),) * channels, None)
-    return facts_of(merge_seen(looks), settings, known)
+    facts = facts_of(merge_seen(looks), settings, known)
+    if text := why_gaussian(settings, known.model, facts.noise):
+        log.warning("%s", text)
+    return facts
 
 
 def products_of_slab(values: NumpyArray, sigma: NumpyArray | None, slab: Slab, facts: Facts) -> tuple[Tensor, int]:

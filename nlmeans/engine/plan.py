@@ -21,7 +21,7 @@ from nlmeans.engine.basis import shared_basis
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.noise import LEAST_SIGMA, noise_of
 from nlmeans.engine.settings import Settings
-from nlmeans.engine.survey import Facts, noise_in_words, survey_volume
+from nlmeans.engine.survey import Facts, noise_in_words, survey_volume, why_gaussian
 from nlmeans.methods.means import classic
 from nlmeans.methods.method import Options
 from nlmeans.methods.registry import METHODS
@@ -102,9 +102,11 @@ class Plan:
             if region is not None and not choices.method.joint:  # the basis below needs the middles of whole volumes
                 looked_at = Tile.around(region, layout.shape, choices.halo).outer
             facts = survey_volume(volume, index, layout, settings, noise, looked_at)
+            if text := why_gaussian(settings, noise.model, facts.noise):
+                choices.warn_once("magnitudes", text)
         if facts.noise.correlation is not None and not choices.method.whitens:
             able = ", ".join(name for name, method in METHODS.items() if method.whitens)
-            log.warning("method %s takes correlated noise for white noise; %s do not", choices.name, able)
+            choices.warn_once("white", f"method {choices.name} takes correlated noise for white noise; {able} do not")
         plan = cls(volume, index, layout, choices, facts, mask, sigma_map)
         if not choices.method.joint:
             return plan

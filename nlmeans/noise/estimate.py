@@ -16,6 +16,7 @@ from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed
 from nlmeans.core.tiles import Piece, piece
 from nlmeans.noise.finest import DetailMaps, finest_detail_by_slabs, robust_deviation
+from nlmeans.noise.kinds import possible_kind
 from nlmeans.noise.outliers import sigma_between_outliers, without_outliers
 from nlmeans.noise.rician import rician_moments
 from nlmeans.noise.sigma_map import sigma_map_of_volume
@@ -190,6 +191,7 @@ def sigma_of_volume(volume: Tensor, noise: str, inside: Tensor | None) -> float:
     peak = float(volume.abs().max())
     if peak == 0 or max(volume.shape) < 3:
         return 0.0
+    noise = possible_kind(noise, float(volume.min()))
     return sigma_of_detail(finest_detail_by_slabs(volume, peak, inside), noise) * peak
 
 

@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 import torch
 from monai.data import DataLoader, Dataset, MetaTensor
-from monai.transforms import Compose, GaussianSmoothd
+from monai.transforms import Compose, GaussianSmoothd, NormalizeIntensity
 
 import nlmeans
-from monai_transforms import EstimateNoise, EstimateNoised, NoiseStabilise, NoiseStabilised, NonLocalMeansd
+from monai_transforms import (
+    EstimateNoise,
+    EstimateNoised,
+    NoiseStabilise,
+    NoiseStabilised,
+    NonLocalMeans,
+    NonLocalMeansd,
+)
 from nlmeans.core.metrics import psnr
 from nlmeans.noise import poisson, rician_transform
 from tests.monai_transforms.scans import SHAPE, image, volume
@@ -149,3 +156,18 @@ def test_metadata_keep_sigma_on_the_way() -> None:
     result = between({"i": MAGNITUDE[None]})["i"]
     assert isinstance(result, MetaTensor)
     assert result.meta["noise_sigma"] == pytest.approx(15, rel=0.05)
+
+
+@pytest.mark.parametrize("noise", ["rician", "poisson"])
+def test_negative_values_are_neither_stabilised_as_magnitudes_nor_as_counts(noise: str) -> None:
+    with pytest.raises(ValueError, match=r"down to -3.* shifted or scaled"):
+        NoiseStabilise(noise, sigma=0.1)(torch.linspace(-3, 3, 100).view(1, 10, 10))
+    NoiseStabilise(noise, sigma=0.1, inverse=True)(torch.linspace(-3, 3, 100).view(1, 10, 10))
+
+
+@pytest.mark.parametrize("noise", ["rician", "auto"])
+def test_after_a_normalisation_denoising_keeps_what_is_below_zero(noise: str) -> None:
+    normalised = NormalizeIntensity()(volume(*SHAPE))
+    denoised = NonLocalMeans(noise=noise, method="classic")(normalised)
+    assert not (denoised == 0).any()
+    assert abs(float(denoised.min()) - float(normalised.min())) < 0.5
