@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, cast
 
@@ -17,6 +18,8 @@ from nlmeans.engine.settings import settings_from
 from nlmeans.noise.kinds import check_counts, possible_kind
 from nlmeans.noise.poisson import restore_counts, stabilise_counts
 from nlmeans.noise.rician_transform import restore_magnitude, stabilise_magnitude
+
+log = logging.getLogger("nlmeans")
 
 
 class EstimateNoise(Transform):
@@ -159,6 +162,8 @@ class NoiseStabilise(Transform):
     stabilised values, which a filter estimates, to the image without noise. It therefore also removes the bias that
     noise adds to dark voxels of a magnitude image. Without a filter between them, the two do not cancel out.
 
+    Where sigma was measured as 0, as in a blank slice, the image comes back unchanged, with a warning.
+
     Both need the same sigma: put `EstimateNoise` before the first, and give both ``sigma="meta"``.
 
     Args:
@@ -235,7 +240,8 @@ class NoiseStabilise(Transform):
             )
         if self.settings.noise == "rician":
             magnitude = restore_magnitude if self.inverse else stabilise_magnitude
-            result = magnitude(precise, broadcast_sigma(level, precise))
+            scale = broadcast_sigma(level, precise, level is not self.settings.sigma)
+            result = torch.where(scale > 0, magnitude(precise, torch.where(scale > 0, scale, 1)), precise)
         else:
             if level is not None and not isinstance(level, float):
                 shown = f"has shape {tuple(level.shape)}" if isinstance(level, Tensor) else f"has {len(level)} numbers"
@@ -248,15 +254,17 @@ class NoiseStabilise(Transform):
         return images.with_metadata_of(image, result.to(dtype))
 
 
-def broadcast_sigma(level: levels.SigmaOfImage | None, values: Tensor) -> Tensor:
+def broadcast_sigma(level: levels.SigmaOfImage | None, values: Tensor, measured: bool = False) -> Tensor:
     """Convert sigma to a tensor that broadcasts against the image.
 
     Args:
         level: one number, one per channel, or a map of the spatial shape or of the shape of the image.
         values: (C, H, W) or (C, D, H, W), floating point; the result has their dtype and device.
+        measured: whether sigma belongs to the image, so that 0 says that it has no noise, as a blank slice. A warning
+            says so.
 
     Raises:
-        ValueError: sigma is None or not greater than 0, or the number of channels is another.
+        ValueError: sigma is None, less than 0, or 0 if it was not measured, or the number of channels is another.
     """
     if level is None:
         raise ValueError(
@@ -271,7 +279,11 @@ def broadcast_sigma(level: levels.SigmaOfImage | None, values: Tensor) -> Tensor
                 "give one number, or one per channel"
             )
         sigma = sigma.reshape(-1, *[1] * (values.ndim - 1))
-    checks.positive("sigma", arrays.value_range(sigma, "sigma")[0])
+    least, _ = arrays.value_range(sigma, "sigma")
+    if measured and checks.not_negative("sigma", least) == 0:
+        log.warning("sigma is 0, so there is no noise to stabilise: what has none, such as a blank slice, is unchanged")
+    else:
+        checks.positive("sigma", least)
     return sigma
 
 

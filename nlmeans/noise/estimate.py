@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 
@@ -35,6 +36,8 @@ LEAST_FOR_MEDIAN = 64
 """Least number of voxels for a meaningful median."""
 
 SigmaMap = npt.NDArray[np.float32]
+
+log = logging.getLogger("nlmeans")
 
 
 def sigma_levels(
@@ -78,6 +81,8 @@ def sampled_channels(
     """
     pieces = sample_pieces(layout.shape, affordable_voxels(volume, memory))
     inside = read_mask(mask, layout, pieces, arrays.device_of(volume))
+    if index == 0:
+        warn_of_small_mask(inside)
     for places in zip(*(layout.channel_pieces(index, p)[::every] for p in pieces), strict=True):
         values = read_pieces(volume, layout, list(places), arrays.device_of(volume))
         arrays.value_range(values, "volume")
@@ -104,6 +109,8 @@ def sigma_maps(
             "load it as a numpy array, or pass a map of your own as sigma"
         )
     inside = read_mask(mask, layout, [layout.everywhere], arrays.device_of(volume))
+    if index == 0:
+        warn_of_small_mask(inside)
     maps = []
     for place in layout.channel_pieces(index, layout.everywhere):
         values = read_pieces(volume, layout, [place], arrays.device_of(volume))
@@ -130,6 +137,18 @@ def read_mask(mask: arrays.Source | None, layout: Layout, pieces: list[Piece], d
     spatial = layout.spatial(mask, "mask")
     values = read_pieces(mask, spatial, [spatial.index(0, place) for place in pieces], device)
     return arrays.check_finite(values, "mask") != 0
+
+
+def warn_of_small_mask(inside: Tensor | None) -> None:
+    """Log a warning if a mask leaves too few voxels to measure noise in, so that all are measured instead."""
+    count = LEAST_FOR_MEDIAN if inside is None else int(inside.sum())
+    if count < LEAST_FOR_MEDIAN:
+        log.warning(
+            "mask has %d voxels that are not zero, too few to measure the noise in (%d are enough), so it is measured "
+            "in the whole volume",
+            count,
+            LEAST_FOR_MEDIAN,
+        )
 
 
 SAMPLE_VOXELS = 2**24
