@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from nlmeans.core import arrays, checks
+from nlmeans.core.autocast import outside_autocast
 from nlmeans.core.layout import Layout
 from nlmeans.core.progress import Report, reporting
 from nlmeans.engine.arguments import Arguments, spelled_out
@@ -30,6 +31,7 @@ from nlmeans.noise.kinds import MAGNITUDES, NOISES, kinds_of
 from nlmeans.noise.model import NoiseModel
 
 
+@outside_autocast
 @spelled_out(Arguments)
 def denoise(
     volume: VolumeT,
@@ -151,6 +153,7 @@ class Denoised(NamedTuple):
     conjugate is the signal without the bias of magnitudes: about 0 in air."""
 
 
+@outside_autocast
 @spelled_out(Arguments)
 def denoise_with_maps(
     volume: arrays.Readable,
@@ -214,6 +217,7 @@ def maps_of_complex(volume: arrays.Array, found: DenoisedComplex) -> Denoised:
     return Denoised(result, cast(Any, volume) - result, as_array(found.noise_map, result), rank, phase)
 
 
+@outside_autocast
 @spelled_out(Arguments)
 def preview(
     volume: VolumeT,
@@ -268,6 +272,7 @@ def preview(
     return cast(VolumeT, result.squeeze(axis))
 
 
+@outside_autocast
 @spelled_out(Arguments)
 def usual_h(
     volume: arrays.Readable,
@@ -340,6 +345,7 @@ def estimate_sigma(
     channels: int | None = ...,
     series: int | None = ...,
 ) -> SigmaMap: ...
+@outside_autocast
 def estimate_sigma(
     volume: arrays.Readable,
     *,
@@ -408,6 +414,7 @@ def estimate_sigma(
     return with_axes(found, channels, series)
 
 
+@outside_autocast
 def estimate_noise(
     volume: arrays.Readable, *, kind: str = "auto", mask: arrays.Readable | None = None, modality: str | None = None
 ) -> NoiseModel:

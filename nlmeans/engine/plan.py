@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nlmeans.core import arrays
+from nlmeans.core.autocast import outside_autocast
 from nlmeans.core.axes import Axes
 from nlmeans.core.constants import constant_voxels, surrounded_by_others
 from nlmeans.core.layout import Layout
@@ -63,6 +64,7 @@ class Plan:
     """What the signals have in common, (volumes, components), if the volumes of a series are denoised together."""
 
     @classmethod
+    @outside_autocast
     def of(
         cls,
         volume: arrays.Source,
@@ -163,6 +165,7 @@ class Plan:
         """Bytes to work in."""
         return allowed(self.device, self.settings.memory)
 
+    @outside_autocast
     def run(
         self,
         box: Piece,

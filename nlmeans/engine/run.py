@@ -7,6 +7,7 @@ from typing import TypeVar, cast
 from torch import Tensor
 
 from nlmeans.core import arrays
+from nlmeans.core.autocast import outside_autocast
 from nlmeans.core.layout import Layout
 from nlmeans.core.progress import Report, part
 from nlmeans.core.tiles import Piece
@@ -17,6 +18,7 @@ from nlmeans.engine.settings import Settings
 VolumeT = TypeVar("VolumeT", bound=arrays.Readable)
 
 
+@outside_autocast
 def denoise_array(
     volume: VolumeT,
     settings: Settings,

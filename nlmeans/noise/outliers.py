@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nlmeans.core import arrays, checks
 from nlmeans.core.arrays import ArrayT
+from nlmeans.core.autocast import outside_autocast
 from nlmeans.core.axes import Axes
 from nlmeans.core.layout import Layout
 from nlmeans.core.padding import reflect
@@ -32,6 +33,7 @@ DESPECKLE_REACH = 2
 """Distance of the farthest voxels that decide whether a voxel is an outlier: the neighbours of its neighbours."""
 
 
+@outside_autocast
 def despeckle(
     volume: ArrayT, sigma: float | None = None, *, channels: int | None = None, series: int | None = None
 ) -> ArrayT:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d, pad
 
 from nlmeans.core import arrays
+from nlmeans.core.autocast import outside_autocast
 from nlmeans.core.layout import Layout
 from nlmeans.noise.finest import (
     DEVIATION_WITHIN_THREE,
@@ -339,6 +340,7 @@ BOX_EDGE = 7
 """Edge in voxels of the box that sigma is averaged over: 343 voxels of each volume give it within 3 %."""
 
 
+@outside_autocast
 def sigma_of_noise_volumes(noise: arrays.Array, series: int = -1) -> npt.NDArray[np.float32]:
     """Measure sigma at every voxel in volumes that hold noise alone.
 

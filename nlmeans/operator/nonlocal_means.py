@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nlmeans.core import arrays, checks
 from nlmeans.core.arrays import ArrayT, convert_like, finite_floats
+from nlmeans.core.autocast import outside_autocast
 from nlmeans.core.axes import Axes
 from nlmeans.core.checks import Radius
 from nlmeans.core.layout import Layout
@@ -27,6 +28,7 @@ CENTERS = ("one", "max", "zero")
 BLENDS = ("smooth", "plain")
 
 
+@outside_autocast
 def nonlocal_means(
     image: ArrayT,
     h: float | arrays.Array,

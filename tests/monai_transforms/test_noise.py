@@ -237,3 +237,20 @@ def test_a_mask_of_too_few_voxels_is_said_to_count_as_none(count: int, caplog: p
         expected = EstimateNoise().estimate(TWO, map=map)
         assert torch.allclose(torch.as_tensor(found), torch.as_tensor(expected), rtol=0.15)
         assert caplog.text.count(f"mask has {count} voxels that are not zero, too few to measure the noise in") == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("noise", ["rician", "poisson"])
+def test_autocast_changes_no_number(noise: str, inverse: bool, dtype: torch.dtype) -> None:
+    for table in (rician_transform.transform_tables, poisson.inverse_table):
+        table.cache_clear()  # tables must not be made in half precision either
+    transform = NoiseStabilise(noise, sigma=3.0, inverse=inverse)
+    with torch.autocast("cpu", dtype):
+        result = transform(TWO)
+        map = EstimateNoise().estimate(TWO, map=True)
+    assert torch.equal(result.as_tensor(), transform(TWO).as_tensor())
+    assert torch.equal(torch.as_tensor(map), torch.as_tensor(EstimateNoise().estimate(TWO, map=True)))
+    for table in (rician_transform.transform_tables, poisson.inverse_table):
+        table.cache_clear()
+    assert torch.equal(result.as_tensor(), transform(TWO).as_tensor())
