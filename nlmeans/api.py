@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 
 from nlmeans.core import arrays, checks
-from nlmeans.core.autocast import outside_autocast
 from nlmeans.core.layout import Layout
+from nlmeans.core.modes import outside_autocast
 from nlmeans.core.progress import Report, reporting
 from nlmeans.engine.arguments import Arguments, spelled_out
 from nlmeans.engine.choices import Choices

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from nlmeans.core import arrays, checks
 from nlmeans.core.arrays import ArrayT, finite_floats
-from nlmeans.core.autocast import outside_autocast
+from nlmeans.core.modes import outside_autocast
 
 COVARIANCE_TYPES = ("spherical", "diagonal", "full")
 """One variance, one variance per axis, or a matrix. In this order they have 0, 1 and 2 axes."""

@@ -25,8 +25,8 @@ from nlmeans.blur.loop import slopes
 from nlmeans.blur.operators import blur_locally, convolve
 from nlmeans.core import arrays, checks
 from nlmeans.core.arrays import ArrayT, convert_like, finite_floats
-from nlmeans.core.autocast import outside_autocast
 from nlmeans.core.axes import Axes
+from nlmeans.core.modes import outside_autocast
 from nlmeans.core.padding import reflect
 
 PADDINGS = ("reflect", "zeros")

@@ -10,8 +10,8 @@ from torch.autograd.function import once_differentiable
 
 from nlmeans.blur import cpu, loop
 from nlmeans.blur.loop import Sizes
-from nlmeans.core.autocast import outside_autocast
 from nlmeans.core.axes import Axes
+from nlmeans.core.modes import outside_autocast
 from nlmeans.kernels.dispatch import kernel_for
 
 

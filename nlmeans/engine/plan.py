@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from nlmeans.core import arrays
-from nlmeans.core.autocast import outside_autocast
 from nlmeans.core.axes import Axes
 from nlmeans.core.constants import constant_voxels, surrounded_by_others
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed, shortage, size_text
+from nlmeans.core.modes import outside_autocast
 from nlmeans.core.progress import Report, part, silent
 from nlmeans.core.tiles import Piece, Tile, shifted, tile_shape, tiles
 from nlmeans.engine.basis import shared_basis

@@ -7,8 +7,8 @@ from typing import TypeVar, cast
 from torch import Tensor
 
 from nlmeans.core import arrays
-from nlmeans.core.autocast import outside_autocast
 from nlmeans.core.layout import Layout
+from nlmeans.core.modes import outside_autocast
 from nlmeans.core.progress import Report, part
 from nlmeans.core.tiles import Piece
 from nlmeans.engine.choices import Choices

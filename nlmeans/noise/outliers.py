@@ -12,9 +12,9 @@ from torch import Tensor
 
 from nlmeans.core import arrays, checks
 from nlmeans.core.arrays import ArrayT
-from nlmeans.core.autocast import outside_autocast
 from nlmeans.core.axes import Axes
 from nlmeans.core.layout import Layout
+from nlmeans.core.modes import outside_autocast
 from nlmeans.core.padding import reflect
 from nlmeans.noise.finest import MEDIAN_OF_ABSOLUTE_NORMAL
 

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from nlmeans.core.autocast import outside_autocast
+from nlmeans.core.modes import outside_autocast
 
 MANY_PHOTONS = 60.0
 """Photons above which the inverse has a simple form, exact to a thousandth of a photon: mean²/4 minus a constant."""

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from nlmeans.core.autocast import outside_autocast
+from nlmeans.core.modes import outside_autocast
 
 RAYLEIGH_MEAN = math.sqrt(math.pi / 2)
 """Mean of the magnitude where there is no signal, in units of sigma."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nlmeans.core.autocast import outside_autocast
+from nlmeans.core.modes import outside_autocast
 from nlmeans.noise.rician import look_up
 
 STRONG_MAGNITUDE = 20.0

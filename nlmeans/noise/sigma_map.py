@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d, pad
 
 from nlmeans.core import arrays
-from nlmeans.core.autocast import outside_autocast
 from nlmeans.core.layout import Layout
+from nlmeans.core.modes import outside_autocast
 from nlmeans.noise.finest import (
     DEVIATION_WITHIN_THREE,
     box_sums,

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from nlmeans.core import arrays, checks
 from nlmeans.core.arrays import ArrayT, convert_like, finite_floats
-from nlmeans.core.autocast import outside_autocast
 from nlmeans.core.axes import Axes
 from nlmeans.core.checks import Radius
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import available
+from nlmeans.core.modes import outside_autocast
 from nlmeans.core.padding import reflect
 from nlmeans.core.progress import Report, cancellable
 from nlmeans.core.tiles import Piece

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import nlmeans
 from nlmeans import blur
-from nlmeans.core.autocast import outside_autocast
+from nlmeans.core.modes import outside_autocast
 from nlmeans.methods.registry import METHODS
 from tests.nlmeans.volumes import SINGLE
 

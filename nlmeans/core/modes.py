@@ -1,4 +1,4 @@
-"""Computation outside of autocast, which would cast products and sums of the engine to half precision."""
+"""Modes of PyTorch: autocast, outside of which the engine computes, and the export of a layer as a graph."""
 
 from __future__ import annotations
 
@@ -32,3 +32,13 @@ def outside_autocast(function: Callable[Given, Returned]) -> Callable[Given, Ret
             return function(*args, **kwargs)
 
     return wrapper
+
+
+def is_exporting() -> bool:
+    """Whether a layer is being exported as a graph, by ``torch.export`` or to ONNX, and not run.
+
+    >>> is_exporting()
+    False
+    """
+    known = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # before PyTorch 2.7 there is no other
+    return bool(known())
