@@ -70,13 +70,23 @@ def sigma_of_image(sigma: SigmaOfCall, image: Tensor) -> SigmaOfImage:
         image: (C, H, W) or (C, D, H, W).
 
     Raises:
-        ValueError: a map has another shape.
+        ValueError: a map has another shape, or there is neither one number nor one per channel.
     """
     values = images.without_metadata(sigma) if isinstance(sigma, Tensor) else torch.as_tensor(np.asarray(sigma))
     if values.ndim > 1:
         has_each_channel = values.shape == image.shape and len(image) > 1
         return values if has_each_channel else images.spatial_array(values, "sigma", image)
-    return float(values) if values.numel() == 1 else tuple(values.tolist())
+    return float(values) if values.numel() == 1 else one_per_channel(tuple(values.tolist()), image)
+
+
+def one_per_channel(sigma: tuple[float, ...], image: Tensor) -> tuple[float, ...]:
+    """Return sigma of each channel. Raise ``ValueError`` if there are more or fewer channels."""
+    if len(sigma) != len(image):
+        raise ValueError(
+            f"sigma has {len(sigma)} numbers, but the image has {len(image)} channels; give one number, or one per "
+            "channel"
+        )
+    return sigma
 
 
 def sigma_in_metadata_of(img: NdarrayOrTensor, image: Tensor) -> SigmaOfImage:
@@ -87,14 +97,21 @@ def sigma_in_metadata_of(img: NdarrayOrTensor, image: Tensor) -> SigmaOfImage:
         image: the same image, as a tensor.
 
     Raises:
-        ValueError: the metadata have no such entry.
+        ValueError: the metadata have no such entry, or it is for another number of channels.
     """
     if not isinstance(img, MetaTensor) or NOISE_SIGMA not in img.meta:
         raise ValueError(
             f"sigma='meta' needs what EstimateNoise(d) writes to {NOISE_SIGMA!r} in the metadata, but this image has "
             "no such entry; put EstimateNoise(d) before this transform, and keep the metadata in caches"
         )
-    return sigma_of_image(img.meta[NOISE_SIGMA], image)
+    known = np.atleast_1d(np.asarray(img.meta[NOISE_SIGMA], dtype=np.float64)).tolist()
+    if len(known) != len(image):
+        raise ValueError(
+            f"sigma='meta' found {NOISE_SIGMA!r} in the metadata for {len(known)} channel(s), but the image has "
+            f"{len(image)}: ConcatItems(d) keeps only the metadata of its first item, and SplitDim(d) does not split "
+            "them; put EstimateNoise(d) after the transform that joins or splits channels"
+        )
+    return sigma_of_image(known, image)
 
 
 def estimate_per_channel(values: Tensor, noise: str, mask: Tensor | None) -> float | tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, cast
 
@@ -14,8 +15,11 @@ from torch import Tensor
 from monai_transforms import images, levels
 from nlmeans.core import arrays, checks
 from nlmeans.engine.settings import settings_from
+from nlmeans.noise.kinds import check_counts, possible_kind
 from nlmeans.noise.poisson import restore_counts, stabilise_counts
 from nlmeans.noise.rician_transform import restore_magnitude, stabilise_magnitude
+
+log = logging.getLogger("nlmeans")
 
 
 class EstimateNoise(Transform):
@@ -158,6 +162,8 @@ class NoiseStabilise(Transform):
     stabilised values, which a filter estimates, to the image without noise. It therefore also removes the bias that
     noise adds to dark voxels of a magnitude image. Without a filter between them, the two do not cancel out.
 
+    Where sigma was measured as 0, as in a blank slice, the image comes back unchanged, with a warning.
+
     Both need the same sigma: put `EstimateNoise` before the first, and give both ``sigma="meta"``.
 
     Args:
@@ -215,39 +221,50 @@ class NoiseStabilise(Transform):
             image. Its dtype is that of the image if that is a floating-point type, otherwise float32.
 
         Raises:
-            ValueError, TypeError: the image has the wrong shape or type or is not finite, or sigma is missing, out of
-                range, or of the wrong shape.
+            ValueError, TypeError: the image has the wrong shape or type, is not finite, or is negative as no
+                magnitude and no count is; or sigma is missing, out of range, or of the wrong shape.
         """
         image, values = images.image_and_values(img)
-        arrays.value_range(values, "img")  # raises if a value is not finite
+        lowest, _ = arrays.value_range(values, "img")  # raises if a value is not finite
         level = cast(levels.SigmaOfImage | None, self.settings.sigma)  # sigma_of_transform refuses "map" here
         if sigma is not None:
             level = levels.sigma_of_image(sigma, image)
         elif self.sigma_in_metadata:
             level = levels.sigma_in_metadata_of(img, image)
         precise = values.to(arrays.precise_dtype(values))
+        if not self.inverse and possible_kind(self.settings.noise, lowest) != self.settings.noise:
+            raise ValueError(
+                f"img has values down to {lowest:.4g}, but noise={self.settings.noise!r} is for magnitudes, which are "
+                "never negative; put this transform before intensities are shifted or scaled, or leave it out, as "
+                "such noise counts as Gaussian"
+            )
         if self.settings.noise == "rician":
             magnitude = restore_magnitude if self.inverse else stabilise_magnitude
-            result = magnitude(precise, broadcast_sigma(level, precise))
+            scale = broadcast_sigma(level, precise, level is not self.settings.sigma)
+            result = torch.where(scale > 0, magnitude(precise, torch.where(scale > 0, scale, 1)), precise)
         else:
             if level is not None and not isinstance(level, float):
                 shown = f"has shape {tuple(level.shape)}" if isinstance(level, Tensor) else f"has {len(level)} numbers"
                 raise ValueError(f"sigma {shown}, but it is the read noise where noise='poisson'; give one number")
+            if not self.inverse:
+                check_counts(lowest, self.settings.offset, level or 0.0)
             counts = restore_counts if self.inverse else stabilise_counts
             result = counts(precise, cast(float, self.settings.gain), self.settings.offset, level or 0.0)
         dtype = values.dtype if values.is_floating_point() else torch.float32
         return images.with_metadata_of(image, result.to(dtype))
 
 
-def broadcast_sigma(level: levels.SigmaOfImage | None, values: Tensor) -> Tensor:
+def broadcast_sigma(level: levels.SigmaOfImage | None, values: Tensor, measured: bool = False) -> Tensor:
     """Convert sigma to a tensor that broadcasts against the image.
 
     Args:
         level: one number, one per channel, or a map of the spatial shape or of the shape of the image.
         values: (C, H, W) or (C, D, H, W), floating point; the result has their dtype and device.
+        measured: whether sigma belongs to the image, so that 0 says that it has no noise, as a blank slice. A warning
+            says so.
 
     Raises:
-        ValueError: sigma is None or not greater than 0, or the number of channels is another.
+        ValueError: sigma is None, less than 0, or 0 if it was not measured, or the number of channels is another.
     """
     if level is None:
         raise ValueError(
@@ -262,7 +279,11 @@ def broadcast_sigma(level: levels.SigmaOfImage | None, values: Tensor) -> Tensor
                 "give one number, or one per channel"
             )
         sigma = sigma.reshape(-1, *[1] * (values.ndim - 1))
-    checks.positive("sigma", arrays.value_range(sigma, "sigma")[0])
+    least, _ = arrays.value_range(sigma, "sigma")
+    if measured and checks.not_negative("sigma", least) == 0:
+        log.warning("sigma is 0, so there is no noise to stabilise: what has none, such as a blank slice, is unchanged")
+    else:
+        checks.positive("sigma", least)
     return sigma
 
 

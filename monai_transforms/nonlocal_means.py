@@ -219,6 +219,8 @@ class NonLocalMeans(Transform):
             level = levels.sigma_of_image(sigma, image)
         elif self.sigma_in_metadata:
             level = levels.sigma_in_metadata_of(img, image)
+        elif isinstance(level, tuple):
+            level = levels.one_per_channel(level, image)
         return Prepared(image, values, settings, level, where)
 
 

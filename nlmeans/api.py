@@ -11,6 +11,7 @@ import torch
 
 from nlmeans.core import arrays, checks
 from nlmeans.core.layout import Layout
+from nlmeans.core.modes import outside_autocast
 from nlmeans.core.progress import Report, reporting
 from nlmeans.core.wrapped import beside, unwrapped
 from nlmeans.engine.arguments import Arguments, spelled_out
@@ -31,6 +32,7 @@ from nlmeans.noise.kinds import MAGNITUDES, NOISES, kinds_of
 from nlmeans.noise.model import NoiseModel
 
 
+@outside_autocast
 @spelled_out(Arguments)
 def denoise(
     volume: VolumeT,
@@ -61,7 +63,8 @@ def denoise(
         noise: ``"auto"`` finds the kind in each volume, as `estimate_noise` does, and the log (level INFO) says why; if
             `sigma` is given, it stands for white Gaussian noise. ``"gaussian"``; ``"rician"`` for MR magnitude images,
             which also removes the bias of such noise, so that the background becomes zero; ``"chi"`` for the sum of
-            squares of several coils; or ``"poisson"`` for counts of photons or decays. For Poisson noise, `sigma` is
+            squares of several coils (a volume with negative values has neither, so it counts as Gaussian, with a
+            warning); or ``"poisson"`` for counts of photons or decays. For Poisson noise, `sigma` is
             the read noise of the detector, and None means that there is none. Or a `NoiseModel`, such as
             `estimate_noise` finds. `sigma`, `gain`, `offset`, `coils` and `correlation` win over those of the model.
         gain: image units per photon, for Poisson noise; ``"auto"`` finds gain, offset and read noise in each volume.
@@ -165,6 +168,7 @@ class Denoised(NamedTuple):
     conjugate is the signal without the bias of magnitudes: about 0 in air."""
 
 
+@outside_autocast
 @spelled_out(Arguments)
 def denoise_with_maps(
     volume: arrays.Readable,
@@ -228,6 +232,7 @@ def maps_of_complex(volume: arrays.Array, found: DenoisedComplex) -> Denoised:
     return Denoised(result, cast(Any, volume) - result, as_array(found.noise_map, result), rank, phase)
 
 
+@outside_autocast
 @spelled_out(Arguments)
 def preview(
     volume: VolumeT,
@@ -282,6 +287,7 @@ def preview(
     return cast(VolumeT, result.squeeze(axis))
 
 
+@outside_autocast
 @spelled_out(Arguments)
 def usual_h(
     volume: arrays.Readable,
@@ -354,6 +360,7 @@ def estimate_sigma(
     channels: int | None = ...,
     series: int | None = ...,
 ) -> SigmaMap: ...
+@outside_autocast
 def estimate_sigma(
     volume: arrays.Readable,
     *,
@@ -426,6 +433,7 @@ def estimate_sigma(
     return with_axes(found, channels, series)
 
 
+@outside_autocast
 def estimate_noise(
     volume: arrays.Readable, *, kind: str = "auto", mask: arrays.Readable | None = None, modality: str | None = None
 ) -> NoiseModel:

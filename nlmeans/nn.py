@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nlmeans.core import checks
+from nlmeans.core.modes import is_exporting
 from nlmeans.operator.attention import attention
 
 MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
@@ -89,6 +90,7 @@ class NonLocalBlock(nn.Module):
         self.in_channels = checks.whole("in_channels", in_channels, least=1)
         self.spatial_dims = spatial_dims
         self.mode = checks.choice("mode", mode, MODES)
+        self.softmax = mode in ("gaussian", "embedded_gaussian")
         inner = (
             max(1, in_channels // 2)
             if inter_channels is None
@@ -108,28 +110,42 @@ class NonLocalBlock(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.jit.is_scripting() and not torch.jit.is_tracing():
+            self.check(x)
+        theta = self.theta(x).flatten(2).transpose(1, 2)
+        phi = self.pool(self.phi(x)).flatten(2).transpose(1, 2)
+        g = self.pool(self.g(x)).flatten(2).transpose(1, 2)
+        # the convolution as a product, which torch.compile also compiles for a second shape of x
+        y = F.linear(self.related(theta, phi, g), self.out.weight.flatten(1), self.out.bias)
+        z: Tensor = self.norm(y.transpose(1, 2).reshape(x.shape)) + x
+        return z
+
+    def check(self, x: Tensor) -> None:
+        """Raise ``ValueError`` if the input has the wrong axes or channels."""
         if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels or 0 in x.shape:
             axes = ", ".join("DHW"[-self.spatial_dims :])
             raise ValueError(f"x has shape {tuple(x.shape)}; give (batch, {self.in_channels} channels, {axes})")
-        embeddings = self.theta(x), self.pool(self.phi(x)), self.pool(self.g(x))
-        theta, phi, g = (e.flatten(2).mT for e in embeddings)
-        y = self.related(theta, phi, g).mT.reshape(x.shape[0], -1, *x.shape[2:])
-        z: Tensor = self.norm(self.out(y)) + x
-        return z
 
     def related(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
         """Σ_j f(i, j) · g_j / C(i): (B, N, K), (B, M, K) and (B, M, C) to (B, N, C)."""
-        if self.mode in ("gaussian", "embedded_gaussian"):
-            return attention(theta, phi, g)
+        if self.softmax:
+            averaged: Tensor = attention(theta, phi, g)
+            return averaged
+        if torch.jit.is_scripting():
+            return self.summed(theta, phi, g)
         with torch.autocast(theta.device.type, enabled=False):  # sums over all voxels exceed the range of float16
-            precise = torch.promote_types(g.dtype, torch.float32)
-            theta, phi, values = theta.to(precise), phi.to(precise), g.to(precise)
-            if self.pair is None:
-                y = theta @ (phi.mT @ values) / values.shape[1]
-            else:
-                of_theta, of_phi = self.pair.weight.to(precise)[0].chunk(2)
-                y = mean_of_positive_sums(theta @ of_theta, phi @ of_phi, values)
-            return y.to(g.dtype)
+            return self.summed(theta, phi, g)
+
+    def summed(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        """`related` for the dot product and the concatenation, in at least float32."""
+        precise = torch.promote_types(g.dtype, torch.float32)
+        theta, phi, values = theta.to(precise), phi.to(precise), g.to(precise)
+        if self.pair is None:
+            y = theta @ (phi.transpose(1, 2) @ values) / values.shape[1]
+        else:
+            of_theta, of_phi = self.pair.weight.to(precise)[0].chunk(2)
+            y = mean_of_positive_sums(theta @ of_theta, phi @ of_phi, values)
+        return y.to(g.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, spatial_dims={self.spatial_dims}, mode={self.mode!r}"
@@ -144,8 +160,28 @@ def mean_of_positive_sums(a: Tensor, b: Tensor, values: Tensor) -> Tensor:
     middle = a.detach().mean(1, keepdim=True)  # opposite offsets of a and b cancel in a + b, but not in sums
     a, b = a - middle, b + middle
     b, order = b.sort(1, descending=True)
-    values = values.take_along_dim(order[..., None], 1)
-    sums = F.pad(torch.cat([values, b[..., None] * values], -1).cumsum(1), (0, 0, 1, 0))
-    counted = torch.searchsorted(-b.detach(), a.detach())
-    plain, weighted = sums.take_along_dim(counted[..., None], 1).chunk(2, -1)
-    return (a[..., None] * plain + weighted) / values.shape[1]
+    channels = values.shape[2]
+    values = values.gather(1, order.unsqueeze(-1).expand(-1, -1, channels))
+    sums = F.pad(torch.cat([values, b.unsqueeze(-1) * values], -1).cumsum(1), [0, 0, 1, 0])
+    counted = count_smaller(-b.detach(), a.detach())
+    plain, weighted = sums.gather(1, counted.unsqueeze(-1).expand(-1, -1, 2 * channels)).chunk(2, -1)
+    return (a.unsqueeze(-1) * plain + weighted) / values.shape[1]
+
+
+def count_smaller(rising: Tensor, values: Tensor) -> Tensor:
+    """Count for each value how many of a row of rising numbers are smaller: (B, M) and (B, N) to (B, N).
+
+    >>> count_smaller(torch.tensor([[1.0, 2.0, 5.0]]), torch.tensor([[3.0, 0.0, 9.0]]))
+    tensor([[2, 0, 3]])
+    """
+    if torch.jit.is_scripting():
+        return torch.searchsorted(rising, values)
+    return count_by_sorting(rising, values) if is_exporting() else torch.searchsorted(rising, values)
+
+
+def count_by_sorting(rising: Tensor, values: Tensor) -> Tensor:
+    """Count as `count_smaller` does, with operations that ONNX has."""
+    count = rising.shape[1]
+    order = torch.cat([rising, values], 1).sort(1)[1]
+    before = (order < count).long().cumsum(1)
+    return before.gather(1, order.sort(1)[1])[:, count:]

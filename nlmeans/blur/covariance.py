@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from nlmeans.core import arrays, checks
 from nlmeans.core.arrays import ArrayT, finite_floats
+from nlmeans.core.modes import outside_autocast
 
 COVARIANCE_TYPES = ("spherical", "diagonal", "full")
 """One variance, one variance per axis, or a matrix. In this order they have 0, 1 and 2 axes."""
@@ -31,6 +32,7 @@ MATRICES_AT_ONCE = 2**14
 which would slow down the threads that blur."""
 
 
+@outside_autocast
 def log_cholesky_to_covariance(parameters: ArrayT, covariance_type: str = "full") -> ArrayT:
     """Compute covariances from unconstrained parameters, which can be optimised instead of a covariance.
 
@@ -76,6 +78,7 @@ def log_cholesky_to_covariance(parameters: ArrayT, covariance_type: str = "full"
     return same_kind(lower @ lower.mT, parameters)
 
 
+@outside_autocast
 def covariance_to_log_cholesky(covariance: ArrayT, covariance_type: str = "full") -> ArrayT:
     """Compute the parameters of covariances: the inverse of `log_cholesky_to_covariance`.
 
@@ -251,6 +254,7 @@ class _Inverse(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @outside_autocast
     def backward(context: Any, *gradients: Tensor) -> Tensor:
         packed: Tensor = context.saved_tensors[0]
         count, (by_packed,) = len(packed), gradients

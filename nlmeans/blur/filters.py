@@ -26,11 +26,13 @@ from nlmeans.blur.operators import blur_locally, convolve
 from nlmeans.core import arrays, checks
 from nlmeans.core.arrays import ArrayT, convert_like, finite_floats
 from nlmeans.core.axes import Axes
+from nlmeans.core.modes import outside_autocast
 from nlmeans.core.padding import reflect
 
 PADDINGS = ("reflect", "zeros")
 
 
+@outside_autocast
 def gaussian_kernel(
     covariance: CovarianceLike,
     spatial_dims: int | None = None,
@@ -85,6 +87,7 @@ def gaussian_kernel(
     return same_kind(kernels, covariance) if isinstance(covariance, np.ndarray) else kernels
 
 
+@outside_autocast
 def gaussian_blur(
     image: ArrayT,
     covariance: CovarianceLike,
@@ -143,6 +146,7 @@ def gaussian_blur(
     return convert_like(result.view(values.shape), image)
 
 
+@outside_autocast
 def local_gaussian_blur(
     image: ArrayT,
     covariance: arrays.Array,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,24 @@ from nlmeans.blur.covariance import (
     check_form,
     covariance_to_log_cholesky,
     floats,
+    kernel_radius,
     log_cholesky_to_covariance,
+    voxel_sizes,
 )
+from nlmeans.blur.exported import exported_blur
 from nlmeans.blur.filters import PADDINGS, gaussian_blur, local_gaussian_blur
 from nlmeans.core import checks
+from nlmeans.core.modes import is_exporting
 
 
 class _Blur(nn.Module):
-    """Base of both layers: the parameters of one or many covariances, and the options of the blur."""
+    """Base of both layers: the parameters of one or many covariances, and the options of the blur.
+
+    In a graph (TorchScript, ``torch.export``, ONNX), the kernel has the size that it had when the layer was made, when
+    it was run last, or when parameters were loaded.
+    """
+
+    __jit_unused_properties__ = ("covariance",)
 
     def __init__(
         self,
@@ -45,11 +55,38 @@ class _Blur(nn.Module):
         self.padding = checks.choice("padding", padding, PADDINGS)
         start = start_of(floats(covariance, "covariance").detach(), self.covariance_type, count, spatial_dims)
         self.log_cholesky = nn.Parameter(covariance_to_log_cholesky(start, self.covariance_type))
+        self.sizes = list(voxel_sizes(spacing, spatial_dims))
+        self.radius: list[int] = self.radius_now()
+        self.register_load_state_dict_post_hook(set_radius)  # type: ignore[no-untyped-call]
 
     @property
     def covariance(self) -> Tensor:
         """The covariances that belong to the parameters; differentiable."""
         return log_cholesky_to_covariance(self.log_cholesky, self.covariance_type)
+
+    def radius_now(self) -> list[int]:
+        """Return the radius of the kernel along each axis, in voxels, that the parameters ask for."""
+        given = self.covariance, self.covariance_type, tuple(self.sizes), self.std_devs, self.kernel_size
+        return list(kernel_radius(*given))
+
+    def forward(self, image: Tensor) -> Tensor:
+        if torch.jit.is_scripting():
+            return self.exported(image)
+        if torch.jit.is_tracing() or is_exporting():
+            return self.exported(image)
+        self.radius = self.radius_now()
+        return self.blurred(image)
+
+    def blurred(self, image: Tensor) -> Tensor:
+        """Blur with the kernels that store no weights; differentiable once."""
+        raise NotImplementedError
+
+    def exported(self, image: Tensor) -> Tensor:
+        """Blur in a graph."""
+        result: Tensor = exported_blur(
+            image, self.log_cholesky, self.covariance_type, self.radius, self.sizes, self.padding == "zeros"
+        )
+        return result
 
     def options(self) -> dict[str, Any]:
         """Arguments of the blur other than image and covariance."""
@@ -104,7 +141,7 @@ class GaussianBlur(_Blur):
     ) -> None:
         super().__init__(covariance, covariance_type, (), spatial_dims, std_devs, kernel_size, spacing, padding)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def blurred(self, image: Tensor) -> Tensor:
         return gaussian_blur(image, self.covariance, **self.options())
 
 
@@ -148,10 +185,16 @@ class LocalGaussianBlur(_Blur):
         shape = tuple(spatial_shape)
         super().__init__(covariance, covariance_type, shape, len(shape), std_devs, kernel_size, spacing, padding)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def blurred(self, image: Tensor) -> Tensor:
         covariance = self.covariance
         lead = image.ndim - self.spatial_dims
         return local_gaussian_blur(image, covariance.reshape(*[1] * lead, *covariance.shape), **self.options())
+
+
+def set_radius(layer: nn.Module, _: Any) -> None:
+    """Set the radius of the kernel after parameters were loaded."""
+    blur = cast(_Blur, layer)
+    blur.radius = blur.radius_now()
 
 
 def start_of(covariance: Tensor, covariance_type: str, count: tuple[int, ...], dimensions: int) -> Tensor:

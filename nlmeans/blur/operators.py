@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from nlmeans.blur import cpu, loop
 from nlmeans.blur.loop import Sizes
 from nlmeans.core.axes import Axes
+from nlmeans.core.modes import outside_autocast
 from nlmeans.kernels.dispatch import kernel_for
 
 
@@ -32,6 +33,7 @@ class _LocalBlur(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @outside_autocast
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         padded, precision, result, totals = context.saved_tensors
         wanted = zip((padded, precision), context.needs_input_grad, strict=False)
@@ -75,6 +77,7 @@ class _Convolve(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @outside_autocast
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         padded, kernel = context.saved_tensors
         axis, gradient = context.axis, gradients[0]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from nlmeans.core import arrays, checks
 from nlmeans.core.axes import Axes
 from nlmeans.core.checks import Radius
+from nlmeans.core.constants import REACH_OF_CONSTANTS
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed
 from nlmeans.engine.series import is_one_series
@@ -40,6 +41,8 @@ class Choices:
     """2 for images, 3 for volumes."""
     layout: Layout
     """The meaning of the axes for the method: volumes that are denoised together are channels."""
+    said: set[str] = field(default_factory=set, compare=False, repr=False)
+    """What `warn_once` has said."""
 
     @classmethod
     def of(cls, settings: Settings, layout: Layout, volume: arrays.Source | None = None) -> Choices:
@@ -87,6 +90,12 @@ class Choices:
             layout,
         )
 
+    def warn_once(self, about: str, text: str) -> None:
+        """Log a warning, but once per run about the same thing, and not for each volume."""
+        if about not in self.said:
+            self.said.add(about)
+            log.warning("%s", text)
+
     @property
     def method(self) -> Method:
         """The chosen method."""
@@ -116,7 +125,8 @@ class Choices:
             margins += [self.search_radius] * len(margins)
         if correlated:
             margins.append((self.method.coarser_reach,) * 3)
-        d, h, w = (sum(margin) + DESPECKLE_REACH * self.settings.despeckle for margin in zip(*margins, strict=True))
+        reach = (sum(margin) + DESPECKLE_REACH * self.settings.despeckle for margin in zip(*margins, strict=True))
+        d, h, w = (max(voxels, 2 * REACH_OF_CONSTANTS) for voxels in reach)
         return d, h, w
 
     @property

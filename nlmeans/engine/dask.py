@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import logging
 import operator
 import sys
 import threading
@@ -48,9 +49,11 @@ from nlmeans.engine.noise import Noise, noise_of
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import readable_spatial
 from nlmeans.engine.settings import MINIMUM_MEMORY, Settings
-from nlmeans.engine.survey import Facts, Seen, facts_of, look_at, merge_seen, say_missing
+from nlmeans.engine.survey import Facts, Seen, facts_of, look_at, merge_seen, say_missing, why_gaussian
 from nlmeans.noise import estimate
 from nlmeans.patches.low_rank.components import Common
+
+log = logging.getLogger("nlmeans")
 
 Graph = dict[Any, Any]
 Key = tuple[Any, ...]
@@ -421,7 +424,10 @@ def join_facts(
         known = Noise(settings.stated, (max(high for _, high in ranges),) * channels, None)
     seen = merge_seen(looks)
     say_missing(seen)
-    return facts_of(seen, settings, known)
+    facts = facts_of(seen, settings, known)
+    if text := why_gaussian(settings, known.model, facts.noise):
+        log.warning("%s", text)
+    return facts
 
 
 def products_of_slab(values: NumpyArray, sigma: NumpyArray | None, slab: Slab, facts: Facts) -> tuple[Tensor, int]:

@@ -154,7 +154,8 @@ def noise_of_series(volume: arrays.Source, layout: Layout, settings: Settings, m
     level = float(sigmas.median()) if len(sigmas) else 0.0
     low, high = sigmas.quantile(torch.tensor([0.16, 0.84], dtype=torch.float64)).tolist() if len(sigmas) else (0.0, 0.0)
     uneven = high - low > 2 * UNEVEN * level
-    magnitudes = magnitudes_of_series(seen.intensity, seen.variance) if "rician" in possible and not uneven else None
+    could_be = "rician" in possible and not bool((seen.intensity < 0).any())
+    magnitudes = magnitudes_of_series(seen.intensity, seen.variance) if could_be and not uneven else None
     if magnitudes is not None and settings.noise == "auto" and model.kind == "gaussian":
         weaker = "what volumes do not share is weaker in the dark, as in magnitude images"
         model = dataclasses.replace(model, kind="rician", evidence=(weaker, *model.evidence))

@@ -12,15 +12,17 @@ from torch import Tensor
 
 from nlmeans.core import arrays
 from nlmeans.core.axes import Axes
+from nlmeans.core.constants import constant_voxels, surrounded_by_others
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed, shortage, size_text
+from nlmeans.core.modes import outside_autocast
 from nlmeans.core.progress import Report, part, silent
 from nlmeans.core.tiles import Piece, Tile, shifted, tile_shape, tiles
 from nlmeans.engine.basis import shared_basis
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.noise import LEAST_SIGMA, noise_of
 from nlmeans.engine.settings import Settings
-from nlmeans.engine.survey import Facts, noise_in_words, survey_volume
+from nlmeans.engine.survey import Facts, noise_in_words, survey_volume, why_gaussian
 from nlmeans.methods.means import classic
 from nlmeans.methods.method import Options
 from nlmeans.methods.registry import METHODS
@@ -62,6 +64,7 @@ class Plan:
     """What the signals have in common, (volumes, components), if the volumes of a series are denoised together."""
 
     @classmethod
+    @outside_autocast
     def of(
         cls,
         volume: arrays.Source,
@@ -101,9 +104,11 @@ class Plan:
             if region is not None and not choices.method.joint:  # the basis below needs the middles of whole volumes
                 looked_at = Tile.around(region, layout.shape, choices.halo).outer
             facts = survey_volume(volume, index, layout, settings, noise, looked_at)
+            if text := why_gaussian(settings, noise.model, facts.noise):
+                choices.warn_once("magnitudes", text)
         if facts.noise.correlation is not None and not choices.method.whitens:
             able = ", ".join(name for name, method in METHODS.items() if method.whitens)
-            log.warning("method %s takes correlated noise for white noise; %s do not", choices.name, able)
+            choices.warn_once("white", f"method {choices.name} takes correlated noise for white noise; {able} do not")
         plan = cls(volume, index, layout, choices, facts, mask, sigma_map)
         if not choices.method.joint:
             return plan
@@ -161,6 +166,7 @@ class Plan:
         """Bytes to work in."""
         return allowed(self.device, self.settings.memory)
 
+    @outside_autocast
     def run(
         self,
         box: Piece,
@@ -274,7 +280,7 @@ class Plan:
     def denoise_channels(
         self, tile: Tile, work: Work, relative: float | Tensor, inside: Tensor, progress: Report
     ) -> Tensor:
-        """Denoise all channels of a tile; voxels that are not inside stay as they are."""
+        """Denoise all channels of a tile; voxels that are not inside, and constant surroundings, stay as they are."""
         noisy, present = self.read(tile.outer, work.device), self.present()
         scaled = self.scaled(noisy[present], present, relative)
         level = relative
@@ -282,6 +288,7 @@ class Plan:
             level = relative * self.variance_of_magnitudes(scaled, present, relative, work).mean(0).sqrt()
         denoised = self.choices.method.run(scaled, level, tile.within, work.options, progress)
         result = noisy[:, *tile.within].clone()
+        inside = inside & self.has_noise(noisy[present])[:, *tile.within]
         result[present] = self.merged(result[present], denoised, present, tile, relative, inside)
         return result
 
@@ -305,11 +312,13 @@ class Plan:
         denoised = self.choices.method.run(components, level, tile.within, work.options, report)
         del components
         for some in chunks:
-            result = self.read(tile.inner, work.device, some)
+            noisy = self.read(tile.outer, work.device, some)
+            result = noisy[:, *tile.within].clone()
             if present := self.present(some):
                 signals = (basis[present] @ denoised.flatten(1)).view(-1, *denoised.shape[1:])
                 chosen = [channel - some.start for channel in present]
-                result[chosen] = self.merged(result[chosen], signals, present, tile, relative, inside)
+                changing = inside & self.has_noise(noisy[chosen])[:, *tile.within]
+                result[chosen] = self.merged(result[chosen], signals, present, tile, relative, changing)
             yield some, result
         progress(1.0)
 
@@ -357,6 +366,15 @@ class Plan:
         elif self.facts.noise.kind == "poisson":
             restored = poisson.restore_counts(restored, *self.facts.noise.detector)
         return torch.where(inside & ~noisy.isnan(), restored, noisy)
+
+    def has_noise(self, noisy: Tensor) -> Tensor:
+        """Return False at voxels that stay as they are, because their surroundings in a tile are exactly constant.
+
+        Few photons can leave a neighbourhood without any, so counts must be constant as far as the result depends on.
+        """
+        if self.facts.noise.kind == "poisson":
+            return surrounded_by_others(noisy, self.halo)
+        return ~constant_voxels(noisy)
 
     @property
     def has_magnitudes(self) -> bool:

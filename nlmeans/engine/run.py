@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
+from nlmeans.core.modes import outside_autocast
 from nlmeans.core.progress import Report, part
 from nlmeans.core.tiles import Piece
 from nlmeans.engine.choices import Choices
@@ -17,6 +18,7 @@ from nlmeans.engine.settings import Settings
 VolumeT = TypeVar("VolumeT", bound=arrays.Readable)
 
 
+@outside_autocast
 def denoise_array(
     volume: VolumeT,
     settings: Settings,

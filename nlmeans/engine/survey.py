@@ -20,6 +20,7 @@ from nlmeans.engine.noise import Noise
 from nlmeans.engine.pieces import pieces_to_read
 from nlmeans.engine.settings import Settings
 from nlmeans.noise import poisson
+from nlmeans.noise.kinds import MAGNITUDES, check_counts, not_magnitudes, possible_kind
 from nlmeans.noise.model import NoiseModel
 
 log = logging.getLogger("nlmeans")
@@ -116,6 +117,8 @@ def survey_volume(
     Raises:
         ValueError: the region holds infinite values.
     """
+    if noise.model.kind != "gaussian":  # what such noise cannot be is decided for the whole volume
+        region = layout.everywhere
     seen = look_through(volume, index, layout, settings, region)
     if index == 0:
         say_missing(seen)
@@ -130,14 +133,23 @@ def say_missing(seen: list[Seen]) -> None:
 
 
 def facts_of(seen: list[Seen], settings: Settings, noise: Noise) -> Facts:
-    """Compute the facts of a volume from what was seen of each channel."""
+    """Compute the facts of a volume from what was seen of each channel. Magnitudes below 0 count as Gaussian.
+
+    Raises:
+        ValueError: the result does not fit its dtype, or the values are too low for photon counts.
+    """
     ranges = [channel.range if channel.range[0] <= channel.range[1] else (0.0, 0.0) for channel in seen]
     values = [channel.values for channel in seen]
     if settings.dtype is not None:
         for low, high in ranges:
             arrays.check_holds(settings.dtype, low, high, "volume")
-    if noise.model.kind == "poisson":
-        detector = noise.model.detector
+    model, lowest = noise.model, min(low for low, _ in ranges)
+    if any(possible_kind(kind, lowest) != kind for kind in (model.kind, settings.kind)):
+        model = dataclasses.replace(model, kind="gaussian", coils=1.0, evidence=(not_magnitudes(lowest),))
+    if model.kind == "poisson":
+        detector = model.detector
+        if settings.noise == "poisson":
+            check_counts(lowest, *detector[1:])
         limits = [poisson.stabilise_counts(torch.tensor(r, dtype=torch.float64), *detector).tolist() for r in ranges]
         ranges = [(low, high) for low, high in limits]
         values = [poisson.stabilise_counts(some, *detector) for some in values]
@@ -145,7 +157,24 @@ def facts_of(seen: list[Seen], settings: Settings, noise: Noise) -> Facts:
     sigma = tuple(s if 0 < peak * NEGLIGIBLE < s else 0.0 for s, peak in zip(noise.sigma, peaks, strict=True))
     middles = tuple(low / 2 + high / 2 for low, high in ranges)
     spans = [robust_span(some) / s for some, s in zip(values, sigma, strict=True) if s > 0 and len(some)]
-    return Facts(sigma, middles, sum(spans) / max(len(spans), 1), noise.model)
+    return Facts(sigma, middles, sum(spans) / max(len(spans), 1), model)
+
+
+def why_gaussian(settings: Settings, found: NoiseModel, known: NoiseModel) -> str:
+    """Say that magnitudes count as Gaussian, where they were stated or found; nothing otherwise.
+
+    Args:
+        settings: as the user gave them.
+        found: the noise before the survey of the whole volume.
+        known: and after it.
+    """
+    stated = settings.kind if settings.kind in MAGNITUDES else found.kind
+    if stated not in MAGNITUDES or known.kind in MAGNITUDES:
+        return ""
+    return (
+        f"noise={stated!r} does not fit: {known.evidence[0]}; denoise before intensities are shifted or scaled, set "
+        "values that interpolation left below 0 to 0, or give noise='gaussian'"
+    )
 
 
 NEGLIGIBLE = 1e-12

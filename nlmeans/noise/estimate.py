@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed
 from nlmeans.core.tiles import Piece, piece
 from nlmeans.noise.finest import DetailMaps, finest_detail_by_slabs, robust_deviation
+from nlmeans.noise.kinds import possible_kind
 from nlmeans.noise.outliers import sigma_between_outliers, without_outliers
 from nlmeans.noise.rician import rician_moments
 from nlmeans.noise.sigma_map import sigma_map_of_volume
@@ -35,6 +37,8 @@ LEAST_FOR_MEDIAN = 64
 """Least number of voxels for a meaningful median."""
 
 SigmaMap = npt.NDArray[np.float32]
+
+log = logging.getLogger("nlmeans")
 
 
 def sigma_levels(
@@ -78,6 +82,8 @@ def sampled_channels(
     """
     pieces = sample_pieces(layout.shape, affordable_voxels(volume, memory))
     inside = read_mask(mask, layout, pieces, arrays.device_of(volume))
+    if index == 0:
+        warn_of_small_mask(inside)
     for places in zip(*(layout.channel_pieces(index, p)[::every] for p in pieces), strict=True):
         values = read_pieces(volume, layout, list(places), arrays.device_of(volume))
         values, known, _ = without_outside(values, inside)
@@ -119,6 +125,8 @@ def sigma_maps(
             "load it as a numpy array, or pass a map of your own as sigma"
         )
     inside = read_mask(mask, layout, [layout.everywhere], arrays.device_of(volume))
+    if index == 0:
+        warn_of_small_mask(inside)
     maps = []
     for place in layout.channel_pieces(index, layout.everywhere):
         values = read_pieces(volume, layout, [place], arrays.device_of(volume))
@@ -145,6 +153,18 @@ def read_mask(mask: arrays.Source | None, layout: Layout, pieces: list[Piece], d
     spatial = layout.spatial(mask, "mask")
     values = read_pieces(mask, spatial, [spatial.index(0, place) for place in pieces], device)
     return arrays.check_finite(values, "mask") != 0
+
+
+def warn_of_small_mask(inside: Tensor | None) -> None:
+    """Log a warning if a mask leaves too few voxels to measure noise in, so that all are measured instead."""
+    count = LEAST_FOR_MEDIAN if inside is None else int(inside.sum())
+    if count < LEAST_FOR_MEDIAN:
+        log.warning(
+            "mask has %d voxels that are not zero, too few to measure the noise in (%d are enough), so it is measured "
+            "in the whole volume",
+            count,
+            LEAST_FOR_MEDIAN,
+        )
 
 
 SAMPLE_VOXELS = 2**24
@@ -206,6 +226,7 @@ def sigma_of_volume(volume: Tensor, noise: str, inside: Tensor | None) -> float:
     peak = float(volume.abs().max())
     if peak == 0 or max(volume.shape) < 3:
         return 0.0
+    noise = possible_kind(noise, float(volume.min()))
     return sigma_of_detail(finest_detail_by_slabs(volume, peak, inside), noise) * peak
 
 

@@ -27,7 +27,7 @@ from nlmeans.noise.curve import (
 )
 from nlmeans.noise.estimate import sigma_of_detail
 from nlmeans.noise.finest import DetailMaps, finest_detail_by_slabs, grey_step
-from nlmeans.noise.kinds import MAGNITUDES, NOISES
+from nlmeans.noise.kinds import MAGNITUDES, NOISES, not_magnitudes, possible_kind
 from nlmeans.noise.model import NoiseModel, checked_correlation
 from nlmeans.noise.poisson import stabilise_counts
 from nlmeans.noise.rician import sigma_of_air
@@ -68,7 +68,7 @@ def model_of_volume(
 
     Args:
         volume: (D, H, W), floating point; a depth of 1 is an image.
-        kind: kind of the noise; ``"auto"`` finds it.
+        kind: kind of the noise; ``"auto"`` finds it. With negative values, magnitudes count as Gaussian.
         inside: where to look, (D, H, W); None for everywhere.
         possible: kinds that are possible besides Gaussian noise, if the kind is to be found.
         coils: number of coils for ``"chi"``; None reads it from the air.
@@ -84,6 +84,9 @@ def model_of_volume(
     usable = around.usable if inside is None or around.inside is None else around.usable & around.inside
     scaled = volume / peak
     seen = Observed(scaled, inside, peak, around, variance_curve(around, usable), air_of(scaled, around, usable))
+    lowest = float(volume.min())
+    impossible = possible_kind(kind, lowest) != kind
+    kind = "gaussian" if impossible else kind
     if kind == "auto":
         fit, reason = kind_of_volume(seen, possible, likely)
         if fit is not None and fit.kind == "poisson":
@@ -99,7 +102,8 @@ def model_of_volume(
         coils = seen.air.coils
         if coils is None:
             raise ValueError("the volume shows no air to read the number of coils from; give coils or noise='rician'")
-    return model_of_level(seen, kind, coils or 1.0)
+    model = model_of_level(seen, kind, 1.0 if impossible else coils or 1.0)
+    return dataclasses.replace(model, evidence=(not_magnitudes(lowest),) * impossible + model.evidence)
 
 
 NOTHING_SEEN = "there is nothing but one value, or too little of it, so there is no noise"

@@ -23,3 +23,34 @@ def kinds_of(modality: str | None) -> tuple[tuple[str, ...], str | None]:
 
 MAGNITUDES = ("rician", "chi")
 """The kinds whose mean is larger than the signal."""
+
+
+def possible_kind(kind: str, lowest: float) -> str:
+    """Return the kind of noise, or ``"gaussian"`` if an image with this lowest value cannot have it.
+
+    Magnitudes are never negative. Removing their bias would make all negative values zero.
+
+    >>> possible_kind("rician", 0.0), possible_kind("rician", -0.5)
+    ('rician', 'gaussian')
+    """
+    return "gaussian" if kind in MAGNITUDES and lowest < 0 else kind
+
+
+def not_magnitudes(lowest: float) -> str:
+    """Say why noise that was thought to be that of magnitudes counts as Gaussian."""
+    return f"there are values down to {lowest:.4g}, which magnitudes do not have, so the noise counts as Gaussian"
+
+
+def check_counts(lowest: float, offset: float, read_noise: float) -> None:
+    """Raise ``ValueError`` if an image with this lowest value cannot have Poisson noise."""
+    least = min(offset, 0.0) - READ_NOISES_BELOW * read_noise
+    if lowest < least:
+        raise ValueError(
+            f"noise='poisson' is for counts, but there are values down to {lowest:.4g}, and offset={offset:g}, where "
+            f"no photon arrives, with a read noise of {read_noise:g} explains none below {least:.4g}; denoise before "
+            "intensities are shifted or scaled, give the offset and the read noise, or use noise='gaussian'"
+        )
+
+
+READ_NOISES_BELOW = 10.0
+"""Read noises below the offset down to which counts may lie. Among a billion voxels, chance leads 6 below it."""

@@ -14,6 +14,7 @@ from nlmeans.core import arrays, checks
 from nlmeans.core.arrays import ArrayT
 from nlmeans.core.axes import Axes
 from nlmeans.core.layout import Layout
+from nlmeans.core.modes import outside_autocast
 from nlmeans.core.padding import reflect
 from nlmeans.noise.finest import MEDIAN_OF_ABSOLUTE_NORMAL
 
@@ -32,6 +33,7 @@ DESPECKLE_REACH = 2
 """Distance of the farthest voxels that decide whether a voxel is an outlier: the neighbours of its neighbours."""
 
 
+@outside_autocast
 def despeckle(
     volume: ArrayT, sigma: float | None = None, *, channels: int | None = None, series: int | None = None
 ) -> ArrayT:

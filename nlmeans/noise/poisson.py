@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from nlmeans.core.modes import outside_autocast
+
 MANY_PHOTONS = 60.0
 """Photons above which the inverse has a simple form, exact to a thousandth of a photon: mean²/4 minus a constant."""
 
@@ -54,6 +56,7 @@ def mean_of_stabilised(photons: Tensor, read_noise: float) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
+@outside_autocast
 def inverse_table(read_noise: float) -> tuple[Tensor, Tensor]:
     """Tabulate the means of the stabilised image, rising, and their numbers of photons, from 0 to `MANY_PHOTONS`."""
     photons = torch.linspace(0, math.sqrt(MANY_PHOTONS), 600, dtype=torch.float64).square()

@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from nlmeans.core.modes import outside_autocast
+
 RAYLEIGH_MEAN = math.sqrt(math.pi / 2)
 """Mean of the magnitude where there is no signal, in units of sigma."""
 
@@ -52,6 +54,7 @@ to seven digits, and 1 − 1/(2·signal²), exact to six."""
 
 
 @functools.lru_cache(maxsize=64)
+@outside_autocast
 def variances_by_share(coils: float) -> Tensor:
     """Tabulate the variance over an evenly spaced share of noise in the mean square, 2·coils / (2·coils + signal²).
 
@@ -116,6 +119,7 @@ def coils_of_air(mean: float, deviation: float) -> float:
 
 
 @functools.lru_cache(maxsize=64)
+@outside_autocast
 def inverse_mean_table(coils: float) -> tuple[Tensor, float]:
     """Tabulate the signal over evenly spaced √(mean − mean of air), in which it is smooth; return the spacing too."""
     signal = torch.linspace(0, STRONG_SIGNAL + 1, 100_001, dtype=torch.float64)

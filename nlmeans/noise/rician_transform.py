@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nlmeans.core.modes import outside_autocast
 from nlmeans.noise.rician import look_up
 
 STRONG_MAGNITUDE = 20.0
@@ -42,6 +43,7 @@ class TransformTables(NamedTuple):
 
 
 @functools.cache
+@outside_autocast
 def transform_tables() -> TransformTables:
     """Compute the transform f by iteration: f'(z) ← f'(z) / deviation of f(magnitudes whose mean is z)."""
     signal = torch.arange(0, STRONG_MAGNITUDE + 1, TABLE_STEP, dtype=torch.float64)

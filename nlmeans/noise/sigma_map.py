@@ -15,6 +15,7 @@ from torch.nn.functional import avg_pool3d, pad
 
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
+from nlmeans.core.modes import outside_autocast
 from nlmeans.noise.finest import (
     DEVIATION_WITHIN_THREE,
     box_sums,
@@ -23,6 +24,7 @@ from nlmeans.noise.finest import (
     ring_means,
     robust_deviation,
 )
+from nlmeans.noise.kinds import possible_kind
 from nlmeans.noise.rician import RAYLEIGH_MEAN, STRONG_SIGNAL, rician_moments
 
 KNOT_DISTANCE, SEGMENTS = 8, 4
@@ -102,7 +104,7 @@ def sigma_map_of_volume(volume: Tensor, noise: str = "gaussian", inside: Tensor 
     if start == 0:
         return torch.zeros(shape, dtype=torch.float32, device=volume.device)
     spline = Spline((d, h, w))
-    coefficients = fit_spline(spline, measured, start, noise == "rician")
+    coefficients = fit_spline(spline, measured, start, possible_kind(noise, float(volume.min())) == "rician")
     low, high = torch.aminmax(spline.in_cells(coefficients)[torch.unique(measured.cell)])
     along = [spline_basis(n, torch.arange(n)).to(volume.device, torch.float32) for n in shape]
     logarithm = torch.einsum("abc,da,hb,wc->dhw", coefficients.to(volume.device, torch.float32), *along)
@@ -338,6 +340,7 @@ BOX_EDGE = 7
 """Edge in voxels of the box that sigma is averaged over: 343 voxels of each volume give it within 3 %."""
 
 
+@outside_autocast
 def sigma_of_noise_volumes(noise: arrays.Array, series: int = -1) -> npt.NDArray[np.float32]:
     """Measure sigma at every voxel in volumes that hold noise alone.
 

@@ -17,14 +17,16 @@ HEAD = 8
 """The vectors of query, key and value are padded to a multiple of this size."""
 
 
+@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Σ_j softmax_j(q_i · k_j) · v_j, from query (B, N, F), key (B, M, F) and value (B, M, C) to (B, N, C)."""
-    (batch, queries, features), channels = query.shape, value.shape[-1]
+    batch, queries, features, channels = query.shape[0], query.shape[1], query.shape[2], value.shape[2]
     size = head_size(features, channels)
     # On the CPU, the backward pass has one task per head. On two busy cores, one took 14 to 50 times as long as two.
-    heads = math.ceil(threads() / batch) if query.device.type == "cpu" else 1
-    query = F.pad(query, (0, size - features, 0, -queries % heads)).reshape(batch, heads, -1, size)
-    key, value = (F.pad(t, (0, size - t.shape[-1])).unsqueeze(1) for t in (key, value))
+    heads = heads_for(query)
+    query = F.pad(query, [0, size - features, 0, -queries % heads]).reshape(batch, heads, -1, size)
+    key = F.pad(key, [0, size - features]).unsqueeze(1)
+    value = F.pad(value, [0, size - channels]).unsqueeze(1)
     result = F.scaled_dot_product_attention(
         query.contiguous(),
         key.contiguous().expand(-1, heads, -1, -1),
@@ -34,9 +36,16 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return result.flatten(1, 2)[:, :queries, :channels]
 
 
-def head_size(features: int, channels: int) -> int:
+def head_size(features: int, channels: int, multiple: int = HEAD) -> int:
     """Padded size of the vectors of query, key and value."""
-    return HEAD * math.ceil(max(features, channels) / HEAD)
+    return (max(features, channels) + multiple - 1) // multiple * multiple
+
+
+def heads_for(query: Tensor) -> int:
+    """Number of heads that keep all threads busy; 1 in a graph, which cannot ask for their number."""
+    if torch.jit.is_scripting():
+        return 1
+    return math.ceil(threads() / query.shape[0]) if query.device.type == "cpu" else 1
 
 
 def threads() -> int:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nlmeans.core.modes import outside_autocast
 from nlmeans.core.progress import silent
 from nlmeans.operator.loop import compare_pairs, off_row, on_row, part_of, row_of, sum_patches_on_row
 from nlmeans.operator.request import SMALLEST_EXPONENT, Backend, Request, own_weight, weight_from_distance
@@ -68,6 +69,7 @@ def weight_statistics(request: Request) -> tuple[Tensor, Tensor, Tensor]:
     return total, largest, which
 
 
+@outside_autocast
 @torch.no_grad()
 def operator_derivatives(request: Request, result: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """∂L/∂ image, guide, falloff and offset, given ∂L/∂ result."""

@@ -15,6 +15,7 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.checks import Radius
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import available
+from nlmeans.core.modes import outside_autocast
 from nlmeans.core.padding import reflect
 from nlmeans.core.progress import Report, cancellable
 from nlmeans.core.tiles import Piece
@@ -27,6 +28,7 @@ CENTERS = ("one", "max", "zero")
 BLENDS = ("smooth", "plain")
 
 
+@outside_autocast
 def nonlocal_means(
     image: ArrayT,
     h: float | arrays.Array,

@@ -56,7 +56,8 @@ def attend(features: Tensor, falloff: Tensor, values: Tensor) -> Tensor:
     squares = features.square().sum(-1, keepdim=True)
     query = torch.cat([2 * falloff * features, -falloff * torch.ones_like(squares)], -1)
     key = torch.cat([features, squares], -1)
-    return attention(query, key, values)
+    averaged: Tensor = attention(query, key, values)
+    return averaged
 
 
 def window_indices(request: Request) -> tuple[Tensor, Tensor]:

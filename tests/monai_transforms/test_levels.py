@@ -75,7 +75,7 @@ def test_a_map_for_each_channel_keeps_its_axes() -> None:
 
 @pytest.mark.parametrize("kept", [6.5, [6.5, 7.5]])
 def test_sigma_is_read_from_the_metadata(kept: Any) -> None:
-    given = MetaTensor(TWO, meta={levels.NOISE_SIGMA: kept})
+    given = MetaTensor(ONE if isinstance(kept, float) else TWO, meta={levels.NOISE_SIGMA: kept})
     assert levels.sigma_in_metadata_of(given, given) == (kept if isinstance(kept, float) else tuple(kept))
 
 
@@ -104,3 +104,14 @@ def test_sigma_and_its_key_are_not_given_together() -> None:
     assert levels.sigma_key_for_each(5.0, None, ("a", "b")) == (None, None)
     with pytest.raises(ValueError, match=r"sigma=5\.0 and sigma_key='s' both say what the noise is; give only one"):
         levels.sigma_key_for_each(5.0, "s", ("a", "b"))
+
+
+@pytest.mark.parametrize("kept", [6.5, [6.5, 7.5, 8.5]])
+def test_sigma_of_other_channels_is_not_taken(kept: Any) -> None:
+    given = MetaTensor(TWO, meta={levels.NOISE_SIGMA: kept})
+    with pytest.raises(
+        ValueError, match=r"for [13] channel\(s\), but the image has 2: .* put EstimateNoise\(d\) after"
+    ):
+        levels.sigma_in_metadata_of(given, given)
+    with pytest.raises(ValueError, match="sigma has 3 numbers, but the image has 2 channels; give one number, or one"):
+        levels.sigma_of_image([1.0, 2.0, 3.0], TWO)

@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 import torch
 from monai.data import DataLoader, Dataset, MetaTensor
-from monai.transforms import Compose, GaussianSmoothd
+from monai.transforms import Compose, ConcatItemsd, GaussianSmoothd, NormalizeIntensity, SplitDimd
 
 import nlmeans
-from monai_transforms import EstimateNoise, EstimateNoised, NoiseStabilise, NoiseStabilised, NonLocalMeansd
+from monai_transforms import (
+    EstimateNoise,
+    EstimateNoised,
+    NoiseStabilise,
+    NoiseStabilised,
+    NonLocalMeans,
+    NonLocalMeansd,
+)
 from nlmeans.core.metrics import psnr
 from nlmeans.noise import poisson, rician_transform
 from tests.monai_transforms.scans import SHAPE, image, volume
@@ -149,3 +156,101 @@ def test_metadata_keep_sigma_on_the_way() -> None:
     result = between({"i": MAGNITUDE[None]})["i"]
     assert isinstance(result, MetaTensor)
     assert result.meta["noise_sigma"] == pytest.approx(15, rel=0.05)
+
+
+@pytest.mark.parametrize("noise", ["rician", "poisson"])
+def test_negative_values_are_neither_stabilised_as_magnitudes_nor_as_counts(noise: str) -> None:
+    with pytest.raises(ValueError, match=r"down to -3.* shifted or scaled"):
+        NoiseStabilise(noise, sigma=0.1)(torch.linspace(-3, 3, 100).view(1, 10, 10))
+    NoiseStabilise(noise, sigma=0.1, inverse=True)(torch.linspace(-3, 3, 100).view(1, 10, 10))
+
+
+@pytest.mark.parametrize("noise", ["rician", "auto"])
+def test_after_a_normalisation_denoising_keeps_what_is_below_zero(noise: str) -> None:
+    normalised = NormalizeIntensity()(volume(*SHAPE))
+    denoised = NonLocalMeans(noise=noise, method="classic")(normalised)
+    assert not (denoised == 0).any()
+    assert abs(float(denoised.min()) - float(normalised.min())) < 0.5
+
+
+# ---------------------------------------------------------------- channels that are joined and split, and blank slices
+
+
+def test_sigma_of_the_first_item_is_not_taken_for_all_that_are_joined() -> None:
+    data = {"t1": volume(*SHAPE), "t2": 10 * volume(*SHAPE, seed=1)}
+    joined = ConcatItemsd(["t1", "t2"], "image")
+    denoise = NonLocalMeansd("image", sigma="meta", method="classic")
+    with pytest.raises(RuntimeError) as caught:
+        Compose([EstimateNoised(["t1", "t2"]), joined, denoise])(data)
+    assert "ConcatItems(d) keeps only the metadata of its first item" in str(caught.value.__cause__)
+    right = Compose([joined, EstimateNoised("image"), denoise])(data)["image"]
+    low, high = right.meta["noise_sigma"]
+    assert high == pytest.approx(10 * low, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    "transform", [NonLocalMeansd("image_a", sigma="meta"), NoiseStabilised("image_a", "rician", sigma="meta")]
+)
+def test_a_channel_that_was_split_off_has_no_sigma_of_its_own(transform: Any) -> None:
+    split = SplitDimd("image", dim=0, output_postfixes=["a", "b"])
+    with pytest.raises(RuntimeError) as caught:
+        Compose([EstimateNoised("image"), split, transform])({"image": TWO})
+    said = str(caught.value.__cause__)
+    assert "for 2 channel(s), but the image has 1" in said
+    assert "series=" not in said
+    assert "channels=" not in said
+    Compose([split, EstimateNoised(["image_a", "image_b"]), transform])({"image": TWO})
+
+
+def test_numbers_for_other_channels_are_refused_in_the_words_of_the_transform() -> None:
+    for transform in (NonLocalMeans([1.0, 2.0, 3.0]), NonLocalMeans([1.0, 2.0, 3.0], channel_wise=False)):
+        with pytest.raises(ValueError, match="sigma has 3 numbers, but the image has 2 channels; give one number, or"):
+            transform(TWO)
+
+
+def test_a_blank_slice_comes_back_unchanged_with_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    pipeline = Compose(
+        [
+            EstimateNoised("image", noise="rician"),
+            NoiseStabilised("image", "rician", sigma="meta"),
+            NonLocalMeansd("image", sigma="meta", method="classic"),
+        ]
+    )
+    assert torch.equal(pipeline({"image": torch.zeros(1, 64, 64)})["image"].as_tensor(), torch.zeros(1, 64, 64))
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "sigma is 0, so there is no noise to stabilise: what has none, such as a blank slice, is unchanged"
+    ]
+    one_blank = torch.cat([TWO[:1], torch.zeros_like(TWO[:1])])
+    both = Compose([EstimateNoised("i", "rician"), NoiseStabilised("i", "rician", sigma="meta")])({"i": one_blank})["i"]
+    expected = rician_transform.stabilise_magnitude(TWO[0], both.meta["noise_sigma"][0])
+    torch.testing.assert_close(both.as_tensor()[0], expected)
+    assert not both[1].any()
+
+
+@pytest.mark.parametrize("count", [0, 63])
+def test_a_mask_of_too_few_voxels_is_said_to_count_as_none(count: int, caplog: pytest.LogCaptureFixture) -> None:
+    mask = torch.zeros(SHAPE)
+    mask.view(-1)[:count] = 1
+    for map in (False, True):
+        caplog.clear()
+        found = EstimateNoise().estimate(TWO, mask, map=map)
+        expected = EstimateNoise().estimate(TWO, map=map)
+        assert torch.allclose(torch.as_tensor(found), torch.as_tensor(expected), rtol=0.15)
+        assert caplog.text.count(f"mask has {count} voxels that are not zero, too few to measure the noise in") == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("noise", ["rician", "poisson"])
+def test_autocast_changes_no_number(noise: str, inverse: bool, dtype: torch.dtype) -> None:
+    for table in (rician_transform.transform_tables, poisson.inverse_table):
+        table.cache_clear()  # tables must not be made in half precision either
+    transform = NoiseStabilise(noise, sigma=3.0, inverse=inverse)
+    with torch.autocast("cpu", dtype):
+        result = transform(TWO)
+        map = EstimateNoise().estimate(TWO, map=True)
+    assert torch.equal(result.as_tensor(), transform(TWO).as_tensor())
+    assert torch.equal(torch.as_tensor(map), torch.as_tensor(EstimateNoise().estimate(TWO, map=True)))
+    for table in (rician_transform.transform_tables, poisson.inverse_table):
+        table.cache_clear()
+    assert torch.equal(result.as_tensor(), transform(TWO).as_tensor())

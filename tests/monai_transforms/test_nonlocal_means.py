@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, EnsureTyped
+from monai.transforms import Compose, CropForeground, EnsureTyped
 
 import nlmeans
 from monai_transforms import (
@@ -391,3 +391,15 @@ def test_maps_that_there_are_not_are_refused() -> None:
         NonLocalMeansd("image", maps="ranks")
     with pytest.raises(ValueError, match="'image' has no rank_map, as its channels were not denoised together"):
         NonLocalMeansd("image", sigma=SIGMA, method="classic", maps="rank_map")({"image": NOISY})
+
+
+# ---------------------------------------------------------------- a background that was removed
+
+
+@pytest.mark.parametrize("arguments", [{}, {"noise": "rician"}, {"method": "classic"}, {"method": "wiener"}])
+def test_crop_foreground_crops_to_the_same_brain(arguments: dict[str, Any]) -> None:
+    stripped = torch.zeros(1, 24, 26, 28)
+    stripped[:, 6:18, 7:20, 8:19] = volume(12, 13, 11) + 100
+    denoised = NonLocalMeans(**arguments)(stripped)
+    assert torch.equal(values(denoised) == 0, stripped == 0)
+    assert CropForeground()(denoised).shape == (1, 12, 13, 11)

@@ -537,7 +537,7 @@ def test_the_device_may_be_named(device: Any, noisy: Floats) -> None:
 def test_progress_rises_to_one_over_tiles_and_series(noisy: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nlmeans.engine.settings.MINIMUM_MEMORY", 0)
     seen: list[float] = []
-    denoise(np.stack([noisy] * 3), **QUICK, series=0, memory=50_000, progress=seen.append)
+    denoise(np.stack([noisy] * 3), **QUICK, series=0, memory=80_000, progress=seen.append)
     assert seen == sorted(seen)
     assert 0 <= seen[0] < 0.1
     assert seen[-1] == 1

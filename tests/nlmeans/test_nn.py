@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nlmeans import nonlocal_means
-from nlmeans.nn import MODES, NonLocalBlock, mean_of_positive_sums
+from nlmeans.nn import MODES, NonLocalBlock, count_by_sorting, mean_of_positive_sums
+from tests.nlmeans.graphs import GRAPHS, check_graph, saved_and_loaded
 
 SHAPES = {1: (11,), 2: (5, 6), 3: (4, 3, 5)}
 SOFTMAX = ("gaussian", "embedded_gaussian")
@@ -383,3 +387,51 @@ def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], message: 
 def test_inputs_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"x has shape .*; give \(batch, 6 channels, H, W\)"):
         NonLocalBlock(6, spatial_dims=2)(torch.zeros(shape))
+
+
+# ---------------------------------------------------------------- graphs
+
+
+def with_weights(mode: str, dimensions: int = 2, **options: Any) -> NonLocalBlock:
+    torch.manual_seed(0)
+    block = NonLocalBlock(4, spatial_dims=dimensions, mode=mode, **options)
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return block.eval()
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_graph_takes_other_shapes(mode: str, graph: str) -> None:
+    others = [torch.randn(3, 4, 7, 9), torch.randn(1, 4, 12, 5)]
+    check_graph(graph, with_weights(mode), torch.randn(2, 4, 8, 10), others, (0, 2, 3))
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_graph_in_3d_with_all_options(graph: str) -> None:
+    block = with_weights("embedded_gaussian", 3, sub_sample=True, batch_norm=True, inter_channels=3)
+    check_graph(graph, block, torch.randn(2, 4, 4, 5, 6), [torch.randn(3, 4, 5, 7, 4)], (0, 2, 3, 4))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_script_comes_back_from_a_file(mode: str, tmp_path: Path) -> None:
+    block, x = with_weights(mode), torch.randn(2, 4, 6, 7)
+    torch.testing.assert_close(saved_and_loaded(block, tmp_path)(x), block(x))
+
+
+def test_torch_compile_takes_a_second_shape() -> None:
+    torch._dynamo.reset()
+    block = with_weights("embedded_gaussian")
+    compiled = torch.compile(block)
+    for shape in ((4, 4, 8, 8), (3, 4, 8, 12)):
+        x = torch.randn(*shape)
+        torch.testing.assert_close(compiled(x), block(x))
+
+
+@given(seed=st.integers(0, 2**31))
+def test_counting_by_sorting_is_a_search(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    rising = torch.randn(2, 9, generator=generator).sort(1)[0]
+    values = torch.randn(2, 7, generator=generator)
+    values[:, 1] = values[:, 0]
+    assert torch.equal(count_by_sorting(rising, values), torch.searchsorted(rising, values))

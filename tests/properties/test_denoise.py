@@ -296,3 +296,48 @@ def test_what_is_not_finite_is_refused_wherever_it_is(
         for function in functions:
             with pytest.raises(ValueError, match=f"{name} contains NaN or infinite"):
                 function(damaged)
+
+
+# ---------------------------------------------------------------- what is exactly constant
+
+
+def with_constant_background(value: float, shape: tuple[int, ...], seed: int) -> tuple[Floats, Any]:
+    """A noisy object in an exactly constant background, and the voxels of the object."""
+    places = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    inside = sum(place**2 for place in places) < 0.25
+    noise = SIGMA * np.random.default_rng(seed).standard_normal(shape)
+    return np.where(inside, 3 * SIGMA + abs(value) + noise + (places[-1] > 0), value), inside
+
+
+@given(
+    value=st.one_of(st.just(0.0), st.floats(0, 100)),
+    shape=st.sampled_from([(18, 20), (16, 17, 18), (3, 20, 22)]),
+    seed=seeds,
+    method=METHOD,
+    noise=st.sampled_from(["auto", "gaussian", "rician", "chi"]),
+    sigma=st.sampled_from([0.0, SIGMA, None]),
+    correlation=st.sampled_from([None, ((((0.0, 0.5, 0.0), (0.5, 1.0, 0.5), (0.0, 0.5, 0.0)),))]),
+)
+def test_an_exactly_constant_background_stays_exactly_so(
+    value: float, shape: Any, seed: int, method: str, noise: str, sigma: Any, correlation: Any
+) -> None:
+    volume, inside = with_constant_background(value, shape, seed)
+    settings: dict[str, Any] = {"method": method, "noise": noise}
+    if noise == "chi":
+        settings["coils"] = 4
+    if sigma:
+        settings["correlation"] = correlation
+    result = denoise(volume, sigma, **settings)
+    assert (result[~inside] == value).all()
+
+
+@given(seed=seeds, method=METHOD, noise=st.sampled_from(["gaussian", "rician"]))
+def test_a_constant_background_is_the_same_in_tiles(seed: int, method: str, noise: str) -> None:
+    volume, inside = with_constant_background(0.0, (16, 17, 18), seed)
+    settings: dict[str, Any] = {"method": method, "noise": noise, "search_radius": 1}
+    whole = denoise(volume, SIGMA, **settings)
+    with tiles_of((8, 6, 18)):
+        tiled = denoise(volume, SIGMA, **settings)
+    np.testing.assert_allclose(tiled, whole, atol=1e-4 * SIGMA)
+    np.testing.assert_array_equal(tiled == 0, whole == 0)
+    assert (whole[~inside] == 0).all()

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
+import dask.array
 import numpy as np
 import pytest
 import torch
@@ -177,3 +178,50 @@ def test_the_error_says_what_to_do_when_the_smallest_tile_fails(limited: list[in
     limited[:] = [100]
     with pytest.raises(MemoryError, match=r"too little free memory .* smaller search_radius, or device='cpu'"):
         denoise(noisy(), 1.0, method="classic")
+
+
+# ---------------------------------------------------------------- what is exactly constant
+
+
+def sparse_counts() -> Any:
+    """Few photons: most neighbourhoods in the left half have none, and the right half is empty."""
+    counts = np.random.default_rng(0).poisson(0.02, (1, 60, 160)).astype(float)[0]
+    counts[:, 80:] = 0
+    return counts
+
+
+def test_neighbourhoods_without_photons_are_not_taken_for_empty() -> None:
+    counts = sparse_counts()
+    result = denoise(counts, noise="poisson", method="classic")
+    assert (result[:, :60] > 0).mean() > 0.5
+    assert (result[:, 100:] == 0).all()
+
+
+def test_volumes_that_are_denoised_together_keep_their_own_constants() -> None:
+    rng = np.random.default_rng(0)
+    noisy = 100 * np.exp(-np.arange(8) / 4) + 5 * rng.standard_normal((14, 16, 18, 8))
+    noisy[:6] = 0
+    noisy[6:, ..., 2] = 7.5
+    result = denoise(noisy, 5.0, method="series", series=3)
+    assert (result[:6] == 0).all()
+    assert (result[6:, ..., 2] == 7.5).all()
+    assert (result[6:, ..., :2] != noisy[6:, ..., :2]).all()
+
+
+def test_complex_volumes_keep_a_background_of_zeros() -> None:
+    rng = np.random.default_rng(0)
+    noisy = 100 + 5 * (rng.standard_normal((14, 16, 18)) + 1j * rng.standard_normal((14, 16, 18)))
+    noisy[:6] = 0
+    result = denoise(noisy, 5.0)
+    assert (result[:6] == 0).all()
+
+
+def test_chunks_of_dask_keep_the_same_constants() -> None:
+    rng = np.random.default_rng(0)
+    noisy = 100 + 5 * rng.standard_normal((14, 16, 18))
+    noisy[:6] = 0
+    chunked = dask.array.from_array(noisy, chunks=(5, 7, 9))
+    expected = denoise(noisy, 5.0, method="classic")
+    result = denoise(chunked, 5.0, method="classic").compute()
+    np.testing.assert_array_equal(result == 0, expected == 0)
+    assert (expected[:6] == 0).all()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from typing import Any
 
+import dask.array
 import numpy as np
 import pytest
 import torch
 
-from nlmeans import NoiseModel, Settings
+from nlmeans import NoiseModel, Settings, denoise, preview
 from nlmeans.core.layout import Layout
 from nlmeans.core.tiles import piece
 from nlmeans.engine import survey
@@ -28,7 +30,7 @@ from nlmeans.engine.survey import (
     survey_volume,
 )
 from nlmeans.noise.poisson import stabilise_counts
-from tests.nlmeans.volumes import gaussian, piecewise
+from tests.nlmeans.volumes import gaussian, noisy_piecewise, piecewise
 
 IMAGE = gaussian(piecewise(12, 14, 16), 5.0)
 
@@ -151,3 +153,54 @@ def test_facts_need_values_that_the_result_type_holds() -> None:
     seen = look_at(1e6 * IMAGE, layout.everywhere, layout, layout.everywhere, strided=True)
     with pytest.raises(ValueError, match="dtype='float16' holds numbers from"):
         facts_of(seen, Settings(dtype="float16"), Noise(NoiseModel(sigma=5.0), (5.0,), None))
+
+
+# ---------------------------------------------------------------- values that the stated noise cannot have
+
+NEGATIVE = noisy_piecewise(14, 16, 18, sigma=5.0)[1] - 60
+
+
+@pytest.mark.parametrize("noise", ["rician", "chi"])
+@pytest.mark.parametrize("sigma", [5.0, None, "map"])
+def test_negative_values_are_no_magnitudes_so_the_noise_counts_as_gaussian(
+    noise: str, sigma: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings: dict[str, Any] = {"method": "classic", **({"coils": 4} if noise == "chi" else {})}
+    result = denoise(NEGATIVE, sigma, noise=noise, **settings)
+    expected = denoise(NEGATIVE, sigma, noise="gaussian", method="classic")
+    np.testing.assert_allclose(result, expected, atol=1e-4)
+    assert (result < 0).mean() == pytest.approx((NEGATIVE < 0).mean(), abs=0.1)
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert re.match(rf"noise='{noise}' does not fit: there are values down to -7\d\.\d+, which magnitudes do", warning)
+
+
+def test_a_series_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    denoise(np.stack([NEGATIVE] * 3), 5.0, noise="rician", method="classic", series=0)
+    assert caplog.text.count("does not fit") == 1
+
+
+def test_previews_and_dask_take_negative_values_for_gaussian_noise_too(caplog: pytest.LogCaptureFixture) -> None:
+    image = NEGATIVE.copy()
+    image[3:] = np.abs(image[3:])  # the slices of the preview and its surroundings are not negative
+    image[:3] = -np.abs(image[:3])
+    whole = denoise(image, 5.0, noise="rician", method="classic")
+    one = preview(image, 12, sigma=5.0, noise="rician", method="classic", h=5.0)
+    same = denoise(image, 5.0, noise="rician", method="classic", h=5.0)
+    np.testing.assert_allclose(one, same[12], atol=1e-4)
+    caplog.clear()
+    lazy = denoise(dask.array.from_array(image, chunks=7), 5.0, noise="rician", method="classic")
+    np.testing.assert_allclose(lazy.compute(), whole, atol=1e-4)
+    assert "noise='rician' does not fit" in caplog.text
+
+
+@pytest.mark.parametrize("detector", [{}, {"gain": 0.1, "offset": 3.0}, {"sigma": 1.0}])
+def test_negative_values_are_no_counts(detector: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"there are values down to -7\d.*; denoise before intensities are shifted"):
+        denoise(NEGATIVE, noise="poisson", method="classic", **detector)
+    assert denoise(NEGATIVE, 8.0, noise="poisson", method="classic").min() == 0  # what the read noise explains
+
+
+def test_dead_pixels_of_a_detector_with_an_offset_are_no_mistake() -> None:
+    counts = 100 + np.random.default_rng(0).poisson(20, (30, 30)).astype(float)
+    counts[3, 4] = 0
+    assert denoise(counts, noise="poisson", offset=100.0, method="classic").shape == (30, 30)

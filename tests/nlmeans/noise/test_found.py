@@ -228,3 +228,14 @@ def test_the_last_digit_of_the_values_makes_no_difference_in_small_volumes(seed:
     one, other = (estimate_noise(values) for values in (volume, again))
     assert one.sigma == pytest.approx(other.sigma, rel=1e-9)
     assert dataclasses.replace(one, sigma=1.0) == dataclasses.replace(other, sigma=1.0)
+
+
+@pytest.mark.parametrize("kind", ["rician", "chi"])
+def test_a_stated_magnitude_with_negative_values_is_gaussian_and_says_so(kind: str) -> None:
+    noisy = 20 * np.random.default_rng(0).standard_normal((24, 24, 24))
+    model = estimate_noise(noisy, kind=kind)
+    assert (model.kind, model.coils) == ("gaussian", 1.0)
+    assert model.sigma == pytest.approx(20, rel=0.03)
+    assert "which magnitudes do not have" in model.evidence[0]
+    assert estimate_sigma(noisy, noise="rician") == pytest.approx(20, rel=0.03)
+    assert float(np.median(estimate_sigma(noisy, noise="rician", map=True))) == pytest.approx(20, rel=0.05)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nlmeans import Settings, denoise
-from nlmeans.noise.kinds import KINDS_OF_MODALITY, LIKELY_KINDS, MAGNITUDES, NOISES
+from nlmeans.noise.kinds import KINDS_OF_MODALITY, LIKELY_KINDS, MAGNITUDES, NOISES, check_counts, possible_kind
 from tests.nlmeans.volumes import gaussian, rician
 
 
@@ -34,3 +34,17 @@ def test_the_right_kind_restores_the_mean_of_a_uniform_image(noise: str) -> None
         noisy, None if noise == "poisson" else 5.0, noise=noise, coils=4 if noise == "chi" else None, method="classic"
     )
     assert denoised.mean() == pytest.approx(8, abs=0.4)
+
+
+@pytest.mark.parametrize("kind", NOISES)
+def test_only_magnitudes_become_gaussian_below_zero(kind: str) -> None:
+    assert possible_kind(kind, 0.0) == kind
+    assert possible_kind(kind, -1e-6) == ("gaussian" if kind in MAGNITUDES else kind)
+
+
+def test_counts_may_lie_below_zero_as_far_as_the_read_noise_reaches() -> None:
+    check_counts(-9.0, 0.0, 1.0)
+    check_counts(0.0, 100.0, 0.0)
+    check_counts(-50.0, -50.0, 0.0)
+    with pytest.raises(ValueError, match=r"values down to -11, and offset=0, .* none below -10; denoise before"):
+        check_counts(-11.0, 0.0, 1.0)

@@ -1,0 +1,91 @@
+"""Every function of the package computes the same under autocast as without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import nlmeans
+from nlmeans import blur
+from nlmeans.core.modes import outside_autocast
+from nlmeans.methods.registry import METHODS
+from tests.nlmeans.volumes import SINGLE
+
+GENERATOR = torch.Generator().manual_seed(0)
+NOISY = 100 + 5 * torch.randn(16, 18, 17, generator=GENERATOR)
+SERIES = torch.linspace(1, 2, 6)[:, None, None, None] * NOISY
+HALF = [torch.bfloat16, torch.float16]
+
+
+def test_a_function_is_called_without_autocast() -> None:
+    product = outside_autocast(lambda a: a @ a)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert product(torch.eye(3)).dtype == torch.float32
+        assert (torch.eye(3) @ torch.eye(3)).dtype == torch.bfloat16
+    assert product(torch.eye(3)).dtype == torch.float32
+
+
+def learned_blur(image: Tensor) -> Tensor:
+    covariance = blur.log_cholesky_to_covariance(torch.zeros(*image.shape, 6).requires_grad_())
+    blurred = blur.local_gaussian_blur(image, covariance)
+    (gradient,) = torch.autograd.grad(blurred.square().sum(), covariance)
+    return gradient
+
+
+def operator_and_gradient(image: Tensor) -> Tensor:
+    tracked = image.clone().requires_grad_()
+    result = nlmeans.nonlocal_means(tracked, 4.0, search_radius=1)
+    (gradient,) = torch.autograd.grad(result.square().sum(), tracked)
+    return torch.stack([result.detach(), gradient])
+
+
+FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
+    **{method: lambda x, method=method: nlmeans.denoise(x, 5.0, method=method) for method in SINGLE},
+    "auto": nlmeans.denoise,
+    "map": lambda x: nlmeans.denoise(x, "map", method="classic"),
+    "windowed": lambda x: nlmeans.denoise(x, 5.0, method="classic", backend="windowed"),
+    "rician": lambda x: nlmeans.denoise(x, noise="rician", method="wiener"),
+    "series": lambda x: nlmeans.denoise(SERIES, method="series", series=0),
+    "maps": lambda x: nlmeans.denoise_with_maps(SERIES, method="series", series=0).noise_map,
+    "preview": lambda x: nlmeans.preview(x, 3),
+    "usual_h": nlmeans.usual_h,
+    "estimate_sigma": nlmeans.estimate_sigma,
+    "estimated map": lambda x: torch.from_numpy(nlmeans.estimate_sigma(x, map=True)),
+    "estimate_noise": lambda x: nlmeans.estimate_noise(x).sigma,
+    "despeckle": nlmeans.despeckle,
+    "operator": operator_and_gradient,
+    "gaussian_blur": lambda x: blur.gaussian_blur(x, torch.eye(3) + 0.5),
+    "gaussian_kernel": lambda x: blur.gaussian_kernel(torch.eye(3) + 0.5),
+    "local_gaussian_blur": learned_blur,
+    "complex": lambda x: torch.view_as_real(nlmeans.denoise(torch.complex(x, x / 2))),
+}
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_autocast_changes_no_number(name: str, dtype: torch.dtype) -> None:
+    function = FUNCTIONS[name]
+    expected = torch.as_tensor(function(NOISY))
+    with torch.autocast("cpu", dtype):
+        result = torch.as_tensor(function(NOISY))
+    assert result.dtype == expected.dtype
+    assert torch.equal(result, expected)
+
+
+def test_these_are_all_methods() -> None:
+    assert set(METHODS) - {"series"} == set(SINGLE)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("name", ["auto", "subspace", "series", "operator", "local_gaussian_blur"])
+def test_autocast_changes_no_number_on_a_gpu(name: str, dtype: torch.dtype) -> None:
+    expected = torch.as_tensor(FUNCTIONS[name](NOISY.cuda()))
+    with torch.autocast("cuda", dtype):
+        result = torch.as_tensor(FUNCTIONS[name](NOISY.cuda()))
+    torch.testing.assert_close(result, expected)
