@@ -151,9 +151,19 @@ class Parameters:
         choices=method_names,
         tip=lambda: summaries(METHODS),
     )
+    strength: float = parameter(
+        ENGINE_DEFAULTS.strength,
+        label="Strength",
+        group="filter",
+        low=0.25,
+        high=4,
+        step=0.05,
+        tip="How strong the method takes the noise to be, relative to what it is. 1: the method's own choice.\n"
+        "0.5 keeps more detail and noise, 2 removes more of both. It acts on every method.",
+    )
     h: float | None = parameter(
         None,
-        label="Strength h",
+        label="h",
         group="filter",
         automatic="the method's own",
         low=0.1,

@@ -223,6 +223,14 @@ METHOD_OPTIONS = (
         "(microscopy). DICOM and BIDS data say it themselves.",
     ),
     click.option(
+        "--strength",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help="How strong the method takes the noise to be, relative to what it is: 0.5 removes less, 2 removes more. "
+        "It acts on every method.",
+    ),
+    click.option(
         "--h",
         type=float,
         help="Filter strength, in image units. A larger value smooths more. By default it is a multiple of sigma that "

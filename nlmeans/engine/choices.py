@@ -93,6 +93,12 @@ class Choices:
         return METHODS[self.name]
 
     @property
+    def title(self) -> str:
+        """The method, with its strength if that is not its own."""
+        strength = self.settings.strength
+        return self.name if strength == 1 else f"{self.name} at strength {strength:g}"
+
+    @property
     def record(self) -> Settings:
         """Settings that lead to the same choices again: the method by name, and one radius per spatial axis."""
         return dataclasses.replace(
