@@ -27,9 +27,12 @@ def notes(known: Known) -> dict[str, str]:
         "search_radius": window_note(known, known.choices.search_radius),
         "patch_radius": window_note(known, known.choices.patch_radius),
     }
-    h, in_image_units = known.h, known.h_in_image_units
+    h, in_image_units, strength = known.h, known.h_in_image_units, known.parameters.strength
     if h is not None and in_image_units is not None:
-        said["h"] = f"{h:.2f} σ = {in_image_units:.4g} image units"
+        times = "" if strength == 1 else f", times {strength:g}"
+        said["h"] = f"{h:.2f} σ = {in_image_units:.4g} image units{times}"
+    for name in known.choices.method.without:
+        said.pop(name, None)
     if not known.judged:
         said["method"] = JUDGING
     elif known.parameters.method == "auto":

@@ -43,6 +43,11 @@ class Denoising:
         """Method and radii. Picked once, so that all volumes of a run get the same method."""
         return choices_for(self.source, self.parameters)
 
+    @property
+    def own_h(self) -> float | None:
+        """The user's h as a multiple of sigma; None for the method's own, and where the method has no use for it."""
+        return None if "h" in self.choices.method.without else self.parameters.h
+
     def survey(self, volume: VolumeIndex) -> VolumeSurvey:
         return self.surveys.of(volume, self.parameters)
 
@@ -52,8 +57,8 @@ class Denoising:
         The engine takes h in image units, while the user gives it as a multiple of sigma.
         """
         choices = self.choices
-        if self.parameters.h is not None:
-            settings = dataclasses.replace(choices.settings, h=self.parameters.h * survey.facts.unit)
+        if self.own_h is not None:
+            settings = dataclasses.replace(choices.settings, h=self.own_h * survey.facts.unit)
             choices = dataclasses.replace(choices, settings=settings)
         mask = None if self.mask is None else self.mask.view(volume)
         data, layout = self.source.view(volume), self.source.layout

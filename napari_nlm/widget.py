@@ -150,8 +150,10 @@ class DenoiseWidget(QWidget):
         known: Known | None = None
         with contextlib.suppress(ValueError, TypeError):  # the preview shows the error
             known = self.session.next_run.known()
-        automatic, notes = (known.automatic, captions.notes(known)) if known is not None else ({}, {})
-        self.parameters.show_values(self.session.next_run.parameters, automatic, notes)
+        automatic, notes, without = dict[str, Any](), dict[str, str](), dict[str, str]()
+        if known is not None:
+            automatic, notes, without = known.automatic, captions.notes(known), dict(known.choices.method.without)
+        self.parameters.show_values(self.session.next_run.parameters, automatic, notes, without)
         chosen = self.session.chosen.source is not None
         self.runs.button.setEnabled(chosen)
         self.runs.copy.setEnabled(chosen)

@@ -78,7 +78,8 @@ def denoise(
         patch_radius: voxels, one number for all axes or one per axis; a patch is 2r + 1 voxels wide. None for the
             method's own.
         search_radius: voxels, one number for all axes or one per axis; the search window is 2r + 1 voxels wide. None
-            for the method's own.
+            for the method's own. The methods `bayes`, `best`, `subspace` and `series` take the patches of a group from
+            this window; `dct` searches nothing.
         mask: array of the spatial shape. Voxels where it is zero come back unchanged.
         spacing: voxel size in mm, one number per spatial axis. A radius that is one number, or not given, then spans
             the same distance along all axes, counted in voxels of the smallest size: thick slices get a flat window.

@@ -246,7 +246,7 @@ METHOD_OPTIONS = (
         "--search-radius",
         type=RadiusType(),
         help="Radius r of the search window, in voxels: 5 for all axes, or 5,5,2 for each. The window is 2r+1 voxels "
-        "wide. By default the method chooses r.",
+        "wide; methods that group patches take them from it. By default the method chooses r.",
     ),
     click.option("--despeckle", is_flag=True, help="Replace impulses and dead voxels before denoising."),
     click.option("--seed", type=int, default=0, show_default=True, help="Random seed for the stochastic method."),

@@ -21,7 +21,7 @@ from nlmeans.engine.choices import Choices
 from nlmeans.engine.noise import LEAST_SIGMA, noise_of
 from nlmeans.engine.settings import Settings
 from nlmeans.engine.survey import Facts, noise_in_words, survey_volume
-from nlmeans.methods.means import classic
+from nlmeans.methods.means import classic_pilot
 from nlmeans.methods.method import Options
 from nlmeans.methods.registry import METHODS
 from nlmeans.noise import poisson
@@ -382,10 +382,10 @@ class Plan:
     ) -> Tensor:
         """Estimate the variance of Rician noise at each voxel, (C, D, H, W), in units of sigma².
 
-        Dark magnitudes vary less than sigma. The mean magnitude comes from `classic`.
+        Dark magnitudes vary less than sigma. The mean magnitude comes from a pilot.
         """
         unit, shift = self.units(channels, scaled)
-        mean = classic(scaled + shift / unit, relative, work.options, silent)
+        mean = classic_pilot(scaled + shift / unit, relative, work.options, silent)
         return rician_deviation(mean / relative, self.facts.noise.coils).square()
 
     def relative_sigma(self, piece: Piece, device: torch.device) -> float | Tensor:
