@@ -96,13 +96,15 @@ def memory_text(need: MemoryNeed) -> str:
 
 def picture_text(shown: Picture) -> str:
     """One line below the preview."""
-    rows, columns = (shown.view.box[axis] for axis in shown.view.displayed)
     text = f"Removed: SD {shown.deviation:.4g}"
     if shown.sigma:
         text += f" = {shown.deviation / shown.sigma:.2f} σ"
     if shown.draft:
         return f"Draft by the method classic until the exact preview is ready. {text}"
+    if shown.exact is not None:
+        return f"{text}. Exact inside the outline, outside a draft by the method classic"
     if shown.view.cropped:
+        rows, columns = (shown.view.box[axis] for axis in shown.view.displayed)
         text += f". Only the middle {rows.stop - rows.start} × {columns.stop - columns.start} pixels of the view"
     return text
 

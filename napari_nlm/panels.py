@@ -229,11 +229,11 @@ def stack_panels(
     column = QVBoxLayout(inside)
     column.setContentsMargins(0, 0, 0, 0)
     column.addWidget(image)
-    for title, panel in (("Noise", parameters.noise), ("Filter", parameters.filter)):
+    column.addWidget(preview)
+    for title, panel in (("Filter", parameters.filter), ("Noise", parameters.noise)):
         group = QGroupBox(title)
         QVBoxLayout(group).addWidget(panel)
         column.addWidget(group)
-    column.addWidget(preview)
     for title, rarely in (("Maps as layers", maps), ("Advanced", parameters.advanced)):
         folded = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
         folded.addWidget(rarely)

@@ -18,6 +18,7 @@ from napari_nlm.preview import Gather, LivePreview, at_once
 from napari_nlm.preview_layers import DENOISED, is_preview
 from napari_nlm.results import ResultLayers
 from napari_nlm.runs import Runs
+from napari_nlm.split_line import SplitLine
 
 
 class Session:
@@ -50,6 +51,7 @@ class Session:
         self.chosen = ChosenImage(viewer, self.on_failed)
         self.next_run = NextRun(viewer, self.chosen, parameters or Parameters())
         self.preview = LivePreview(viewer, self.next_run, self.results, look, gather)
+        self.split_line = SplitLine(self.preview)
         self.runs = Runs(viewer, self.next_run, self.results, run)
         self.lanes = (look, run, self.saving)
         self.connections: Connections = []
@@ -82,6 +84,7 @@ class Session:
         for event, function in wanted:
             event.connect(function)
             self.connections.append((event, function))
+        unwrapped(self.viewer).mouse_drag_callbacks.append(self.split_line)
 
     @property
     def busy(self) -> bool:
@@ -96,6 +99,7 @@ class Session:
         self.runs.lane.close()
         self.saving.close(wait=True)  # let it finish a file that it is writing
         disconnect(self.connections)
+        unwrapped(self.viewer).mouse_drag_callbacks.remove(self.split_line)
         self.chosen.watch(None)
         self.preview.close(window_gone)
 
@@ -116,7 +120,7 @@ class Session:
     def on_removed(self, event: Any) -> None:
         layer, preview = unwrapped(event.value), self.preview
         if is_preview(layer):
-            if preview.layers.forget(layer) == "preview" and preview.live and preview.mode == DENOISED:
+            if preview.layers.forget(layer) == DENOISED and preview.live and preview.mode == DENOISED:
                 self.set_live(False)  # the user deleted the preview, so it must not come back
             return
         if self.runs.concern(layer):

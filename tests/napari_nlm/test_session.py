@@ -14,10 +14,10 @@ from tests.napari_nlm.images import volume
 
 def test_a_preview_that_is_deleted_stays_away(bench: Bench) -> None:
     bench.add(volume())
-    bench.viewer.layers.remove(bench.layer("preview"))
+    bench.viewer.layers.remove(bench.layer("· denoised"))
     bench.session.next_run.set(h=2.0)
     bench.settle()
-    assert bench.layer("preview") is None
+    assert bench.layer("· denoised") is None
     assert not bench.session.preview.live
 
 
@@ -41,7 +41,7 @@ def test_data_that_change_cancel_the_run(bench: Bench) -> None:
     bench.settle()
     assert "start it again" in bench.notices[0]
     assert bench.sigma == pytest.approx(nlmeans.estimate_sigma(layer.data))
-    assert bench.layer("denoised") is None
+    assert bench.layer("scan denoised") is None
 
 
 def test_another_layer_may_be_chosen_during_a_run(bench: Bench) -> None:
@@ -74,7 +74,7 @@ def test_errors_of_the_engine_are_handed_on(bench: Bench) -> None:
     assert "nan_to_num" in str(bench.errors[-1])
     assert bench.run() is None
     assert "nan_to_num" in str(bench.errors[-1])
-    assert bench.layer("denoised") is None
+    assert bench.layer("scan denoised") is None
 
 
 def test_choices_and_gathering_are_given_when_it_is_made(bench: Bench) -> None:
@@ -103,4 +103,4 @@ def test_lanes_end_with_the_session(bench: Bench) -> None:
     assert bench.session.closed
     assert not bench.session.busy
     assert all(lane.closed for lane in bench.session.lanes)
-    assert bench.layer("preview") is None
+    assert bench.layer("· denoised") is None
