@@ -13,7 +13,7 @@ from napari_nlm.runs import Running
 from nlmeans.core.axes import Axes
 from nlmeans.core.memory import size_text
 
-UNIT_SYMBOLS = {"millimeter": "mm", "micrometer": "µm", "nanometer": "nm", "pixel": "world units"}
+UNIT_SYMBOLS = {"millimeter": "mm", "micrometer": "µm", "nanometer": "nm"}
 
 
 JUDGING = "looking whether the volumes belong together …"

@@ -237,6 +237,8 @@ def stack_panels(
     for title, rarely in (("Maps as layers", maps), ("Advanced", parameters.advanced)):
         folded = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
         folded.addWidget(rarely)
+        rarely.hide()  # else Tab would stop in it
+        folded.toggled.connect(rarely.setVisible)
         column.addWidget(folded)
     column.addStretch(1)
     scroll = QScrollArea()

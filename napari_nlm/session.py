@@ -11,7 +11,7 @@ from psygnal import Signal
 
 from napari_nlm.chosen import ChosenImage, Connections, disconnect
 from napari_nlm.jobs import Deliver, Lane
-from napari_nlm.layer_source import unwrapped
+from napari_nlm.layer_source import is_boolean, unwrapped
 from napari_nlm.next_run import NextRun
 from napari_nlm.parameters import Parameters
 from napari_nlm.preview import Gather, LivePreview, at_once
@@ -46,7 +46,7 @@ class Session:
         self, viewer: ViewerModel, deliver: Deliver, parameters: Parameters | None = None, gather: Gather = at_once
     ) -> None:
         look, run, self.saving = (Lane(f"nlmeans {name}", deliver) for name in ("look", "run", "save"))
-        self.viewer, self.closed = viewer, False
+        self.viewer, self.deliver, self.closed = viewer, deliver, False
         self.results = ResultLayers(viewer)
         self.chosen = ChosenImage(viewer, self.on_failed)
         self.next_run = NextRun(viewer, self.chosen, parameters or Parameters())
@@ -126,6 +126,12 @@ class Session:
         if self.runs.concern(layer):
             self.runs.cancel()
             self.noticed.emit(f"{layer.name} was removed, so its denoising was cancelled")
+        self.deliver(lambda: self.forget(layer))
+
+    def forget(self, layer: Any) -> None:
+        """Drop what belongs to a layer that was removed, once napari has finished: it may be removing several."""
+        if self.closed or layer in self.viewer.layers:
+            return
         self.results.forget(layer)
         self.chosen.forget(layer)
         self.layers_changed.emit()
@@ -138,7 +144,9 @@ class Session:
         layer = unwrapped(self.viewer.layers.selection.active)
         if self.runs.adding or self.results.owns(layer) or not isinstance(layer, Image) or is_preview(layer):
             return
-        if not self.chosen.is_chosen(layer):
+        if is_boolean(layer):
+            self.noticed.emit(f"{layer.name} holds True and False alone, without any noise; it can be a mask")
+        elif not self.chosen.is_chosen(layer):
             self.chosen.choose(layer)
 
     def on_view(self, event: Any) -> None:

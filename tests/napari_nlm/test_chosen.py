@@ -73,8 +73,8 @@ def test_a_mask_that_is_removed_from_the_viewer_is_dropped(bench: Bench) -> None
     bench.add(volume())
     bench.session.chosen.set_mask(bench.viewer.layers["inside"])
     bench.viewer.layers.remove("inside")
-    assert bench.session.chosen.mask_layer is None
     bench.settle()
+    assert bench.session.chosen.mask_layer is None
     assert not bench.errors
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from qtpy.QtWidgets import QComboBox, QWidget
+from superqt import QCollapsible
 
 from napari_nlm.map_panel import MapPanel
 from napari_nlm.panels import (
@@ -101,6 +102,18 @@ def test_the_run_panel_stays_below_the_column_that_scrolls() -> None:
     scroll = layout.itemAt(0).widget()  # type: ignore[union-attr]
     for panel in (image, preview, maps, *parameters.panels):
         assert scroll.isAncestorOf(panel)  # type: ignore[union-attr]
+
+
+def test_the_keyboard_skips_what_is_folded() -> None:
+    widget, parameters, maps = QWidget(), ParameterPanels(), MapPanel()
+    stack_panels(widget, ImagePanel(), parameters, PreviewPanel("A"), maps, RunPanel("B"))
+    for folded in widget.findChildren(QCollapsible):
+        panel = maps if folded.isAncestorOf(maps) else parameters.advanced
+        assert panel.isHidden()
+        folded.expand(animate=False)
+        assert not panel.isHidden()
+        folded.collapse(animate=False)
+        assert panel.isHidden()
 
 
 def test_the_choice_of_volumes_is_there_if_there_are_several() -> None:

@@ -33,6 +33,30 @@ def test_a_layer_that_is_deleted_takes_its_run_along(bench: Bench) -> None:
     assert not bench.errors
 
 
+@pytest.mark.parametrize("mode", ["denoised", "split", "side by side"])
+def test_all_layers_can_be_deleted_at_once(bench: Bench, mode: str) -> None:
+    bench.add(volume(), name="scan")
+    bench.run()
+    bench.session.next_run.set(h=2.0)
+    bench.session.preview.set_mode(mode)
+    bench.settle()
+    bench.viewer.layers.select_all()
+    bench.viewer.layers.remove_selected()
+    bench.settle()
+    assert list(bench.viewer.layers) == []
+    assert bench.session.chosen.source is None
+    assert not bench.errors
+
+
+def test_an_image_of_true_and_false_is_a_mask_and_nothing_to_denoise(bench: Bench) -> None:
+    scan = bench.add(volume(), name="scan")
+    mask = bench.add(volume() > 100, name="inside")
+    assert bench.session.chosen.is_chosen(scan)
+    assert mask not in bench.session.chosen.images
+    assert mask in bench.session.chosen.masks
+    assert "inside holds True and False alone" in bench.notices[0]
+
+
 def test_data_that_change_cancel_the_run(bench: Bench) -> None:
     bench.session.next_run.set(backend="loop", search_radius=12)
     layer = bench.add(volume(30, 30, 30), name="scan")
