@@ -51,6 +51,8 @@ def sigma_note(known: Known) -> str:
         return "estimated per channel: " + ", ".join(f"{number:.4g}" for number in sigma)
     if known.parameters.maps_sigma or known.varies:
         return f"image units, estimated at every voxel; this is the largest value{found}"
+    if known.provisional:
+        return f"image units, provisional: more of the image is being looked at{found}"
     return "image units, " + ("estimated" if known.parameters.sigma is None else "as given") + found
 
 

@@ -82,7 +82,13 @@ class Denoising:
         """
         layout = self.source.layout
         box = layout.everywhere if spatial is None else layout.piece(spatial)
-        return np.asarray(self.plan_for(volume, box).run(box, progress))
+        return self.checked(volume, np.asarray(self.plan_for(volume, box).run(box, progress)))
+
+    def checked(self, volume: VolumeIndex, result: LayerArray) -> LayerArray:
+        """A result; an error if it is not finite, because a part of the volume that nobody has looked at is not."""
+        if self.survey(volume).sampled:
+            arrays.value_range(result, "volume")
+        return result
 
     def plan_for(self, volume: VolumeIndex, box: Piece) -> Plan:
         """The engine's plan for a box of a volume, whose noise and values it has looked at."""

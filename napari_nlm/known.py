@@ -32,6 +32,8 @@ class Known:
     """Name of the world units."""
     varies: bool = False
     """Whether sigma was found to vary in space, or is to be estimated at every voxel."""
+    provisional: bool = False
+    """Whether the facts are those of few voxels, and better ones follow."""
     judged: bool = True
     """Whether it is known if the volumes of a series are denoised one by one or together."""
 

@@ -102,8 +102,9 @@ class LivePreview:
         self.refresh_soon()
 
     def reset(self) -> None:
-        """Remove the preview of an image that is no longer chosen."""
+        """Remove the preview of an image that is no longer chosen, and what was said about it."""
         self.lane.cancel()
+        self.status.emit("")
         self.layers.clear()
         self.picture = None
 
@@ -151,8 +152,19 @@ class LivePreview:
     def only_survey(self, denoising: Denoising) -> None:
         """Estimate sigma for the widget to show."""
         volume = self.next_run.volume
-        if self.next_run.survey is None:
-            self.lane.submit(lambda job: denoising.survey(volume), lambda _: self.surveyed.emit(), self.on_failed)
+        self.lane.submit(
+            lambda job: self.survey(denoising, volume, job), lambda _: self.surveyed.emit(), self.on_failed
+        )
+
+    def survey(self, denoising: Denoising, volume: VolumeIndex, job: BackgroundJob) -> None:
+        """Find the noise, in a background job: of a large volume first in a few voxels, which takes no time."""
+        known = denoising.surveys.peek(volume, denoising.parameters)
+        if known is not None and not known.provisional:
+            return
+        if denoising.surveys.glance(volume, denoising.parameters):
+            job.tell(lambda _: self.surveyed.emit(), None)
+            job.report(0.0)  # the view may have changed meanwhile
+        denoising.survey(volume)
 
     def compute(self, denoising: Denoising) -> None:
         """Submit the work for the visible slice.
@@ -170,9 +182,8 @@ class LivePreview:
         ready = self.results.latest(denoising)
 
         def work(job: BackgroundJob) -> Picture | None:
-            if denoising.surveys.peek(volume, denoising.parameters) is None:
-                denoising.survey(volume)
-                job.tell(lambda _: self.surveyed.emit(), None)
+            self.survey(denoising, volume, job)
+            job.tell(lambda _: self.surveyed.emit(), None)
             if view is None or small is None:
                 return None
             if slow and (ready is None or ready.cut(view.box) is None):

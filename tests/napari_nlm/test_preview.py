@@ -13,7 +13,7 @@ import nlmeans
 from napari_nlm.preview import removed_deviation
 from nlmeans.engine import plan as engine_plan
 from tests.napari_nlm.conftest import Bench
-from tests.napari_nlm.images import ORIENTATIONS, SIGMA, Watched, decay, series, volume
+from tests.napari_nlm.images import ORIENTATIONS, SIGMA, CountedChunks, Watched, decay, series, volume
 
 
 def shown_part(preview: Any, result: Any) -> Any:
@@ -175,6 +175,32 @@ def test_a_preview_loads_no_more_than_it_depends_on(bench: Bench) -> None:
     bench.settle()
     assert bench.layer("· denoised") is not None
     assert max(data.asked) <= 9 * 24 * 28  # patch and search radius on either side
+
+
+def test_of_a_lazy_layer_only_parts_are_read_for_sigma_and_the_slab_for_the_preview(bench: Bench) -> None:
+    lazy = CountedChunks((640, 256, 256), (16, 64, 64))
+    shown: list[float | None] = []
+    bench.session.preview.surveyed.connect(lambda: shown.append(bench.sigma))
+    bench.viewer.add_image(lazy.array, contrast_limits=(0, 255))
+    bench.settle()
+    assert len(shown) > 1  # first a provisional value, then a better one
+    assert shown[0] == pytest.approx(SIGMA, rel=0.1)
+    assert bench.sigma == pytest.approx(SIGMA, rel=0.02)
+    assert len(set(lazy.read)) < 0.25 * lazy.count
+    lazy.read.clear()
+    bench.viewer.dims.set_current_step(0, 8)
+    bench.settle()
+    assert bench.layer("· denoised") is not None
+    assert {place[0] for place in lazy.read} == {0}  # the slab of a slice reaches 4 voxels to both sides
+
+
+def test_what_was_said_of_another_layer_is_said_no_more(bench: Bench) -> None:
+    said: list[str] = []
+    bench.session.preview.status.connect(said.append)
+    bench.add(volume(), name="one")
+    bench.session.next_run.set(backend="loop")
+    bench.session.chosen.choose(None)
+    assert said[-1] == ""
 
 
 def test_given_sigma_and_h_nothing_else_is_ever_loaded(bench: Bench) -> None:
