@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Unpack, cast
+from typing import Any, Literal, NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -14,19 +14,15 @@ from monai.transforms import MapTransform, RandomizableTransform, Transform
 from torch import Tensor
 
 from monai_transforms import images, levels
-from monai_transforms.arguments import TransformArguments, spell_out_arguments
+from monai_transforms.arguments import RandomArguments, TransformArguments, spell_out_arguments, spell_out_random
 from nlmeans import Settings
 from nlmeans.core import checks
-from nlmeans.core.layout import Layout
 from nlmeans.core.progress import silent
 from nlmeans.engine.arguments import check_names
-from nlmeans.engine.choices import Choices
 from nlmeans.engine.maps import as_tensor, noise_map, residual_of
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import denoise_array
-from nlmeans.engine.settings import settings_from
-from nlmeans.engine.survey import settled
-from nlmeans.noise import outliers
+from nlmeans.engine.settings import checked_strength, settings_from
 
 Level = levels.SigmaOfImage | Literal["map"] | None
 """Sigma as it is known before an image is denoised."""
@@ -70,6 +66,8 @@ class NonLocalMeans(Transform):
             None takes the noise for white; or the autocovariance in units of sigma², as in a `nlmeans.NoiseModel`.
         modality: DICOM's code of what made the images, such as ``"MR"`` or ``"CT"``, which limits the kinds of noise to
             look for.
+        strength: how strong the method takes the noise to be, relative to what it is: 1 is the method's own choice, 0.5
+            removes less, 2 removes more. From 0.01 to 100.
         h: filter strength in image units; larger values smooth more. None for the method's own multiple of sigma.
         patch_radius: voxels, one number for all axes or one per axis; a patch is 2r + 1 voxels wide. None for the
             method's own.
@@ -146,28 +144,24 @@ class NonLocalMeans(Transform):
                 finite; the message names a remedy.
             RuntimeError: the device is a GPU, and this process is a forked worker.
         """
-        return self.denoise_with_strength(img, mask, sigma, 1.0)
+        return self.denoise_with_strength(img, mask, sigma, self.settings.strength)
 
     def denoise_with_strength(
         self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None, sigma: levels.SigmaOfCall | None, strength: float
     ) -> Tensor:
-        """Denoise an image as if its noise were `strength` times as strong as it is.
+        """Denoise an image with this strength instead of the transform's.
 
         Args:
             img: (C, H, W) or (C, D, H, W), any real dtype; never written to.
             mask: where to denoise, as for `__call__`.
             sigma: sigma of this image, as for `__call__`.
-            strength: factor of sigma and h, greater than 0.
+            strength: as for `NonLocalMeans`.
 
         Raises:
             ValueError, TypeError, RuntimeError: as for `__call__`.
         """
         image, values, settings, level, where = self.prepared(img, mask, sigma)
-        if strength != 1 and level in (None, "map") and settings.series is not None and len(values) > 1:
-            each = [self.denoise_with_strength(channel[None], mask, sigma, strength) for channel in values]
-            return images.with_metadata_of(image, torch.cat([images.without_metadata(one) for one in each]))
-        if strength != 1:
-            settings, level = scale_noise(settings, level, values, where, strength)
+        settings = dataclasses.replace(settings, strength=strength)
         return images.with_metadata_of(image, denoise_values(values, settings, level, where))
 
     def denoise_with_maps(
@@ -259,38 +253,6 @@ def denoise_values(
     return torch.cat([denoise_array(v[None], settings, sigma_map=s, **more) for v, s in pairs])
 
 
-def scale_noise(
-    settings: Settings,
-    level: Level,
-    values: Tensor,
-    mask: Tensor | None,
-    strength: float,
-) -> tuple[Settings, Level]:
-    """Return settings and sigma for noise that is `strength` times as strong. Estimate sigma first if it is not known.
-
-    The standard deviation of Poisson noise is √(gain × signal), so there the gain grows with the square.
-    """
-    if (level is None and settings.finds_noise) or (level == "map" and settings.noise == "auto"):
-        layout = Layout.of(values, settings.channels, settings.series)
-        alone = dataclasses.replace(settings, sigma=None if level is None else "map")
-        choices = Choices.of(alone, layout)
-        facts = Plan.of(values, 0, choices.layout, choices, mask=mask).facts
-        settings = settled(alone, facts)
-        level = cast(levels.SigmaOfImage, settings.sigma)
-    if settings.noise == "poisson":
-        settings = dataclasses.replace(settings, gain=cast(float, settings.gain) * strength**2)
-        if level is None:
-            return settings, None
-    else:  # h is in image units; with Poisson noise it is in units of the noise
-        settings = dataclasses.replace(settings, h=None if settings.h is None else settings.h * strength)
-    if level is None or isinstance(level, str):
-        estimate = levels.estimate_per_channel if level is None else levels.estimate_per_voxel
-        if settings.despeckle:
-            values = outliers.despeckle(values, channels=settings.channels, series=settings.series)
-        level = estimate(values, "gaussian" if settings.kind == "gaussian" else "rician", mask)
-    return settings, tuple(strength * sigma for sigma in level) if isinstance(level, tuple) else strength * level
-
-
 class NonLocalMeansd(MapTransform):
     """Apply `NonLocalMeans` to the images at `keys`.
 
@@ -369,11 +331,11 @@ class RandNonLocalMeans(RandomizableTransform):
 
     Args:
         prob: probability to denoise, 0 to 1.
-        strength: smallest and largest strength; one is drawn uniformly for each image. The noise is removed as if it
-            were so many times as strong as it is: sigma and h are multiplied by it, and for Poisson noise the gain by
-            its square. A strength below 1 leaves some noise; above 1 it also removes fine detail.
+        strength: smallest and largest strength, from 0.01 to 100; one is drawn uniformly for each image. The noise is
+            removed as if it were so many times as strong as it is. A strength below 1 leaves some noise; above 1 it
+            also removes fine detail.
         sigma: as for `NonLocalMeans`. None estimates it for each image.
-        arguments: all other arguments of `NonLocalMeans`.
+        arguments: all other arguments of `NonLocalMeans`, but for its strength.
 
     Raises:
         ValueError: an argument is out of range; the message names a remedy.
@@ -388,25 +350,20 @@ class RandNonLocalMeans(RandomizableTransform):
 
     backend = NonLocalMeans.backend
 
-    @spell_out_arguments
+    @spell_out_random
     def __init__(
         self,
         prob: float = 0.1,
         strength: tuple[float, float] = (0.5, 1.5),
         sigma: float | Sequence[float] | str | None = None,
-        **arguments: Unpack[TransformArguments],
+        **arguments: Unpack[RandomArguments],
     ) -> None:
         check_names(arguments, inspect.signature(RandNonLocalMeans).parameters)
         super().__init__(prob)
-        low, high = (checks.positive("strength", s) for s in strength)
+        low, high = (checked_strength("strength", s) for s in strength)
         if low > high:
             raise ValueError(f"strength={strength} must be the smallest and the largest, in this order")
         self.converter = NonLocalMeans(sigma, **arguments)
-        if self.converter.settings.sigma == "map" and self.converter.settings.channels is not None:
-            raise ValueError(
-                "sigma='map' with channel_wise=False cannot be combined with a random strength; let EstimateNoised "
-                "make the map and name it in sigma_key"
-            )
         self.strength_range = low, high
         self.strength = low
 
@@ -455,7 +412,7 @@ class RandNonLocalMeansd(RandomizableTransform, MapTransform):
         mask_key: as for `NonLocalMeansd`.
         sigma_key: as for `NonLocalMeansd`.
         allow_missing_keys: True to skip images that are missing; otherwise they are a ``KeyError``.
-        arguments: all other arguments of `NonLocalMeans`.
+        arguments: all other arguments of `NonLocalMeans`, but for its strength.
 
     Raises:
         ValueError: an argument is out of range; the message names a remedy.
@@ -471,7 +428,7 @@ class RandNonLocalMeansd(RandomizableTransform, MapTransform):
 
     backend = NonLocalMeans.backend
 
-    @spell_out_arguments
+    @spell_out_random
     def __init__(
         self,
         keys: KeysCollection,
@@ -482,7 +439,7 @@ class RandNonLocalMeansd(RandomizableTransform, MapTransform):
         mask_key: KeysCollection | None = None,
         sigma_key: KeysCollection | None = None,
         allow_missing_keys: bool = False,
-        **arguments: Unpack[TransformArguments],
+        **arguments: Unpack[RandomArguments],
     ) -> None:
         check_names(arguments, inspect.signature(RandNonLocalMeansd).parameters)
         MapTransform.__init__(self, keys, allow_missing_keys)

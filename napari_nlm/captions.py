@@ -13,7 +13,7 @@ from napari_nlm.runs import Running
 from nlmeans.core.axes import Axes
 from nlmeans.core.memory import size_text
 
-UNIT_SYMBOLS = {"millimeter": "mm", "micrometer": "µm", "nanometer": "nm", "pixel": "world units"}
+UNIT_SYMBOLS = {"millimeter": "mm", "micrometer": "µm", "nanometer": "nm"}
 
 
 JUDGING = "looking whether the volumes belong together …"
@@ -27,9 +27,12 @@ def notes(known: Known) -> dict[str, str]:
         "search_radius": window_note(known, known.choices.search_radius),
         "patch_radius": window_note(known, known.choices.patch_radius),
     }
-    h, in_image_units = known.h, known.h_in_image_units
+    h, in_image_units, strength = known.h, known.h_in_image_units, known.parameters.strength
     if h is not None and in_image_units is not None:
-        said["h"] = f"{h:.2f} σ = {in_image_units:.4g} image units"
+        times = "" if strength == 1 else f", times {strength:g}"
+        said["h"] = f"{h:.2f} σ = {in_image_units:.4g} image units{times}"
+    for name in known.choices.method.without:
+        said.pop(name, None)
     if not known.judged:
         said["method"] = JUDGING
     elif known.parameters.method == "auto":
@@ -48,6 +51,8 @@ def sigma_note(known: Known) -> str:
         return "estimated per channel: " + ", ".join(f"{number:.4g}" for number in sigma)
     if known.parameters.maps_sigma or known.varies:
         return f"image units, estimated at every voxel; this is the largest value{found}"
+    if known.provisional:
+        return f"image units, provisional: more of the image is being looked at{found}"
     return "image units, " + ("estimated" if known.parameters.sigma is None else "as given") + found
 
 
@@ -93,13 +98,15 @@ def memory_text(need: MemoryNeed) -> str:
 
 def picture_text(shown: Picture) -> str:
     """One line below the preview."""
-    rows, columns = (shown.view.box[axis] for axis in shown.view.displayed)
     text = f"Removed: SD {shown.deviation:.4g}"
     if shown.sigma:
         text += f" = {shown.deviation / shown.sigma:.2f} σ"
     if shown.draft:
         return f"Draft by the method classic until the exact preview is ready. {text}"
+    if shown.exact is not None:
+        return f"{text}. Exact inside the outline, outside a draft by the method classic"
     if shown.view.cropped:
+        rows, columns = (shown.view.box[axis] for axis in shown.view.displayed)
         text += f". Only the middle {rows.stop - rows.start} × {columns.stop - columns.start} pixels of the view"
     return text
 

@@ -11,7 +11,7 @@ from napari.layers import Image, Labels
 from psygnal import Signal
 
 from napari_nlm.layer_mask import LayerMask
-from napari_nlm.layer_source import AxisRoles, LayerSource, unwrapped
+from napari_nlm.layer_source import AxisRoles, LayerSource, is_boolean, unwrapped
 from napari_nlm.preview_layers import is_preview
 from napari_nlm.results import is_map
 from napari_nlm.surveys import Surveys
@@ -51,7 +51,8 @@ class ChosenImage:
     def images(self) -> list[Image]:
         """Layers that can be denoised."""
         layers = [unwrapped(layer) for layer in self.viewer.layers]
-        return [one for one in layers if isinstance(one, Image) and not is_preview(one) and not is_map(one)]
+        images = [one for one in layers if isinstance(one, Image) and not is_preview(one) and not is_map(one)]
+        return [one for one in images if not is_boolean(one)]
 
     @property
     def masks(self) -> list[Any]:

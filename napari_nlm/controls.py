@@ -10,6 +10,12 @@ from superqt import QLabeledDoubleSlider, QLabeledSlider
 
 from napari_nlm.parameters import Control
 
+UNKNOWN = "…"
+"""What stands in place of a number that the engine has not told yet."""
+
+DECIMALS = 4
+"""Decimals of numbers that are typed."""
+
 WIDEST_SLIDER = 100
 """Numbers with a longer range are typed in a spin box."""
 
@@ -80,7 +86,7 @@ class Number(Field):
 
     def __init__(self, control: Control) -> None:
         super().__init__(control)
-        slides = control.high - control.low <= WIDEST_SLIDER
+        slides = self.slides = control.high - control.low <= WIDEST_SLIDER
         if slides and control.whole:
             self.editor: Any = QLabeledSlider(Qt.Orientation.Horizontal)
         elif slides:
@@ -91,11 +97,15 @@ class Number(Field):
             self.editor.setKeyboardTracking(False)
         else:
             self.editor = QDoubleSpinBox()
-            self.editor.setDecimals(4)
+            self.editor.setDecimals(DECIMALS)
             self.editor.setKeyboardTracking(False)
             self.editor.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
         whole = int if control.whole else float
-        self.editor.setRange(whole(control.low), whole(control.high))
+        low = whole(control.low)
+        if not slides and control.automatic:  # one step below the lowest number stands for none
+            low -= 1 if control.whole else 10**-DECIMALS
+            self.editor.setSpecialValueText(UNKNOWN)
+        self.editor.setRange(low, whole(control.high))
         if slides:
             self.editor.setSingleStep(whole(control.step))
             self.editor.setPageStep(whole(control.step * 2))
@@ -104,6 +114,8 @@ class Number(Field):
         self.row.addWidget(self.editor, 1)
         if slides and control.unit == "σ":
             self.row.addWidget(QLabel(control.unit))
+        self.known = not control.automatic
+        """Whether the number that is shown means something."""
         self.auto = QPushButton("auto")
         self.auto.setFixedWidth(44)
         self.auto.setCheckable(True)
@@ -115,25 +127,30 @@ class Number(Field):
         self.auto.clicked.connect(self.on_auto)
 
     def value(self) -> Any:
-        if self.control.automatic and self.auto.isChecked():
-            return None
         number = self.editor.value()
+        if self.control.automatic and (self.auto.isChecked() or number < self.control.low):
+            return None
         return int(number) if self.control.whole else float(number)
 
     def on_edited(self, _: Any) -> None:
         self.auto.setChecked(False)
+        self.auto.setChecked(self.value() is None)
         self.changed.emit(self.value())
 
     def on_auto(self, checked: bool) -> None:
+        """Leave auto for the number that is shown, if there is one."""
+        if not checked and not self.known:
+            self.auto.setChecked(True)
         self.changed.emit(self.value())
 
     def show_value(self, value: Any, automatic: Any = None) -> None:
         self.auto.setChecked(value is None)
         number = automatic if value is None else value
-        if number is None:
-            return
+        self.known = number is not None
+        if self.slides:
+            self.editor.setEnabled(self.known)  # a slider has no place for "not known yet"
         with QSignalBlocker(self.editor):
-            self.editor.setValue(number)
+            self.editor.setValue(self.editor.minimum() if number is None else number)
 
 
 def field_for(control: Control, default: Any) -> Field:

@@ -43,6 +43,11 @@ class Denoising:
         """Method and radii. Picked once, so that all volumes of a run get the same method."""
         return choices_for(self.source, self.parameters)
 
+    @property
+    def own_h(self) -> float | None:
+        """The user's h as a multiple of sigma; None for the method's own, and where the method has no use for it."""
+        return None if "h" in self.choices.method.without else self.parameters.h
+
     def survey(self, volume: VolumeIndex) -> VolumeSurvey:
         return self.surveys.of(volume, self.parameters)
 
@@ -52,8 +57,8 @@ class Denoising:
         The engine takes h in image units, while the user gives it as a multiple of sigma.
         """
         choices = self.choices
-        if self.parameters.h is not None:
-            settings = dataclasses.replace(choices.settings, h=self.parameters.h * survey.facts.unit)
+        if self.own_h is not None:
+            settings = dataclasses.replace(choices.settings, h=self.own_h * survey.facts.unit)
             choices = dataclasses.replace(choices, settings=settings)
         mask = None if self.mask is None else self.mask.view(volume)
         data, layout = self.source.view(volume), self.source.layout
@@ -77,7 +82,13 @@ class Denoising:
         """
         layout = self.source.layout
         box = layout.everywhere if spatial is None else layout.piece(spatial)
-        return np.asarray(self.plan_for(volume, box).run(box, progress))
+        return self.checked(volume, np.asarray(self.plan_for(volume, box).run(box, progress)))
+
+    def checked(self, volume: VolumeIndex, result: LayerArray) -> LayerArray:
+        """A result; an error if it is not finite, because a part of the volume that nobody has looked at is not."""
+        if self.survey(volume).sampled:
+            arrays.value_range(result, "volume")
+        return result
 
     def plan_for(self, volume: VolumeIndex, box: Piece) -> Plan:
         """The engine's plan for a box of a volume, whose noise and values it has looked at."""

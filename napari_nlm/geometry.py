@@ -37,6 +37,12 @@ def matrix_and_offset(layer: Image) -> tuple[Matrix, Matrix]:
     return np.array(columns).T, offset
 
 
+def runs_backwards(layer: Image, axis: int) -> bool:
+    """Whether an axis of the data points left on the canvas, if it is the horizontal one."""
+    matrix, _ = matrix_and_offset(layer)
+    return bool(matrix[axis, axis] < 0)
+
+
 def visible_part(viewer: ViewerModel, layer: Image, most: int) -> View | None:
     """What the viewer shows of a layer: at most about `most` voxels, from the middle of the view.
 

@@ -26,6 +26,7 @@ class BackgroundJob:
         self.deliver = deliver
         self.progress = progress
         self.last_report = 0.0
+        self.furthest = 0.0
         self.stop = threading.Event()
 
     def cancel(self) -> None:
@@ -37,13 +38,14 @@ class BackgroundJob:
         return self.stop.is_set()
 
     def report(self, fraction: float) -> None:
-        """The engine's progress callback. Raises `Cancelled`."""
+        """The engine's progress callback. Never tells less than before. Raises `Cancelled`."""
         if self.cancelled:
             raise Cancelled
+        self.furthest = max(self.furthest, fraction)
         now = time.monotonic()
         if self.progress is not None and now - self.last_report >= REPORT_INTERVAL:
             self.last_report = now
-            self.tell(self.progress, fraction)
+            self.tell(self.progress, self.furthest)
 
     def tell(self, function: Callable[[T], None], value: T) -> None:
         """Call a function in the main thread, unless the job is cancelled by then."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from napari_nlm.parameters import Parameters, is_poisson
 from nlmeans.core.axes import Axes
+from nlmeans.core.memory import allowed
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.survey import Facts
 
@@ -29,6 +32,8 @@ class Known:
     """Name of the world units."""
     varies: bool = False
     """Whether sigma was found to vary in space, or is to be estimated at every voxel."""
+    provisional: bool = False
+    """Whether the facts are those of few voxels, and better ones follow."""
     judged: bool = True
     """Whether it is known if the volumes of a series are denoised one by one or together."""
 
@@ -45,8 +50,12 @@ class Known:
     def automatic(self) -> dict[str, Any]:
         """The numbers that the engine takes for parameters on auto. Radii are in voxels of the smallest size."""
         sigma = self.sigma
+        if sigma is None and is_poisson(self.parameters):
+            sigma = 0.0
+        settings = self.choices.settings
         found = {
             "sigma": sum(sigma) / len(sigma) if isinstance(sigma, tuple) else sigma,
+            "memory": allowed(torch.device(settings.device or "cpu"), None) / 1e9,
             "patch_radius": max(self.choices.patch_radius),
             "search_radius": max(self.choices.search_radius),
             "h": self.h,
@@ -65,8 +74,8 @@ class Known:
         return [2 * r + 1 for r in radius[-self.choices.dimensions :]]
 
     def window_in_world(self, radius: Axes) -> list[float] | None:
-        """The same distances in world units; None if a world unit is a voxel."""
-        if self.spacing is None or set(self.spacing) == {1.0}:
+        """The same distances in world units; None if these have no name, or if one is a voxel."""
+        if self.spacing is None or self.unit == "pixel" or set(self.spacing) == {1.0}:
             return None
         return [width * size for width, size in zip(self.window(radius), self.spacing, strict=True)]
 

@@ -45,6 +45,11 @@ def unwrapped(thing: Any) -> Any:
     return getattr(thing, "__wrapped__", thing)
 
 
+def is_boolean(layer: Image) -> bool:
+    """Whether the values of a layer are True and False, which have no noise."""
+    return bool(np.dtype(layer.dtype) == np.bool_)
+
+
 def possible_roles(layer: Image) -> list[AxisRoles]:
     """The ways to read the axes of a layer, the most likely first."""
     dimensions = layer.ndim

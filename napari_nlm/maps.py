@@ -84,7 +84,7 @@ class RunMaps:
         layout = self.denoising.source.layout
         plan = self.denoising.plan_for(volume, layout.everywhere)
         rank = torch.zeros(layout.shape) if COMPONENTS in self.values else None
-        data = np.asarray(plan.run(layout.everywhere, progress, rank=rank))
+        data = self.denoising.checked(volume, np.asarray(plan.run(layout.everywhere, progress, rank=rank)))
         if NOISE_MAP in self.values:
             self.put(NOISE_MAP, here, np.asarray(noise_map([plan], data)))
         if rank is not None:

@@ -17,7 +17,7 @@ from napari_nlm.devices import free_on
 from napari_nlm.known import Known, MemoryNeed
 from napari_nlm.layer_source import LayerSource, VolumeIndex, unwrapped
 from napari_nlm.maps import MAP_BYTES, MAP_NAMES, axis_of_series, why_no_map
-from napari_nlm.parameters import Parameters, is_poisson
+from napari_nlm.parameters import CONTROLS, Parameters, is_poisson
 from napari_nlm.surveys import Surveys, VolumeSurvey
 
 
@@ -49,9 +49,8 @@ class NextRun:
     def forget_image(self) -> None:
         """Reset the parameters that describe the noise of one image."""
         default = Parameters()
-        self.parameters = replace(
-            self.parameters, noise=default.noise, sigma=None, gain=default.gain, offset=default.offset
-        )
+        own = {name: getattr(default, name) for name, control in CONTROLS.items() if not control.kept}
+        self.parameters = replace(self.parameters, **own)
 
     def denoising(self) -> Denoising | None:
         """The chosen image with the current parameters; None if there is no image.
@@ -95,12 +94,13 @@ class NextRun:
         if denoising is None:
             return None
         source, choices = denoising.source, denoising.choices
-        facts, h, varies = None, None, False
+        facts, h, varies, provisional = None, None, False, False
         if survey is not None:
             facts, h = survey.facts, denoising.plan(self.volume, survey).h
-            varies = survey.sigma_map is not None
+            varies, provisional = survey.sigma_map is not None, survey.provisional
         unit = str(source.layer.units[source.axes.spatial[0]])
-        return Known(self.parameters, choices, facts, h, source.spacing, unit, varies, denoising.judged)
+        spacing, judged = source.spacing, denoising.judged
+        return Known(self.parameters, choices, facts, h, spacing, unit, varies, provisional, judged)
 
     def no_maps(self) -> dict[str, str]:
         """Why the next run does not have some of the maps, by name. Raises like `known`."""

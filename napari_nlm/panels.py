@@ -105,18 +105,28 @@ class ParameterPanels:
         self.fields = {name: field for panel in self.panels for name, field in panel.fields.items()}
         self.notes = {name: note for panel in self.panels for name, note in panel.notes.items()}
 
-    def show_values(self, parameters: Parameters, automatic: Mapping[str, Any], notes: Mapping[str, str]) -> None:
+    def show_values(
+        self,
+        parameters: Parameters,
+        automatic: Mapping[str, Any],
+        notes: Mapping[str, str],
+        without: Mapping[str, str],
+    ) -> None:
         """Show the parameters that apply.
 
         Args:
             parameters: the values.
             automatic: by name, the values that the engine takes for parameters on auto.
             notes: by name, the text below a parameter.
+            without: by name, why the method has no use for a parameter, which is grey then.
         """
         for panel in self.panels:
             for name, field in panel.fields.items():
                 field.show_value(getattr(parameters, name), automatic.get(name))
                 show_row(panel.form, field, field.control.applies(parameters))
+                why = without.get(name, "")
+                field.setEnabled(not why)
+                field.setToolTip(f"Not here: {why}." if why else field.control.tooltip)
             for name, note in panel.notes.items():
                 note.setText(notes.get(name, ""))
                 show_row(panel.form, note, bool(notes.get(name)))
@@ -219,14 +229,16 @@ def stack_panels(
     column = QVBoxLayout(inside)
     column.setContentsMargins(0, 0, 0, 0)
     column.addWidget(image)
-    for title, panel in (("Noise", parameters.noise), ("Filter", parameters.filter)):
+    column.addWidget(preview)
+    for title, panel in (("Filter", parameters.filter), ("Noise", parameters.noise)):
         group = QGroupBox(title)
         QVBoxLayout(group).addWidget(panel)
         column.addWidget(group)
-    column.addWidget(preview)
     for title, rarely in (("Maps as layers", maps), ("Advanced", parameters.advanced)):
         folded = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
         folded.addWidget(rarely)
+        rarely.hide()  # else Tab would stop in it
+        folded.toggled.connect(rarely.setVisible)
         column.addWidget(folded)
     column.addStretch(1)
     scroll = QScrollArea()

@@ -144,16 +144,31 @@ class Parameters:
         kept=False,
         tip="Image value where no photon arrives, in image units.",
     )
-    method: str = parameter(
-        ENGINE_DEFAULTS.method,
-        label="Method",
+    strength: float = parameter(
+        ENGINE_DEFAULTS.strength,
+        label="Strength",
         group="filter",
-        choices=method_names,
-        tip=lambda: summaries(METHODS),
+        low=0.25,
+        high=4,
+        step=0.05,
+        tip="How strong the method takes the noise to be, relative to what it is. 1: the method's own choice.\n"
+        "0.5 keeps more detail and noise, 2 removes more of both. It acts on every method.",
+    )
+    search_radius: int | None = parameter(
+        ENGINE_DEFAULTS.search_radius,
+        label="Window radius",
+        group="filter",
+        automatic="the method's own",
+        low=0,
+        high=13,
+        whole=True,
+        unit="voxels",
+        tip="The filter looks for similar voxels, or for the patches of a group, in a window of 2r + 1 voxels around\n"
+        "each voxel. Larger windows take longer.",
     )
     h: float | None = parameter(
         None,
-        label="Strength h",
+        label="h",
         group="filter",
         automatic="the method's own",
         low=0.1,
@@ -163,17 +178,12 @@ class Parameters:
         tip="Filter strength, in multiples of sigma: how different two voxels may be and still be averaged.\n"
         "Larger values smooth more.",
     )
-    search_radius: int | None = parameter(
-        ENGINE_DEFAULTS.search_radius,
-        label="Window radius",
+    method: str = parameter(
+        ENGINE_DEFAULTS.method,
+        label="Method",
         group="filter",
-        automatic="the method's own",
-        low=0,
-        high=12,
-        whole=True,
-        unit="voxels",
-        tip="The filter looks for similar voxels in a window of 2r + 1 voxels around each voxel.\n"
-        "Larger windows take longer.",
+        choices=method_names,
+        tip=lambda: summaries(METHODS),
     )
     patch_radius: int | None = parameter(
         ENGINE_DEFAULTS.patch_radius,

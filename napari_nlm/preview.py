@@ -15,17 +15,25 @@ from napari_nlm.geometry import View, visible_part
 from napari_nlm.jobs import BackgroundJob, Lane
 from napari_nlm.layer_source import VolumeIndex
 from napari_nlm.next_run import NextRun
-from napari_nlm.preview_layers import DENOISED, SPLIT, Picture, PreviewLayers
+from napari_nlm.preview_layers import DENOISED, Picture, PreviewLayers
 from napari_nlm.results import LayerResult, ResultLayers
 from napari_nlm.volume_view import LayerArray
 from nlmeans.core.arrays import standard_deviation
+from nlmeans.core.progress import Report, part
 from nlmeans.noise.kinds import MAGNITUDES
 
 LARGEST_PREVIEW = 2**20
 """Pixels of a slice that are previewed; of a larger slice only the middle of the view."""
 
 LARGEST_SLOW_PREVIEW = 128**2
-"""The same for methods that take seconds for one slice."""
+"""The same for methods that take seconds for one slice of a volume. The rest of the slice is a draft."""
+
+LARGEST_FLAT_PREVIEW = 2**24
+"""Pixels of an image, which needs no slab around it, that are previewed at all; `LARGEST_PREVIEW` of them by a slow
+method."""
+
+DRAFT_SHARE = 0.2
+"""Share of the progress that a draft takes."""
 
 Gather = Callable[[Callable[[], None]], Callable[[], None]]
 """Takes a function, and returns one that asks for a call of it soon. Several requests may become one call."""
@@ -49,6 +57,8 @@ class LivePreview:
 
     shown = Signal(object)
     """The `Picture` that is shown now."""
+    split_moved = Signal(float)
+    """Where the dividing line is now, from 0 to 1 of the slice."""
     surveyed = Signal()
     """The volume that is shown was surveyed."""
     status = Signal(str)
@@ -79,6 +89,8 @@ class LivePreview:
         """How to compare. `split` is where the dividing line lies, from 0 to 1 of the slice."""
         self.mode = mode
         self.split = self.split if split is None else split
+        if split is not None:
+            self.split_moved.emit(split)
         if self.picture is not None and self.live:
             self.show(self.picture)
         else:
@@ -90,8 +102,9 @@ class LivePreview:
         self.refresh_soon()
 
     def reset(self) -> None:
-        """Remove the preview of an image that is no longer chosen."""
+        """Remove the preview of an image that is no longer chosen, and what was said about it."""
         self.lane.cancel()
+        self.status.emit("")
         self.layers.clear()
         self.picture = None
 
@@ -139,33 +152,48 @@ class LivePreview:
     def only_survey(self, denoising: Denoising) -> None:
         """Estimate sigma for the widget to show."""
         volume = self.next_run.volume
-        if self.next_run.survey is None:
-            self.lane.submit(lambda job: denoising.survey(volume), lambda _: self.surveyed.emit(), self.on_failed)
+        self.lane.submit(
+            lambda job: self.survey(denoising, volume, job), lambda _: self.surveyed.emit(), self.on_failed
+        )
+
+    def survey(self, denoising: Denoising, volume: VolumeIndex, job: BackgroundJob) -> None:
+        """Find the noise, in a background job: of a large volume first in a few voxels, which takes no time."""
+        known = denoising.surveys.peek(volume, denoising.parameters)
+        if known is not None and not known.provisional:
+            return
+        if denoising.surveys.glance(volume, denoising.parameters):
+            job.tell(lambda _: self.surveyed.emit(), None)
+            job.report(0.0)  # the view may have changed meanwhile
+        denoising.survey(volume)
 
     def compute(self, denoising: Denoising) -> None:
         """Submit the work for the visible slice.
 
-        A slow method shows a draft first, and then a smaller picture; the method series shows the picture alone.
+        A slow method shows a draft first, and then the middle of it exactly; the method series shows the middle alone.
         """
         layer, volume, slow = denoising.source.layer, self.next_run.volume, denoising.is_slow
-        view = visible_part(self.viewer, layer, LARGEST_PREVIEW)
-        small = visible_part(self.viewer, layer, LARGEST_SLOW_PREVIEW) if slow else view
+        flat = len(denoising.source.axes.spatial) == 2
+        view = visible_part(self.viewer, layer, LARGEST_FLAT_PREVIEW if flat else LARGEST_PREVIEW)
+        exactly = LARGEST_PREVIEW if flat else LARGEST_SLOW_PREVIEW
+        small = visible_part(self.viewer, layer, exactly) if slow else view
         if view is None:
             in_3d = self.viewer.dims.ndisplay != 2
             self.show_nothing("The preview needs 2D: switch to 2D" if in_3d else "The image is not in this view")
         ready = self.results.latest(denoising)
 
         def work(job: BackgroundJob) -> Picture | None:
-            if denoising.surveys.peek(volume, denoising.parameters) is None:
-                denoising.survey(volume)
-                job.tell(lambda _: self.surveyed.emit(), None)
+            self.survey(denoising, volume, job)
+            job.tell(lambda _: self.surveyed.emit(), None)
             if view is None or small is None:
                 return None
             if slow and (ready is None or ready.cut(view.box) is None):
-                if not denoising.joint:
-                    job.tell(self.show, picture_of(denoising.draft, volume, view, ready, job, draft=True))
-                return picture_of(denoising, volume, small, ready, job)
-            return picture_of(denoising, volume, view, ready, job)
+                if denoising.joint:
+                    return picture_of(denoising, volume, small, ready, job.report)
+                first, second = part(job.report, 0.0, DRAFT_SHARE), part(job.report, DRAFT_SHARE, 1.0)
+                draft = picture_of(denoising.draft, volume, view, ready, first, draft=True)
+                job.tell(self.show, draft)
+                return picture_of(denoising, volume, small, ready, second).on_top_of(draft)
+            return picture_of(denoising, volume, view, ready, job.report)
 
         def done(picture: Picture | None) -> None:
             if picture is not None:
@@ -181,9 +209,6 @@ class LivePreview:
         denoising = self.next_run.denoising()
         result = None if denoising is None else self.results.latest(denoising)
         covered = result is not None and not picture.draft and result.cut(picture.view.box) is not None
-        layer = None if result is None else self.results.layer_of(result)
-        if layer is not None and layer not in self.hidden:
-            layer.visible = self.mode != SPLIT
         self.layers.show(picture, self.mode, self.split, covered)
         self.shown.emit(picture)
 
@@ -210,13 +235,13 @@ def picture_of(
     volume: VolumeIndex,
     view: View,
     ready: LayerResult | None,
-    job: BackgroundJob,
+    report: Report,
     draft: bool = False,
 ) -> Picture:
     """A slice before and after, taken from a finished result if it lies in there."""
     cut = None if ready is None else ready.cut(view.box)
     if cut is None:
-        before, after = denoising.before_and_after(view.box, job.report)
+        before, after = denoising.before_and_after(view.box, report)
     else:
         before, after = np.asarray(denoising.source.data[view.box]), np.asarray(cut)
     facts = denoising.survey(volume).facts

@@ -1,20 +1,30 @@
-"""The layers of the preview: the denoised slice, and the noise that was removed from it."""
+"""The layers of the preview: the slice as it is, the denoised slice, and the noise that was removed from it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Image
+from napari.layers import Image, Shapes
 
-from napari_nlm.geometry import View, appearance, translate_of
+from napari_nlm.geometry import View, appearance, runs_backwards, translate_of
 from napari_nlm.layer_source import LayerBox, unwrapped
 from napari_nlm.volume_view import LayerArray
 
 DENOISED, SPLIT, SIDE_BY_SIDE, REMOVED = COMPARE_MODES = ("denoised", "split", "side by side", "removed noise")
+
+ORIGINAL, EXACT_REGION = "original", "exact region"
+
+KINDS = (ORIGINAL, DENOISED, REMOVED, EXACT_REGION)
+"""The layers of the preview, by the end of their names, from below to the top."""
+
+NAME_SIZE = 8
+"""Size of the names on the canvas, in points."""
+
+OUTLINE_COLOUR = "#e0a030"
 
 PREVIEW_MARK = "nlmeans preview"
 """Key in the metadata of preview layers. Its value identifies the source layer."""
@@ -41,28 +51,48 @@ class Picture:
     """Standard deviation of what was removed, in image units."""
     draft: bool = False
     """Whether it was computed by a faster method than the one chosen."""
+    exact: View | None = None
+    """The part that is exact, if the rest is a draft."""
+
+    def on_top_of(self, draft: Picture) -> Picture:
+        """A draft of a larger part, in which this picture replaces what it shows."""
+        if draft.view.box == self.view.box:
+            return self
+        after = draft.after.copy()
+        place = tuple(
+            slice(side.start - whole.start, side.stop - whole.start)
+            for side, whole in zip(self.view.box, draft.view.box, strict=True)
+        )
+        after[place] = self.after
+        return replace(self, view=draft.view, before=draft.before, after=after, exact=self.view)
 
 
 class PreviewLayers:
-    """At most two layers on top of all others: the denoised slice and the removed noise."""
+    """The layers of `KINDS` that a mode needs, on top of all others."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
-        self.layers: dict[str, Image] = {}
+        self.layers: dict[str, Any] = {}
         self.before_grid: tuple[bool, tuple[int, int], tuple[float, ...], float] | None = None
         """napari's grid and camera as they were before the side-by-side mode."""
+        self.veiled: list[Any] = []
+        """Layers of others that the side-by-side mode hides, because each visible layer takes a place of the grid."""
 
     def show(self, picture: Picture, mode: str, split: float, covered: bool) -> None:
-        """Show a picture. `covered` means that a result layer already shows the same slice."""
-        wanted = set()
-        if mode == SPLIT or (mode in (DENOISED, SIDE_BY_SIDE) and not covered):
-            wanted.add("preview")
-            box, after = picture.view.box, picture.after
-            if mode == SPLIT:
-                box, after = right_part(picture, split)
-            self.put("preview", picture, box, after, {})
+        """Show a picture. `covered` means that a result layer already shows the same slice.
+
+        What is compared is always the slice as the picture has it, never a layer that happens to lie below.
+        """
+        wanted, box = set(), picture.view.box
+        if mode in (SPLIT, SIDE_BY_SIDE):
+            wanted.add(ORIGINAL)
+            self.put(ORIGINAL, picture, box, picture.before, {})
+        if mode in (SPLIT, SIDE_BY_SIDE) or (mode == DENOISED and not covered):
+            wanted.add(DENOISED)
+            part, after = denoised_part(picture, split) if mode == SPLIT else (box, picture.after)
+            self.put(DENOISED, picture, part, after, {})
         if mode in (SIDE_BY_SIDE, REMOVED):
-            wanted.add("removed noise")
+            wanted.add(REMOVED)
             removed = picture.before.astype(np.float32) - picture.after.astype(np.float32)
             reach = SHOWN_DEVIATIONS * (picture.sigma or picture.deviation) or 1.0
             if picture.source.rgb:  # RGB values cannot be negative, so grey stands for zero
@@ -72,9 +102,54 @@ class PreviewLayers:
                 look: dict[str, Any] = {"contrast_limits": (0, 1)}
             else:
                 look = {"contrast_limits": (-reach, reach), "colormap": "gray", "gamma": 1.0}
-            self.put("removed noise", picture, picture.view.box, removed, look)
+            self.put(REMOVED, picture, box, removed, look)
+        if picture.exact is not None and mode != SIDE_BY_SIDE:
+            wanted.add(EXACT_REGION)
+            self.put_outline(picture, picture.exact)
         self.remove([kind for kind in self.layers if kind not in wanted])
+        self.raise_to_top()
+        self.name_panels(mode)
         self.arrange(mode)
+
+    def name_panels(self, mode: str) -> None:
+        """Write on the canvas what is the original and what is denoised, where both are there."""
+        for kind, layer in self.layers.items():
+            if kind != EXACT_REGION:
+                layer.name_overlay.position = "top_right" if (kind, mode) == (DENOISED, SPLIT) else "top_left"
+                layer.name_overlay.font_size = NAME_SIZE
+                layer.name_overlay.visible = mode in (SPLIT, SIDE_BY_SIDE)
+
+    def put_outline(self, picture: Picture, exact: View) -> None:
+        """Draw a rectangle around the part of a slice that is exact."""
+        corners = np.array([[side.start for side in exact.box]] * 4, dtype=float)
+        rows, columns = exact.displayed
+        top, left = exact.box[rows], exact.box[columns]
+        corners[:, rows] = np.array([top.start, top.start, top.stop, top.stop]) - 0.5
+        corners[:, columns] = np.array([left.start, left.stop, left.stop, left.start]) - 0.5
+        self.remove([EXACT_REGION])
+        looks = appearance(picture.source)
+        places = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+        self.add(
+            EXACT_REGION,
+            picture.source,
+            Shapes(
+                [corners],
+                shape_type="rectangle",
+                face_color="transparent",
+                edge_color=OUTLINE_COLOUR,
+                edge_width=max(top.stop - top.start, left.stop - left.start) / 200,
+                **{name: looks[name] for name in places},
+            ),
+        )
+
+    def add(self, kind: str, source: Image, layer: Any) -> None:
+        """Add a layer without a change of the selection."""
+        layer.name, layer.metadata = f"{source.name} · {kind}", {PREVIEW_MARK: id(source)}
+        selection = set(self.viewer.layers.selection)
+        self.viewer.add_layer(layer)
+        if selection:
+            self.viewer.layers.selection = {unwrapped(chosen) for chosen in selection}
+        self.layers[kind] = layer
 
     def put(self, kind: str, picture: Picture, box: LayerBox, data: LayerArray, look: dict[str, Any]) -> None:
         """Change a layer in place if possible. To replace it takes napari a third of a second."""
@@ -92,28 +167,32 @@ class PreviewLayers:
                 old.contrast_limits = look["contrast_limits"]
             return
         self.remove([kind])
-        looks = appearance(picture.source) | {"translate": translate} | look
-        layer = Image(
-            data, name=f"{picture.source.name} · {kind}", metadata={PREVIEW_MARK: id(picture.source)}, **looks
-        )
-        selection = set(self.viewer.layers.selection)
-        self.viewer.add_layer(layer)
-        if selection:
-            self.viewer.layers.selection = {unwrapped(chosen) for chosen in selection}
-        self.layers[kind] = layer
-        if kind == "preview":
+        looks = appearance(picture.source) | {"translate": translate, "opacity": 1.0} | look
+        layer = Image(data, metadata={PREVIEW_MARK: id(picture.source)}, **looks)
+        self.add(kind, picture.source, layer)
+        if kind in (ORIGINAL, DENOISED):
             self.viewer.layers.link_layers([picture.source, layer], ("contrast_limits", "colormap", "gamma"))
 
     def raise_to_top(self) -> None:
-        """Move the preview above layers that were added later and would hide it."""
+        """Move the preview above layers that were added later and would hide it, in the order of `KINDS`."""
+        self.layers = {kind: self.layers[kind] for kind in KINDS if kind in self.layers}
         top = len(self.viewer.layers)
         for place, layer in enumerate(self.layers.values(), top - len(self.layers)):
             index = self.viewer.layers.index(layer)
-            if index < place:
+            if index != place:
                 self.viewer.layers.move(index, top)
 
     def arrange(self, mode: str) -> None:
-        """Use napari's grid in the side-by-side mode, and restore grid and camera afterwards."""
+        """Use napari's grid in the side-by-side mode, and restore grid, camera and other layers afterwards."""
+        if mode == SIDE_BY_SIDE:
+            others = [one for one in self.viewer.layers if not is_preview(one) and one.visible]
+            self.veiled += [unwrapped(layer) for layer in others]
+            for layer in others:
+                layer.visible = False
+        else:
+            for layer in self.veiled:
+                layer.visible = True
+            self.veiled = []
         grid, camera = self.viewer.canvas.grid, self.viewer.scene.camera
         if mode == SIDE_BY_SIDE and self.before_grid is None:
             self.before_grid = bool(grid.enabled), tuple(grid.shape), tuple(camera.center), float(camera.zoom)
@@ -155,11 +234,14 @@ def can_take(layer: Image, source: Image, data: LayerArray) -> bool:
     )
 
 
-def right_part(picture: Picture, split: float) -> tuple[LayerBox, LayerArray]:
-    """The part of the denoised slice right of the dividing line."""
+def denoised_part(picture: Picture, split: float) -> tuple[LayerBox, LayerArray]:
+    """The part of the denoised slice that lies right of the dividing line on the canvas."""
     axis = picture.view.displayed[1]
-    side = picture.view.box[axis]
-    cut = round(split * (side.stop - side.start))
-    box = list(picture.view.box)
-    box[axis] = slice(side.start + cut, side.stop)
-    return tuple(box), picture.after[(slice(None),) * axis + (slice(cut, None),)]
+    side, box = picture.view.box[axis], list(picture.view.box)
+    if runs_backwards(picture.source, axis):
+        cut = round((1 - split) * (side.stop - side.start))
+        box[axis], part = slice(side.start, side.start + cut), slice(0, cut)
+    else:
+        cut = round(split * (side.stop - side.start))
+        box[axis], part = slice(side.start + cut, side.stop), slice(cut, None)
+    return tuple(box), picture.after[(slice(None),) * axis + (part,)]

@@ -52,7 +52,7 @@ def arguments_of(denoising: Denoising, volume: VolumeIndex | None) -> dict[str, 
 
     They have sigma as a number if the user gave it, or if there is only one volume, whose estimate it then is.
     """
-    parameters = denoising.parameters
+    parameters = dataclasses.replace(denoising.parameters, h=denoising.own_h)
     settings = parameters.settings(denoising.source.spacing, denoising.source.axes.channels)
     if volume is not None or len(denoising.source.volumes) == 1:
         one = volume or denoising.source.volumes[0]
@@ -101,7 +101,7 @@ def python(denoising: Denoising, volume: VolumeIndex | None, mask_path: Path | N
         kept = [axis for axis in range(len(source.shape)) if axis != axes.channels]
         lines.append(f"mask = mask[{', '.join(index.get(axis, ':') for axis in kept)}]")
     own_h = (
-        denoising.parameters.h is not None
+        denoising.own_h is not None
         and denoising.parameters.sigma is None
         and not is_poisson(denoising.parameters)
         and not denoising.joint
@@ -153,7 +153,7 @@ def one_by_one(denoising: Denoising, given: dict[str, Any], own_h: bool, maps: l
         cleaned = f"nlmeans.despeckle(one{axis})" if denoising.parameters.despeckle else "one"
         words = ", ".join([cleaned, *(f"{name}={value!r}" for name, value in known.items())])
         lines.append(f"    sigma = nlmeans.estimate_sigma({words})")
-        lines.append(f"    h = {denoising.parameters.h!r} * float({largest}) or None")
+        lines.append(f"    h = {denoising.own_h!r} * float({largest}) or None")
         given = {name: value for name, value in given.items() if name not in ("sigma", "h")}
         given |= {"sigma": BareName("sigma"), "h": BareName("h")}
     if denoising.mask is not None and tuple(denoising.mask.data.shape) != source.spatial_shape:
@@ -199,7 +199,7 @@ def of_a_file(denoising: Denoising, volume: VolumeIndex | None, what: str) -> tu
         raise ValueError(f"{what} denoises all volumes of a file; choose all volumes, or copy it as Python")
     given = arguments_of(denoising, volume)
     given.pop("channels", None)
-    if denoising.parameters.h is not None and "h" not in given and not is_poisson(denoising.parameters):
+    if denoising.own_h is not None and "h" not in given and not is_poisson(denoising.parameters):
         raise ValueError(
             f"{what} has one h for all volumes; set sigma to a number, leave h on auto, or copy it as Python"
         )

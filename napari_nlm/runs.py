@@ -31,6 +31,16 @@ class Running:
     """None until there is enough to estimate it from."""
 
 
+EXPECTED = (ValueError, TypeError, OSError, MemoryError)
+"""Errors of one layer of several, after which the others are denoised all the same."""
+
+
+def of_layer(error: Exception, layer: Image) -> Exception:
+    """The same error with the name of the layer."""
+    kind = next((kind for kind in EXPECTED if isinstance(error, kind)), None)
+    return error if kind is None else kind(f"{layer.name}: {error}")
+
+
 class Runs:
     """At most one run at a time, of one image or of several layers one after the other."""
 
@@ -49,12 +59,13 @@ class Runs:
         """Whether a result layer is being added right now."""
 
     def start(self, all_volumes: bool = False, layers: Sequence[Image] = ()) -> None:
-        """Denoise the chosen image, or else the given layers, each with its own sigma."""
-        try:
-            orders = self.orders(all_volumes, layers)
-        except Exception as error:  # the widget shows every error
-            self.failed.emit(error)
-            return
+        """Denoise the chosen image, or else the given layers, each with its own sigma. What fails is told by name."""
+        orders = list[tuple[Denoising, VolumeIndex | None]]()
+        for layer in layers or (None,):
+            try:
+                orders += self.orders(all_volumes, layer)
+            except Exception as error:  # the widget shows every error
+                self.failed.emit(error if layer is None else of_layer(error, layer))
         if not orders:
             return
         began = time.monotonic()
@@ -64,7 +75,12 @@ class Runs:
         def work(job: BackgroundJob) -> None:
             for number, (denoising, volume) in enumerate(orders):
                 report = part(job.report, number / len(orders), (number + 1) / len(orders))
-                job.tell(self.add, denoise_layer(denoising, volume, maps, report))
+                try:
+                    job.tell(self.add, denoise_layer(denoising, volume, maps, report))
+                except EXPECTED as error:
+                    if not layers:
+                        raise
+                    job.tell(self.failed.emit, of_layer(error, denoising.source.layer))
 
         def progress(fraction: float) -> None:
             elapsed = time.monotonic() - began
@@ -82,10 +98,10 @@ class Runs:
         self.lane.submit(work, done, failed, progress)
         self.progressed.emit(Running(0.0, None))
 
-    def orders(self, all_volumes: bool, layers: Sequence[Image]) -> list[tuple[Denoising, VolumeIndex | None]]:
-        """What to denoise, and which volume of it; None for all volumes."""
-        if layers:
-            return [(self.next_run.denoising_of(layer), None) for layer in layers]
+    def orders(self, all_volumes: bool, layer: Image | None) -> list[tuple[Denoising, VolumeIndex | None]]:
+        """What to denoise of a layer, or else of the chosen image, and which volume of it; None for all volumes."""
+        if layer is not None:
+            return [(self.next_run.denoising_of(layer), None)]
         denoising = self.next_run.denoising()
         if denoising is None:
             return []

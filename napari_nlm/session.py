@@ -11,13 +11,14 @@ from psygnal import Signal
 
 from napari_nlm.chosen import ChosenImage, Connections, disconnect
 from napari_nlm.jobs import Deliver, Lane
-from napari_nlm.layer_source import unwrapped
+from napari_nlm.layer_source import is_boolean, unwrapped
 from napari_nlm.next_run import NextRun
 from napari_nlm.parameters import Parameters
 from napari_nlm.preview import Gather, LivePreview, at_once
 from napari_nlm.preview_layers import DENOISED, is_preview
 from napari_nlm.results import ResultLayers
 from napari_nlm.runs import Runs
+from napari_nlm.split_line import SplitLine
 
 
 class Session:
@@ -45,11 +46,12 @@ class Session:
         self, viewer: ViewerModel, deliver: Deliver, parameters: Parameters | None = None, gather: Gather = at_once
     ) -> None:
         look, run, self.saving = (Lane(f"nlmeans {name}", deliver) for name in ("look", "run", "save"))
-        self.viewer, self.closed = viewer, False
+        self.viewer, self.deliver, self.closed = viewer, deliver, False
         self.results = ResultLayers(viewer)
         self.chosen = ChosenImage(viewer, self.on_failed)
         self.next_run = NextRun(viewer, self.chosen, parameters or Parameters())
         self.preview = LivePreview(viewer, self.next_run, self.results, look, gather)
+        self.split_line = SplitLine(self.preview)
         self.runs = Runs(viewer, self.next_run, self.results, run)
         self.lanes = (look, run, self.saving)
         self.connections: Connections = []
@@ -82,6 +84,7 @@ class Session:
         for event, function in wanted:
             event.connect(function)
             self.connections.append((event, function))
+        unwrapped(self.viewer).mouse_drag_callbacks.append(self.split_line)
 
     @property
     def busy(self) -> bool:
@@ -96,6 +99,7 @@ class Session:
         self.runs.lane.close()
         self.saving.close(wait=True)  # let it finish a file that it is writing
         disconnect(self.connections)
+        unwrapped(self.viewer).mouse_drag_callbacks.remove(self.split_line)
         self.chosen.watch(None)
         self.preview.close(window_gone)
 
@@ -116,12 +120,18 @@ class Session:
     def on_removed(self, event: Any) -> None:
         layer, preview = unwrapped(event.value), self.preview
         if is_preview(layer):
-            if preview.layers.forget(layer) == "preview" and preview.live and preview.mode == DENOISED:
+            if preview.layers.forget(layer) == DENOISED and preview.live and preview.mode == DENOISED:
                 self.set_live(False)  # the user deleted the preview, so it must not come back
             return
         if self.runs.concern(layer):
             self.runs.cancel()
             self.noticed.emit(f"{layer.name} was removed, so its denoising was cancelled")
+        self.deliver(lambda: self.forget(layer))
+
+    def forget(self, layer: Any) -> None:
+        """Drop what belongs to a layer that was removed, once napari has finished: it may be removing several."""
+        if self.closed or layer in self.viewer.layers:
+            return
         self.results.forget(layer)
         self.chosen.forget(layer)
         self.layers_changed.emit()
@@ -134,7 +144,9 @@ class Session:
         layer = unwrapped(self.viewer.layers.selection.active)
         if self.runs.adding or self.results.owns(layer) or not isinstance(layer, Image) or is_preview(layer):
             return
-        if not self.chosen.is_chosen(layer):
+        if is_boolean(layer):
+            self.noticed.emit(f"{layer.name} holds True and False alone, without any noise; it can be a mask")
+        elif not self.chosen.is_chosen(layer):
             self.chosen.choose(layer)
 
     def on_view(self, event: Any) -> None:

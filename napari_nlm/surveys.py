@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import cached_property
 from typing import NamedTuple
 
@@ -12,7 +13,8 @@ from torch import Tensor
 from napari_nlm.layer_mask import LayerMask
 from napari_nlm.layer_source import LayerSource, VolumeIndex
 from napari_nlm.parameters import Parameters, is_joint, is_poisson
-from napari_nlm.volume_view import LayerArray, read_all
+from napari_nlm.sampling import joined_boxes, sampled_boxes
+from napari_nlm.volume_view import LayerArray
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
 from nlmeans.engine.choices import FEWEST_VOLUMES, Choices
@@ -31,6 +33,10 @@ class VolumeSurvey(NamedTuple):
     """What the volumes of a series have in common."""
     stated: bool = False
     """Whether the user gave sigma and h, so that nothing has been read yet."""
+    sampled: bool = False
+    """Whether it was found in parts of the volume alone, so that nobody has looked at the others."""
+    provisional: bool = False
+    """Whether it was found in few voxels, and a better one is to follow."""
 
 
 def choices_for(source: LayerSource, parameters: Parameters) -> Choices:
@@ -49,8 +55,17 @@ def choices_for(source: LayerSource, parameters: Parameters) -> Choices:
     return Choices.of(dataclasses.replace(settings, device=device_or_gpu(settings.device)), layout)
 
 
+FEW_VOXELS, MANY_VOXELS = 2**18, 2**22
+"""Voxels in which the noise of a large volume is first looked for, and those in which that of a volume that is not in
+memory is found in the end."""
+
+
 class Surveys:
-    """The surveys of a source. A volume is read when somebody first asks for it."""
+    """The surveys of a source. A volume is looked at when somebody first asks for it.
+
+    Of a volume that is not in memory, only parts are read, unless sigma is wanted at every voxel or volumes are
+    denoised together.
+    """
 
     def __init__(self, source: LayerSource, mask: LayerMask | None) -> None:
         self.source, self.mask = source, mask
@@ -106,14 +121,46 @@ class Surveys:
         return self.known.get(self.key(volume, parameters))
 
     def of(self, volume: VolumeIndex, parameters: Parameters) -> VolumeSurvey:
-        """The survey of a volume. If it is not known yet, the engine looks at the whole volume in memory."""
+        """The survey of a volume. If it is not known yet, the engine looks at the volume."""
         found = self.peek(volume, parameters)
-        if found is None:
+        if found is None or found.provisional:
             found = self.known[self.key(volume, parameters)] = self.measure(volume, parameters)
         return found
 
+    def glance(self, volume: VolumeIndex, parameters: Parameters) -> bool:
+        """Find a provisional survey in a few voxels of a large volume. Returns whether there is one now."""
+        large = math.prod(self.source.layout.shape) > MANY_VOXELS
+        if not large or self.needs_everything(parameters):
+            return False
+        if self.peek(volume, parameters) is not None:
+            return True
+        found = self.in_parts(volume, parameters, FEW_VOXELS)
+        self.known[self.key(volume, parameters)] = found._replace(provisional=True)
+        return True
+
+    @staticmethod
+    def needs_everything(parameters: Parameters) -> bool:
+        """Whether parts of a volume are not enough."""
+        return parameters.maps_sigma or is_joint(parameters)
+
     def measure(self, volume: VolumeIndex, parameters: Parameters) -> VolumeSurvey:
-        data = arrays.readable(self.source.read(volume), "volume")
-        mask = None if self.mask is None else read_all(self.mask.view(volume))
+        in_memory = isinstance(self.source.data, np.ndarray)
+        if not in_memory and not self.needs_everything(parameters):
+            return self.in_parts(volume, parameters, MANY_VOXELS)
+        mask = None if self.mask is None else self.mask.view(volume)
+        data = arrays.readable(self.source.view(volume), "volume")
         plan = Plan.of(data, 0, self.source.layout, choices_for(self.source, parameters), mask=mask)
         return VolumeSurvey(plan.facts, None if plan.sigma_map is None else np.asarray(plan.sigma_map), plan.basis)
+
+    def in_parts(self, volume: VolumeIndex, parameters: Parameters, voxels: int) -> VolumeSurvey:
+        """Survey evenly spaced parts of a volume."""
+        view, layout = self.source.view(volume), self.source.layout
+        boxes = sampled_boxes(view, layout, voxels)
+        data = joined_boxes(view, layout, boxes)
+        mask = None
+        if self.mask is not None:
+            mask = joined_boxes(self.mask.view(volume), layout.spatial_alone, boxes)
+            mask = mask if mask.any() else None  # no part of it is here
+        choices = choices_for(self.source, parameters)
+        plan = Plan.of(arrays.readable(data, "volume"), 0, Layout.of(data, layout.channels, None), choices, mask=mask)
+        return VolumeSurvey(plan.facts, sampled=data.shape != tuple(view.shape))

@@ -96,6 +96,7 @@ class DenoiseWidget(QWidget):
         session.numbers_changed.connect(self.show_numbers)
         session.preview.shown.connect(self.show_picture)
         session.preview.status.connect(self.show_status)
+        session.preview.split_moved.connect(self.show_split)
         session.runs.progressed.connect(self.show_run)
         session.runs.finished.connect(self.on_finished)
         session.failed.connect(self.on_failed)
@@ -150,8 +151,10 @@ class DenoiseWidget(QWidget):
         known: Known | None = None
         with contextlib.suppress(ValueError, TypeError):  # the preview shows the error
             known = self.session.next_run.known()
-        automatic, notes = (known.automatic, captions.notes(known)) if known is not None else ({}, {})
-        self.parameters.show_values(self.session.next_run.parameters, automatic, notes)
+        automatic, notes, without = dict[str, Any](), dict[str, str](), dict[str, str]()
+        if known is not None:
+            automatic, notes, without = known.automatic, captions.notes(known), dict(known.choices.method.without)
+        self.parameters.show_values(self.session.next_run.parameters, automatic, notes, without)
         chosen = self.session.chosen.source is not None
         self.runs.button.setEnabled(chosen)
         self.runs.copy.setEnabled(chosen)
@@ -181,6 +184,10 @@ class DenoiseWidget(QWidget):
 
     def show_status(self, text: str) -> None:
         self.preview.status.setText(text)
+
+    def show_split(self, split: float) -> None:
+        with QSignalBlocker(self.preview.split):
+            self.preview.split.setValue(round(100 * split))
 
     def show_run(self, running: Running | None) -> None:
         self.runs.button.setText("Denoise" if running is None else "Cancel")

@@ -75,13 +75,17 @@ def denoise(
             which needs `sigma`.
         modality: DICOM's code of what made the volume, which says what kinds of noise to look for: ``"MR"`` for
             magnitudes, ``"PT"``, ``"NM"`` or ``"GM"`` (microscopy) for counts, ``"CT"`` for neither. None for all.
+        strength: how strong the method takes the noise to be, relative to what it is: 1 is the method's own choice, 0.5
+            removes less, 2 removes more. It acts on every method, by what they subtract or by `h`, which it multiplies.
+            From 0.01 to 100.
         h: filter strength in image units; larger values smooth more. None for the method's own multiple of sigma. With
             a map of sigma, `h` is the strength where sigma is largest; elsewhere it follows the map. With Poisson
             noise, `h` is in units of the noise.
         patch_radius: voxels, one number for all axes or one per axis; a patch is 2r + 1 voxels wide. None for the
             method's own.
         search_radius: voxels, one number for all axes or one per axis; the search window is 2r + 1 voxels wide. None
-            for the method's own.
+            for the method's own. The methods `bayes`, `best`, `subspace` and `series` take the patches of a group from
+            this window; `dct` searches nothing.
         mask: array of the spatial shape, or an image that lies where the volume lies. Voxels where it is zero come back
             unchanged.
         spacing: voxel size in mm, one number per spatial axis. A radius that is one number, or not given, then spans
@@ -296,7 +300,7 @@ def usual_h(
     mask: arrays.Readable | None = None,
     **arguments: Unpack[Arguments],
 ) -> float:
-    """Return the filter strength that ``h=None`` stands for, in image units.
+    """Return the filter strength that ``h=None`` stands for, in image units, where `strength` is 1.
 
     It is a multiple of sigma: 0.6 to 1.0 for `classic` in 3D. The multiple grows with the range of the volume's values
     relative to sigma. With Poisson noise, the result is in units of the noise. For a series, it is that of the first

@@ -230,6 +230,14 @@ METHOD_OPTIONS = (
         "(microscopy). DICOM and BIDS data say it themselves.",
     ),
     click.option(
+        "--strength",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help="How strong the method takes the noise to be, relative to what it is: 0.5 removes less, 2 removes more. "
+        "It acts on every method.",
+    ),
+    click.option(
         "--h",
         type=float,
         help="Filter strength, in image units. A larger value smooths more. By default it is a multiple of sigma that "
@@ -245,7 +253,7 @@ METHOD_OPTIONS = (
         "--search-radius",
         type=RadiusType(),
         help="Radius r of the search window, in voxels: 5 for all axes, or 5,5,2 for each. The window is 2r+1 voxels "
-        "wide. By default the method chooses r.",
+        "wide; methods that group patches take them from it. By default the method chooses r.",
     ),
     click.option("--despeckle", is_flag=True, help="Replace impulses and dead voxels before denoising."),
     click.option("--seed", type=int, default=0, show_default=True, help="Random seed for the stochastic method."),

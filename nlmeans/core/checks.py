@@ -29,6 +29,14 @@ def positive(name: str, value: float) -> float:
     return number
 
 
+def within(name: str, value: float, low: float, high: float, remedy: str) -> float:
+    """Return `value` as a float; raise an error unless it is a number from `low` to `high`."""
+    number = real(name, value)
+    if not low <= number <= high:
+        raise ValueError(f"{name}={value!r} must be from {low:g} to {high:g}; {remedy}")
+    return number
+
+
 def not_negative(name: str, value: float) -> float:
     """Return `value` as a float; raise an error unless it is a finite number of at least 0."""
     number = real(name, value)

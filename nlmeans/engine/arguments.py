@@ -16,8 +16,8 @@ from nlmeans.noise.model import NoiseModel
 CallableT = TypeVar("CallableT", bound=Callable[..., Any])
 
 
-class FilterArguments(TypedDict, total=False):
-    """Arguments that say how to denoise, without those that describe axes. `nlmeans.denoise` explains each of them."""
+class CommonArguments(TypedDict, total=False):
+    """Arguments of everything that denoises. `nlmeans.denoise` explains each of them."""
 
     method: str
     noise: str | NoiseModel
@@ -37,6 +37,12 @@ class FilterArguments(TypedDict, total=False):
     dtype: str | None
 
 
+class FilterArguments(CommonArguments, total=False):
+    """Arguments that say how to denoise, without those that describe axes."""
+
+    strength: float
+
+
 class Arguments(FilterArguments, total=False):
     """All keyword arguments of `nlmeans.denoise` that become `Settings`."""
 
@@ -51,6 +57,7 @@ ARGUMENT_DEFAULTS: dict[str, Any] = {
     "gain": 1.0,
     "offset": 0.0,
     "correlation": "auto",
+    "strength": 1.0,
     "despeckle": False,
     "seed": 0,
     "backend": "auto",

@@ -18,6 +18,7 @@ from nlmeans.core.memory import allowed
 from nlmeans.engine.series import is_one_series
 from nlmeans.engine.settings import Settings
 from nlmeans.methods.automatic import pick_method
+from nlmeans.methods.means import pilot_radius
 from nlmeans.methods.method import Method
 from nlmeans.methods.registry import METHODS
 from nlmeans.noise.kinds import MAGNITUDES
@@ -81,14 +82,13 @@ class Choices:
             d, h, w = (min(r, n - 1) for r, n in zip(per_axis, layout.shape, strict=True))
             return d, h, w
 
-        return cls(
-            settings,
-            name,
-            in_voxels("patch_radius", settings.patch_radius, method.patch_radius),
-            in_voxels("search_radius", settings.search_radius, method.search_radius),
-            dimensions,
-            layout,
-        )
+        search_radius = in_voxels("search_radius", settings.search_radius, method.search_radius)
+        if settings.search_radius is None and not all(search_radius):
+            wide = in_voxels("search_radius", None, method.usual_search_radius(flat=True))
+            d, h, w = (w if r else 0 for r, w in zip(search_radius, wide, strict=True))
+            search_radius = d, h, w
+        patch_radius = in_voxels("patch_radius", settings.patch_radius, method.patch_radius)
+        return cls(settings, name, patch_radius, search_radius, dimensions, layout)
 
     def warn_once(self, about: str, text: str) -> None:
         """Log a warning, but once per run about the same thing, and not for each volume."""
@@ -100,6 +100,12 @@ class Choices:
     def method(self) -> Method:
         """The chosen method."""
         return METHODS[self.name]
+
+    @property
+    def title(self) -> str:
+        """The method, with its strength if that is not its own."""
+        strength = self.settings.strength
+        return self.name if strength == 1 else f"{self.name} at strength {strength:g}"
 
     @property
     def record(self) -> Settings:
@@ -120,7 +126,7 @@ class Choices:
         """Return the distance along each axis within which other voxels influence the result of a voxel."""
         margins = [self.method.halo(self.patch_radius, self.search_radius)]
         if self.settings.kind in ("auto", *MAGNITUDES) and self.method.shrinks:
-            margins.append(METHODS["classic"].halo(self.patch_radius, self.search_radius))
+            margins.append(METHODS["classic"].halo(self.patch_radius, pilot_radius(self.search_radius)))
         if self.settings.backend == "windowed":  # a voxel at the edge of a window depends on the whole window
             margins += [self.search_radius] * len(margins)
         if correlated:
@@ -132,8 +138,10 @@ class Choices:
     @property
     def grain(self) -> int:
         """Tiles start at multiples of this many voxels, so that patches and windows lie as in the whole volume."""
-        windows = windows_step(self.search_radius) if self.settings.backend == "windowed" else 1
-        return math.lcm(self.method.grain, windows)
+        if self.settings.backend != "windowed":
+            return self.method.grain
+        steps = (windows_step(radius) for radius in (self.search_radius, pilot_radius(self.search_radius)))
+        return math.lcm(self.method.grain, *steps)
 
     def usual_h(self, contrast: float) -> float:
         """Return the method's own filter strength, in units of sigma."""

@@ -89,7 +89,7 @@ def denoise_complex(
     parts = Parts.of(straight, layout, settings)
     begun: list[Plan] = []
     search = mask if noise_mask is None else noise_mask
-    pilot = parts.denoised(straight, None, search, sigma_map, part(progress, 0.0, 0.5), begun)
+    pilot = parts.at_full_strength.denoised(straight, None, search, sigma_map, part(progress, 0.0, 0.5), begun)
     del straight
     if parts.joint:
         parts, sigma_map = parts.stating(begun[0]), begun[0].sigma_map
@@ -257,6 +257,11 @@ class Parts:
             return cls(dataclasses.replace(together, method=choices.name), layout.series, False, True)
         alone = dataclasses.replace(plain, channels=values.ndim)
         return cls(alone, values.ndim, True, False)
+
+    @property
+    def at_full_strength(self) -> Parts:
+        """The same with the noise taken for what it is, for what is not filtered: the phase."""
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, strength=1.0))
 
     def side_by_side(self, values: Tensor) -> Tensor:
         """Return a complex array as a real one."""

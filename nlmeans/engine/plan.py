@@ -23,7 +23,7 @@ from nlmeans.engine.choices import Choices
 from nlmeans.engine.noise import LEAST_SIGMA, noise_of
 from nlmeans.engine.settings import Settings
 from nlmeans.engine.survey import Facts, noise_in_words, survey_volume, why_gaussian
-from nlmeans.methods.means import classic
+from nlmeans.methods.means import classic_pilot
 from nlmeans.methods.method import Options
 from nlmeans.methods.registry import METHODS
 from nlmeans.noise import poisson
@@ -195,7 +195,7 @@ class Plan:
             into = arrays.empty_like(self.volume, self.settings.dtype, self.layout.array_shape_of(box))
         work = self.work(box, self.layout.chunk(into))
         noise = noise_in_words([self.facts], "varies" if self.sigma_map is not None else "")
-        log.info("%s on %s, %s, in %d tiles", self.choices.name, work.device, noise, len(work.tiles))
+        log.info("%s on %s, %s, in %d tiles", self.choices.title, work.device, noise, len(work.tiles))
         for number, tile in enumerate(work.tiles):
             report = part(progress, number / len(work.tiles), (number + 1) / len(work.tiles))
             self.run_tile(tile, work, into, box, report, rank)
@@ -286,7 +286,7 @@ class Plan:
         level = relative
         if self.has_magnitudes:
             level = relative * self.variance_of_magnitudes(scaled, present, relative, work).mean(0).sqrt()
-        denoised = self.choices.method.run(scaled, level, tile.within, work.options, progress)
+        denoised = self.filtered(scaled, level, tile.within, work.options, progress)
         result = noisy[:, *tile.within].clone()
         inside = inside & self.has_noise(noisy[present])[:, *tile.within]
         result[present] = self.merged(result[present], denoised, present, tile, relative, inside)
@@ -309,18 +309,33 @@ class Plan:
                     variance += self.variance_of_magnitudes(scaled, present, relative, work).sum(0)
             reading((number + 1) / len(chunks))
         level = relative * (variance / len(self.present())).sqrt() if self.has_magnitudes else relative
-        denoised = self.choices.method.run(components, level, tile.within, work.options, report)
+        denoised = self.filtered(components, level, tile.within, work.options, report)
+        left = max(0.0, 1 - self.settings.strength**2)  # the Wiener gain of noise that is taken to be weaker than it is
+        denoised -= left * components[:, *tile.within]
         del components
         for some in chunks:
             noisy = self.read(tile.outer, work.device, some)
             result = noisy[:, *tile.within].clone()
             if present := self.present(some):
                 signals = (basis[present] @ denoised.flatten(1)).view(-1, *denoised.shape[1:])
+                if left:
+                    rest = noisy[[channel - some.start for channel in present]]
+                    signals += left * self.scaled(rest, present, relative)[:, *tile.within]
                 chosen = [channel - some.start for channel in present]
                 changing = inside & self.has_noise(noisy[chosen])[:, *tile.within]
                 result[chosen] = self.merged(result[chosen], signals, present, tile, relative, changing)
             yield some, result
         progress(1.0)
+
+    def filtered(
+        self, scaled: Tensor, level: float | Tensor, wanted: Piece, options: Options, progress: Report
+    ) -> Tensor:
+        """Let the method denoise a tile in units of sigma, as if the noise were `strength` times as strong as it is.
+
+        A method's h and thresholds are multiples of the level it is told, so that every method obeys. What else depends
+        on the noise, such as the bias of magnitudes, follows its true level.
+        """
+        return self.choices.method.run(scaled, level * self.settings.strength, wanted, options, progress)
 
     def present(self, channels: slice = slice(None)) -> list[int]:
         """Return the numbers of the channels that have noise, among all or some."""
@@ -386,10 +401,10 @@ class Plan:
     ) -> Tensor:
         """Estimate the variance of Rician noise at each voxel, (C, D, H, W), in units of sigma².
 
-        Dark magnitudes vary less than sigma. The mean magnitude comes from `classic`.
+        Dark magnitudes vary less than sigma. The mean magnitude comes from a pilot.
         """
         unit, shift = self.units(channels, scaled)
-        mean = classic(scaled + shift / unit, relative, work.options, silent)
+        mean = classic_pilot(scaled + shift / unit, relative, work.options, silent)
         return rician_deviation(mean / relative, self.facts.noise.coils).square()
 
     def relative_sigma(self, piece: Piece, device: torch.device) -> float | Tensor:

@@ -52,6 +52,8 @@ class Settings:
     gain: float | Literal["auto"] = 1.0
     offset: float = 0.0
     coils: float | None = None
+    strength: float = 1.0
+    """How strong a method takes the noise to be, relative to what it is."""
     h: float | None = None
     patch_radius: Radius | None = None
     search_radius: Radius | None = None
@@ -89,6 +91,7 @@ class Settings:
             raise ValueError(
                 f"gain={self.gain} and offset={self.offset} describe a detector; they need noise='poisson'"
             )
+        self._set("strength", checked_strength("strength", self.strength))
         if self.h is not None:
             self._set("h", checks.positive("h", self.h))
         for name in ("channels", "series"):
@@ -205,6 +208,15 @@ def checked_sigma(name: str, value: NoiseLevel) -> NoiseLevel:
     if isinstance(value, tuple | list):
         return tuple(checks.not_negative(name, v) for v in value)
     return checks.not_negative(name, value)
+
+
+def checked_strength(name: str, value: float) -> float:
+    """Return a strength as a float; raise an error unless a method can follow it."""
+    return checks.within(name, value, *STRENGTHS, remedy="1 is the method's own, 0.5 keeps more, 2 removes more")
+
+
+STRENGTHS = (0.01, 100.0)
+"""Smallest and largest strength. Less changes nothing, and more leaves nothing."""
 
 
 def device_or_gpu(device: str | None) -> str:

@@ -29,7 +29,6 @@ from nlmeans.files.phase import ComplexScan, complex_scan, phase_beside
 from nlmeans.files.pictures import figure
 from nlmeans.files.pictures.noise_figure import noise_figure
 from nlmeans.files.scan import MeasuredNoise
-from nlmeans.methods.registry import METHODS
 
 
 def denoise_file(
@@ -192,7 +191,7 @@ def denoise_file(
         varies = "from a map" if sigma_map is not None else "estimated at every voxel"
         varies = varies if split is None else f"from {noise_volumes} volumes of noise"
     noise = noise_in_words(known, varies)
-    how = f"{settings.method}, {'' if turned is None else 'complex, '}{noise}"
+    how = f"{choices.title}, {'' if turned is None else 'complex, '}{noise}"
     estimated = sigma in (None, "map") and sigma_map is None and settings.noise != "poisson"
     origin = "estimated from the image" if estimated else "as given"
     volumes = noisy.data.shape[3] if noisy.series is not None else 1
@@ -208,9 +207,7 @@ def denoise_file(
         "phase_sha256": phase_file and paths.sha256(phase_file),
         "mask": mask_file and mask_file.name,
         "sigma_map": sigma_file and sigma_file.name,
-        "boilerplate": boilerplate(
-            settings.method, volumes, choices.method.joint, turned is not None, f"{noise}, {origin}"
-        ),
+        "boilerplate": boilerplate(choices, volumes, turned is not None, f"{noise}, {origin}"),
         "quality": scan.quality(noisy, shown, None if varies else levels_of(known), mask),
         "nlmeans": version("nlmeans"),
         "torch": torch.__version__,
@@ -305,23 +302,24 @@ def write_dicom(noisy: nifti.Scan, result: npt.NDArray[Any], folder: Path, how: 
     write_derived(cast(DicomScan, noisy), result, folder, f"Denoised by nlmeans {version('nlmeans')}: {how}")
 
 
-def boilerplate(method: str, volumes: int, together: bool, as_complex: bool, noise: str) -> str:
+def boilerplate(choices: Choices, volumes: int, as_complex: bool, noise: str) -> str:
     """Return two sentences for the methods section of a paper.
 
     Args:
-        method: name of the method.
+        choices: the method and its strength.
         volumes: number of volumes.
-        together: whether they were denoised together.
         as_complex: whether magnitude and phase were.
         noise: what is said of the noise.
 
-    >>> boilerplate("classic", 1, False, False, "gaussian noise, sigma 8, as given").partition("(")[2]
+    >>> from nlmeans import Settings
+    >>> choices = Choices.of(Settings(method="classic"), Layout((24, 24), None, None))
+    >>> boilerplate(choices, 1, False, "gaussian noise, sigma 8, as given").partition("(")[2]
     'patch-based non-local means (Buades, Coll and Morel 2005)). Noise: gaussian noise, sigma 8, as given.'
     """
-    how = "together" if together else "one by one"
+    how = "together" if choices.method.joint else "one by one"
     what = f"The {volumes} volumes were denoised {how}" if volumes > 1 else "The image was denoised"
     numbers = ", as complex numbers," if as_complex else ""
-    tool = f"nlmeans {version('nlmeans')}, method {method} ({METHODS[method].summary})"
+    tool = f"nlmeans {version('nlmeans')}, method {choices.title} ({choices.method.summary})"
     return f"{what}{numbers} with {tool}. Noise: {noise}."
 
 

@@ -33,7 +33,7 @@ def pick_method(shape: Axes, channels: int, backend: str, memory: float) -> tupl
     for name in ("bayes", "wiener"):
         method = METHODS[name]
         patch_radius = radii_within(shape, method.patch_radius)
-        search_radius = radii_within(shape, method.search_radius)
+        search_radius = radii_within(shape, method.usual_search_radius(flat=min(shape) == 1))
         halo = method.halo(patch_radius, search_radius)
         limit = memory / method.bytes_per_voxel(backend, channels, patch_radius, search_radius)
         if name == "bayes" and math.prod(shape) > LARGE_VOLUME:

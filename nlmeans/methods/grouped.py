@@ -9,7 +9,7 @@ from torch import Tensor
 from nlmeans.core.axes import Axes
 from nlmeans.core.progress import Report, part
 from nlmeans.methods.coarser import COARSER_REACH
-from nlmeans.methods.means import classic
+from nlmeans.methods.means import classic_pilot, pilot_radius
 from nlmeans.methods.method import Method, Options, whole_tile
 from nlmeans.methods.transform import dct_pilot, patch_memory
 from nlmeans.patches.bayes import nl_bayes
@@ -17,6 +17,12 @@ from nlmeans.patches.low_rank.similar import low_rank
 
 GRAIN = 12
 """Tiles start at multiples of this many voxels, because the grids of patches have steps of 2, 3 and 4 voxels."""
+
+FEW_CONTROLS = {
+    "h": "only its first estimate has an h, which changes little; set the strength",
+    "patch_radius": "the patches of its groups have a size of their own",
+}
+"""Why the methods of this module have no such controls."""
 
 LARGEST_GROUP_PATCH = 6
 """Edge of the patches of an image, in pixels."""
@@ -30,7 +36,7 @@ def pilot(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
     thresholded = dct_pilot(noisy, sigma, options)
     if options.autocovariance is not None:
         return thresholded
-    return (thresholded + classic(noisy, sigma, options, progress)) / 2
+    return (thresholded + classic_pilot(noisy, sigma, options, progress)) / 2
 
 
 def group_patch(noisy: Tensor) -> int:
@@ -38,27 +44,25 @@ def group_patch(noisy: Tensor) -> int:
     return LARGEST_GROUP_PATCH if 1 in noisy.shape[1:] else 4
 
 
-def group_radius(search_radius: Axes, radius: int) -> Axes:
-    """Return the search radius for groups: `radius` along the searched axes, or 2.5 times as much within a plane."""
-    wide = radius if all(search_radius) else radius * 5 // 2
-    d, h, w = (wide if r else 0 for r in search_radius)
-    return d, h, w
-
-
 def pilot_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
     """Return the reach of the pilot: that of the DCT, 3 voxels to a patch and 3 within it, or that of `classic`."""
-    d, h, w = (max(6, p + s) for p, s in zip(patch_radius, search_radius, strict=True))
+    d, h, w = (max(6, p + s) for p, s in zip(patch_radius, pilot_radius(search_radius), strict=True))
     return d, h, w
 
 
-def stages_halo(stages: int, radius: int, patch_radius: Axes, search_radius: Axes) -> Axes:
+def grouped_memory(backend: str, channels: int, patch_radius: Axes, search_radius: Axes) -> float:
+    """Return the bytes per voxel: those of the pilot and of the patches. Those of the groups do not grow."""
+    return patch_memory(backend, channels, patch_radius, pilot_radius(search_radius))
+
+
+def stages_halo(stages: int, patch_radius: Axes, search_radius: Axes) -> Axes:
     """Return the reach of the pilot and several stages.
 
     A stage reaches from a voxel to the corner of a patch, to its reference patch, to another patch of the group, and
     to the far end of that.
     """
     patch = 4 if all(search_radius) else LARGEST_GROUP_PATCH
-    stage = [2 * r + 2 * (patch - 1) for r in group_radius(search_radius, radius)]
+    stage = [2 * r + 2 * (patch - 1) for r in search_radius]
     d, h, w = (a + stages * b for a, b in zip(pilot_halo(patch_radius, search_radius), stage, strict=True))
     return d, h, w
 
@@ -69,7 +73,7 @@ def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
     The first stage may step by as much as a patch, because the second averages again.
     """
     reports = [part(progress, 0.1, 0.4), part(progress, 0.4, 1.0)]
-    patch, radius = group_patch(noisy), group_radius(options.search_radius, 4)
+    patch, radius = group_patch(noisy), options.search_radius
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
     stage = partial(nl_bayes, noisy, patch=patch, search_radius=radius, autocovariance=options.autocovariance)
     same, strength = alike(options.autocovariance), later_strength(options.autocovariance)
@@ -93,14 +97,17 @@ def alike(autocovariance: Tensor | None) -> float:
 
 
 def bayes_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
-    return stages_halo(2, 4, patch_radius, search_radius)
+    return stages_halo(2, patch_radius, search_radius)
 
 
 BAYES = Method(
     "non-local Bayes on groups of similar patches, in two stages",
     whole_tile(bayes),
     halo=bayes_halo,
-    bytes_per_voxel=patch_memory,
+    bytes_per_voxel=grouped_memory,
+    search_radius=4,
+    flat_search_radius=10,
+    without=FEW_CONTROLS,
     shrinks=True,
     whitens=True,
     coarser_reach=COARSER_REACH,
@@ -111,7 +118,7 @@ BAYES = Method(
 def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Non-local Bayes with larger groups and windows than `bayes`, and a third stage that steps by 2 voxels."""
     reports = [part(progress, 0.05, 0.2), part(progress, 0.2, 0.4), part(progress, 0.4, 1.0)]
-    patch, radius = group_patch(noisy), group_radius(options.search_radius, 5)
+    patch, radius = group_patch(noisy), options.search_radius
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.05))
     stage = partial(nl_bayes, noisy, patch=patch, search_radius=radius, autocovariance=options.autocovariance)
     same = alike(options.autocovariance)
@@ -122,14 +129,17 @@ def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repor
 
 
 def best_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
-    return stages_halo(3, 5, patch_radius, search_radius)
+    return stages_halo(3, patch_radius, search_radius)
 
 
 BEST = Method(
     "non-local Bayes with larger groups and windows, in three stages",
     whole_tile(best),
     halo=best_halo,
-    bytes_per_voxel=patch_memory,
+    bytes_per_voxel=grouped_memory,
+    search_radius=5,
+    flat_search_radius=12,
+    without=FEW_CONTROLS,
     shrinks=True,
     whitens=True,
     coarser_reach=COARSER_REACH,
@@ -139,7 +149,7 @@ BEST = Method(
 
 def subspace(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Low-rank approximation of groups of similar patches (Gavish and Donoho 2017)."""
-    patch, radius = group_patch(noisy), group_radius(options.search_radius, 4)
+    patch, radius = group_patch(noisy), options.search_radius
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
     return low_rank(
         noisy,
@@ -154,14 +164,17 @@ def subspace(noisy: Tensor, sigma: float | Tensor, options: Options, progress: R
 
 
 def subspace_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
-    return stages_halo(1, 4, patch_radius, search_radius)
+    return stages_halo(1, patch_radius, search_radius)
 
 
 SUBSPACE = Method(
     "low-rank approximation of groups of similar patches",
     whole_tile(subspace),
     halo=subspace_halo,
-    bytes_per_voxel=patch_memory,
+    bytes_per_voxel=grouped_memory,
+    search_radius=4,
+    flat_search_radius=10,
+    without=FEW_CONTROLS,
     shrinks=True,
     whitens=True,
     coarser_reach=COARSER_REACH,

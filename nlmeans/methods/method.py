@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -62,6 +62,11 @@ class Method:
     """Default patch radius."""
     search_radius: int = 3
     """Default search radius."""
+    flat_search_radius: int | None = None
+    """The same in an image, and in a volume of which only a plane is searched; None for `search_radius`."""
+    without: Mapping[str, str] = field(default_factory=dict)
+    """Controls that have no effect, or hardly any: ``"h"``, ``"patch_radius"``, ``"search_radius"``, each with the
+    reason."""
     shrinks: bool = False
     """Whether sigma decides how much noise is subtracted, and not only which voxels are similar."""
     whitens: bool = False
@@ -73,6 +78,14 @@ class Method:
     """Voxels that it reaches farther than its halo if the noise is correlated."""
     grain: int = 1
     """Tiles start at multiples of this many voxels, so that their grids of patches are those of the whole volume."""
+
+    def usual_search_radius(self, flat: bool) -> int:
+        """Return the search radius, in voxels, that is used if the user gives none.
+
+        Args:
+            flat: only a plane is searched.
+        """
+        return self.search_radius if not flat or self.flat_search_radius is None else self.flat_search_radius
 
     def usual_h(self, contrast: float, search_radius: Axes) -> float:
         """Return the filter strength, in units of sigma, that is used if the user gives none."""

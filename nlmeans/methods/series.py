@@ -7,9 +7,8 @@ from torch import Tensor
 
 from nlmeans.core.axes import Axes
 from nlmeans.core.progress import Report, part
-from nlmeans.methods.grouped import GRAIN, alike, group_patch, group_radius, later_strength, stages_halo
+from nlmeans.methods.grouped import GRAIN, alike, group_patch, grouped_memory, later_strength, stages_halo
 from nlmeans.methods.method import Method, Options, whole_tile
-from nlmeans.methods.transform import patch_memory
 from nlmeans.patches.bayes import nl_bayes
 from nlmeans.patches.low_rank.series import PATCH, PATCH_STEP, SeriesResult, series_low_rank
 
@@ -17,9 +16,8 @@ COMPONENTS_PATCH, IMAGE_PATCH = 3, 5
 """Edge of the patches in which components are filtered first, in a volume and in an image. There are few components, so
 that small patches do."""
 
-GROUP_STEP, GROUP_RADIUS = 4, 3
-"""Distance between the reference patches of the groups, and how far around them to search. More gains .05 dB, for twice
-the time."""
+GROUP_STEP = 4
+"""Distance between the reference patches of the groups. Less, or a wider search, gains .05 dB, for twice the time."""
 
 
 def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
@@ -40,7 +38,7 @@ def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progr
         sigma,
         patch=group_patch(noisy),
         step=GROUP_STEP,
-        search_radius=group_radius(options.search_radius, GROUP_RADIUS),
+        search_radius=options.search_radius,
         strength=later_strength(lags),
         tolerance=max(0.05, alike(lags)),
         autocovariance=lags,
@@ -61,14 +59,19 @@ def measure_series(noisy: Tensor, autocovariance: Tensor | None, everywhere: boo
 
 def series_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
     """Return the reach of the first filter, which is less than that of a pilot, and of one stage of groups."""
-    return stages_halo(1, GROUP_RADIUS, patch_radius, search_radius)
+    return stages_halo(1, patch_radius, search_radius)
 
 
 SERIES = Method(
     "what the volumes of a series have in common, denoised by low rank and non-local Bayes",
     whole_tile(denoise_series),
     halo=series_halo,
-    bytes_per_voxel=patch_memory,
+    bytes_per_voxel=grouped_memory,
+    flat_search_radius=7,
+    without={
+        "h": "it averages nothing by similarity; set the strength",
+        "patch_radius": "its patches have a size of their own",
+    },
     shrinks=True,
     whitens=True,
     joint=True,

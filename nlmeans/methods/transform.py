@@ -50,6 +50,11 @@ DCT = Method(
     bytes_per_voxel=patch_memory,
     shrinks=True,
     whitens=True,
+    without={
+        "h": "its threshold is a multiple of sigma; set the strength",
+        "patch_radius": "its patches are 4 voxels wide",
+        "search_radius": "it looks at single patches, not for similar ones",
+    },
     coarser_reach=COARSER_REACH,
     grain=2,
 )
@@ -132,6 +137,7 @@ PRI = Method(
     halo=pri_halo,
     bytes_per_voxel=patch_memory,
     h=1.2,
+    without={"patch_radius": "it compares voxels and their means over 3 × 3 × 3"},
     shrinks=True,
     whitens=True,
     coarser_reach=COARSER_REACH,

@@ -10,8 +10,8 @@ import pytest
 
 import nlmeans
 from monai_transforms import NonLocalMeans, NonLocalMeansd, RandNonLocalMeans, RandNonLocalMeansd
-from monai_transforms.arguments import TransformArguments
-from nlmeans.engine.arguments import FilterArguments
+from monai_transforms.arguments import RandomArguments, TransformArguments
+from nlmeans.engine.arguments import CommonArguments
 
 FIRST: dict[Any, tuple[str, ...]] = {
     NonLocalMeans: ("sigma",),
@@ -27,6 +27,14 @@ LAST: dict[Any, tuple[str, ...]] = {
 }
 """Keywords of the dictionary transforms only."""
 
+LISTED: dict[Any, type[Any]] = {
+    NonLocalMeans: TransformArguments,
+    NonLocalMeansd: TransformArguments,
+    RandNonLocalMeans: RandomArguments,
+    RandNonLocalMeansd: RandomArguments,
+}
+"""The keywords in between."""
+
 every = pytest.mark.parametrize("transform", FIRST, ids=lambda transform: transform.__name__)
 
 
@@ -41,7 +49,7 @@ def made(transform: Any, **arguments: Any) -> Any:
 @every
 def test_the_signature_shows_every_keyword_in_order(transform: Any) -> None:
     last = LAST.get(transform, ())
-    assert list(parameters(transform)) == [*FIRST[transform], *TransformArguments.__annotations__, *last]
+    assert list(parameters(transform)) == [*FIRST[transform], *LISTED[transform].__annotations__, *last]
     for name, parameter in parameters(transform).items():
         by_position = name in FIRST[transform]
         assert parameter.kind is (parameter.POSITIONAL_OR_KEYWORD if by_position else parameter.KEYWORD_ONLY)
@@ -51,7 +59,7 @@ def test_the_signature_shows_every_keyword_in_order(transform: Any) -> None:
 @every
 def test_the_defaults_are_those_of_the_engine(transform: Any) -> None:
     engine = inspect.signature(nlmeans.denoise).parameters
-    for name in (*FilterArguments.__annotations__, "sigma", "spacing"):
+    for name in (*CommonArguments.__annotations__, "sigma", "spacing"):
         assert parameters(transform)[name].default == engine[name].default
     assert parameters(transform)["channel_wise"].default is True
 
@@ -61,7 +69,7 @@ def test_the_defaults_that_are_shown_are_those_that_are_used(transform: Any) -> 
     def settings(made: Any) -> Any:
         return made.settings if isinstance(made, NonLocalMeans) else settings(made.converter)
 
-    shown = {name: parameters(transform)[name].default for name in TransformArguments.__annotations__}
+    shown = {name: parameters(transform)[name].default for name in LISTED[transform].__annotations__}
     assert settings(made(transform)) == settings(made(transform, **shown))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
@@ -38,6 +39,35 @@ def series() -> Any:
 def decay(volumes: int = 8) -> npt.NDArray[np.float32]:
     """Volumes of 12 × 13 × 14 voxels that have much in common, (V, D, H, W)."""
     return np.ascontiguousarray(np.moveaxis(decaying_series(volumes, SIGMA)[1], -1, 0))
+
+
+class CountedChunks:
+    """A dask array that notes which of its chunks are computed.
+
+    Args:
+        shape: of the array, (D, H, W).
+        chunks: of each of its chunks.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], chunks: tuple[int, int, int]) -> None:
+        self.read: list[tuple[int, ...]] = []
+        self.shape, self.chunks = shape, chunks
+
+        def one(block_info: Any = None) -> Any:
+            place = block_info[None]["chunk-location"]
+            self.read.append(tuple(place))
+            size = block_info[None]["chunk-shape"]
+            noise = np.random.default_rng(list(place)).standard_normal(size)
+            return (100 + SIGMA * noise).astype(np.float32)
+
+        self.array = da.map_blocks(
+            one, chunks=da.core.normalize_chunks(chunks, shape), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+        )
+
+    @property
+    def count(self) -> int:
+        """How many chunks there are."""
+        return int(np.prod(self.array.numblocks))
 
 
 class Watched:

@@ -22,7 +22,7 @@ def test_images_are_what_can_be_denoised(bench: Bench) -> None:
     scan = bench.add(volume(), name="scan")
     bench.viewer.add_labels(np.zeros((16, 24, 28), int))
     bench.viewer.add_points(np.zeros((2, 3)))
-    assert bench.layer("preview") is not None
+    assert bench.layer("· denoised") is not None
     assert bench.session.chosen.images == [scan]
 
 
@@ -73,8 +73,8 @@ def test_a_mask_that_is_removed_from_the_viewer_is_dropped(bench: Bench) -> None
     bench.add(volume())
     bench.session.chosen.set_mask(bench.viewer.layers["inside"])
     bench.viewer.layers.remove("inside")
-    assert bench.session.chosen.mask_layer is None
     bench.settle()
+    assert bench.session.chosen.mask_layer is None
     assert not bench.errors
 
 

@@ -43,6 +43,35 @@ def test_a_number_can_be_left_to_the_engine_again() -> None:
 
 
 @pytest.mark.usefixtures("qapp")
+@pytest.mark.parametrize("name", ["sigma", "memory"])
+def test_a_number_that_is_not_known_yet_is_no_number(name: str) -> None:
+    field = field_for(CONTROLS[name], None)
+    assert isinstance(field, Number)
+    heard: list[object] = []
+    field.changed.connect(heard.append)
+    field.show_value(None, automatic=7.0)
+    field.show_value(None)
+    assert field.editor.text() == "…"
+    field.auto.click()
+    assert field.auto.isChecked()
+    assert field.value() is None
+    assert set(heard) <= {None}
+    field.editor.setValue(2.5)
+    assert heard[-1] == 2.5
+    field.show_value(None)
+    assert field.editor.text() == "…"
+
+
+@pytest.mark.usefixtures("qapp")
+def test_a_slider_waits_for_the_number_that_it_begins_with() -> None:
+    field = field_for(CONTROLS["h"], None)
+    assert isinstance(field, Number)
+    for known in (None, 0.8, None):
+        field.show_value(None, automatic=known)
+        assert field.editor.isEnabled() == (known is not None)
+
+
+@pytest.mark.usefixtures("qapp")
 def test_devices_are_listed_by_title_and_give_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "H100")

@@ -69,7 +69,7 @@ def test_volumes_can_be_compared_together(bench: Bench) -> None:
     layer = bench.add(data)
     bench.session.chosen.choose(layer, AxisRoles((1, 2, 3), 0))
     bench.settle()
-    preview, (_, z, *_) = bench.layer("preview").data, bench.viewer.dims.current_step
+    preview, (_, z, *_) = bench.layer("· denoised").data, bench.viewer.dims.current_step
     result = bench.run()
     np.testing.assert_allclose(result.data, nlmeans.denoise(data, method="classic", channels=0), atol=1e-3)
     np.testing.assert_allclose(preview[0, 0], result.data[bench.viewer.dims.current_step[0], z], atol=1e-3)
@@ -79,7 +79,7 @@ def test_volumes_can_be_compared_together(bench: Bench) -> None:
 def test_colours_are_compared_together_and_opacity_stays(bench: Bench, colours: int) -> None:
     data = np.stack([volume(32, 40, seed=seed) for seed in range(colours)], -1).astype(np.uint8)
     bench.add(data, rgb=True)
-    preview = bench.layer("preview").data
+    preview = bench.layer("· denoised").data
     result = bench.run()
     wanted = nlmeans.denoise(data[..., :3], method="classic", channels=-1)
     assert result.rgb
@@ -111,7 +111,7 @@ def test_lazy_arrays_one_volume_at_a_time(bench: Bench, kind: str) -> None:
     data = series()
     lazy = da.from_array(data, chunks=(1, 10, 16, 18)) if kind == "dask" else zarr.array(data, chunks=(1, 10, 16, 18))
     bench.add(lazy, contrast_limits=(0, 255))
-    assert bench.layer("preview") is not None
+    assert bench.layer("· denoised") is not None
     result = bench.run(all_volumes=True)
     assert isinstance(result.data, np.ndarray)
     np.testing.assert_allclose(result.data[1], nlmeans.denoise(data[1], method="classic"), atol=1e-3)
@@ -120,7 +120,7 @@ def test_lazy_arrays_one_volume_at_a_time(bench: Bench, kind: str) -> None:
 def test_images_of_one_slice_have_no_third_axis(bench: Bench) -> None:
     data = volume(40, 44)
     bench.add(data)
-    preview = bench.layer("preview").data
+    preview = bench.layer("· denoised").data
     result = bench.run()
     np.testing.assert_allclose(result.data, nlmeans.denoise(data, method="classic"), atol=1e-3)
     np.testing.assert_allclose(preview, result.data, atol=1e-3)
@@ -236,7 +236,7 @@ def test_the_method_series_takes_all_volumes_together(bench: Bench) -> None:
     bench.add(decay())
     bench.session.next_run.set(sigma=SIGMA)
     bench.settle()
-    preview, (t, z, *_) = bench.layer("preview").data, bench.viewer.dims.current_step
+    preview, (t, z, *_) = bench.layer("· denoised").data, bench.viewer.dims.current_step
     result = bench.run(all_volumes=False)
     np.testing.assert_allclose(result.data, nlmeans.denoise(decay(), SIGMA, method="series", series=0), atol=1e-3)
     np.testing.assert_allclose(preview[0, 0], result.data[t, z], atol=1e-3)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
+import torch
 
 from napari_nlm.known import Known, MemoryNeed
 from napari_nlm.parameters import Parameters
 from nlmeans import NoiseModel
 from nlmeans.core.layout import Layout
+from nlmeans.core.memory import allowed
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.survey import Facts
 
@@ -46,8 +49,25 @@ def test_sigma_is_given_or_estimated_or_not_known_yet() -> None:
     assert known(facts_with(1.0), noise="poisson", sigma=2.0).sigma == 2
 
 
+def test_counts_without_a_given_read_noise_have_none() -> None:
+    assert known(facts_with(1.0, noise="poisson"), noise="poisson").automatic["sigma"] == 0
+    assert known(noise="poisson").automatic["sigma"] == 0
+
+
+def test_the_memory_on_auto_is_what_the_engine_takes() -> None:
+    assert known().automatic["memory"] == pytest.approx(allowed(torch.device("cpu"), None) / 1e9, rel=0.2)
+
+
+def test_units_without_a_name_are_not_told() -> None:
+    thick = known(spacing=(3.0, 1.0, 1.0))
+    assert dataclasses.replace(thick, unit="pixel").window_in_world((1, 3, 3)) is None
+    assert thick.window_in_world((1, 3, 3)) == [9, 7, 7]
+
+
 def test_parameters_on_auto_show_what_the_engine_takes() -> None:
-    assert known(facts_with(8.0), h=0.9).automatic == {"sigma": 8, "h": 0.9, "patch_radius": 1, "search_radius": 3}
+    taken = known(facts_with(8.0), h=0.9).automatic
+    del taken["memory"]
+    assert taken == {"sigma": 8, "h": 0.9, "patch_radius": 1, "search_radius": 3}
     assert "sigma" not in known().automatic
     assert "h" not in known().automatic
     assert known(facts_with(8.0, 4.0, 6.0), channels=0).automatic["sigma"] == 6

@@ -22,7 +22,7 @@ def test_poisson_noise_needs_no_sigma(bench: Bench) -> None:
     bench.add(data)
     bench.session.next_run.set(noise="poisson")
     assert bench.sigma is None
-    assert bench.layer("preview") is not None
+    assert bench.layer("· denoised") is not None
     np.testing.assert_allclose(bench.run().data, nlmeans.denoise(data, method="classic", noise="poisson"), atol=1e-3)
 
 

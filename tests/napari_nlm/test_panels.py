@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from qtpy.QtWidgets import QComboBox, QWidget
+from superqt import QCollapsible
 
 from napari_nlm.map_panel import MapPanel
 from napari_nlm.panels import (
@@ -30,7 +31,7 @@ def test_every_parameter_has_a_field_in_one_group() -> None:
 
 def test_values_and_notes_are_shown() -> None:
     panels = ParameterPanels()
-    panels.show_values(Parameters(search_radius=4), {"sigma": 8.0, "h": 0.9}, {"h": "0.90 σ"})
+    panels.show_values(Parameters(search_radius=4), {"sigma": 8.0, "h": 0.9}, {"h": "0.90 σ"}, {})
     assert panels.fields["search_radius"].value() == 4
     assert panels.fields["sigma"].value() is None
     assert panels.fields["sigma"].editor.value() == 8  # type: ignore[attr-defined]
@@ -42,9 +43,22 @@ def test_values_and_notes_are_shown() -> None:
 def test_only_parameters_that_apply_are_shown() -> None:
     panels = ParameterPanels()
     for noise, shown in (("gaussian", False), ("poisson", True)):
-        panels.show_values(Parameters(noise=noise), {}, {})
+        panels.show_values(Parameters(noise=noise), {}, {}, {})
         assert panels.fields["gain"].isHidden() != shown
         assert panels.fields["sigma_varies"].isHidden() == shown
+
+
+def test_what_a_method_has_no_use_for_is_grey_and_says_why() -> None:
+    panels = ParameterPanels()
+    for without in ({"h": "set the strength"}, {}):
+        panels.show_values(Parameters(), {}, {}, without)
+        assert panels.fields["h"].isEnabled() != bool(without)
+        assert ("set the strength" in panels.fields["h"].toolTip()) == bool(without)
+        assert panels.fields["strength"].isEnabled()
+
+
+def test_the_first_controls_of_the_filter_are_strength_window_and_h() -> None:
+    assert list(ParameterPanels().filter.fields)[:3] == ["strength", "search_radius", "h"]
 
 
 def test_too_little_memory_has_another_colour() -> None:
@@ -88,6 +102,18 @@ def test_the_run_panel_stays_below_the_column_that_scrolls() -> None:
     scroll = layout.itemAt(0).widget()  # type: ignore[union-attr]
     for panel in (image, preview, maps, *parameters.panels):
         assert scroll.isAncestorOf(panel)  # type: ignore[union-attr]
+
+
+def test_the_keyboard_skips_what_is_folded() -> None:
+    widget, parameters, maps = QWidget(), ParameterPanels(), MapPanel()
+    stack_panels(widget, ImagePanel(), parameters, PreviewPanel("A"), maps, RunPanel("B"))
+    for folded in widget.findChildren(QCollapsible):
+        panel = maps if folded.isAncestorOf(maps) else parameters.advanced
+        assert panel.isHidden()
+        folded.expand(animate=False)
+        assert not panel.isHidden()
+        folded.collapse(animate=False)
+        assert panel.isHidden()
 
 
 def test_the_choice_of_volumes_is_there_if_there_are_several() -> None:

@@ -13,7 +13,7 @@ import nlmeans
 from napari_nlm.preview import removed_deviation
 from nlmeans.engine import plan as engine_plan
 from tests.napari_nlm.conftest import Bench
-from tests.napari_nlm.images import ORIENTATIONS, SIGMA, Watched, decay, series, volume
+from tests.napari_nlm.images import ORIENTATIONS, SIGMA, CountedChunks, Watched, decay, series, volume
 
 
 def shown_part(preview: Any, result: Any) -> Any:
@@ -34,7 +34,7 @@ def test_the_preview_is_the_slice_of_the_result(bench: Bench, place: str, order:
     bench.add(volume(), name="scan", **ORIENTATIONS[place])
     bench.viewer.dims.order = order
     bench.settle()
-    preview = bench.layer("preview")
+    preview = bench.layer("· denoised")
     data, part = preview.data, None
     result = bench.run()
     part = shown_part(preview, result)
@@ -62,7 +62,7 @@ def test_the_preview_is_the_slice_of_the_result_whatever_is_chosen(bench: Bench,
     bench.session.next_run.set(**choices)
     bench.viewer.dims.set_current_step(0, 13)
     bench.settle()
-    preview = bench.layer("preview").data
+    preview = bench.layer("· denoised").data
     result = bench.run()
     rounding = 1e-6 * data.max()
     np.testing.assert_allclose(preview[0], result.data[13], atol=rounding)
@@ -78,22 +78,22 @@ def test_the_preview_is_the_slice_of_the_result_whatever_is_chosen(bench: Bench,
 
 def test_the_preview_gives_way_to_a_result_that_shows_the_same(bench: Bench) -> None:
     bench.add(volume())
-    assert bench.layer("preview") is not None
+    assert bench.layer("· denoised") is not None
     bench.run()
-    assert bench.layer("preview") is None
+    assert bench.layer("· denoised") is None
     bench.session.next_run.set(h=2.0)
     bench.settle()
-    assert bench.viewer.layers[-1] is bench.layer("preview")
+    assert bench.viewer.layers[-1] is bench.layer("· denoised")
 
 
 def test_another_slice_moves_the_preview(bench: Bench) -> None:
     bench.add(volume(), scale=(3, 1, 1))
     bench.viewer.dims.set_current_step(0, 2)
     bench.settle()
-    layer = bench.layer("preview")
+    layer = bench.layer("· denoised")
     bench.viewer.dims.set_current_step(0, 9)
     bench.settle()
-    assert bench.layer("preview") is layer
+    assert bench.layer("· denoised") is layer
     assert layer.translate[0] == 27
     assert bench.viewer.dims.current_step[0] == 9
 
@@ -104,20 +104,20 @@ def test_no_preview_in_3d_or_when_it_is_off(bench: Bench) -> None:
     bench.add(volume())
     bench.viewer.dims.ndisplay = 3
     bench.settle()
-    assert bench.layer("preview") is None
+    assert bench.layer("· denoised") is None
     assert "2D" in said[-1]
     bench.viewer.dims.ndisplay = 2
     bench.settle()
-    assert bench.layer("preview") is not None
+    assert bench.layer("· denoised") is not None
     bench.session.set_live(False)
     bench.settle()
-    assert bench.layer("preview") is None
+    assert bench.layer("· denoised") is None
 
 
 @pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
 def test_a_layer_that_is_seen_edge_on_has_no_preview(bench: Bench) -> None:
     bench.add(volume(), affine=np.array([[0, 0, -2.0, 10], [1.5, 0, 0, 0], [0, -1.0, 0, 5], [0, 0, 0, 1]]))
-    assert bench.layer("preview") is None
+    assert bench.layer("· denoised") is None
     assert not bench.errors
 
 
@@ -139,10 +139,10 @@ def test_holding_shows_the_original_and_then_what_was_there(bench: Bench) -> Non
     bench.settle()
     bench.session.preview.hold(True)
     assert not result.visible
-    assert bench.layer("preview") is None
+    assert bench.layer("· denoised") is None
     bench.session.preview.hold(False)
     assert result.visible
-    assert bench.layer("preview") is not None
+    assert bench.layer("· denoised") is not None
 
 
 def test_the_preview_of_a_series_is_that_of_its_volume(bench: Bench) -> None:
@@ -150,7 +150,7 @@ def test_the_preview_of_a_series_is_that_of_its_volume(bench: Bench) -> None:
     bench.viewer.dims.set_current_step(0, 1)
     bench.viewer.dims.set_current_step(1, 4)
     bench.settle()
-    data = bench.layer("preview").data
+    data = bench.layer("· denoised").data
     result = bench.run(all_volumes=True)
     np.testing.assert_allclose(data[0, 0], result.data[1, 4], atol=1e-3)
 
@@ -159,7 +159,7 @@ def test_a_preview_along_the_series_shows_several_volumes(bench: Bench) -> None:
     bench.add(series())
     bench.viewer.dims.order = (1, 2, 3, 0)
     bench.settle()
-    data = bench.layer("preview").data
+    data = bench.layer("· denoised").data
     _, z, y, _ = bench.viewer.dims.current_step
     result = bench.run(all_volumes=True)
     np.testing.assert_allclose(data[:, 0, 0], result.data[:, z, y], atol=1e-3)
@@ -173,8 +173,34 @@ def test_a_preview_loads_no_more_than_it_depends_on(bench: Bench) -> None:
     data.asked.clear()
     bench.viewer.dims.set_current_step(0, 30)
     bench.settle()
-    assert bench.layer("preview") is not None
+    assert bench.layer("· denoised") is not None
     assert max(data.asked) <= 9 * 24 * 28  # patch and search radius on either side
+
+
+def test_of_a_lazy_layer_only_parts_are_read_for_sigma_and_the_slab_for_the_preview(bench: Bench) -> None:
+    lazy = CountedChunks((640, 256, 256), (16, 64, 64))
+    shown: list[float | None] = []
+    bench.session.preview.surveyed.connect(lambda: shown.append(bench.sigma))
+    bench.viewer.add_image(lazy.array, contrast_limits=(0, 255))
+    bench.settle()
+    assert len(shown) > 1  # first a provisional value, then a better one
+    assert shown[0] == pytest.approx(SIGMA, rel=0.1)
+    assert bench.sigma == pytest.approx(SIGMA, rel=0.02)
+    assert len(set(lazy.read)) < 0.25 * lazy.count
+    lazy.read.clear()
+    bench.viewer.dims.set_current_step(0, 8)
+    bench.settle()
+    assert bench.layer("· denoised") is not None
+    assert {place[0] for place in lazy.read} == {0}  # the slab of a slice reaches 4 voxels to both sides
+
+
+def test_what_was_said_of_another_layer_is_said_no_more(bench: Bench) -> None:
+    said: list[str] = []
+    bench.session.preview.status.connect(said.append)
+    bench.add(volume(), name="one")
+    bench.session.next_run.set(backend="loop")
+    bench.session.chosen.choose(None)
+    assert said[-1] == ""
 
 
 def test_given_sigma_and_h_nothing_else_is_ever_loaded(bench: Bench) -> None:
@@ -188,15 +214,15 @@ def test_given_sigma_and_h_nothing_else_is_ever_loaded(bench: Bench) -> None:
     data.asked.clear()
     bench.viewer.dims.set_current_step(0, 30)
     bench.settle()
-    assert bench.layer("preview") is not None
+    assert bench.layer("· denoised") is not None
     assert max(data.asked) <= 9 * 24 * 28
 
 
 def test_large_slices_are_previewed_in_the_middle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_nlm.preview.LARGEST_PREVIEW", 16 * 16)
+    monkeypatch.setattr("napari_nlm.preview.LARGEST_FLAT_PREVIEW", 16 * 16)
     data = volume(64, 80)
     bench.add(data)
-    preview = bench.layer("preview")
+    preview = bench.layer("· denoised")
     assert preview.data.shape == (16, 16)
     result = bench.run()
     np.testing.assert_allclose(preview.data, result.data[24:40, 32:48], atol=1e-3)
@@ -212,9 +238,71 @@ def test_a_draft_comes_first_where_the_exact_preview_takes_long(bench: Bench) ->
     assert [picture.draft for picture in shown] == [True, False]
 
 
+def test_outside_of_the_exact_region_the_draft_stays_and_the_region_has_an_outline(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_nlm.preview.LARGEST_SLOW_PREVIEW", 8 * 8)
+    data = volume(20, 24, 26)
+    bench.session.next_run.set(method="bayes")
+    bench.add(data)
+    z = bench.viewer.dims.current_step[0]
+    draft, exact = nlmeans.denoise(data, method="classic")[z], nlmeans.denoise(data, method="bayes")[z]
+    shown = bench.layer("· denoised").data[0]
+    outline = bench.layer("· exact region").data[0]
+    inside = np.zeros(shown.shape, bool)
+    inside[8:16, 9:17] = True
+    np.testing.assert_allclose(shown[inside], exact[inside], atol=1e-3)
+    np.testing.assert_allclose(shown[~inside], draft[~inside], atol=1e-3)
+    np.testing.assert_array_equal(outline.min(0), (z, 7.5, 8.5))
+    np.testing.assert_array_equal(outline.max(0), (z, 15.5, 16.5))
+    bench.session.next_run.set(method="classic")
+    bench.settle()
+    assert bench.layer("· exact region") is None
+
+
+def test_an_image_is_previewed_whole_by_a_slow_method_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_nlm.preview.LARGEST_SLOW_PREVIEW", 8 * 8)
+    bench.session.next_run.set(method="bayes")
+    bench.add(volume(40, 44))
+    assert bench.layer("· exact region") is None
+    np.testing.assert_allclose(
+        bench.layer("· denoised").data, nlmeans.denoise(volume(40, 44), method="bayes"), atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("mode", ["split", "side by side"])
+def test_what_is_compared_is_the_original_and_never_an_old_result(bench: Bench, mode: str) -> None:
+    source = bench.add(volume())
+    bench.run()
+    for changed in (False, True):
+        if changed:
+            bench.session.next_run.set(h=2.0)
+        bench.session.preview.set_mode(mode)
+        bench.settle()
+        z = bench.viewer.dims.current_step[0]
+        own = [layer.name.split(" · ")[-1] for layer in bench.viewer.layers if " · " in layer.name]
+        assert own[:2] == ["original", "denoised"]  # above all other layers, in this order
+        assert [layer.name for layer in bench.viewer.layers[-len(own) :] if " · " not in layer.name] == []
+        np.testing.assert_array_equal(bench.layer("· original").data[0], source.data[z])
+    bench.session.preview.set_mode("denoised")
+    assert source.visible
+
+
+def test_the_progress_never_runs_backwards(bench: Bench) -> None:
+    said: list[str] = []
+    bench.session.next_run.set(method="bayes", backend="loop")
+    bench.add(volume(30, 40, 40))
+    bench.session.preview.status.connect(said.append)
+    bench.session.preview.refresh()
+    bench.settle()
+    numbers = [float(text.split("… ")[1].rstrip("%")) for text in said if "… " in text and "%" in text]
+    assert numbers == sorted(numbers)
+    assert len(numbers) > 2
+
+
 def test_what_fails_takes_the_preview_away_and_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.add(volume())
-    assert bench.layer("preview") is not None
+    assert bench.layer("· denoised") is not None
 
     def broken(*arguments: Any, **named: Any) -> None:
         raise ValueError("broken")
@@ -222,7 +310,7 @@ def test_what_fails_takes_the_preview_away_and_is_told(bench: Bench, monkeypatch
     monkeypatch.setattr("napari_nlm.denoising.Plan.run", broken)
     bench.session.next_run.set(h=2.0)
     bench.settle()
-    assert bench.layer("preview") is None
+    assert bench.layer("· denoised") is None
     assert str(bench.errors[-1]) == "broken"
 
 
@@ -271,7 +359,7 @@ def test_a_series_is_looked_at_once_for_all_its_slices(bench: Bench, monkeypatch
     bench.session.next_run.set(h=0.9)
     bench.settle()
     assert len(looks) == 2
-    preview, (t, z, *_) = bench.layer("preview").data, bench.viewer.dims.current_step
+    preview, (t, z, *_) = bench.layer("· denoised").data, bench.viewer.dims.current_step
     result = bench.run()
     assert len(looks) == 2
     np.testing.assert_allclose(preview[0, 0], result.data[t, z], atol=1e-3)
@@ -312,7 +400,7 @@ def test_another_volume_of_the_same_slice_of_a_series_needs_no_work(
         bench.viewer.dims.set_current_step(0, number)
         bench.settle()
         z = bench.viewer.dims.current_step[1]
-        np.testing.assert_allclose(bench.layer("preview").data[0, 0], wanted[number, z], atol=1e-3)
+        np.testing.assert_allclose(bench.layer("· denoised").data[0, 0], wanted[number, z], atol=1e-3)
     assert not runs
     bench.session.next_run.set(despeckle=True)
     bench.settle()

@@ -19,6 +19,7 @@ from napari_nlm.preview_layers import (
     SPLIT,
     Picture,
     PreviewLayers,
+    denoised_part,
     is_preview,
 )
 from tests.napari_nlm.conftest import Bench, Dock
@@ -34,9 +35,10 @@ def bright(pixels: Pixels) -> npt.NDArray[np.bool_]:
 
 def test_a_split_view_covers_the_right_part(bench: Bench) -> None:
     bench.add(volume())
-    whole = bench.layer("preview").data
+    whole = bench.layer("· denoised").data
     bench.session.preview.set_mode(SPLIT, 0.25)
-    part = bench.layer("preview")
+    part = bench.layer("· denoised")
+    assert bench.layer("· original").data.shape == (1, 24, 28)
     assert part.data.shape == (1, 24, 21)
     assert part.translate[2] == 7
     np.testing.assert_array_equal(part.data, whole[..., 7:])
@@ -44,7 +46,7 @@ def test_a_split_view_covers_the_right_part(bench: Bench) -> None:
 
 def test_removed_noise_is_image_minus_result_with_zero_in_the_middle(bench: Bench) -> None:
     source = bench.add(volume())
-    denoised = bench.layer("preview").data
+    denoised = bench.layer("· denoised").data
     bench.session.preview.set_mode(REMOVED)
     removed = bench.layer("removed noise")
     slice_of_source = source.data[bench.viewer.dims.current_step[0]]
@@ -52,16 +54,23 @@ def test_removed_noise_is_image_minus_result_with_zero_in_the_middle(bench: Benc
     low, high = removed.contrast_limits
     assert low == -high
     assert high == pytest.approx(4 * bench.sigma)
-    assert bench.layer("preview") is None
+    assert bench.layer("· denoised") is None
 
 
 def test_side_by_side_takes_the_grid_and_gives_it_back(bench: Bench) -> None:
     bench.add(volume())
     bench.session.preview.set_mode(SIDE_BY_SIDE)
     assert bench.viewer.canvas.grid.enabled
-    assert [layer.name.split(" · ")[-1] for layer in bench.viewer.layers[1:]] == ["preview", "removed noise"]
+    assert [layer.name.split(" · ")[-1] for layer in bench.viewer.layers[1:]] == [
+        "original",
+        "denoised",
+        "removed noise",
+    ]
+    assert not bench.viewer.layers[0].visible  # the grid has a place for each visible layer
+    assert all(layer.name_overlay.visible for layer in bench.viewer.layers[1:])
     bench.session.preview.set_mode("denoised")
     assert not bench.viewer.canvas.grid.enabled
+    assert bench.viewer.layers[0].visible
     assert bench.layer("removed noise") is None
 
 
@@ -123,15 +132,15 @@ def test_a_layer_is_changed_in_place_where_it_can_be() -> None:
     source = viewer.add_image(volume(), name="scan")
     layers = PreviewLayers(viewer)
     layers.show(picture(source), DENOISED, 0.5, covered=False)
-    first = layers.layers["preview"]
+    first = layers.layers["denoised"]
     assert is_preview(first)
     assert not is_preview(source)
     layers.show(picture(source, 5.0), DENOISED, 0.5, covered=False)
-    assert layers.layers["preview"] is first
+    assert layers.layers["denoised"] is first
     np.testing.assert_allclose(first.data, source.data[3:4] - 5)
     source.scale = (2, 1, 1)
     layers.show(picture(source), DENOISED, 0.5, covered=False)
-    assert layers.layers["preview"] is not first
+    assert layers.layers["denoised"] is not first
     assert len(viewer.layers) == 2
 
 
@@ -142,7 +151,15 @@ def test_a_result_that_covers_the_slice_needs_no_preview() -> None:
     layers.show(picture(source), DENOISED, 0.5, covered=True)
     assert layers.layers == {}
     layers.show(picture(source), SPLIT, 0.5, covered=True)
-    assert set(layers.layers) == {"preview"}
+    assert list(layers.layers) == ["original", "denoised"]
+
+
+@pytest.mark.parametrize(("size", "columns"), [(1.0, slice(7, 28)), (-1.0, slice(0, 21))])
+def test_what_is_denoised_lies_right_of_the_line_on_the_canvas(size: float, columns: slice) -> None:
+    viewer = ViewerModel()
+    source = viewer.add_image(volume(), name="scan", scale=(1, 1, size))
+    box, _ = denoised_part(picture(source), 0.25)
+    assert box[2] == columns
 
 
 def test_the_removed_noise_of_colours_is_grey_where_nothing_was_removed() -> None:
@@ -162,5 +179,5 @@ def test_a_removed_layer_is_forgotten_by_its_kind() -> None:
     layers = PreviewLayers(viewer)
     layers.show(picture(source), DENOISED, 0.5, covered=False)
     assert layers.forget(source) is None
-    assert layers.forget(layers.layers["preview"]) == "preview"
+    assert layers.forget(layers.layers["denoised"]) == "denoised"
     assert layers.layers == {}

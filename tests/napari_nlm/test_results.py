@@ -95,6 +95,7 @@ def test_results_are_known_and_forgotten(bench: Bench) -> None:
     assert results.owns(layer)
     assert not results.owns(source)
     bench.viewer.layers.remove(source)
+    bench.settle()
     assert results.layer_for(source) is None
 
 

@@ -39,6 +39,17 @@ def test_several_layers_one_after_the_other_each_with_its_own_noise(bench: Bench
         np.testing.assert_allclose(result.data, nlmeans.denoise(layer.data, method="classic"), atol=1e-3)
 
 
+def test_a_layer_that_fails_is_named_and_the_others_are_denoised(bench: Bench) -> None:
+    good, bad = volume(12, 16, 18), volume(12, 16, 18)
+    bad[3] = np.nan
+    layers = [bench.add(bad, name="holes", contrast_limits=(0, 255)), bench.add(good, name="scan")]
+    bench.errors.clear()
+    bench.run(layers=layers)
+    assert "scan denoised" in bench.viewer.layers
+    texts = [str(error) for error in bench.errors]
+    assert any(text.startswith("holes: ") and "nan_to_num" in text for text in texts)
+
+
 def test_the_progress_and_the_time_left_are_told(bench: Bench) -> None:
     bench.session.set_live(False)
     bench.add(volume(48, 48, 48), name="scan")
@@ -62,10 +73,10 @@ def test_what_is_run_is_the_volume_that_is_shown_or_all(bench: Bench) -> None:
     bench.add(series())
     bench.viewer.dims.set_current_step(0, 2)
     runs = bench.session.runs
-    ((denoising, volume_shown),) = runs.orders(False, ())
+    ((denoising, volume_shown),) = runs.orders(False, None)
     assert volume_shown == (2,)
     assert denoising.source.layer is bench.viewer.layers[0]
-    ((_, every),) = runs.orders(True, ())
+    ((_, every),) = runs.orders(True, None)
     assert every is None
 
 

@@ -14,10 +14,10 @@ from tests.napari_nlm.images import volume
 
 def test_a_preview_that_is_deleted_stays_away(bench: Bench) -> None:
     bench.add(volume())
-    bench.viewer.layers.remove(bench.layer("preview"))
+    bench.viewer.layers.remove(bench.layer("· denoised"))
     bench.session.next_run.set(h=2.0)
     bench.settle()
-    assert bench.layer("preview") is None
+    assert bench.layer("· denoised") is None
     assert not bench.session.preview.live
 
 
@@ -33,6 +33,30 @@ def test_a_layer_that_is_deleted_takes_its_run_along(bench: Bench) -> None:
     assert not bench.errors
 
 
+@pytest.mark.parametrize("mode", ["denoised", "split", "side by side"])
+def test_all_layers_can_be_deleted_at_once(bench: Bench, mode: str) -> None:
+    bench.add(volume(), name="scan")
+    bench.run()
+    bench.session.next_run.set(h=2.0)
+    bench.session.preview.set_mode(mode)
+    bench.settle()
+    bench.viewer.layers.select_all()
+    bench.viewer.layers.remove_selected()
+    bench.settle()
+    assert list(bench.viewer.layers) == []
+    assert bench.session.chosen.source is None
+    assert not bench.errors
+
+
+def test_an_image_of_true_and_false_is_a_mask_and_nothing_to_denoise(bench: Bench) -> None:
+    scan = bench.add(volume(), name="scan")
+    mask = bench.add(volume() > 100, name="inside")
+    assert bench.session.chosen.is_chosen(scan)
+    assert mask not in bench.session.chosen.images
+    assert mask in bench.session.chosen.masks
+    assert "inside holds True and False alone" in bench.notices[0]
+
+
 def test_data_that_change_cancel_the_run(bench: Bench) -> None:
     bench.session.next_run.set(backend="loop", search_radius=12)
     layer = bench.add(volume(30, 30, 30), name="scan")
@@ -41,7 +65,7 @@ def test_data_that_change_cancel_the_run(bench: Bench) -> None:
     bench.settle()
     assert "start it again" in bench.notices[0]
     assert bench.sigma == pytest.approx(nlmeans.estimate_sigma(layer.data))
-    assert bench.layer("denoised") is None
+    assert bench.layer("scan denoised") is None
 
 
 def test_another_layer_may_be_chosen_during_a_run(bench: Bench) -> None:
@@ -74,7 +98,7 @@ def test_errors_of_the_engine_are_handed_on(bench: Bench) -> None:
     assert "nan_to_num" in str(bench.errors[-1])
     assert bench.run() is None
     assert "nan_to_num" in str(bench.errors[-1])
-    assert bench.layer("denoised") is None
+    assert bench.layer("scan denoised") is None
 
 
 def test_choices_and_gathering_are_given_when_it_is_made(bench: Bench) -> None:
@@ -103,4 +127,4 @@ def test_lanes_end_with_the_session(bench: Bench) -> None:
     assert bench.session.closed
     assert not bench.session.busy
     assert all(lane.closed for lane in bench.session.lanes)
-    assert bench.layer("preview") is None
+    assert bench.layer("· denoised") is None

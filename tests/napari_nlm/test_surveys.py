@@ -10,11 +10,14 @@ import pytest
 from napari.layers import Image
 
 import nlmeans
+from napari_nlm.denoising import Denoising
 from napari_nlm.layer_mask import LayerMask
 from napari_nlm.layer_source import AxisRoles, LayerSource
 from napari_nlm.parameters import Parameters
 from napari_nlm.surveys import Surveys, choices_for
 from nlmeans.core.layout import Layout
+from nlmeans.core.progress import silent
+from nlmeans.core.tiles import piece
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
 from tests.napari_nlm.images import SIGMA, Watched, decay, series, volume
@@ -70,6 +73,32 @@ def test_what_a_survey_depends_on_needs_another_look(changed: dict[str, Any]) ->
     surveys.of((), CLASSIC)
     assert surveys.peek((), CLASSIC) is not None
     assert surveys.peek((), Parameters(method="classic", **changed)) is None
+
+
+def test_a_hole_outside_of_the_parts_that_were_looked_at_is_told_when_it_is_denoised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("napari_nlm.surveys.MANY_VOXELS", 2**14)
+    data = volume(64, 64, 64)
+    data[40:44] = np.nan
+    source = LayerSource.of(Image(da.from_array(data, chunks=16), contrast_limits=(0, 255)))
+    surveys = Surveys(source, None)
+    monkeypatch.setattr("napari_nlm.surveys.sampled_boxes", lambda *_: [piece([slice(0, 32)] * 3)])
+    assert surveys.of((), CLASSIC).sampled
+    with pytest.raises(ValueError, match="nan_to_num"):
+        Denoising(source, CLASSIC, None, surveys).denoised((), None, silent)
+
+
+def test_a_mask_is_sampled_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_nlm.surveys.MANY_VOXELS", 2**14)
+    data, inside = volume(64, 64, 64), np.zeros((64, 64, 64), np.uint8)
+    data[:, :32] *= 3
+    inside[:, 32:] = 1
+    source = LayerSource.of(Image(da.from_array(data, chunks=16), contrast_limits=(0, 255)))
+    surveys = Surveys(source, LayerMask.of(Image(inside), source))
+    found = surveys.of((), Parameters(method="classic", noise="gaussian"))
+    assert found.sampled
+    assert found.facts.sigma[0] == pytest.approx(SIGMA, rel=0.2)
 
 
 def test_given_sigma_and_h_need_no_look() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlmeans import cli, denoise
-from nlmeans.methods.registry import single_methods
+from nlmeans.methods.registry import METHODS, single_methods
 from tests.nlmeans.volumes import NIFTI
 from tests.properties.strategies import Floats, images, seeds
 
@@ -28,7 +28,7 @@ METHOD = st.sampled_from(["classic", "dct", "stochastic", "wiener"])
     dtype=st.sampled_from(["u1", "i2", "u2", "i4", "f4", "f8", ">i2", ">f4"]),
     method=METHOD,
     seed=seeds,
-    options=st.sampled_from(["", "--float", "--noise rician", "--despeckle", "--search-radius 1"]),
+    options=st.sampled_from(["", "--float", "--noise rician", "--despeckle", "--search-radius 1", "--strength 0.6"]),
 )
 def test_the_command_line_gives_the_numbers_of_python(
     volume: Floats, dtype: str, method: str, seed: int, options: str
@@ -52,6 +52,7 @@ def test_the_command_line_gives_the_numbers_of_python(
     settings |= {"noise": "rician"} if "rician" in options else {}
     settings |= {"despeckle": True} if "despeckle" in options else {}
     settings |= {"search_radius": 1} if "search" in options else {}
+    settings |= {"strength": 0.6} if "strength" in options else {}
     settings |= {"dtype": "float32"} if "float" in options else {}
     expected = denoise(data, 6.0, **settings)
     np.testing.assert_array_equal(values, expected.reshape(values.shape))
@@ -59,6 +60,7 @@ def test_the_command_line_gives_the_numbers_of_python(
     np.testing.assert_array_equal(found.affine, image.affine)
     assert found.header.get_zooms() == image.header.get_zooms()
     assert record["settings"]["sigma"] == 6
+    assert record["settings"]["strength"] == settings.get("strength", 1)
     assert left == ["in.nii", "out.json", "out.nii.gz"]
 
 
@@ -92,11 +94,12 @@ def test_the_transform_gives_the_numbers_of_python(
     dtype=st.sampled_from(["u1", "i2", "f4", "f8"]),
     method=st.sampled_from(sorted(single_methods())),
     sigma=st.sampled_from([None, 6.0]),
-    strength=st.sampled_from([None, 0.8]),
+    h=st.sampled_from([None, 0.8]),
+    strength=st.sampled_from([1.0, 0.6, 2.0]),
     data=st.data(),
 )
 def test_napari_gives_the_numbers_of_python_and_any_box_of_them(
-    volume: Floats, dtype: str, method: str, sigma: float | None, strength: float | None, data: Any
+    volume: Floats, dtype: str, method: str, sigma: float | None, h: float | None, strength: float, data: Any
 ) -> None:
     pytest.importorskip("napari")
     from napari.layers import Image
@@ -109,11 +112,13 @@ def test_napari_gives_the_numbers_of_python_and_any_box_of_them(
     values = np.clip(120 * volume, 0, 120).astype(dtype)
     before = values.copy()
     source = LayerSource.of(Image(values))
-    parameters = Parameters(method=method, sigma=sigma, h=strength)
+    parameters = Parameters(method=method, sigma=sigma, h=h, strength=strength)
     denoising = Denoising(source, parameters, None, Surveys(source, None))
     whole = denoising.denoised((), None, lambda fraction: None)
     unit = denoising.survey(()).facts.unit
-    wanted = {} if strength is None or not unit else {"h": strength * unit}
+    wanted = {"strength": strength} | (
+        {} if h is None or not unit or "h" in METHODS[method].without else {"h": h * unit}
+    )
     expected = denoise(values, sigma, method=method, spacing=(1,) * values.ndim, **wanted)
     tolerance = 1e-3 * max(unit, 1e-3) + (1 if np.dtype(dtype).kind in "iu" else 0)
     np.testing.assert_allclose(whole.astype(float), expected.astype(float), atol=tolerance)

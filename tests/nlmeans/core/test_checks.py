@@ -46,6 +46,13 @@ def test_limits_are_kept() -> None:
             checks.positive("h", value)
 
 
+def test_a_number_beyond_two_limits_is_refused_with_the_remedy() -> None:
+    assert checks.within("strength", 2, 1, 2, "give 1") == 2
+    for value in (0.5, 2.5):
+        with pytest.raises(ValueError, match=f"^strength={value} must be from 1 to 2; give 1$"):
+            checks.within("strength", value, 1, 2, "give 1")
+
+
 def test_a_choice_is_one_of_those_allowed() -> None:
     assert checks.choice("blend", "plain", ("smooth", "plain")) == "plain"
     with pytest.raises(ValueError, match=r"^blend='soft' is not known; choose one of 'smooth', 'plain'$"):

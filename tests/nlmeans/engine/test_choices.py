@@ -61,6 +61,9 @@ def test_radii_come_from_the_method_unless_they_are_given() -> None:
     assert stochastic.patch_radius == (1, 1, 1)
     assert chosen(method="stochastic", search_radius=2, patch_radius=(0, 1, 2)).search_radius == (2, 2, 2)
     assert chosen((30, 32), method="classic").search_radius == (0, 3, 3)
+    assert chosen(method="bayes").search_radius == (4, 4, 4)
+    assert chosen((30, 32), method="bayes").search_radius == (0, 10, 10)
+    assert chosen((30, 32), method="bayes", search_radius=4).search_radius == (0, 4, 4)
 
 
 def test_a_radius_ends_at_the_opposite_border() -> None:

@@ -64,13 +64,23 @@ def test_planes_are_fitted_up_to_their_own_rounding() -> None:
     np.testing.assert_allclose(result.compute(), denoise(noisy, SIGMA, method="linear", search_radius=2), atol=0.01)
 
 
+@pytest.mark.parametrize("method", ["classic", "bayes"])
+def test_the_strength_is_that_of_an_array_in_memory(method: str) -> None:
+    noisy = volume(12, 25, 20)
+    array = da.from_array(noisy, chunks=(12, 13, 20))
+    given: dict[str, Any] = {"method": method, "search_radius": 2, "strength": 0.5}
+    assert_same(denoise(array, SIGMA, **given), denoise(noisy, SIGMA, **given))
+
+
 def test_chunks_smaller_than_the_halo() -> None:
     noisy = volume(9, 16, 20)
     array = da.from_array(noisy, chunks=(4, 7, 10))
     assert_same(denoise(array, method="wiener"), denoise(noisy, method="wiener"))
 
 
-@pytest.mark.parametrize("settings", [{}, {"noise": "rician"}, {"memory": 2**24}], ids=lambda s: "".join(s) or "plain")
+@pytest.mark.parametrize(
+    "settings", [{}, {"noise": "rician"}, {"memory": 2**24}, {"strength": 0.9}], ids=lambda s: "".join(s) or "plain"
+)
 def test_the_volumes_of_a_series_together(settings: dict[str, Any]) -> None:
     clean, noisy = decaying_series(12, SIGMA)
     array = da.from_array(noisy, chunks=(5, 13, 9, 4))

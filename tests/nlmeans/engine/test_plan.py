@@ -46,6 +46,27 @@ def test_a_box_equals_that_box_of_the_whole(noise: str, method: str) -> None:
     np.testing.assert_allclose(whole, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("strength", [0.6, 1.8])
+@pytest.mark.parametrize("noise", ["gaussian", "rician", "poisson"])
+def test_a_box_has_the_strength_of_the_whole(noise: str, strength: float) -> None:
+    _, image = noisy_piecewise(14, 16, 18, sigma=SIGMA)
+    settings: dict[str, Any] = {"noise": noise, "method": "wiener", "strength": strength, "search_radius": 2}
+    sigma = None if noise == "poisson" else SIGMA
+    whole = denoise(np.abs(image), sigma, **settings)
+    part: Any = planned(np.abs(image), sigma=sigma, **settings).run(BOX)
+    np.testing.assert_allclose(part, whole[BOX], atol=1e-3)
+    assert np.abs(whole - denoise(np.abs(image), sigma, **{**settings, "strength": 1.0})).max() > 0.1 * SIGMA
+
+
+def test_the_log_names_a_strength_of_ones_own(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "nlmeans")
+    image = np.abs(noisy_piecewise(6, 7, 8, sigma=SIGMA)[1])
+    for strength in (1.0, 0.5):
+        denoise(image, SIGMA, method="classic", strength=strength)
+    messages = [record.getMessage() for record in caplog.records if " tiles" in record.getMessage()]
+    assert ["at strength 0.5" in text for text in messages] == [False, True]
+
+
 def test_a_box_of_one_volume_of_a_series_with_mask_and_map() -> None:
     _, image = noisy_piecewise(14, 16, 18, sigma=SIGMA)
     several = np.stack([image, 3 * image + 7])

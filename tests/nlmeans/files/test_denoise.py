@@ -44,6 +44,14 @@ def test_the_record_begins_with_what_the_caller_adds_and_has_both_hashes(source:
     assert record["settings"]["sigma"] == nlmeans.estimate_sigma(values(source))
 
 
+def test_a_strength_is_recorded_and_named(source: Path, target: Path) -> None:
+    said = denoise.denoise_file(source, target, sigma=9.0, strength=0.5, **SAME)
+    record = json.loads(target.with_suffix(".json").read_text())
+    assert said == f"{target}: classic at strength 0.5, gaussian noise, sigma 9"
+    assert record["settings"]["strength"] == 0.5
+    assert "method classic at strength 0.5 (patch-based" in record["boilerplate"]
+
+
 def test_an_output_that_exists_is_refused_before_the_scan_is_read(source: Path, target: Path, tmp_path: Path) -> None:
     source.write_bytes(b"damaged")
     for name in ("out.nii", "out.json", "out.png"):

@@ -16,7 +16,6 @@ from nlmeans.methods.grouped import (
     bayes_halo,
     best_halo,
     group_patch,
-    group_radius,
     later_strength,
     subspace_halo,
 )
@@ -35,19 +34,26 @@ def test_a_thick_axis_may_be_any_axis() -> None:
     assert np.abs(np.moveaxis(thick_last, 2, 0) - thick_first).mean() < 0.02 * SIGMA
 
 
-def test_patches_and_windows_are_larger_in_a_plane() -> None:
+def test_patches_are_larger_in_a_plane() -> None:
     assert group_patch(torch.zeros(2, 8, 9, 10)) == 4
     assert group_patch(torch.zeros(2, 1, 9, 10)) == group_patch(torch.zeros(2, 8, 9, 1)) == 6
-    assert group_radius((3, 3, 3), 4) == (4, 4, 4)
-    assert group_radius((0, 3, 3), 4) == (0, 10, 10)
-    assert group_radius((3, 3, 0), 5) == (12, 12, 0)
 
 
-@pytest.mark.parametrize(("halo", "stages", "radius"), [(bayes_halo, 2, 4), (best_halo, 3, 5), (subspace_halo, 1, 4)])
-def test_a_halo_is_that_of_the_pilot_and_of_every_stage(halo: object, stages: int, radius: int) -> None:
+@pytest.mark.parametrize("name", ["bayes", "best", "subspace"])
+def test_groups_come_from_the_search_window(name: str) -> None:
+    """Copies of a pattern that lie farther away than the search radius are no help."""
+    pattern = 6 * SIGMA * np.random.default_rng(1).standard_normal((6, 6))
+    clean = np.tile(pattern, (12, 12)).astype(np.float32)
+    image = clean + SIGMA * np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
+    errors = [np.abs(denoise(image, SIGMA, method=name, search_radius=r) - clean).mean() for r in (3, 13)]
+    assert errors[1] < 0.8 * errors[0]
+
+
+@pytest.mark.parametrize(("halo", "stages"), [(bayes_halo, 2), (best_halo, 3), (subspace_halo, 1)])
+def test_a_halo_is_that_of_the_pilot_and_of_every_stage(halo: object, stages: int) -> None:
     assert callable(halo)
-    assert halo((1, 1, 1), (3, 3, 3)) == (6 + stages * (2 * radius + 2 * 3),) * 3
-    assert halo((4, 4, 4), (5, 5, 5))[0] == 9 + stages * (2 * radius + 2 * 3)
+    assert halo((1, 1, 1), (4, 4, 4)) == (6 + stages * (2 * 4 + 2 * 3),) * 3
+    assert halo((4, 4, 4), (5, 5, 5))[0] == 7 + stages * (2 * 5 + 2 * 3)
 
 
 @pytest.mark.parametrize("name", ["bayes", "best", "subspace"])

@@ -16,7 +16,7 @@ from nlmeans import METHODS, denoise, preview
 from nlmeans.core.metrics import psnr
 from nlmeans.engine import plan as engine_plan
 from nlmeans.methods.registry import BUILT_IN, Registry, method_names
-from tests.nlmeans.volumes import NIFTI, SINGLE, noisy_piecewise
+from tests.nlmeans.volumes import NIFTI, SINGLE, decaying_series, noisy_piecewise
 
 ROOT = Path(__file__).parents[3]
 SIGMA = 10.0
@@ -125,6 +125,32 @@ def test_several_channels(method: str) -> None:
     denoised = denoise(several, SIGMA, method=method, channels=-1)
     assert denoised.shape == several.shape
     assert psnr(clean, denoised[..., 0]) > psnr(clean, image) + 3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_removes_more_the_stronger_it_is(method: str) -> None:
+    axes: dict[str, Any] = {"series": -1} if METHODS[method].joint else {}
+    image = decaying_series(12, SIGMA)[1] if axes else noisy_piecewise(16, 18, 20, sigma=SIGMA)[1]
+    image = image if axes else image + 3 * SIGMA * np.random.default_rng(1).normal(size=image.shape[:1])[:, None, None]
+    removed = [
+        float((image - denoise(image, SIGMA, method=method, strength=strength, **axes)).std())
+        for strength in (0.25, 0.5, 0.75, 1, 1.5, 2, 4)
+    ]
+    assert removed == sorted(removed)
+    assert removed[5] > 1.4 * removed[1]
+    assert denoise(image, SIGMA, method=method, strength=1, **axes) == pytest.approx(
+        denoise(image, SIGMA, method=method, **axes), abs=0
+    )
+
+
+@pytest.mark.parametrize("method", ["classic", "bayes"])
+def test_the_bias_of_magnitudes_is_that_of_the_true_noise_at_any_strength(method: str) -> None:
+    air = np.hypot(*(SIGMA * np.random.default_rng(0).standard_normal((2, 16, 18, 20)))).astype(np.float32)
+    air[:8] = np.hypot(100 + air[:8], 3.0)
+    for strength in (0.7, 2.0):
+        denoised = denoise(air, SIGMA, noise="rician", method=method, strength=strength)
+        assert abs(denoised[:8].mean() - air[:8].mean()) < 0.3 * SIGMA
+        assert denoised[10:].mean() < 0.9 * SIGMA  # the mean magnitude of air is 1.25 sigma
 
 
 @pytest.mark.parametrize("method", SINGLE)
