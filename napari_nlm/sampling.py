@@ -10,7 +10,7 @@ from napari_nlm.volume_view import LayerArray, VolumeView
 from nlmeans.core.arrays import chunks
 from nlmeans.core.layout import Layout
 from nlmeans.core.tiles import Piece, piece
-from nlmeans.noise.estimate import sample_pieces
+from nlmeans.noise.search.estimate import sample_pieces
 
 
 def sampled_boxes(view: LayerArray | VolumeView, layout: Layout, voxels: int) -> list[Piece]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nlmeans.methods.registry import METHODS
     from nlmeans.noise.model import NoiseModel
     from nlmeans.noise.outliers import despeckle
-    from nlmeans.noise.sigma_map import sigma_of_noise_volumes
+    from nlmeans.noise.search.sigma_map import sigma_of_noise_volumes
     from nlmeans.operator.nonlocal_means import nonlocal_means
 
     __version__: str
@@ -63,7 +63,7 @@ HOMES = {
     "nonlocal_means": "nlmeans.operator.nonlocal_means",
     "preview": "nlmeans.api",
     "save_image": "nlmeans.files.images",
-    "sigma_of_noise_volumes": "nlmeans.noise.sigma_map",
+    "sigma_of_noise_volumes": "nlmeans.noise.search.sigma_map",
     "usual_h": "nlmeans.api",
 }
 """The module that defines each public name."""

@@ -13,7 +13,7 @@ from nlmeans.core import arrays, checks
 from nlmeans.core.layout import Layout
 from nlmeans.core.modes import outside_autocast
 from nlmeans.core.progress import Report, reporting
-from nlmeans.core.wrapped import beside, unwrapped
+from nlmeans.core.wrapped import beside, taken_apart
 from nlmeans.engine.arguments import Arguments, spelled_out
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.maps import as_array, noise_map, residual_of
@@ -22,14 +22,14 @@ from nlmeans.engine.phase import DenoisedComplex, denoise_complex, like_complex
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import VolumeT, denoise_array, readable_spatial
 from nlmeans.engine.settings import GivenSigma, Settings, settings_from
-from nlmeans.noise.estimate import (
+from nlmeans.noise.kinds import MAGNITUDES, NOISES, kinds_of
+from nlmeans.noise.model import NoiseModel
+from nlmeans.noise.search.estimate import (
     SigmaMap,
     sampled_channels,
     sigma_maps,
 )
-from nlmeans.noise.found import model_of_volume
-from nlmeans.noise.kinds import MAGNITUDES, NOISES, kinds_of
-from nlmeans.noise.model import NoiseModel
+from nlmeans.noise.search.found import model_of_volume
 
 
 @outside_autocast
@@ -125,7 +125,7 @@ def denoise(
         >>> denoised.dtype, bool(denoised.std() < 0.3 * noisy.std())
         (dtype('int16'), True)
     """
-    image = unwrapped(volume)
+    image = taken_apart(volume)
     if image is not None:
         if out is not None:
             raise ValueError(f"out= does not work with a {type(volume).__name__}; leave it out, and use the result")
@@ -412,7 +412,7 @@ def estimate_sigma(
         5.0
     """
     checks.choice("noise", noise, ("auto", "gaussian", *MAGNITUDES))
-    image = unwrapped(volume)
+    image = taken_apart(volume)
     if image is not None:
         axes = image.arguments({"channels": channels, "series": series})
         volume, mask, channels, series = image.values, beside(mask, image, "mask"), axes["channels"], axes["series"]
@@ -480,7 +480,7 @@ def estimate_noise(
         ('gaussian', True, True)
     """
     checks.choice("kind", kind, ("auto", *NOISES))
-    image = unwrapped(volume)
+    image = taken_apart(volume)
     if image is not None:
         volume, mask = image.values, beside(mask, image, "mask")
     source = arrays.readable(volume, "volume")

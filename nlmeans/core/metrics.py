@@ -1,8 +1,9 @@
-"""Measures of how close an image is to the truth."""
+"""Measures of how close an image is to the truth, and of what denoising removed."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -86,3 +87,56 @@ def smooth(values: Tensor) -> Tensor:
         for start, weight in enumerate((window / window.sum()).tolist()):
             values.add_(padded.narrow(axis, start, count), alpha=weight)
     return values
+
+
+@dataclass
+class Removed:
+    """What denoising removed, in units of sigma: how strong it is, and how much neighbours have in common.
+
+    Example:
+        >>> noise = torch.randn(1, 20, 20, 20, generator=torch.Generator().manual_seed(0))
+        >>> removed = Removed()
+        >>> removed.add(noise, torch.ones(20, 20, 20, dtype=torch.bool))
+        >>> round(removed.deviation, 1), [abs(r) < 0.05 for r in removed.in_common]
+        (1.0, [True, True, True])
+    """
+
+    voxels: int = 0
+    squares: float = 0.0
+    pairs: list[int] = field(default_factory=lambda: [0, 0, 0])
+    """Neighbours along depth, height and width."""
+    products: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+
+    def add(self, removed: Tensor, inside: Tensor) -> None:
+        """Add what was removed from a part of a volume.
+
+        Args:
+            removed: (C, D, H, W), in units of sigma; values beyond ±`MOST_REMOVED` count as that.
+            inside: which voxels count, (D, H, W).
+        """
+        values = torch.where(inside, removed, 0).clamp(-MOST_REMOVED, MOST_REMOVED)
+        self.voxels += len(values) * int(inside.sum())
+        self.squares += float(values.square().sum(dtype=torch.float64))
+        for axis in range(3):
+            length = inside.shape[axis] - 1
+            here, following = (values.narrow(axis + 1, start, length) for start in (0, 1))
+            both = inside.narrow(axis, 0, length) & inside.narrow(axis, 1, length)
+            self.pairs[axis] += len(values) * int(both.sum())
+            self.products[axis] += float((here * following).sum(dtype=torch.float64))
+
+    @property
+    def deviation(self) -> float:
+        """Root mean square; 0 if nothing was added."""
+        return math.sqrt(self.squares / max(self.voxels, 1))
+
+    @property
+    def in_common(self) -> list[float]:
+        """Correlation of neighbours along depth, height and width; 0 where there are none."""
+        square = self.deviation**2
+        return [
+            product / pairs / square if pairs and square else 0.0
+            for product, pairs in zip(self.products, self.pairs, strict=True)
+        ]
+
+
+MOST_REMOVED = 4.0

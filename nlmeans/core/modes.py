@@ -1,9 +1,11 @@
-"""Modes of PyTorch: autocast, outside of which the engine computes, and the export of a layer as a graph."""
+"""Modes of PyTorch: autocast, outside of which the engine computes; the threads of a task; and export as a graph."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -42,3 +44,29 @@ def is_exporting() -> bool:
     """
     known = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # before PyTorch 2.7 there is no other
     return bool(known())
+
+
+CHANGING = threading.Lock()
+"""Held while numbers of threads are changed."""
+
+
+@contextlib.contextmanager
+def shared_among(tasks: int) -> Iterator[None]:
+    """Let torch use 1/`tasks` of its threads in this thread; other threads of the process keep all of them.
+
+    `torch.set_num_threads` sets the number for this thread, and also the number that later threads start with. The
+    latter is restored at once; otherwise tasks that overlap in time would leave their shares behind.
+    """
+    with CHANGING:
+        before = torch.get_num_threads()
+        share = max(1, before // tasks)
+        if share != before:
+            torch.set_num_threads(share)
+            other = threading.Thread(target=torch.set_num_threads, args=(before,))
+            other.start()
+            other.join()
+    try:
+        yield
+    finally:
+        if share != before:
+            torch.set_num_threads(before)

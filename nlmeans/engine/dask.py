@@ -32,7 +32,7 @@ from torch import Tensor
 from nlmeans.core import arrays, checks
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import available
-from nlmeans.core.threads import shared_among
+from nlmeans.core.modes import shared_among
 from nlmeans.core.tiles import Piece, Tile, piece
 from nlmeans.engine.basis import (
     MOST_BYTES,
@@ -50,7 +50,7 @@ from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import readable_spatial
 from nlmeans.engine.settings import MINIMUM_MEMORY, Settings
 from nlmeans.engine.survey import Facts, Seen, facts_of, look_at, merge_seen, say_missing, why_gaussian
-from nlmeans.noise import estimate
+from nlmeans.noise.search import estimate
 from nlmeans.patches.low_rank.components import Common
 
 log = logging.getLogger("nlmeans")

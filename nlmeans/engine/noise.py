@@ -16,11 +16,11 @@ from nlmeans.engine.pieces import pieces_to_read
 from nlmeans.engine.series import measured_patches, read_volumes
 from nlmeans.engine.settings import Settings, is_auto
 from nlmeans.methods.series import measure_series
-from nlmeans.noise.curve import magnitudes_of_series
-from nlmeans.noise.estimate import sampled_channels, sigma_levels, sigma_maps, sigma_of_volume
-from nlmeans.noise.found import model_of_volume
 from nlmeans.noise.kinds import MAGNITUDES, kinds_of
 from nlmeans.noise.model import NoiseModel
+from nlmeans.noise.search.curve import magnitudes_of_series
+from nlmeans.noise.search.estimate import sampled_channels, sigma_levels, sigma_maps, sigma_of_volume
+from nlmeans.noise.search.found import model_of_volume
 
 log = logging.getLogger("nlmeans")
 

@@ -20,7 +20,7 @@ from nlmeans.engine.maps import as_tensor, noise_map
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import denoise_array
 from nlmeans.engine.settings import Settings
-from nlmeans.noise.estimate import sigma_of_volume
+from nlmeans.noise.search.estimate import sigma_of_volume
 
 log = logging.getLogger("nlmeans")
 

@@ -15,6 +15,7 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.constants import constant_voxels, surrounded_by_others
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed, shortage, size_text
+from nlmeans.core.metrics import Removed
 from nlmeans.core.modes import outside_autocast
 from nlmeans.core.progress import Report, part, silent
 from nlmeans.core.tiles import Piece, Tile, shifted, tile_shape, tiles
@@ -22,7 +23,7 @@ from nlmeans.engine.basis import shared_basis
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.noise import LEAST_SIGMA, noise_of
 from nlmeans.engine.settings import Settings
-from nlmeans.engine.survey import Facts, noise_in_words, survey_volume, why_gaussian
+from nlmeans.engine.survey import NOTHING_FOUND, Facts, doubts_about, noise_in_words, survey_volume, why_gaussian
 from nlmeans.methods.means import classic_pilot
 from nlmeans.methods.method import Options
 from nlmeans.methods.registry import METHODS
@@ -62,6 +63,8 @@ class Plan:
     sigma_map: arrays.Source | None
     basis: Tensor | None = None
     """What the signals have in common, (volumes, components), if the volumes of a series are denoised together."""
+    removed: Removed = dataclasses.field(default_factory=Removed, compare=False, repr=False)
+    """What was removed by `run` so far, in units of sigma."""
 
     @classmethod
     @outside_autocast
@@ -202,6 +205,14 @@ class Plan:
             report(1.0)
         return into
 
+    def verdict(self) -> list[str]:
+        """Say what speaks against the result, once all of it was computed by `run`; see also `doubts_about`."""
+        if not self.present():
+            return [NOTHING_FOUND]
+        if self.settings.strength != 1 or self.settings.h is not None or not self.choices.method.shrinks:
+            return []
+        return doubts_about(self.removed, self.facts.noise)
+
     def work(self, box: Piece, chunk: Axes) -> Work:
         """Cut a box into tiles that fit the memory."""
         choices, memory = self.choices, self.memory
@@ -289,6 +300,7 @@ class Plan:
         denoised = self.filtered(scaled, level, tile.within, work.options, progress)
         result = noisy[:, *tile.within].clone()
         inside = inside & self.has_noise(noisy[present])[:, *tile.within]
+        self.count_removed(scaled[:, *tile.within], denoised, relative, tile, inside)
         result[present] = self.merged(result[present], denoised, present, tile, relative, inside)
         return result
 
@@ -318,11 +330,11 @@ class Plan:
             result = noisy[:, *tile.within].clone()
             if present := self.present(some):
                 signals = (basis[present] @ denoised.flatten(1)).view(-1, *denoised.shape[1:])
-                if left:
-                    rest = noisy[[channel - some.start for channel in present]]
-                    signals += left * self.scaled(rest, present, relative)[:, *tile.within]
                 chosen = [channel - some.start for channel in present]
                 changing = inside & self.has_noise(noisy[chosen])[:, *tile.within]
+                scaled = self.scaled(noisy[chosen], present, relative)[:, *tile.within]
+                signals += left * scaled
+                self.count_removed(scaled, signals, relative, tile, changing)
                 result[chosen] = self.merged(result[chosen], signals, present, tile, relative, changing)
             yield some, result
         progress(1.0)
@@ -336,6 +348,14 @@ class Plan:
         on the noise, such as the bias of magnitudes, follows its true level.
         """
         return self.choices.method.run(scaled, level * self.settings.strength, wanted, options, progress)
+
+    def count_removed(
+        self, scaled: Tensor, denoised: Tensor, relative: float | Tensor, tile: Tile, inside: Tensor
+    ) -> None:
+        """Add what was removed from some channels of a tile, all in units of sigma, to `removed`."""
+        level = relative if isinstance(relative, float) else relative[tile.within]
+        for noisy, clean, counted in zip(scaled, denoised, inside.expand_as(denoised), strict=True):
+            self.removed.add(((noisy - clean) / level)[None], counted)
 
     def present(self, channels: slice = slice(None)) -> list[int]:
         """Return the numbers of the channels that have noise, among all or some."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
+from collections.abc import Sequence
 from typing import TypeVar, cast
 
 from torch import Tensor
@@ -14,6 +17,8 @@ from nlmeans.core.tiles import Piece
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.settings import Settings
+
+log = logging.getLogger("nlmeans")
 
 VolumeT = TypeVar("VolumeT", bound=arrays.Readable)
 
@@ -63,13 +68,31 @@ def denoise_array(
     if out is not None:
         arrays.check_out(out, source, shape, settings.dtype)
     result = arrays.empty_like(source, settings.dtype, shape) if out is None else out
+    own: list[Plan] = []
     for index in range(layout.volumes):
         plan = Plan.of(source, index, layout, choices, mask=where, sigma_map=levels, region=region, noise_mask=search)
         if plans is not None:
             plans.append(plan)
         plan.run(region, part(progress, index / layout.volumes, (index + 1) / layout.volumes), result, rank)
+        own.append(plan)
+    if region == layout.everywhere:
+        say_doubts(own)
     progress(1.0)
     return cast(VolumeT, result)
+
+
+def say_doubts(plans: Sequence[Plan]) -> list[str]:
+    """Warn of what speaks against the results of plans, one line for each kind of doubt, and return these lines."""
+    found: dict[str, list[str]] = {}
+    for doubt in itertools.chain.from_iterable(plan.verdict() for plan in plans):
+        found.setdefault(doubt.partition(":")[0], []).append(doubt)
+    lines = [
+        doubts[0] if len(plans) == 1 else f"in {len(doubts)} of {len(plans)} volumes, {doubts[0]}"
+        for doubts in found.values()
+    ]
+    for line in lines:
+        log.warning("%s", line)
+    return lines
 
 
 def readable_spatial(array: arrays.Readable | None, name: str, layout: Layout) -> arrays.Source | None:

@@ -15,9 +15,9 @@ from nlmeans.core.memory import allowed
 from nlmeans.core.tiles import Piece
 from nlmeans.engine.settings import Settings, is_auto
 from nlmeans.methods.series import measure_series
-from nlmeans.noise.estimate import sample_pieces
-from nlmeans.noise.found import model_of_volume
-from nlmeans.noise.usable import object_threshold
+from nlmeans.noise.search.estimate import sample_pieces
+from nlmeans.noise.search.found import model_of_volume
+from nlmeans.noise.search.usable import object_threshold
 
 MANY_VOLUMES = 8
 """Least number of volumes that ``"auto"`` denoises together. So many have more in common than similar patches have."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
+from nlmeans.core.metrics import Removed
 from nlmeans.core.tiles import Piece, common, piece, shifted
 from nlmeans.engine.noise import Noise
 from nlmeans.engine.pieces import pieces_to_read
@@ -107,6 +108,45 @@ def noise_in_words(known: Sequence[Facts], sigma: str = "") -> str:
     correlated = sum(facts.noise.correlation is not None for facts in known)
     text = f"{kinds} noise, sigma {min(levels):.4g} to {max(levels):.4g} over {len(levels)} volumes"
     return text + (f", correlated in {correlated} of {len(known)}" if correlated else "")
+
+
+def doubts_about(removed: Removed, noise: NoiseModel) -> list[str]:
+    """Say what speaks against a result: hardly any noise was removed, or structure was.
+
+    The thresholds come from random compositions of volumes, noise and defects (benchmarks/compositions.py).
+
+    >>> removed = Removed(voxels=10_000, squares=100.0)
+    >>> print(*doubts_about(removed, NoiseModel(sigma=5.0)))
+    hardly any noise was removed: 10% of what there is by the model; look at the noise that was found, or give sigma
+    """
+    if removed.voxels < FEWEST_TO_JUDGE:
+        return []
+    if removed.deviation < LITTLE:
+        return [
+            f"hardly any noise was removed: {removed.deviation:.0%} of what there is by the model; look at the noise "
+            "that was found, or give sigma"
+        ]
+    expected = [0.0] * 3
+    if (lags := noise.autocovariance) is not None:
+        middle = np.array([n // 2 for n in lags.shape])
+        expected = [
+            float(lags[tuple(middle + step)]) if lags.shape[axis] > 1 else 0.0
+            for axis, step in enumerate(np.eye(3, dtype=int))
+        ]
+    surplus = max(found - usual for found, usual in zip(removed.in_common, expected, strict=True))
+    if surplus > STRUCTURED:
+        return [
+            f"structure was removed: neighbours correlate by {surplus:.2f} more than noise does in what was removed; "
+            "the noise may be weaker than was found, so try a smaller strength, or give sigma"
+        ]
+    return []
+
+
+FEWEST_TO_JUDGE, LITTLE, STRUCTURED = 2000, 0.3, 0.1
+"""Voxels from which a result is judged; the share of the noise that is little; and the correlation of neighbours, in
+what was removed, that noise does not have. Good results have up to 0.04, bad ones from 0.13."""
+
+NOTHING_FOUND = "no noise was found, so nothing was changed; if there is noise, give sigma"
 
 
 def survey_volume(

@@ -18,7 +18,7 @@ from nlmeans.engine.settings import Settings
 from nlmeans.files.formats.nifti import Scan
 from nlmeans.files.maps import Maps
 from nlmeans.files.phase import ComplexScan
-from nlmeans.noise.sigma_map import sigma_of_noise_volumes
+from nlmeans.noise.search.sigma_map import sigma_of_noise_volumes
 
 
 class Computed(NamedTuple):

@@ -208,6 +208,7 @@ def denoise_file(
         "mask": mask_file and mask_file.name,
         "sigma_map": sigma_file and sigma_file.name,
         "boilerplate": boilerplate(choices, volumes, turned is not None, f"{noise}, {origin}"),
+        "doubts": [plan.verdict() for plan in plans],
         "quality": scan.quality(noisy, shown, None if varies else levels_of(known), mask),
         "nlmeans": version("nlmeans"),
         "torch": torch.__version__,

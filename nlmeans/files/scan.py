@@ -18,7 +18,7 @@ from nlmeans.files.formats import registry
 from nlmeans.files.formats.grid import on_grid_of
 from nlmeans.files.formats.nifti import Scan
 from nlmeans.noise.model import NoiseModel
-from nlmeans.noise.usable import object_threshold
+from nlmeans.noise.search.usable import object_threshold
 
 log = logging.getLogger("nlmeans")
 

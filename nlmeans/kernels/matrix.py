@@ -22,7 +22,7 @@ from nlmeans.kernels.vector import (
     inner_kernel,
     lane_pointer,
     load,
-    number,
+    number_like,
     repeat,
     splat,
     store,
@@ -132,7 +132,7 @@ def multiply(array, out, out_pitch, left, left_step, left_pitch, right, right_pi
 @inner_kernel
 def multiply_rows(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth, vectors, subtract):
     """Compute `multiply` in tiles of up to TILE_VECTORS vectors."""
-    zero, widest = splat(number(array, 0)), widest_tile(array)
+    zero, widest = splat(number_like(array, 0)), widest_tile(array)
     while vectors:
         if vectors >= 4 and vectors != 6 and widest >= 4:
             tile_product(array, out, out_pitch, left, left_step, left_pitch, right, right_pitch, depth,
@@ -158,7 +158,7 @@ def multiply_rows(array, out, out_pitch, left, left_step, left_pitch, right, rig
 @inner_kernel
 def multiply_row(array, out, left, right, pitch, vectors):
     """A row times a square matrix: out[:] = Σ_k left[k] · right[k, :]. `out` must not overlap the factors."""
-    zero, widest = splat(number(array, 0)), widest_tile(array)
+    zero, widest = splat(number_like(array, 0)), widest_tile(array)
     depth = vectors * LANES
     while vectors >= 4 and widest >= 3:
         tile_product(array, out, 0, left, 0, 1, right, pitch, depth, repeat(repeat(zero, 4), 1), False)

@@ -138,7 +138,7 @@ def splat(typing_context, value):
 
 
 @intrinsic
-def number(typing_context, array, value):
+def number_like(typing_context, array, value):
     """A float64 as a number of the type that the array has."""
 
     def emit(context, builder, sig, args):

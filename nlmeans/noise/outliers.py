@@ -16,7 +16,7 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.layout import Layout
 from nlmeans.core.modes import outside_autocast
 from nlmeans.core.padding import reflect
-from nlmeans.noise.finest import MEDIAN_OF_ABSOLUTE_NORMAL
+from nlmeans.noise.search.finest import MEDIAN_OF_ABSOLUTE_NORMAL
 
 SIMILAR_NEIGHBOURS = 4
 """Number of most similar neighbours that a voxel is compared with. If 3 % of all voxels are impulses, one voxel in

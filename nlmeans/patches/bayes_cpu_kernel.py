@@ -32,7 +32,7 @@ from nlmeans.kernels.vector import (
     inlined_kernel,
     inner_kernel,
     load,
-    number,
+    number_like,
     splat,
     store,
     total,
@@ -189,7 +189,7 @@ def read_group(volume, corners, patch_rows, row_length, array, target, pitch):
 @inner_kernel
 def centre(array, matrix, pitch, width, count, mean):
     """Subtract the mean of `count` rows from them. Return the sum of squares that is left."""
-    share, zero = splat(number(array, 1 / count)), splat(number(array, 0))
+    share, zero = splat(number_like(array, 1 / count)), splat(number_like(array, 0))
     squares = zero
     for x in range(0, width, LANES):
         sums = zero
@@ -207,7 +207,7 @@ def centre(array, matrix, pitch, width, count, mean):
 @inlined_kernel
 def sum_of_squares(array, first, size):
     """Sum the squares of a matrix whose `size` is a multiple of four vectors."""
-    a = b = c = d = splat(number(array, 0))
+    a = b = c = d = splat(number_like(array, 0))
     for i in range(first, first + size, 4 * LANES):
         v0, v1, v2, v3 = load(array, i), load(array, i + LANES), load(array, i + 2 * LANES), load(array, i + 3 * LANES)
         a, b, c, d = a + v0 * v0, b + v1 * v1, c + v2 * v2, d + v3 * v3
@@ -234,8 +234,8 @@ def filter_mean(array, layout, variance):
 def eliminate(array, layout, ridge):
     """Turn [A | P] into [U | V], TILE_ROWS = 4 rows at a time; return ‖V‖². Only the upper half of A is read."""
     pitch = layout.pitch
-    squares = splat(number(array, 0))
-    one, least = number(array, 1), number(array, ridge)
+    squares = splat(number_like(array, 0))
+    one, least = number_like(array, 1), number_like(array, ridge)
     for i in range(0, layout.height, TILE_ROWS):
         first = i // LANES * LANES
         row = layout.system + i * pitch
@@ -280,7 +280,7 @@ def wiener_of_group(array, layout, noise, rounding):
     diagonal = 0.0
     for i in range(layout.patches):
         diagonal += array[layout.system + i * (pitch + 1)]
-    ridge = number(array, noise + 2 * rounding * diagonal + 1e-12)
+    ridge = number_like(array, noise + 2 * rounding * diagonal + 1e-12)
     for i in range(height):
         array[layout.system + i * (pitch + 1)] += ridge
     freedom = eliminate(array, layout, ridge)
@@ -313,7 +313,7 @@ def scalar_least_risk(ff, fq, qq, f_noise, q_noise):
 def multiply_patches(array, layout, rows, matrix, target, pitch):
     """Multiply the patches of a group, height × width, by a square matrix; return the sum of squares of the result."""
     width = layout.width
-    squares = splat(number(array, 0))
+    squares = splat(number_like(array, 0))
     for i in range(0, layout.height, TILE_ROWS):
         multiply(array, target + i * pitch, pitch, rows + i * width, width, 1, matrix, width, width, width // LANES,
                  False)  # fmt: skip
@@ -338,7 +338,7 @@ def read_centred(volume, corners, options, array, layout, target, pitch, mean):
 @inner_kernel
 def mix(array, layout, amplitude, kept):
     """Replace Q by a·F + b·Q."""
-    a, b = splat(number(array, amplitude)), splat(number(array, kept))
+    a, b = splat(number_like(array, amplitude)), splat(number_like(array, kept))
     for x in range(0, layout.height * layout.width, LANES):
         value = a * load(array, layout.guide_columns + x) + b * load(array, layout.noisy + x)
         store(array, layout.noisy + x, value)
@@ -348,7 +348,11 @@ def mix(array, layout, amplitude, kept):
 def add_group(array, layout, amplitude, kept, weight, corners, patch_rows, row_length, sums, weights):
     """Add the patches m + a·F + b·Q to `sums`, and the weight of the group to `weights` at their corners."""
     width = layout.width
-    a, b, scale = splat(number(array, amplitude)), splat(number(array, kept)), splat(number(array, weight))
+    a, b, scale = (
+        splat(number_like(array, amplitude)),
+        splat(number_like(array, kept)),
+        splat(number_like(array, weight)),
+    )
     for x in range(0, width, LANES):
         store(array, layout.window + x, load(array, layout.taper + x) * scale)
     for k in range(corners.size):
@@ -395,7 +399,7 @@ def filter_groups(noisy, guide, corners, variances, layout, options, array, sums
                 transpose(array, layout.guide + k * layout.pitch + x, layout.pitch,
                           layout.guide_columns + x * height + k, height)  # fmt: skip
                 transpose(array, layout.noisy + k * width + x, width, layout.noisy_columns + x * height + k, height)
-        mean_freedom = filter_mean(array, layout, number(array, variance / count))
+        mean_freedom = filter_mean(array, layout, number_like(array, variance / count))
         freedom = np.float64(wiener_of_group(array, layout, options.strength * noise, options.rounding))
         fq = np.float64(sum_of_squares(array, layout.shares, height * height))
         ff = np.float64(sum_of_squares(array, layout.guide_columns, height * width))

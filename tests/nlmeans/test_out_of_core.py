@@ -24,7 +24,7 @@ from nlmeans.engine import pieces
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.survey import Facts
-from nlmeans.noise.estimate import sigma_levels
+from nlmeans.noise.search.estimate import sigma_levels
 from tests.nlmeans.volumes import SINGLE, gaussian, piecewise
 
 SIGMA = 10.0

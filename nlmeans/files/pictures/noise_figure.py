@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from nlmeans.core import arrays
-from nlmeans.noise.curve import Numbers, VarianceCurve, flattest_parts, variance_curve
-from nlmeans.noise.finest import finest_detail_by_slabs
-from nlmeans.noise.found import response_of_finest
 from nlmeans.noise.kinds import MAGNITUDES
 from nlmeans.noise.model import NoiseModel
 from nlmeans.noise.rician import rician_deviation
+from nlmeans.noise.search.curve import Numbers, VarianceCurve, flattest_parts, variance_curve
+from nlmeans.noise.search.finest import finest_detail_by_slabs
+from nlmeans.noise.search.found import response_of_finest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -26,8 +26,8 @@ from nlmeans.files.scan import MeasuredNoise
 from nlmeans.files.zarr import ngff
 from nlmeans.files.zarr.ngff import ZarrImage
 from nlmeans.files.zarr.run import ZarrRequest, only_volume, start_or_resume
-from nlmeans.noise.estimate import read_pieces, sample_pieces
-from nlmeans.noise.usable import object_threshold
+from nlmeans.noise.search.estimate import read_pieces, sample_pieces
+from nlmeans.noise.search.usable import object_threshold
 
 log = logging.getLogger("nlmeans")
 

@@ -25,6 +25,7 @@ from nlmeans.core.memory import allowed, size_text
 from nlmeans.core.progress import Report, part
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
+from nlmeans.engine.run import say_doubts
 from nlmeans.engine.settings import HARDWARE_SETTINGS, MINIMUM_MEMORY, NoiseLevel, Settings, device_or_gpu
 from nlmeans.engine.survey import Facts, noise_in_words
 from nlmeans.files.atomic import clear_leftovers, put_in_place, sync
@@ -97,7 +98,7 @@ def start_or_resume(request: ZarrRequest, overwrite: bool) -> ZarrRun:
         memory=None if on_gpu else max(int(memory * ENGINE_SHARE), MINIMUM_MEMORY),
         method=plan["method"] if plan else settings.method,
     )
-    choices = choices_for(image, settings)
+    choices = choices_of_image(image, settings)
     dtype = np.dtype(settings.dtype or image.array.dtype)
     if journal is None or plan is None:
         together = image.time_axis if choices.method.joint else None
@@ -113,7 +114,7 @@ def start_or_resume(request: ZarrRequest, overwrite: bool) -> ZarrRun:
     return ZarrRun(request, choices, dtype, levels, [tuple(shape) for shape in plan["blocks"]], memory, journal)
 
 
-def choices_for(image: ZarrImage, settings: Settings) -> Choices:
+def choices_of_image(image: ZarrImage, settings: Settings) -> Choices:
     """Choose the method: one for series if the volumes over time belong together, see `is_one_series`."""
     if image.time_axis is None:
         return Choices.of(settings, Layout(image.spatial_shape, None, None))
@@ -270,6 +271,7 @@ class ZarrRun:
                         self.halve_block(number, box)
                     self.finish(number, index, box)
                     report(share[1])
+            say_doubts(plans)
             write_metadata(self.folder, self.request.image, self.levels, self.record())
         except Exception:
             if not self.finished:

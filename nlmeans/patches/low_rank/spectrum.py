@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nlmeans.core.threads import shared_among
+from nlmeans.core.modes import shared_among
 from nlmeans.kernels.turns import in_threads
 
 LEADING, ITERATIONS = 16, 6

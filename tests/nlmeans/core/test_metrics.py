@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from nlmeans.core.metrics import psnr, ssim
+from nlmeans.core.metrics import Removed, psnr, ssim
 from tests.nlmeans.volumes import Floats, gaussian, piecewise
 
 SHAPES = [(40, 33), (20, 17, 15)]
@@ -75,3 +76,19 @@ def test_psnr_sees_the_mask_alone() -> None:
 def test_ssim_takes_images_smaller_than_its_window() -> None:
     truth, image = pair((4, 3, 5))
     assert 0 < ssim(truth, image) < 1
+
+
+def test_what_was_removed_from_parts_adds_up_to_the_whole() -> None:
+    noise = torch.randn(2, 12, 10, 9, generator=torch.Generator().manual_seed(0))
+    noise = (noise + noise.roll(1, 3)) / math.sqrt(2)  # neighbours along the last axis have a half in common
+    inside = torch.ones(12, 10, 9, dtype=torch.bool)
+    inside[:2] = False
+    whole, parts = Removed(), Removed()
+    whole.add(noise, inside)
+    for start in (0, 6):
+        parts.add(noise[:, :, start : start + 6], inside[:, start : start + 6])
+    assert whole.voxels == parts.voxels == 2 * 10 * 10 * 9
+    assert parts.deviation == pytest.approx(whole.deviation) == pytest.approx(1.0, abs=0.05)
+    assert whole.in_common == pytest.approx([0, 0, 0.5], abs=0.1)
+    assert Removed().deviation == 0
+    assert Removed().in_common == [0, 0, 0]

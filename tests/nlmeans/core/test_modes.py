@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 
 import nlmeans
 from nlmeans import blur
-from nlmeans.core.modes import outside_autocast
+from nlmeans.core.modes import outside_autocast, shared_among
 from nlmeans.methods.registry import METHODS
 from tests.nlmeans.volumes import SINGLE
 
@@ -89,3 +90,55 @@ def test_autocast_changes_no_number_on_a_gpu(name: str, dtype: torch.dtype) -> N
     with torch.autocast("cuda", dtype):
         result = torch.as_tensor(FUNCTIONS[name](NOISY.cuda()))
     torch.testing.assert_close(result, expected)
+
+
+@pytest.fixture
+def six_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)
+    yield
+    torch.set_num_threads(before)
+
+
+def threads_of_a_new_thread() -> int:
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+@pytest.mark.parametrize(("tasks", "share"), [(1, 6), (2, 3), (4, 1), (100, 1)])
+@pytest.mark.usefixtures("six_threads")
+def test_a_task_gets_its_share_and_other_threads_keep_all(tasks: int, share: int) -> None:
+    with shared_among(tasks):
+        assert torch.get_num_threads() == share
+        assert threads_of_a_new_thread() == 6
+    assert torch.get_num_threads() == 6
+    assert threads_of_a_new_thread() == 6
+
+
+@pytest.mark.usefixtures("six_threads")
+def test_the_threads_come_back_after_an_exception() -> None:
+    with pytest.raises(KeyError), shared_among(3):
+        raise KeyError
+    assert torch.get_num_threads() == 6
+
+
+@pytest.mark.usefixtures("six_threads")
+def test_tasks_that_overlap_leave_no_share_behind() -> None:
+    started, leave = threading.Barrier(3), threading.Event()
+
+    def task() -> None:
+        with shared_among(2):
+            started.wait(10)
+            leave.wait(10)
+
+    tasks = [threading.Thread(target=task) for _ in range(2)]
+    for thread in tasks:
+        thread.start()
+    started.wait(10)
+    leave.set()
+    for thread in tasks:
+        thread.join(10)
+    assert threads_of_a_new_thread() == 6

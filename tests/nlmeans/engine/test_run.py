@@ -81,3 +81,32 @@ def test_a_mask_that_fits_is_kept_and_none_stays_none() -> None:
     layout, mask = Layout.of(IMAGE, None, None), torch.ones(8, 9, 10)
     assert readable_spatial(mask, "mask", layout) is mask
     assert readable_spatial(None, "mask", layout) is None
+
+
+def clear_structure() -> np.ndarray[Any, np.dtype[np.float32]]:
+    waves = np.sin(np.indices((20, 22, 24)) / 1.5).sum(0)
+    return (100 + 10 * waves + np.random.default_rng(0).standard_normal(waves.shape)).astype(np.float32)
+
+
+def test_a_result_that_lost_structure_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    denoise(clear_structure(), 1.0, method="bayes")
+    assert not caplog.messages
+    denoise(clear_structure(), 15.0, method="bayes")
+    assert "structure was removed: neighbours correlate by" in caplog.text
+
+
+def test_a_result_from_which_hardly_anything_was_removed_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    rough = (100 * np.random.default_rng(0).random((20, 22, 24))).astype(np.float32)
+    denoise(rough, 1.0, method="bayes")
+    assert "hardly any noise was removed" in caplog.text
+
+
+def test_a_volume_in_which_no_noise_is_found_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    denoise(np.stack([np.full((8, 9, 10), 7.0), IMAGE, np.full((8, 9, 10), 3.0)]), series=0, method="bayes")
+    assert "in 2 of 3 volumes, no noise was found, so nothing was changed; if there is noise, give sigma" in caplog.text
+
+
+@pytest.mark.parametrize("settings", [{"strength": 2.0}, {"method": "classic"}])
+def test_who_wants_it_smoother_is_not_warned(settings: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    denoise(clear_structure(), 5.0, **{"method": "bayes", **settings})
+    assert not caplog.messages

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from nlmeans import NoiseModel, denoise, estimate_noise, estimate_sigma
 from nlmeans.core.metrics import psnr
-from nlmeans.noise.found import response_of_finest
+from nlmeans.noise.search.found import response_of_finest
 from tests.nlmeans.volumes import gaussian, piecewise, rician
 
 SIGMA = 10.0
@@ -239,3 +239,13 @@ def test_a_stated_magnitude_with_negative_values_is_gaussian_and_says_so(kind: s
     assert "which magnitudes do not have" in model.evidence[0]
     assert estimate_sigma(noisy, noise="rician") == pytest.approx(20, rel=0.03)
     assert float(np.median(estimate_sigma(noisy, noise="rician", map=True))) == pytest.approx(20, rel=0.05)
+
+
+def test_counts_are_not_found_where_much_lies_below_the_offset_of_the_detector() -> None:
+    """The line through a few bright, textured parts can meet zero variance above the dark ones."""
+    random = np.random.default_rng(0)
+    clean = np.repeat(np.linspace(0.02, 0.3, 12), 4)[:, None, None] * np.ones((48, 30, 30))
+    slope, offset = 0.005, 0.06
+    noisy = clean + np.sqrt(np.maximum(slope * (clean - offset), 4e-6)) * random.standard_normal(clean.shape)
+    assert estimate_noise(noisy.clip(0)).kind != "poisson"
+    assert estimate_noise(noisy[12:]).kind == "poisson"

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from nlmeans.noise.curve import (
+from nlmeans.noise.rician import rician_deviation, rician_moments
+from nlmeans.noise.search.curve import (
     BINS,
     Air,
     Fit,
@@ -23,8 +24,7 @@ from nlmeans.noise.curve import (
     kind_of_noise,
     variance_curve,
 )
-from nlmeans.noise.finest import finest_detail
-from nlmeans.noise.rician import rician_deviation, rician_moments
+from nlmeans.noise.search.finest import finest_detail
 from tests.nlmeans.volumes import gaussian, rician
 
 STAIRS = 20.0 * np.repeat(np.arange(12), 6)[None, None] * np.ones((40, 40, 1))

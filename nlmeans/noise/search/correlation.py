@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nlmeans.core.axes import Axes
 from nlmeans.core.lags import covariance_over, mean_over_lags, whitening
-from nlmeans.noise.usable import measured_voxels
+from nlmeans.noise.search.usable import measured_voxels
 
 Samples = npt.NDArray[np.float64]
 

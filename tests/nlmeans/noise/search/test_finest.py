@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from nlmeans.noise import finest
-from nlmeans.noise.finest import box_sums, finest_detail, finest_detail_by_slabs, ring_means, robust_deviation
+from nlmeans.noise.search import finest
+from nlmeans.noise.search.finest import box_sums, finest_detail, finest_detail_by_slabs, ring_means, robust_deviation
 
 
 def noise(*shape: int) -> torch.Tensor:

@@ -11,9 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nlmeans.noise.acquired import acquired_shares
-from nlmeans.noise.correlation import CorrelatedNoise, estimate_correlated_noise
-from nlmeans.noise.curve import (
+from nlmeans.noise.kinds import MAGNITUDES, NOISES, not_magnitudes, possible_kind
+from nlmeans.noise.model import NoiseModel, checked_correlation
+from nlmeans.noise.poisson import stabilise_counts
+from nlmeans.noise.rician import sigma_of_air
+from nlmeans.noise.search.acquired import acquired_shares
+from nlmeans.noise.search.correlation import CorrelatedNoise, estimate_correlated_noise
+from nlmeans.noise.search.curve import (
     CLEARLY,
     FEWEST_BINS,
     Air,
@@ -25,13 +29,9 @@ from nlmeans.noise.curve import (
     kind_of_noise,
     variance_curve,
 )
-from nlmeans.noise.estimate import sigma_of_detail
-from nlmeans.noise.finest import DetailMaps, finest_detail_by_slabs, grey_step
-from nlmeans.noise.kinds import MAGNITUDES, NOISES, not_magnitudes, possible_kind
-from nlmeans.noise.model import NoiseModel, checked_correlation
-from nlmeans.noise.poisson import stabilise_counts
-from nlmeans.noise.rician import sigma_of_air
-from nlmeans.noise.usable import object_threshold
+from nlmeans.noise.search.estimate import sigma_of_detail
+from nlmeans.noise.search.finest import DetailMaps, finest_detail_by_slabs, grey_step
+from nlmeans.noise.search.usable import object_threshold
 
 WHITE_RATIO = 0.75
 """Standard deviation of the finest detail, relative to that of the noise, below which the noise is correlated. Both the
@@ -120,6 +120,8 @@ def kind_of_volume(seen: Observed, possible: Collection[str], likely: str | None
     if bool((seen.volume < 0).any()):
         return None, "there are negative values, which neither magnitudes nor counts have, so the noise is Gaussian"
     fit = kind_of_noise(curve, seen.air, possible)
+    if fit.kind == "poisson" and lies_below_offset(seen.around, fit):
+        fit = kind_of_noise(curve, seen.air, set(possible) - {"poisson"})
     if fit.kind == "gaussian" and likely == "rician":
         magnitudes = fit_magnitudes(curve)
         if magnitudes.cost < fit.cost + CLEARLY / 2:
@@ -133,6 +135,17 @@ def kind_of_volume(seen: Observed, possible: Collection[str], likely: str | None
         several = "" if fit.kind == "rician" else f" of {fit.parameters[1]:.3g} coils"
         return fit, f"the deviation goes {between}: weaker in the dark, as in magnitude images{several}"
     return fit, f"the deviation goes {between}: no trend that speaks for another kind than Gaussian noise"
+
+
+def lies_below_offset(around: DetailMaps, line: Fit) -> bool:
+    """Whether parts of the volume are darker than no photon at all, by the line of variance against intensity."""
+    slope, at_zero = line.parameters
+    dark = around.brightness[around.usable] < -at_zero / slope - slope
+    return float(dark.double().mean()) > MOST_BELOW_OFFSET
+
+
+MOST_BELOW_OFFSET = 0.01
+"""Share of voxels whose surroundings may be darker than the offset of a detector."""
 
 
 # ---------------------------------------------------------------- the level, and the correlation

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nlmeans import estimate_sigma
-from nlmeans.noise.estimate import sigma_of_magnitudes
+from nlmeans.noise.search.estimate import sigma_of_magnitudes
 from tests.nlmeans.volumes import Floats, gaussian, piecewise, rician, sample
 
 ADD = {"gaussian": gaussian, "rician": rician}
@@ -114,7 +114,7 @@ def test_types_make_no_difference(dtype: str) -> None:
 def test_evenly_spaced_slabs_of_a_large_volume_suffice(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     noisy = gaussian(piecewise(*shape), 5.0)
     whole = estimate_sigma(noisy)
-    monkeypatch.setattr("nlmeans.noise.estimate.SAMPLE_VOXELS", noisy.size // 3)
+    monkeypatch.setattr("nlmeans.noise.search.estimate.SAMPLE_VOXELS", noisy.size // 3)
     sampled = estimate_sigma(noisy)
     assert sampled != whole
     assert sampled == pytest.approx(whole, rel=0.05)

@@ -16,12 +16,12 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed
 from nlmeans.core.tiles import Piece, piece
-from nlmeans.noise.finest import DetailMaps, finest_detail_by_slabs, robust_deviation
 from nlmeans.noise.kinds import possible_kind
 from nlmeans.noise.outliers import sigma_between_outliers, without_outliers
 from nlmeans.noise.rician import rician_moments
-from nlmeans.noise.sigma_map import sigma_map_of_volume
-from nlmeans.noise.usable import object_threshold
+from nlmeans.noise.search.finest import DetailMaps, finest_detail_by_slabs, robust_deviation
+from nlmeans.noise.search.sigma_map import sigma_map_of_volume
+from nlmeans.noise.search.usable import object_threshold
 
 FLATTEST_OF_OBJECT = 0.04
 """Share of the object that the noise is measured in: the voxels with the least detail around them."""

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nlmeans.noise.finest import DetailMaps, robust_deviation
 from nlmeans.noise.rician import coils_of_air, mean_of_air, rician_deviation
-from nlmeans.noise.usable import object_threshold
+from nlmeans.noise.search.finest import DetailMaps, robust_deviation
+from nlmeans.noise.search.usable import MOST_SORTED, object_threshold
 
 Numbers = npt.NDArray[np.float64]
 
@@ -137,9 +137,6 @@ def range_without_ends(values: Tensor) -> tuple[float, float]:
     """Return the values below and above which a thousandth of them lies; of very many, of an even sample of them."""
     ordered = values[:: max(1, len(values) // MOST_SORTED)].sort().values
     return float(ordered[len(ordered) // 1000]), float(ordered[-1 - len(ordered) // 1000])
-
-
-MOST_SORTED = 100_000
 
 
 def variance_curve(around: DetailMaps, usable: Tensor) -> VarianceCurve:

@@ -63,10 +63,10 @@ def far_from_most(value: float, values: Tensor) -> bool:
     """Whether a value is far above nearly all of others, compared with how far these spread."""
     some = values[:: max(1, len(values) // MOST_SORTED)].double().cpu().numpy()
     middle, end = np.quantile(some, [0.5, 0.995])
-    return bool(value - middle > FAR * (end - middle) + NEARBY * abs(middle))
+    return bool(value - middle > FAR_OFF * (end - middle) + NEARBY * abs(middle))
 
 
-FEW, FAR, NEARBY = 0.02, 3.0, 1e-6
+FEW, FAR_OFF, NEARBY = 0.02, 3.0, 1e-6
 """Share of all voxels that is few; how far above the middle they must be, in units of how far nearly all others are, to
 count as far; and a difference relative to the middle that is rounding."""
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nlmeans.core.padding import reflect
-from nlmeans.noise.usable import measured_voxels
+from nlmeans.noise.search.usable import measured_voxels
 
 OUTER, INNER = 3, 2
 """Radii of the ring that the detail around a voxel is averaged over: 7 × 7 × 7 voxels without the inner 5 × 5 × 5. The

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nlmeans.noise.correlation import (
+from nlmeans.noise.search.correlation import (
     FEWEST_BLOCKS,
     detrended_blocks,
     estimate_correlated_noise,

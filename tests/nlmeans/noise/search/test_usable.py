@@ -8,7 +8,7 @@ import torch
 from skimage.filters import threshold_otsu
 
 import nlmeans
-from nlmeans.noise.usable import limits_of_most, measured_voxels, object_threshold, otsu_threshold
+from nlmeans.noise.search.usable import limits_of_most, measured_voxels, object_threshold, otsu_threshold
 from tests.nlmeans.volumes import Floats, gaussian, piecewise, sample
 
 

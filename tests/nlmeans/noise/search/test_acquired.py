@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nlmeans import estimate_noise
-from nlmeans.noise.acquired import acquired_shares
+from nlmeans.noise.search.acquired import acquired_shares
 from tests.nlmeans.volumes import gaussian, piecewise
 
 CLEAN = piecewise(40, 48, 64)

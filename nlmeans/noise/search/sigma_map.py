@@ -16,7 +16,9 @@ from torch.nn.functional import avg_pool3d, pad
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
 from nlmeans.core.modes import outside_autocast
-from nlmeans.noise.finest import (
+from nlmeans.noise.kinds import possible_kind
+from nlmeans.noise.rician import RAYLEIGH_MEAN, STRONG_SIGNAL, rician_moments
+from nlmeans.noise.search.finest import (
     DEVIATION_WITHIN_THREE,
     box_sums,
     box_voxels,
@@ -24,8 +26,6 @@ from nlmeans.noise.finest import (
     ring_means,
     robust_deviation,
 )
-from nlmeans.noise.kinds import possible_kind
-from nlmeans.noise.rician import RAYLEIGH_MEAN, STRONG_SIGNAL, rician_moments
 
 KNOT_DISTANCE, SEGMENTS = 8, 4
 """Least distance of the spline's knots in voxels, and largest number of segments between them per axis."""

@@ -10,7 +10,7 @@ import torch
 
 from nlmeans import denoise, estimate_sigma, sigma_of_noise_volumes
 from nlmeans.noise.rician import rician_moments
-from nlmeans.noise.sigma_map import mean_of_box, sigma_map_of_volume, spline_basis, variance_of_magnitude
+from nlmeans.noise.search.sigma_map import mean_of_box, sigma_map_of_volume, spline_basis, variance_of_magnitude
 from tests.nlmeans.volumes import Floats, gain, gaussian, piecewise, rician, sample
 
 ADD = {"gaussian": gaussian, "rician": rician}
@@ -141,9 +141,9 @@ def test_slabs_and_some_voxels_of_a_large_volume_suffice(monkeypatch: pytest.Mon
     sigma = ramp(head.shape, 1, 20, 80)
     noisy = torch.from_numpy(gaussian(head, sigma))
     whole = sigma_map_of_volume(noisy)
-    monkeypatch.setattr("nlmeans.noise.sigma_map.MAP_SLAB_VOXELS", noisy.numel() // 5)
+    monkeypatch.setattr("nlmeans.noise.search.sigma_map.MAP_SLAB_VOXELS", noisy.numel() // 5)
     torch.testing.assert_close(sigma_map_of_volume(noisy), whole, rtol=1e-4, atol=0)
-    monkeypatch.setattr("nlmeans.noise.sigma_map.MAP_VOXELS", noisy.numel() // 4)
+    monkeypatch.setattr("nlmeans.noise.search.sigma_map.MAP_VOXELS", noisy.numel() // 4)
     assert error(sigma_map_of_volume(noisy).numpy(), sigma, head > 40) < 0.06
 
 
