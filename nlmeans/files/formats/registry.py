@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """A file format. Its module has ``read_file(path)``, and ``write_file(image, path)`` if files can be written.
+    """A file format. Its module has ``read_file(path)``, and ``write_file(image, path, name)`` if files can be written.
 
-    Both deal in images of NIfTI, whose ``extra`` may keep what only the format itself can hold.
+    Both deal in images of NIfTI, whose ``extra`` may keep what only the format itself can hold. `name` is what the log
+    calls the file, which is written under a temporary path.
     """
 
     name: str
@@ -223,11 +224,11 @@ def write_format(image: Any, path: Path, files: Sequence[Path]) -> None:
     """Write an image of NIfTI in the format of the ending of `path`, to temporary files as in `save_scan`."""
     module = (format_of(path) or NIFTI).module(path)
     if len(files) == 1:
-        module.write_file(image, files[0])
+        module.write_file(image, files[0], path)
         return
     with tempfile.TemporaryDirectory(prefix=files[0].name, dir=path.parent) as folder:
         names = files_of(path)
-        module.write_file(image, Path(folder, names[0].name))
+        module.write_file(image, Path(folder, names[0].name), path)
         for name, file in zip(names, files, strict=True):
             Path(folder, name.name).replace(file)
 

@@ -42,6 +42,13 @@ def test_an_image_of_simpleitk_is_written_where_it_lies(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(found.dataobj), sitk.GetArrayFromImage(image).T)
 
 
+def test_what_is_lost_is_said_of_the_file_that_is_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    nlmeans.save_image(nifti.in_nifti(np.ones((3, 4, 5), "f4"), LPS), tmp_path / "a.npy")
+    assert caplog.messages == [
+        f"{tmp_path / 'a.npy'} holds the values alone: no voxel size, no orientation, no position"
+    ]
+
+
 def test_nothing_is_replaced_unless_asked(tmp_path: Path) -> None:
     image = nifti.in_nifti(np.ones((3, 4, 5), "f4"), LPS)
     nlmeans.save_image(image, tmp_path / "a.mhd")
