@@ -12,7 +12,7 @@ import torch
 from nlmeans.core import arrays, checks
 from nlmeans.core.layout import Layout
 from nlmeans.core.progress import Report, reporting
-from nlmeans.core.wrapped import beside, unwrapped
+from nlmeans.core.wrapped import beside, taken_apart
 from nlmeans.engine.arguments import Arguments, spelled_out
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.maps import as_array, noise_map, residual_of
@@ -118,7 +118,7 @@ def denoise(
         >>> denoised.dtype, bool(denoised.std() < 0.3 * noisy.std())
         (dtype('int16'), True)
     """
-    image = unwrapped(volume)
+    image = taken_apart(volume)
     if image is not None:
         if out is not None:
             raise ValueError(f"out= does not work with a {type(volume).__name__}; leave it out, and use the result")
@@ -401,7 +401,7 @@ def estimate_sigma(
         5.0
     """
     checks.choice("noise", noise, ("auto", "gaussian", *MAGNITUDES))
-    image = unwrapped(volume)
+    image = taken_apart(volume)
     if image is not None:
         axes = image.arguments({"channels": channels, "series": series})
         volume, mask, channels, series = image.values, beside(mask, image, "mask"), axes["channels"], axes["series"]
@@ -468,7 +468,7 @@ def estimate_noise(
         ('gaussian', True, True)
     """
     checks.choice("kind", kind, ("auto", *NOISES))
-    image = unwrapped(volume)
+    image = taken_apart(volume)
     if image is not None:
         volume, mask = image.values, beside(mask, image, "mask")
     source = arrays.readable(volume, "volume")

@@ -56,7 +56,7 @@ class Wrapped(NamedTuple):
         return found
 
 
-def unwrapped(image: object) -> Wrapped | None:
+def taken_apart(image: object) -> Wrapped | None:
     """Take an image of another package apart; None if it is an array or anything else."""
     homes = {kind.__module__.partition(".")[0] for kind in type(image).__mro__}
     found: Any = image
@@ -75,7 +75,7 @@ def beside(array: Any, image: Wrapped, name: str) -> Any:
     Raises:
         ValueError: it lies elsewhere, or has other axes.
     """
-    other = unwrapped(array)
+    other = taken_apart(array)
     if other is None:
         return array
     if image.names and other.names:

@@ -61,7 +61,7 @@ def read_file(path: Path) -> Any:
             values = series.asarray()
         except ValueError as error:
             if "imagecodecs" in str(error):
-                how = file.pages.first.compression.name
+                how = tifffile.COMPRESSION(file.pages.first.compression).name
                 raise ValueError(f"{path} is compressed as {how}; to read it: pip install imagecodecs") from error
             raise
     order = order_of(axes)

@@ -11,6 +11,8 @@ import nlmeans
 from nlmeans.files.formats import nifti
 from tests.nlmeans.scans import LPS, NIFTI, noisy
 
+pytest.importorskip("SimpleITK")
+
 
 @pytest.mark.parametrize("name", ["b.nii", "b.mgz", "b.nrrd"])
 def test_an_array_is_written_where_an_image_lies(name: str, tmp_path: Path) -> None:
@@ -32,7 +34,8 @@ def test_an_image_keeps_its_type_and_scaling(tmp_path: Path) -> None:
 
 
 def test_an_image_of_simpleitk_is_written_where_it_lies(tmp_path: Path) -> None:
-    sitk = pytest.importorskip("SimpleITK")
+    import SimpleITK as sitk
+
     image = sitk.GetImageFromArray(noisy(8, 7, 6).astype("i2"))
     image.SetOrigin((1, 2, 3))
     image.SetSpacing((2, 3, 4))
