@@ -7,15 +7,16 @@ listed without any of their libraries.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlmeans.files.paths import check_regular, errors_naming
+from nlmeans.files.paths import check_regular, errors_naming, sha256
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -242,6 +243,19 @@ def files_of(path: Path) -> list[Path]:
     known = format_of(path)
     other = next((second for first, second in known.pairs if ending_of(path, [first])), None) if known else None
     return [path] if other is None else [path, path.with_suffix(other)]
+
+
+def hash_of(path: Path, places: Mapping[Path, Path] | None = None) -> str:
+    """Hash an image: its file, or all files that it is written to.
+
+    Args:
+        path: the file that is named.
+        places: where these files lie, if not yet under their names.
+    """
+    files = files_of(path) if path.suffix and not path.is_dir() else [path]
+    lying = [file if places is None else places.get(file, file) for file in files]
+    hashes = [sha256(file) for file in lying if file.exists()]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def check_written(path: Path) -> None:
