@@ -154,7 +154,7 @@ def jobs_of_files(sources: Sequence[Path], out: Path, options: Mapping[str, Any]
     jobs = []
     for source, place in zip(sources, places, strict=True):
         below = place.relative_to(shared)
-        name = below.name if source.is_dir() else registry.without_ending(below.name)
+        name = below.name if source.is_dir() else registry.without_ending(below.name).removesuffix(".dcm")
         target = out / below.with_name(f"{name}_denoised{result_ending(source)}")
         picture = out / "figures" / below.with_name(f"{name}.png")
         jobs.append(Job(below.as_posix(), source, target, picture, dict(options)))
