@@ -247,7 +247,8 @@ LARGEST_SLOPE = 0.9
 
 
 def otsu_threshold(values: Tensor) -> float:
-    """Return the threshold between dark and bright with the least variance within both (Otsu 1979)."""
+    """Return the threshold between dark and bright, apart from NaN, with the least variance within both (Otsu 1979)."""
+    values = values[~values.isnan()] if arrays.is_nan(values) is not None else values
     if values.numel() == 0:
         return -math.inf
     numbers = values.double().cpu().numpy()

@@ -17,7 +17,7 @@ from zarr.codecs import BloscCodec
 import nlmeans
 from nlmeans.files import samples
 from nlmeans.files.zarr import ngff
-from nlmeans.files.zarr.denoise import denoise_zarr
+from nlmeans.files.zarr.denoise import denoise_zarr, zarr_noise
 from nlmeans.files.zarr.run import partial_folder
 from tests.nlmeans.scans import contents
 from tests.nlmeans.zarrs import SAME, SMALLEST, about, array, call, change, in_memory, level, noisy, save
@@ -302,3 +302,15 @@ def test_commands_that_cannot_be(
     assert message in result.output
     assert len(result.output.splitlines()) == 1
     assert contents(tmp_path) == before
+
+
+def test_nan_stays_and_counts_as_outside(tmp_path: Path, target: Path) -> None:
+    data = noisy(12, 14, 16).astype("f4")
+    data[:, :5] = np.nan
+    source = save(tmp_path / "in.zarr", data, "zyx")
+    denoise_zarr(source, target, **SAME)
+    image = ngff.read_image(target)
+    found = np.asarray(image.volume(image.volumes()[0])[:])
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(data))
+    (measured,) = zarr_noise(source, "auto")
+    assert np.isfinite(measured.mean)
