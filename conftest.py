@@ -1,5 +1,6 @@
 """Settings for pytest."""
 
+import importlib.util
 import os
 
 from hypothesis import HealthCheck, settings
@@ -10,6 +11,10 @@ collect_ignore = [  # have no doctests, and cannot be imported without triton
     "nlmeans/operator/gpu_kernel.py",
     "nlmeans/patches/groups_gpu_kernel.py",
 ]
+
+for module, library in (("itk", "SimpleITK"), ("tiff", "tifffile")):
+    if importlib.util.find_spec(library) is None:
+        collect_ignore.append(f"nlmeans/files/formats/{module}.py")
 
 # No deadlines: the first use of a kernel compiles it. Few examples in the ordinary suite, which change only with the
 # constants in the modules that are loaded; --hypothesis-profile=thorough draws hundreds anew.

@@ -327,7 +327,7 @@ def is_nan(array: Array) -> Any:
         if not (array.is_floating_point() or array.is_complex()) or not bool(array.isnan().any()):
             return None
         return array.isnan()
-    if array.dtype.kind not in "fc" or not np.isnan(array.min() if array.dtype.kind == "f" else array.sum()):
+    if array.dtype.kind not in "fc" or (array.dtype.kind == "f" and not np.isnan(array.min())):
         return None
     found = np.isnan(array)
     return found if found.any() else None

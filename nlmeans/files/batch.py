@@ -76,7 +76,8 @@ class Job:
 
     def finished(self) -> bool:
         """Whether the result exists, was not changed since, and was made from this source with these options."""
-        if not all(path.is_file() for path in (self.target, self.picture, self.noise_picture)):
+        outputs = [*registry.files_of(self.target), self.picture, self.noise_picture]
+        if not all(path.is_file() for path in outputs):
             return False
         if not all(copy.is_file() and sha256(copy) == sha256(source) for source, copy in self.copies):
             return False
@@ -87,9 +88,9 @@ class Job:
         phase = phase_beside(self.source, self.options.get("noise", "auto"))
         return (
             record.get("request") == self.request
-            and record.get("input_sha256") == sha256(self.source)
+            and record.get("input_sha256") == registry.hash_of(self.source)
             and record.get("phase_sha256") == (phase and sha256(phase))
-            and record.get("output_sha256") == sha256(self.target)
+            and record.get("output_sha256") == registry.hash_of(self.target)
         )
 
     def run(self) -> str:
@@ -153,7 +154,7 @@ def jobs_of_files(sources: Sequence[Path], out: Path, options: Mapping[str, Any]
     jobs = []
     for source, place in zip(sources, places, strict=True):
         below = place.relative_to(shared)
-        name = below.name if source.is_dir() else registry.without_ending(below.name)
+        name = below.name if source.is_dir() else registry.without_ending(below.name).removesuffix(".dcm")
         target = out / below.with_name(f"{name}_denoised{result_ending(source)}")
         picture = out / "figures" / below.with_name(f"{name}.png")
         jobs.append(Job(below.as_posix(), source, target, picture, dict(options)))

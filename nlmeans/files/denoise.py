@@ -199,7 +199,7 @@ def denoise_file(
     facts = {
         **(about or {}),
         "input": source.name,
-        "input_sha256": paths.sha256(source),
+        "input_sha256": registry.hash_of(source),
         "noise": noise_record(known[0]) if one_noise else [noise_record(facts) for facts in known],
         "sigma_estimated": estimated,
         "settings": (settled(settings, known[0]) if one_noise and not varies else settings).to_dict(),
@@ -221,7 +221,7 @@ def denoise_file(
         else:
             files = [place[file] for file in registry.files_of(target)]
             registry.save_scan(complete, written.result, target, files, keep_type)
-        facts["output_sha256"] = paths.sha256(place[target])
+        facts["output_sha256"] = registry.hash_of(target, place)
         place[record].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         inside = None if search is None else np.asarray(search) != 0
         if picture is not None:

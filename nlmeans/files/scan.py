@@ -121,7 +121,6 @@ def object_mask(scan: Scan, index: int, mask: arrays.Array | None) -> npt.NDArra
     if mask is not None:
         return np.asarray(np.asarray(mask) != 0)
     volume = scan.volume(index)
-    volume = np.nan_to_num(volume, nan=0.0) if arrays.is_nan(volume) is not None else volume
     known = volume if scan.inside is None else volume[scan.inside]
     bright: npt.NDArray[np.bool_] = volume > object_threshold(torch.from_numpy(known.astype(np.float64)))
     return bright if scan.inside is None else bright & scan.inside

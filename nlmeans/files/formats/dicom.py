@@ -23,7 +23,7 @@ from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from nlmeans.core import memory
-from nlmeans.files.formats.dicom_frames import Frame, frames_of, has_frames, volumes_of
+from nlmeans.files.formats.dicom_frames import Frame, frames_of, has_frames, volumes_of, why_no_volumes
 from nlmeans.files.formats.nifti import Scan, check_values, in_nifti
 from nlmeans.files.paths import errors_naming
 
@@ -275,10 +275,7 @@ def stacking_order(folder: Path, slices: Sequence[Dataset]) -> list[int]:
         return [places.index(index) for index in reversed(range(len(slices)))]
     positions = {tuple(float(x) for x in one.ImagePositionPatient) for one in slices}
     if len(positions) < len(slices):
-        raise ValueError(
-            f"{folder} holds {len(slices)} images at {len(positions)} positions, but neither time nor echo nor b-value "
-            "tells its volumes apart; put each into a separate folder, or convert to NIfTI with dcm2niix"
-        )
+        raise ValueError(f"{folder} holds {len(slices)} images at {len(positions)} positions, {why_no_volumes(slices)}")
     spacing, places = get_series_volume_positions(slices, allow_missing_positions=True, **tolerances)
     if spacing is not None and places is not None:
         gaps = sorted(max(places) - place for place in set(range(max(places) + 1)) - set(places))

@@ -39,10 +39,13 @@ IN_GROUPS = {
 TELLING = (
     *("TemporalPositionIndex", "TemporalPositionIdentifier", "TemporalPositionTimeOffset"),
     *("EffectiveEchoTime", "EchoTime", "EchoNumbers", "DiffusionBValue", "DiffusionGradientOrientation"),
-    *("ComplexImageComponent", "ImageType", "FlipAngle", "InversionTime", "NominalCardiacTriggerDelayTime"),
+    *("FlipAngle", "InversionTime", "NominalCardiacTriggerDelayTime"),
     *("TriggerTime", "FrameReferenceTime", "FrameAcquisitionNumber", "AcquisitionNumber", "AcquisitionTime"),
 )
 """Attributes that tell the volumes of a series apart, those that say most first."""
+
+KINDS = ("ComplexImageComponent", "ImageType")
+"""Attributes that tell magnitudes from phases, or water from fat. Such images are no volumes of one series."""
 
 PRIVATE = {
     "DiffusionBValue": ((0x0019, 0x100C), (0x2001, 0x1003)),
@@ -149,6 +152,22 @@ def volumes_of(slices: Sequence[Dataset]) -> list[list[int]]:
                 groups, key=lambda group: min(int(slices[index].get("InstanceNumber") or 0) for index in group)
             )
     return everything
+
+
+def why_no_volumes(slices: Sequence[Dataset]) -> str:
+    """Say why slices at the same positions cannot be sorted into volumes."""
+    places = Counter(tuple(round(float(x), 2) for x in one.ImagePositionPatient) for one in slices)
+    kinds = {"/".join(str(told(one, name)) for name in KINDS if told(one, name)) for one in slices}
+    if len(set(places.values())) > 1:
+        return (
+            f"from {min(places.values())} to {max(places.values())} at each, so some are missing; complete the series"
+        )
+    if len(kinds) > 1:
+        return f"of several kinds ({'; '.join(sorted(kinds))}); put each kind into a separate folder"
+    return (
+        "but neither time nor echo nor b-value tells its volumes apart; put each into a separate folder, or convert to "
+        "NIfTI with dcm2niix"
+    )
 
 
 def told(one: Dataset, name: str) -> Any:

@@ -24,10 +24,10 @@ def read_file(path: Path) -> Any:
     return nifti.in_nifti(data, image.affine, float(zooms[3]) / 1000 if len(zooms) > 3 else None)
 
 
-def write_file(image: Any, path: Path) -> None:
+def write_file(image: Any, path: Path, name: Path) -> None:
     """Write a NIfTI image as a file of FreeSurfer."""
     data = np.asarray(image.dataobj)
-    data = storable(data if data.ndim > 2 else data[..., None], MGH_TYPES, path)
+    data = storable(data if data.ndim > 2 else data[..., None], MGH_TYPES, name)
     made: Any = nib.MGHImage(data.astype(data.dtype.newbyteorder("=")), nifti.millimetres(image))
     step = nifti.seconds_between(image)
     if step is not None and data.ndim == 4:

@@ -85,6 +85,6 @@ def itk_of_nifti(image: Any, name: Any = "the image") -> sitk.Image:
     return made
 
 
-def write_file(image: Any, path: Path) -> None:
+def write_file(image: Any, path: Path, name: Path) -> None:
     """Write a NIfTI image as NRRD or MetaImage."""
-    sitk.WriteImage(itk_of_nifti(image, path), str(path), not path.name.lower().endswith((".mhd", ".nhdr")))
+    sitk.WriteImage(itk_of_nifti(image, name), str(path), not path.name.lower().endswith((".mhd", ".nhdr")))

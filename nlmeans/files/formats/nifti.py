@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy.typing as npt
 from nlmeans.core import arrays
 from nlmeans.files.formats import nifti_header
 from nlmeans.files.paths import check_regular, errors_naming
+
+log = logging.getLogger("nlmeans")
 
 ENDINGS = (".nii.gz", ".nii")
 
@@ -96,9 +99,14 @@ def read_file(path: Path) -> Any:
     image = open_file(path)
     if isinstance(image, nib.Nifti1Pair):
         return image
-    zooms = image.header.get_zooms()
+    zooms, extra = image.header.get_zooms(), {}
+    if isinstance(image, nib.AnalyzeImage):
+        log.warning(
+            "%s is Analyze, which does not say where right and left are: as nibabel, they are taken from x", path
+        )
+        extra = {"analyze": True}
     with errors_naming(path):
-        return in_nifti(np.asarray(image.dataobj), image.affine, float(zooms[3]) if len(zooms) > 3 else None)
+        return in_nifti(np.asarray(image.dataobj), image.affine, float(zooms[3]) if len(zooms) > 3 else None, extra)
 
 
 def open_file(path: Path) -> Any:
@@ -211,7 +219,7 @@ def image_like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> An
     return image
 
 
-def write_file(image: Any, path: Path) -> None:
+def write_file(image: Any, path: Path, name: Path) -> None:
     """Write a NIfTI image as one file, or as a pair with the endings .hdr and .img."""
     if path.name.lower().endswith(nifti_header.PAIRS):
         pair: Any = nib.Nifti2Pair if isinstance(image.header, nib.Nifti2Header) else nib.Nifti1Pair

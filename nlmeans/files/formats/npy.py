@@ -29,9 +29,9 @@ def read_file(path: Path) -> Any:
     return nifti.in_nifti(np.array(found), np.eye(4), extra={"npy": True})
 
 
-def write_file(image: Any, path: Path) -> None:
+def write_file(image: Any, path: Path, name: Path) -> None:
     """Write the values of a NIfTI image, without its geometry."""
     if not (image.extra or {}).get("npy"):
-        log.warning("%s holds the values alone: no voxel size, no orientation, no position", path)
+        log.warning("%s holds the values alone: no voxel size, no orientation, no position", name)
     with path.open("wb") as file:
         np.save(file, np.asarray(image.dataobj), allow_pickle=False)

@@ -7,15 +7,16 @@ listed without any of their libraries.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlmeans.files.paths import check_regular, errors_naming
+from nlmeans.files.paths import check_regular, errors_naming, sha256
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """A file format. Its module has ``read_file(path)``, and ``write_file(image, path)`` if files can be written.
+    """A file format. Its module has ``read_file(path)``, and ``write_file(image, path, name)`` if files can be written.
 
-    Both deal in images of NIfTI, whose ``extra`` may keep what only the format itself can hold.
+    Both deal in images of NIfTI, whose ``extra`` may keep what only the format itself can hold. `name` is what the log
+    calls the file, which is written under a temporary path.
     """
 
     name: str
@@ -223,11 +225,11 @@ def write_format(image: Any, path: Path, files: Sequence[Path]) -> None:
     """Write an image of NIfTI in the format of the ending of `path`, to temporary files as in `save_scan`."""
     module = (format_of(path) or NIFTI).module(path)
     if len(files) == 1:
-        module.write_file(image, files[0])
+        module.write_file(image, files[0], path)
         return
     with tempfile.TemporaryDirectory(prefix=files[0].name, dir=path.parent) as folder:
         names = files_of(path)
-        module.write_file(image, Path(folder, names[0].name))
+        module.write_file(image, Path(folder, names[0].name), path)
         for name, file in zip(names, files, strict=True):
             Path(folder, name.name).replace(file)
 
@@ -241,6 +243,19 @@ def files_of(path: Path) -> list[Path]:
     known = format_of(path)
     other = next((second for first, second in known.pairs if ending_of(path, [first])), None) if known else None
     return [path] if other is None else [path, path.with_suffix(other)]
+
+
+def hash_of(path: Path, places: Mapping[Path, Path] | None = None) -> str:
+    """Hash an image: its file, or all files that it is written to.
+
+    Args:
+        path: the file that is named.
+        places: where these files lie, if not yet under their names.
+    """
+    files = files_of(path) if path.suffix and not path.is_dir() else [path]
+    lying = [file if places is None else places.get(file, file) for file in files]
+    hashes = [sha256(file) for file in lying if file.exists()]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def check_written(path: Path) -> None:

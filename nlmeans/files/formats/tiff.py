@@ -57,7 +57,13 @@ def read_file(path: Path) -> Any:
                 f"{path} needs {memory.size_text(series.nbytes)}, but only {memory.size_text(memory.free())} is free"
             )
         spacing, step = sizes_of(file, path)
-        values = series.asarray()
+        try:
+            values = series.asarray()
+        except ValueError as error:
+            if "imagecodecs" in str(error):
+                how = tifffile.COMPRESSION(file.pages.first.compression).name
+                raise ValueError(f"{path} is compressed as {how}; to read it: pip install imagecodecs") from error
+            raise
     order = order_of(axes)
     data = values.transpose(order)
     if len(order) > 2:
@@ -111,13 +117,13 @@ def sizes_of(file: tifffile.TiffFile, path: Path) -> tuple[dict[str, float], flo
     return {"Z": found.get("X", 1.0), **found}, step
 
 
-def write_file(image: Any, path: Path) -> None:
+def write_file(image: Any, path: Path, name: Path) -> None:
     """Write a NIfTI image as TIFF: OME-TIFF if the name says so or ImageJ has no such type, else ImageJ TIFF."""
     kept = (image.extra or {}).get("tiff", {})
     data = np.asarray(image.dataobj)
     spacing, _, _ = spacing_direction_origin(nifti.millimetres(image))
     if not kept:
-        log.warning("%s holds the voxel size, but neither orientation nor position, of the image", path)
+        log.warning("%s holds the voxel size, but neither orientation nor position, of the image", name)
     values, axes = as_in_file(data, kept)
     by_ome = path.name.lower().endswith((".ome.tif", ".ome.tiff")) or data.dtype.name not in IMAGEJ_TYPES
     by_ome = by_ome or data.nbytes > IMAGEJ_BYTES or axes != "".join(axis for axis in "TZCYX" if axis in axes)
@@ -125,7 +131,7 @@ def write_file(image: Any, path: Path) -> None:
     x, y, z = (float(size) / scale for size in spacing)
     step = nifti.seconds_between(image)
     if by_ome or data.dtype.kind == "c":
-        values = storable(values, COMPLEX_TYPES if data.dtype.kind == "c" else OME_TYPES, path)
+        values = storable(values, COMPLEX_TYPES if data.dtype.kind == "c" else OME_TYPES, name)
         about: dict[str, Any] = {"axes": axes.replace("Q", "Z").replace("I", "Z")}
         about |= {"PhysicalSizeX": x, "PhysicalSizeY": y, "PhysicalSizeZ": z}
         about |= {f"PhysicalSize{axis}Unit": unit for axis in "XYZ"}

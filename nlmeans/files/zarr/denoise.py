@@ -182,6 +182,7 @@ def zarr_noise(source: Path, kind: str, mask: Path | None = None) -> list[Measur
         model = estimate_noise(volume, kind=kind, mask=inside)
         values = read_pieces(volume, layout, places, cpu)
         bright = values > object_threshold(values) if inside is None else read_pieces(inside, layout, places, cpu) != 0
+        bright &= ~values.isnan()
         mean = float(values[bright].double().mean()) if bright.any() else 0.0
         found.append(MeasuredNoise(image.title(place), model, mean))
     return found

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nlmeans.core import arrays
+
 
 def measured_voxels(volume: Tensor) -> Tensor:
     """Tell which voxels hold a measurement.
@@ -80,7 +82,8 @@ def object_threshold(values: Tensor) -> float:
     >>> 0 < object_threshold(values) < 1 < otsu_threshold(values)
     True
     """
-    threshold, fewest = otsu_threshold(values), FEW * len(values)
+    values = values[~values.isnan()] if arrays.is_nan(values) is not None else values
+    threshold, fewest = otsu_threshold(values), FEW * values.numel()
     for _ in range(MOST_TIMES):
         if int((values > threshold).sum()) >= fewest:
             break
@@ -93,7 +96,8 @@ MOST_TIMES = 10
 
 
 def otsu_threshold(values: Tensor) -> float:
-    """Return the threshold between dark and bright with the least variance within both (Otsu 1979)."""
+    """Return the threshold between dark and bright, apart from NaN, with the least variance within both (Otsu 1979)."""
+    values = values[~values.isnan()] if arrays.is_nan(values) is not None else values
     if values.numel() == 0:
         return -math.inf
     numbers = values.double().cpu().numpy()

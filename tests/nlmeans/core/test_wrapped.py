@@ -158,7 +158,7 @@ def test_a_data_array_over_dask_stays_lazy() -> None:
 
 
 def test_arrays_are_left_alone_and_import_nothing() -> None:
-    assert wrapped.unwrapped(np.ones(3)) is None
+    assert wrapped.taken_apart(np.ones(3)) is None
     code = (
         "import sys, numpy, nlmeans; nlmeans.denoise(numpy.ones((5, 6, 7)));"
         "print(*{'xarray', 'SimpleITK', 'nibabel'} & set(sys.modules))"

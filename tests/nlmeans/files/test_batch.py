@@ -362,3 +362,19 @@ def test_a_folder_stands_for_files_of_all_formats_and_results_keep_theirs(tmp_pa
         "d_denoised.nii.gz",
     ]
     assert [job.record.name for job in jobs][1] == "b_denoised.json"
+
+
+def test_a_change_of_either_file_of_a_pair_is_noticed(tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    nlmeans.save_image(nlmeans.load_image(samples.path("slice")), tmp_path / "a.mhd")
+    options = {"sigma": 60.0, "method": "classic", "device": "cpu"}
+    (job,), _, _ = batch.cohort([str(tmp_path / "a.mhd")], tmp_path / "out", **options)
+    assert not job.finished()
+    job.run()
+    assert job.finished()
+    for path in (tmp_path / "a.raw", tmp_path / "out" / "a_denoised.raw"):
+        before = path.read_bytes()
+        path.write_bytes(bytes(9) + before[9:])
+        assert not job.finished()
+        path.write_bytes(before)
+    assert job.finished()

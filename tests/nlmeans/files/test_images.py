@@ -11,6 +11,8 @@ import nlmeans
 from nlmeans.files.formats import nifti
 from tests.nlmeans.scans import LPS, NIFTI, noisy
 
+pytest.importorskip("SimpleITK")
+
 
 @pytest.mark.parametrize("name", ["b.nii", "b.mgz", "b.nrrd"])
 def test_an_array_is_written_where_an_image_lies(name: str, tmp_path: Path) -> None:
@@ -32,7 +34,8 @@ def test_an_image_keeps_its_type_and_scaling(tmp_path: Path) -> None:
 
 
 def test_an_image_of_simpleitk_is_written_where_it_lies(tmp_path: Path) -> None:
-    sitk = pytest.importorskip("SimpleITK")
+    import SimpleITK as sitk
+
     image = sitk.GetImageFromArray(noisy(8, 7, 6).astype("i2"))
     image.SetOrigin((1, 2, 3))
     image.SetSpacing((2, 3, 4))
@@ -40,6 +43,13 @@ def test_an_image_of_simpleitk_is_written_where_it_lies(tmp_path: Path) -> None:
     found = nlmeans.load_image(tmp_path / "a.nii")
     np.testing.assert_allclose(found.affine, np.diag([-2, -3, 4, 1]) + np.array([[0, 0, 0, v] for v in (-1, -2, 3, 0)]))
     np.testing.assert_array_equal(np.asarray(found.dataobj), sitk.GetArrayFromImage(image).T)
+
+
+def test_what_is_lost_is_said_of_the_file_that_is_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    nlmeans.save_image(nifti.in_nifti(np.ones((3, 4, 5), "f4"), LPS), tmp_path / "a.npy")
+    assert caplog.messages == [
+        f"{tmp_path / 'a.npy'} holds the values alone: no voxel size, no orientation, no position"
+    ]
 
 
 def test_nothing_is_replaced_unless_asked(tmp_path: Path) -> None:

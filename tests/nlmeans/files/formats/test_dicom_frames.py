@@ -118,6 +118,24 @@ def test_directions_of_one_b_value_are_volumes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dicom.read_series(tmp_path / "in").data, data)
 
 
+def test_magnitudes_and_phases_are_no_series(tmp_path: Path) -> None:
+    data, uid = stored(2), generate_uid()
+    for index, kind in enumerate("MP"):
+        tags = {"SeriesInstanceUID": uid, "ImageType": ["ORIGINAL", "PRIMARY", kind]}
+        write_series(tmp_path / "in" / kind, data[..., index], **tags)
+    with pytest.raises(ValueError, match=r"14 images at 7 positions, of several kinds \(.*'M'.*'P'.*\); put each kind"):
+        dicom.read_series(tmp_path / "in")
+
+
+def test_a_volume_that_lacks_a_slice_is_refused(tmp_path: Path) -> None:
+    data, uid = stored(2), generate_uid()
+    for index in range(2):
+        tags = {"SeriesInstanceUID": uid, "EchoTime": 5.0 + index}
+        write_series(tmp_path / "in" / str(index), data[..., index], without=[3] * index, **tags)
+    with pytest.raises(ValueError, match=r"13 images at 7 positions, from 1 to 2 at each, so some are missing"):
+        dicom.read_series(tmp_path / "in")
+
+
 def test_slices_are_one_volume_if_nothing_repeats() -> None:
     slices = []
     for index in range(4):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -236,3 +238,27 @@ def test_other_formats_keep_values_places_and_voxel_size(name: str, tmp_path: Pa
     np.testing.assert_allclose(values(copy), values(source), rtol=1e-6)
     np.testing.assert_allclose(NIFTI.load(copy).affine, NIFTI.load(source).affine, atol=1e-5)
     np.testing.assert_allclose(nifti.read_nifti(copy).spacing, (2, 3, 4), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "step"), [("phantom_EPI_asc_CLEAR_2_1.PAR", 2.0), ("example4d+orig.HEAD", 3.0), ("scaled+tlrc.HEAD", None)]
+)
+def test_other_formats_of_nibabel_are_in_mm_and_seconds(name: str, step: float | None) -> None:
+    path = Path(data_path) / name
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # nibabel leaves PAR/REC open
+        found, original = nifti.read_nifti(path), NIFTI.load(path)
+        affine, zooms = original.affine, original.header.get_zooms()
+        del original
+        gc.collect()
+    np.testing.assert_allclose(found.image.affine, affine)
+    assert found.image.header.get_xyzt_units()[0] == "mm"
+    assert nifti.seconds_between(found.image) == step
+    assert found.spacing == pytest.approx(zooms[:3], rel=1e-5)
+
+
+def test_it_is_said_that_analyze_has_no_sides(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(NIFTI.AnalyzeImage(noisy(*SHAPE).astype("i2"), np.diag([2.0, 3, 4, 1])), tmp_path / "scan.img")
+    found = nifti.read_nifti(tmp_path / "scan.img")
+    assert found.spacing == (2, 3, 4)
+    assert "scan.img is Analyze, which does not say where right and left are" in caplog.text

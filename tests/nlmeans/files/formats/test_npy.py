@@ -15,7 +15,7 @@ def test_values_come_back(dtype: str, tmp_path: Path) -> None:
     values = np.arange(24).reshape(2, 3, 4).astype(dtype)
     np.save(tmp_path / "a.npy", values)
     scan = registry.load_scan(tmp_path / "a.npy", complex_too=True)
-    npy.write_file(scan.image, tmp_path / "b.npy")
+    npy.write_file(scan.image, tmp_path / "b.npy", tmp_path / "b.npy")
     found = np.load(tmp_path / "b.npy")
     np.testing.assert_array_equal(found, values)
     assert found.dtype == np.dtype(dtype).newbyteorder("=")

@@ -15,6 +15,9 @@ from nlmeans.files.formats import nifti, registry
 from nlmeans.files.formats.nifti import Scan
 from tests.nlmeans.scans import LPS, NIFTI, RAS, noisy
 
+pytest.importorskip("SimpleITK")
+pytest.importorskip("tifffile")
+
 SHAPE = (6, 7, 8)
 
 PIR = np.array([[0.0, 0, 4, -9], [-2, 0, 0, 11], [0, -3, 0, 13], [0, 0, 0, 1]])

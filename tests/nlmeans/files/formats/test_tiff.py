@@ -102,3 +102,21 @@ def test_what_is_no_one_grey_image_is_refused(values: Any, message: str, tmp_pat
 
 def test_the_order_of_axes_puts_space_first() -> None:
     assert tiff.order_of("TCYX") == [3, 2, 0, 1]
+
+
+def test_a_flat_image_stays_flat(tmp_path: Path) -> None:
+    image = nifti.in_nifti(STACK[0].T, np.diag([0.8, 0.9, 1, 1]))
+    for name in ("a.tif", "a.ome.tif"):
+        registry.write_format(image, tmp_path / name, [tmp_path / name])
+        found = registry.load_scan(tmp_path / name)
+        np.testing.assert_array_equal(found.data, STACK[0].T)
+        np.testing.assert_allclose(found.spacing, (0.8, 0.9), rtol=1e-6)
+
+
+def test_a_compression_without_its_codec_names_the_remedy(tmp_path: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    pillow.fromarray(STACK[0]).save(tmp_path / "a.tif", compression="tiff_lzw")
+    try:
+        np.testing.assert_array_equal(registry.load_scan(tmp_path / "a.tif").data, STACK[0].T)
+    except ValueError as error:
+        assert "a.tif is compressed as LZW; to read it: pip install imagecodecs" in str(error)  # noqa: PT017

@@ -17,7 +17,7 @@ from zarr.codecs import BloscCodec
 import nlmeans
 from nlmeans.files import samples
 from nlmeans.files.zarr import ngff, run
-from nlmeans.files.zarr.denoise import denoise_zarr
+from nlmeans.files.zarr.denoise import denoise_zarr, zarr_noise
 from nlmeans.files.zarr.run import partial_folder
 from tests.nlmeans.scans import contents
 from tests.nlmeans.zarrs import SAME, SCALES, SMALLEST, about, array, call, change, in_memory, level, noisy, save
@@ -302,6 +302,17 @@ def test_commands_that_cannot_be(
     assert message in result.output
     assert len(result.output.splitlines()) == 1
     assert contents(tmp_path) == before
+
+
+def test_nan_stays_and_counts_as_outside(tmp_path: Path, target: Path) -> None:
+    data = noisy(12, 14, 16).astype("f4")
+    data[:, :5] = np.nan
+    source = save(tmp_path / "in.zarr", data, "zyx")
+    denoise_zarr(source, target, **SAME)
+    found = np.asarray(array(target)[:])
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(data))
+    (measured,) = zarr_noise(source, "auto")
+    assert np.isfinite(measured.mean)
 
 
 def test_time_points_that_belong_together_are_denoised_as_a_series(tmp_path: Path, target: Path) -> None:
