@@ -121,11 +121,6 @@ def doubts_about(removed: Removed, noise: NoiseModel) -> list[str]:
     """
     if removed.voxels < FEWEST_TO_JUDGE:
         return []
-    if removed.deviation < LITTLE:
-        return [
-            f"hardly any noise was removed: {removed.deviation:.0%} of what there is by the model; look at the noise "
-            "that was found, or give sigma"
-        ]
     expected = [0.0] * 3
     if (lags := noise.autocovariance) is not None:
         middle = np.array([n // 2 for n in lags.shape])
@@ -138,6 +133,11 @@ def doubts_about(removed: Removed, noise: NoiseModel) -> list[str]:
         return [
             f"structure was removed: neighbours correlate by {surplus:.2f} more than noise does in what was removed; "
             "the noise may be weaker than was found, so try a smaller strength, or give sigma"
+        ]
+    if removed.deviation < LITTLE:
+        return [
+            f"hardly any noise was removed: {removed.deviation:.0%} of what there is by the model; look at the noise "
+            "that was found, or give sigma"
         ]
     return []
 
