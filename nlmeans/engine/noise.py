@@ -18,6 +18,7 @@ from nlmeans.engine.settings import Settings, is_auto
 from nlmeans.methods.series import measure_series
 from nlmeans.noise.kinds import MAGNITUDES, kinds_of
 from nlmeans.noise.model import NoiseModel
+from nlmeans.noise.poisson import stabilise_counts
 from nlmeans.noise.search.curve import magnitudes_of_series
 from nlmeans.noise.search.estimate import sampled_channels, sigma_levels, sigma_maps, sigma_of_volume
 from nlmeans.noise.search.found import model_of_volume
@@ -65,8 +66,10 @@ def noise_of(
             raise ValueError("with noise='poisson', sigma is the read noise of the detector; give a number, not a map")
         if settings.finds_noise:
             return found_counts(volume, index, layout, settings, mask)
-        read_noise = read_noise_of(index, layout, settings)
-        return Noise(dataclasses.replace(stated, sigma=read_noise), (1.0,) * channels, None)
+        model = dataclasses.replace(stated, sigma=read_noise_of(index, layout, settings))
+        if tuple(volume.shape) == layout.array_shape:  # a graph of dask is built before anything is read
+            warn_of_units(volume, index, layout, settings, mask, model)
+        return Noise(model, (1.0,) * channels, None)
     if sigma_map is not None:
         layout.spatial(sigma_map, "sigma")
         own = Layout.of(sigma_map, None, None, "sigma")
@@ -215,6 +218,29 @@ def found_counts(
         model = dataclasses.replace(model, correlation=settings.stated.correlation)
     log.info("found %s: %s", model, "; ".join(model.evidence))
     return Noise(model, (1.0,) * layout.channel_count, None)
+
+
+def warn_of_units(
+    volume: arrays.Source,
+    index: int,
+    layout: Layout,
+    settings: Settings,
+    mask: arrays.Source | None,
+    model: NoiseModel,
+) -> None:
+    """Warn if values vary much more or less than counts of a detector as it is stated: they have other units."""
+    values, inside = next(sampled_channels(volume, index, layout, mask, settings.memory, settings.despeckle))
+    found = sigma_of_volume(stabilise_counts(values.double(), *model.detector), "gaussian", inside)
+    if found > OTHER_UNITS or 0 < found < 1 / OTHER_UNITS:
+        log.warning(
+            "noise varies %.2g times as much as counts with gain=%g, offset=%g and a read noise of %g do: the values "
+            "have other units; give gain='auto', which finds all three in the volume",
+            found, *model.detector,
+        )  # fmt: skip
+
+
+OTHER_UNITS = 2.0
+"""Deviation of stabilised counts, which is 1 if the detector is right, from which it is not."""
 
 
 def given_sigma(sigma: float | tuple[float, ...], index: int, layout: Layout) -> tuple[float, ...]:

@@ -148,3 +148,15 @@ def test_the_log_says_what_was_found_and_why(caplog: pytest.LogCaptureFixture) -
         noise(Settings(), rician(HEAD, 20.0))
     assert "found rician noise, sigma" in caplog.text
     assert "weaker in the dark, as in magnitude images" in caplog.text
+
+
+@pytest.mark.parametrize(("scale", "offset", "warned"), [(1, 0, False), (10, 200, True), (0.01, 0, True)])
+def test_counts_in_other_units_are_warned_of(
+    scale: float, offset: float, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    photons = np.random.default_rng(0).poisson(40 + np.indices((16, 18, 20)).sum(0))
+    denoise((scale * photons + offset).astype(np.float32), method="classic", noise="poisson")
+    assert ("the values have other units; give gain='auto'" in caplog.text) == warned
+    caplog.clear()
+    denoise((scale * photons + offset).astype(np.float32), method="classic", noise="poisson", gain=scale, offset=offset)
+    assert not caplog.messages
