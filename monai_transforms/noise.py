@@ -71,6 +71,7 @@ class EstimateNoise(Transform):
             "or use EstimateNoised with a sigma_key"
         )
 
+    @images.quietly()
     def estimate(
         self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None, map: bool = False
     ) -> float | list[float] | Tensor:

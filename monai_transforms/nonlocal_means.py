@@ -20,12 +20,13 @@ from nlmeans.core import checks
 from nlmeans.core.layout import Layout
 from nlmeans.core.progress import silent
 from nlmeans.engine.arguments import check_names
-from nlmeans.engine.choices import Choices
+from nlmeans.engine.choices import FEWEST_VOLUMES, Choices
 from nlmeans.engine.maps import as_tensor, noise_map, residual_of
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import denoise_array
 from nlmeans.engine.settings import settings_from
 from nlmeans.engine.survey import settled
+from nlmeans.methods.registry import METHODS
 from nlmeans.noise import outliers
 
 Level = levels.SigmaOfImage | Literal["map"] | None
@@ -148,6 +149,7 @@ class NonLocalMeans(Transform):
         """
         return self.denoise_with_strength(img, mask, sigma, 1.0)
 
+    @images.quietly()
     def denoise_with_strength(
         self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None, sigma: levels.SigmaOfCall | None, strength: float
     ) -> Tensor:
@@ -170,6 +172,7 @@ class NonLocalMeans(Transform):
             settings, level = scale_noise(settings, level, values, where, strength)
         return images.with_metadata_of(image, denoise_values(values, settings, level, where))
 
+    @images.quietly()
     def denoise_with_maps(
         self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None, sigma: levels.SigmaOfCall | None = None
     ) -> dict[str, Tensor]:
@@ -213,6 +216,11 @@ class NonLocalMeans(Transform):
         settings = self.settings
         if self.spacing_from_affine:
             settings = dataclasses.replace(settings, spacing=images.voxel_size(img))
+        if settings.method != "auto" and METHODS[settings.method].joint and len(values) < FEWEST_VOLUMES:
+            raise ValueError(
+                f"method={settings.method!r} is for {FEWEST_VOLUMES} channels or more, the volumes of a series, but "
+                f"the image has {len(values)}; use another method"
+            )
         where = None if mask is None else images.spatial_array(mask, "mask", image)
         level: Level = settings.sigma
         if sigma is not None:
@@ -398,6 +406,11 @@ class RandNonLocalMeans(RandomizableTransform):
     ) -> None:
         check_names(arguments, inspect.signature(RandNonLocalMeans).parameters)
         super().__init__(prob)
+        if np.shape(strength) != (2,):
+            raise ValueError(
+                f"strength={strength!r} must be two numbers, the smallest and the largest, such as (0.5, 1.5); give "
+                "the same number twice for one that is always the same"
+            )
         low, high = (checks.positive("strength", s) for s in strength)
         if low > high:
             raise ValueError(f"strength={strength} must be the smallest and the largest, in this order")

@@ -34,7 +34,7 @@ class FilterArguments(TypedDict, total=False):
     backend: str
     device: str | torch.device | None
     memory: int | str | None
-    dtype: str | None
+    dtype: npt.DTypeLike | torch.dtype | None
 
 
 class Arguments(FilterArguments, total=False):

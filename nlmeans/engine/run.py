@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from typing import TypeVar, cast
 
+import torch
 from torch import Tensor
 
 from nlmeans.core import arrays
@@ -14,6 +17,8 @@ from nlmeans.core.tiles import Piece
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.settings import Settings
+
+log = logging.getLogger("nlmeans")
 
 VolumeT = TypeVar("VolumeT", bound=arrays.Readable)
 
@@ -52,6 +57,8 @@ def denoise_array(
     Raises:
         ValueError, TypeError, Cancelled: as for `nlmeans.denoise`.
     """
+    if isinstance(volume, Tensor) and volume.requires_grad and torch.is_grad_enabled():
+        warn_of_lost_gradient()
     source = arrays.readable(volume, "volume")
     layout = Layout.of(source, settings.channels, settings.series)
     where, levels = readable_spatial(mask, "mask", layout), readable_spatial(sigma_map, "sigma", layout)
@@ -70,6 +77,15 @@ def denoise_array(
         plan.run(region, part(progress, index / layout.volumes, (index + 1) / layout.volumes), result, rank)
     progress(1.0)
     return cast(VolumeT, result)
+
+
+@functools.cache
+def warn_of_lost_gradient() -> None:
+    """Log a warning once per process."""
+    log.warning(
+        "the volume requires a gradient, but the result has none; nlmeans.nonlocal_means and "
+        "nlmeans.nn.NonLocalMeansFilter are differentiable, and volume.detach() says that none is wanted"
+    )
 
 
 def readable_spatial(array: arrays.Readable | None, name: str, layout: Layout) -> arrays.Source | None:

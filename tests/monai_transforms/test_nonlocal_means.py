@@ -278,7 +278,8 @@ def test_a_true_voxel_of_one_millimetre_is_taken() -> None:
 def test_a_scan_without_its_channel_is_refused() -> None:
     loaded = MetaTensor(NOISY[0], meta={"spatial_shape": np.array(SHAPE), "original_channel_dim": float("nan")})
     with pytest.raises(
-        ValueError, match=r"shape \(20, 18, 10\), as in its file.*no channel axis; put EnsureChannelFirst"
+        ValueError,
+        match=r"shape \(20, 18, 10\), as in its file.*does not say that an axis holds channels; put EnsureChannelFirst",
     ):
         NonLocalMeans()(loaded)
     with_channel = MetaTensor(NOISY, meta=loaded.meta)

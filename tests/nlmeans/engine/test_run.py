@@ -12,7 +12,7 @@ from nlmeans import Settings, denoise
 from nlmeans.core.layout import Layout
 from nlmeans.core.progress import silent
 from nlmeans.core.tiles import piece
-from nlmeans.engine.run import denoise_array, readable_spatial
+from nlmeans.engine.run import denoise_array, readable_spatial, warn_of_lost_gradient
 from tests.nlmeans.volumes import noisy_piecewise
 
 QUICK = Settings(sigma=10.0, method="classic", search_radius=1)
@@ -81,3 +81,17 @@ def test_a_mask_that_fits_is_kept_and_none_stays_none() -> None:
     layout, mask = Layout.of(IMAGE, None, None), torch.ones(8, 9, 10)
     assert readable_spatial(mask, "mask", layout) is mask
     assert readable_spatial(None, "mask", layout) is None
+
+
+def test_a_lost_gradient_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_lost_gradient.cache_clear()
+    tracked = torch.rand(12, 12, requires_grad=True)
+    for _ in range(2):
+        assert not denoise(tracked, 0.1, method="classic").requires_grad
+    assert caplog.text.count("the volume requires a gradient, but the result has none; nlmeans.nonlocal_means") == 1
+    warn_of_lost_gradient.cache_clear()
+    caplog.clear()
+    with torch.no_grad():
+        denoise(tracked, 0.1, method="classic")
+    denoise(tracked.detach(), 0.1, method="classic")
+    assert not caplog.text
