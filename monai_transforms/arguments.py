@@ -16,3 +16,11 @@ class TransformArguments(FilterArguments, total=False):
 
 spell_out_arguments = spelled_out(TransformArguments, defaults={**ARGUMENT_DEFAULTS, "channel_wise": True})
 """Decorator for ``__init__(self, ..., **arguments: Unpack[TransformArguments])``: its signature shows each keyword."""
+
+RANDOM_DEFAULTS: TransformArguments = {"method": "classic"}
+"""Defaults of the random transforms, which run in every epoch: a method that an augmentation can afford."""
+
+spell_out_random_arguments = spelled_out(
+    TransformArguments, defaults={**ARGUMENT_DEFAULTS, "channel_wise": True, **RANDOM_DEFAULTS}
+)
+"""The same for the random transforms."""

@@ -14,7 +14,12 @@ from monai.transforms import MapTransform, RandomizableTransform, Transform
 from torch import Tensor
 
 from monai_transforms import images, levels
-from monai_transforms.arguments import TransformArguments, spell_out_arguments
+from monai_transforms.arguments import (
+    RANDOM_DEFAULTS,
+    TransformArguments,
+    spell_out_arguments,
+    spell_out_random_arguments,
+)
 from nlmeans import Settings
 from nlmeans.core import checks
 from nlmeans.core.layout import Layout
@@ -278,11 +283,12 @@ def scale_noise(
 
     The standard deviation of Poisson noise is √(gain × signal), so there the gain grows with the square.
     """
+    searched, inside = (values, mask) if level == "map" else middle_of(values, mask)
     if (level is None and settings.finds_noise) or (level == "map" and settings.noise == "auto"):
-        layout = Layout.of(values, settings.channels, settings.series)
+        layout = Layout.of(searched, settings.channels, settings.series)
         alone = dataclasses.replace(settings, sigma=None if level is None else "map")
         choices = Choices.of(alone, layout)
-        facts = Plan.of(values, 0, choices.layout, choices, mask=mask).facts
+        facts = Plan.of(searched, 0, choices.layout, choices, mask=inside).facts
         settings = settled(alone, facts)
         level = cast(levels.SigmaOfImage, settings.sigma)
     if settings.noise == "poisson":
@@ -294,9 +300,25 @@ def scale_noise(
     if level is None or isinstance(level, str):
         estimate = levels.estimate_per_channel if level is None else levels.estimate_per_voxel
         if settings.despeckle:
-            values = outliers.despeckle(values, channels=settings.channels, series=settings.series)
-        level = estimate(values, "gaussian" if settings.kind == "gaussian" else "rician", mask)
+            searched = outliers.despeckle(searched, channels=settings.channels, series=settings.series)
+        level = estimate(searched, "gaussian" if settings.kind == "gaussian" else "rician", inside)
     return settings, tuple(strength * sigma for sigma in level) if isinstance(level, tuple) else strength * level
+
+
+MIDDLE = {2: 256, 3: 64}
+"""Voxels along each axis of an image and a volume in which an augmentation looks for the noise."""
+
+
+def middle_of(values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return the middle of an image, (C, ...), and of its mask; all of it if the middle shows nothing but constants."""
+    lengths = [min(n, MIDDLE[values.ndim - 1]) for n in values.shape[1:]]
+    place = tuple(slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(values.shape[1:], lengths, strict=True))
+    middle = values[:, *place]
+    if mask is not None and not bool((mask[place] != 0).any()):
+        return values, mask
+    if bool((middle.flatten(1).amax(1) == middle.flatten(1).amin(1)).any()):
+        return values, mask
+    return middle, None if mask is None else mask[place]
 
 
 class NonLocalMeansd(MapTransform):
@@ -380,8 +402,10 @@ class RandNonLocalMeans(RandomizableTransform):
         strength: smallest and largest strength; one is drawn uniformly for each image. The noise is removed as if it
             were so many times as strong as it is: sigma and h are multiplied by it, and for Poisson noise the gain by
             its square. A strength below 1 leaves some noise; above 1 it also removes fine detail.
-        sigma: as for `NonLocalMeans`. None estimates it for each image.
-        arguments: all other arguments of `NonLocalMeans`.
+        sigma: as for `NonLocalMeans`. None finds the noise in the middle of each image, up to 64 voxels along each axis
+            of a volume and 256 of an image; ``"meta"`` reads what `EstimateNoise` found once for the whole image.
+        arguments: all other arguments of `NonLocalMeans`. By default the method is `classic`, which an augmentation
+            can afford in every epoch.
 
     Raises:
         ValueError: an argument is out of range; the message names a remedy.
@@ -396,7 +420,7 @@ class RandNonLocalMeans(RandomizableTransform):
 
     backend = NonLocalMeans.backend
 
-    @spell_out_arguments
+    @spell_out_random_arguments
     def __init__(
         self,
         prob: float = 0.1,
@@ -414,7 +438,8 @@ class RandNonLocalMeans(RandomizableTransform):
         low, high = (checks.positive("strength", s) for s in strength)
         if low > high:
             raise ValueError(f"strength={strength} must be the smallest and the largest, in this order")
-        self.converter = NonLocalMeans(sigma, **arguments)
+        chosen: TransformArguments = {**RANDOM_DEFAULTS, **arguments}
+        self.converter = NonLocalMeans(sigma, **chosen)
         if self.converter.settings.sigma == "map" and self.converter.settings.channels is not None:
             raise ValueError(
                 "sigma='map' with channel_wise=False cannot be combined with a random strength; let EstimateNoised "
@@ -464,11 +489,11 @@ class RandNonLocalMeansd(RandomizableTransform, MapTransform):
         keys: keys of the images, channel first: (C, H, W) or (C, D, H, W).
         prob: as for `RandNonLocalMeans`.
         strength: as for `RandNonLocalMeans`.
-        sigma: as for `NonLocalMeans`. None estimates it for each image.
+        sigma: as for `RandNonLocalMeans`.
         mask_key: as for `NonLocalMeansd`.
         sigma_key: as for `NonLocalMeansd`.
         allow_missing_keys: True to skip images that are missing; otherwise they are a ``KeyError``.
-        arguments: all other arguments of `NonLocalMeans`.
+        arguments: as for `RandNonLocalMeans`.
 
     Raises:
         ValueError: an argument is out of range; the message names a remedy.
@@ -484,7 +509,7 @@ class RandNonLocalMeansd(RandomizableTransform, MapTransform):
 
     backend = NonLocalMeans.backend
 
-    @spell_out_arguments
+    @spell_out_random_arguments
     def __init__(
         self,
         keys: KeysCollection,

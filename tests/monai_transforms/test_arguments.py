@@ -55,8 +55,9 @@ def test_the_signature_shows_every_keyword_in_order(transform: Any) -> None:
 @every
 def test_the_defaults_are_those_of_the_engine(transform: Any) -> None:
     engine = inspect.signature(nlmeans.denoise).parameters
+    other = {"method": "classic"} if "prob" in FIRST[transform] else {}  # what an augmentation can afford
     for name in (*FilterArguments.__annotations__, "sigma", "spacing"):
-        assert parameters(transform)[name].default == engine[name].default
+        assert parameters(transform)[name].default == other.get(name, engine[name].default)
     assert parameters(transform)["channel_wise"].default is True
 
 
