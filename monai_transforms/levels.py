@@ -24,7 +24,7 @@ NOISE_SIGMA = "noise_sigma"
 NOISE_MODEL = "noise_model"
 """Name of the metadata entry with the whole noise model as JSON text, or several, one per channel."""
 
-MEASURED = ("auto", "gaussian", "rician", "chi")
+MEASURED_KINDS = ("auto", "gaussian", "rician", "chi")
 """Kinds of noise that are measured; ``"auto"`` finds the kind."""
 
 IN_METADATA = "meta"
@@ -129,7 +129,7 @@ def models_per_channel(values: Tensor, noise: str, mask: Tensor | None) -> list[
 
     Args:
         values: (C, H, W) or (C, D, H, W), any real dtype.
-        noise: one of `MEASURED`.
+        noise: one of `MEASURED_KINDS`.
         mask: where to look, (H, W) or (D, H, W).
     """
     source = arrays.readable(values, "img")

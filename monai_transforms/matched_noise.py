@@ -15,7 +15,8 @@ from monai.transforms import MapTransform, RandomizableTransform
 from torch import Tensor
 
 from monai_transforms import images, levels
-from monai_transforms.scanner_noise import GivenModel, each_channel, floats, model_of, pair, without_noise_entries
+from monai_transforms.arguments import checked_pair
+from monai_transforms.scanner_noise import GivenModel, each_channel, in_floats, model_of, without_noise_entries
 from nlmeans import NoiseModel
 from nlmeans.core import checks
 from nlmeans.noise.drawn.noisy import missing_noise, with_noise
@@ -60,10 +61,10 @@ class RandMatchNoise(RandomizableTransform):
         elif isinstance(target, int | float):
             self.target_range = (checks.positive("target", target),) * 2
         else:
-            self.target_range = pair("target", target)  # type: ignore[arg-type]
+            self.target_range = checked_pair("target", target)  # type: ignore[arg-type]
         self.noise = noise if isinstance(noise, str) else None
         if self.noise is not None:
-            checks.choice("noise", self.noise, (levels.IN_METADATA, *levels.MEASURED))
+            checks.choice("noise", self.noise, (levels.IN_METADATA, *levels.MEASURED_KINDS))
         self.model = None if self.noise is not None else model_of(noise, {})
         self.target = self.target_range[0]
         self.seed = 0
@@ -102,7 +103,7 @@ class RandMatchNoise(RandomizableTransform):
             models = [self.model or NoiseModel()] * len(values)
 
         def matched(channel: int, generator: torch.Generator) -> Tensor:
-            own, signal = models[channel], floats(values[channel])
+            own, signal = models[channel], in_floats(values[channel])
             target = self.target_model or dataclasses.replace(own, sigma=self.target)
             missing = missing_noise(own, target)
             if missing is None:

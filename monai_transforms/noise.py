@@ -46,7 +46,7 @@ class EstimateNoise(Transform):
     backend = images.BACKEND
 
     def __init__(self, noise: str = "gaussian") -> None:
-        self.noise = checks.choice("noise", noise, levels.MEASURED)
+        self.noise = checks.choice("noise", noise, levels.MEASURED_KINDS)
 
     def __call__(self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None) -> MetaTensor:
         """Estimate sigma and write it to the metadata.

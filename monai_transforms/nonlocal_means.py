@@ -17,6 +17,7 @@ from monai_transforms import images, levels
 from monai_transforms.arguments import (
     RANDOM_DEFAULTS,
     TransformArguments,
+    checked_pair,
     spell_out_arguments,
     spell_out_random_arguments,
 )
@@ -430,14 +431,6 @@ class RandNonLocalMeans(RandomizableTransform):
     ) -> None:
         check_names(arguments, inspect.signature(RandNonLocalMeans).parameters)
         super().__init__(prob)
-        if np.shape(strength) != (2,):
-            raise ValueError(
-                f"strength={strength!r} must be two numbers, the smallest and the largest, such as (0.5, 1.5); give "
-                "the same number twice for one that is always the same"
-            )
-        low, high = (checks.positive("strength", s) for s in strength)
-        if low > high:
-            raise ValueError(f"strength={strength} must be the smallest and the largest, in this order")
         chosen: TransformArguments = {**RANDOM_DEFAULTS, **arguments}
         self.converter = NonLocalMeans(sigma, **chosen)
         if self.converter.settings.sigma == "map" and self.converter.settings.channels is not None:
@@ -445,8 +438,8 @@ class RandNonLocalMeans(RandomizableTransform):
                 "sigma='map' with channel_wise=False cannot be combined with a random strength; let EstimateNoised "
                 "make the map and name it in sigma_key"
             )
-        self.strength_range = low, high
-        self.strength = low
+        self.strength_range = checked_pair("strength", strength)
+        self.strength = self.strength_range[0]
 
     def randomize(self, data: Any | None = None) -> None:
         """Draw whether to denoise, and the strength. `data` is not used."""

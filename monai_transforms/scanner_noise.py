@@ -14,6 +14,7 @@ from monai.transforms import MapTransform, RandomizableTransform
 from torch import Tensor
 
 from monai_transforms import images, levels
+from monai_transforms.arguments import checked_pair
 from nlmeans import NoiseModel
 from nlmeans.core import arrays, checks
 from nlmeans.noise.drawn.fields import scanner_correlation, smooth_factor
@@ -30,19 +31,6 @@ def model_of(noise: GivenModel, more: Mapping[str, Any]) -> NoiseModel:
     elif not isinstance(noise, NoiseModel):
         noise = NoiseModel.from_dict(dict(noise))
     return dataclasses.replace(noise, **{name: value for name, value in more.items() if value is not None})
-
-
-def pair(name: str, value: Sequence[float]) -> tuple[float, float]:
-    """Check the smallest and the largest of what is drawn."""
-    if np.shape(value) != (2,):
-        raise ValueError(
-            f"{name}={value!r} must be two numbers, the smallest and the largest; give the same number twice for one "
-            "that is always the same"
-        )
-    low, high = (checks.positive(name, v) for v in value)
-    if low > high:
-        raise ValueError(f"{name}={value} must be the smallest and the largest, in this order")
-    return low, high
 
 
 class RandScannerNoise(RandomizableTransform):
@@ -97,7 +85,7 @@ class RandScannerNoise(RandomizableTransform):
             correlation = None
         self.more = {"sigma": sigma, "gain": gain, "offset": offset, "coils": coils, "correlation": correlation}
         self.model = None if isinstance(noise, str) and noise == levels.IN_METADATA else model_of(noise, self.more)
-        self.strength_range = pair("strength", strength)
+        self.strength_range = checked_pair("strength", strength)
         if not 0 <= checks.real("varying", varying) < 1:
             raise ValueError(f"varying={varying} must be from 0 to less than 1")
         if varying and self.model is not None and self.model.kind == "poisson":
@@ -143,7 +131,7 @@ class RandScannerNoise(RandomizableTransform):
         level = None if sigma is None else levels.sigma_of_image(sigma, image)
 
         def noisy(channel: int, generator: torch.Generator) -> Tensor:
-            return self.noisy(floats(values[channel]), models[channel], of_channel(level, channel), generator)
+            return self.noisy(in_floats(values[channel]), models[channel], of_channel(level, channel), generator)
 
         return without_noise_entries(images.with_metadata_of(image, each_channel(values, self.seed, noisy)))
 
@@ -177,7 +165,7 @@ def each_channel(values: Tensor, seed: int, noisy: Callable[[int, torch.Generato
     return torch.stack([arrays.to_dtype(noisy(channel, generator), values.dtype) for channel in range(len(values))])
 
 
-def floats(values: Tensor) -> Tensor:
+def in_floats(values: Tensor) -> Tensor:
     """Return floating-point values as they are, and others as float32."""
     return values if values.is_floating_point() else values.float()
 
