@@ -11,6 +11,12 @@ from monai_transforms.blur import (
     LocalGaussianSmoothd,
     LocalGaussianSmoothDict,
 )
+from monai_transforms.matched_noise import (
+    RandMatchNoise,
+    RandMatchNoiseD,
+    RandMatchNoised,
+    RandMatchNoiseDict,
+)
 from monai_transforms.noise import (
     EstimateNoise,
     EstimateNoiseD,
@@ -31,6 +37,12 @@ from monai_transforms.nonlocal_means import (
     RandNonLocalMeansd,
     RandNonLocalMeansDict,
 )
+from monai_transforms.scanner_noise import (
+    RandScannerNoise,
+    RandScannerNoiseD,
+    RandScannerNoised,
+    RandScannerNoiseDict,
+)
 
 __all__ = [
     "EstimateNoise",
@@ -49,8 +61,16 @@ __all__ = [
     "NonLocalMeansD",
     "NonLocalMeansDict",
     "NonLocalMeansd",
+    "RandMatchNoise",
+    "RandMatchNoiseD",
+    "RandMatchNoiseDict",
+    "RandMatchNoised",
     "RandNonLocalMeans",
     "RandNonLocalMeansD",
     "RandNonLocalMeansDict",
     "RandNonLocalMeansd",
+    "RandScannerNoise",
+    "RandScannerNoiseD",
+    "RandScannerNoiseDict",
+    "RandScannerNoised",
 ]

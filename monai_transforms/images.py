@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import contextlib
+import logging
+from collections.abc import Hashable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,32 @@ from monai.data import MetaTensor, get_track_meta
 from monai.data.utils import affine_to_spacing, is_no_channel
 from monai.utils import MetaKeys, TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple
 from torch import Tensor
+
+log = logging.getLogger("nlmeans")
+
+QUIET: ContextVar[bool] = ContextVar("QUIET", default=False)
+"""Whether a transform is computing, whose messages below a warning are details, as there is one for each image."""
+
+
+def as_detail(record: logging.LogRecord) -> bool:
+    """Lower a message of the engine to level DEBUG while a transform computes."""
+    if QUIET.get() and record.levelno < logging.WARNING:
+        record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
+    return log.isEnabledFor(record.levelno)
+
+
+log.addFilter(as_detail)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Compute with the engine such that a root logger at level INFO, as bundles have it, gets nothing but warnings."""
+    before = QUIET.set(True)
+    try:
+        yield
+    finally:
+        QUIET.reset(before)
+
 
 BACKEND = [TransformBackends.TORCH]
 """The array library of every transform here, which MONAI reads from the class attribute ``backend``."""
@@ -32,12 +61,14 @@ def image_and_values(img: NdarrayOrTensor) -> tuple[Tensor, Tensor]:
     if img.ndim not in (3, 4):
         raise ValueError(
             f"img has shape {tuple(img.shape)}; give one image, channel first: (C, H, W) or (C, D, H, W). "
-            "EnsureChannelFirst(d) adds a missing channel, and decollate_batch splits a batch into images"
+            "EnsureChannelFirst(d) adds a missing channel, and decollate_batch splits a batch into images; "
+            "in a network, nlmeans.nn.NonLocalMeansFilter takes batches"
         )
     if isinstance(img, MetaTensor) and is_without_channel(img):
         raise ValueError(
-            f"img has shape {tuple(img.shape)}, as in its file, where it has no channel axis; "
-            "put EnsureChannelFirst(d) before this transform"
+            f"img has shape {tuple(img.shape)}, as in its file, which does not say that an axis holds channels; "
+            f"put EnsureChannelFirst(d) before this transform, with channel_dim=0 if the {len(img)} along its first "
+            "axis are channels, and with channel_dim='no_channel' if they are slices"
         )
     image = tracked_tensor(img)
     return image, without_metadata(image)

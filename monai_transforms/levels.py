@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -11,11 +13,19 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from monai_transforms import images
-from nlmeans import estimate_sigma
-from nlmeans.core import checks
+from nlmeans import NoiseModel, Settings, estimate_sigma
+from nlmeans.core import arrays, checks
+from nlmeans.core.layout import Layout
+from nlmeans.engine.noise import noise_of
 
 NOISE_SIGMA = "noise_sigma"
 """Name of the metadata entry that `EstimateNoise` writes."""
+
+NOISE_MODEL = "noise_model"
+"""Name of the metadata entry with the whole noise model as JSON text, or several, one per channel."""
+
+MEASURED_KINDS = ("auto", "gaussian", "rician", "chi")
+"""Kinds of noise that are measured; ``"auto"`` finds the kind."""
 
 IN_METADATA = "meta"
 """Value of the argument `sigma` that stands for this entry."""
@@ -112,6 +122,48 @@ def sigma_in_metadata_of(img: NdarrayOrTensor, image: Tensor) -> SigmaOfImage:
             "them; put EstimateNoise(d) after the transform that joins or splits channels"
         )
     return sigma_of_image(known, image)
+
+
+def models_per_channel(values: Tensor, noise: str, mask: Tensor | None) -> list[NoiseModel]:
+    """Find the noise of each channel, with its sigma.
+
+    Args:
+        values: (C, H, W) or (C, D, H, W), any real dtype.
+        noise: one of `MEASURED_KINDS`.
+        mask: where to look, (H, W) or (D, H, W).
+    """
+    source = arrays.readable(values, "img")
+    settings = Settings(noise=noise, modality="MR", series=0)
+    layout = Layout.of(source, None, 0)
+    found = [noise_of(source, index, layout, settings, mask, None) for index in range(len(values))]
+    return [dataclasses.replace(noise.model, sigma=noise.sigma[0]) for noise in found]
+
+
+def models_in_metadata_of(img: NdarrayOrTensor, image: Tensor) -> list[NoiseModel]:
+    """Read the noise models of all channels that `EstimateNoise` wrote to the metadata.
+
+    Raises:
+        ValueError: the metadata have no such entry, or it is for another number of channels.
+    """
+    if not isinstance(img, MetaTensor) or NOISE_MODEL not in img.meta:
+        raise ValueError(
+            f"noise='meta' needs what EstimateNoise(d) writes to {NOISE_MODEL!r} in the metadata, but this image has "
+            "no such entry; put EstimateNoise(d) before this transform, and keep the metadata in caches"
+        )
+    found = json.loads(img.meta[NOISE_MODEL])
+    models = [NoiseModel.from_dict(one) for one in (found if isinstance(found, list) else [found])]
+    if len(models) != len(image):
+        raise ValueError(
+            f"noise='meta' found {NOISE_MODEL!r} in the metadata for {len(models)} channel(s), but the image has "
+            f"{len(image)}; put EstimateNoise(d) after the transform that joins or splits channels"
+        )
+    return models
+
+
+def model_text(models: list[NoiseModel]) -> str:
+    """Return noise models as JSON text: one, or a list."""
+    values = [model.to_dict() for model in models]
+    return json.dumps(values[0] if len(values) == 1 else values)
 
 
 def estimate_per_channel(values: Tensor, noise: str, mask: Tensor | None) -> float | tuple[float, ...]:

@@ -26,11 +26,13 @@ class EstimateNoise(Transform):
     """Write sigma, the standard deviation of the noise, to ``"noise_sigma"`` in the metadata of an image.
 
     `nlmeans.estimate_sigma` estimates it, in image units: one number, or a list with one per channel if there are
-    several. The image stays unchanged. The other transforms of this package read the entry with ``sigma="meta"``. A
-    transform that scales the image later does not scale the entry.
+    several. The whole `nlmeans.NoiseModel` is written to ``"noise_model"``, as JSON text, with its kind and the
+    correlation of neighbouring voxels. The image stays unchanged. The other transforms of this package read the entries
+    with ``sigma="meta"`` and ``noise="meta"``. A transform that scales the image later does not scale them.
 
     Args:
-        noise: ``"gaussian"``, or ``"rician"`` for MR magnitude images.
+        noise: ``"gaussian"``; ``"rician"`` or ``"chi"`` for MR magnitude images; or ``"auto"`` for whichever of these
+            the image speaks for.
 
     Raises:
         ValueError: `noise` is not known.
@@ -44,7 +46,7 @@ class EstimateNoise(Transform):
     backend = images.BACKEND
 
     def __init__(self, noise: str = "gaussian") -> None:
-        self.noise = checks.choice("noise", noise, ("gaussian", "rician"))
+        self.noise = checks.choice("noise", noise, levels.MEASURED_KINDS)
 
     def __call__(self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None) -> MetaTensor:
         """Estimate sigma and write it to the metadata.
@@ -60,17 +62,22 @@ class EstimateNoise(Transform):
             ValueError, TypeError: the image or the mask has the wrong shape or type, or the image is not finite.
             RuntimeError: MONAI does not track metadata.
         """
-        sigma = self.estimate(img, mask)
         image, values = images.image_and_values(img)
+        where = None if mask is None else images.spatial_array(mask, "mask", image)
+        with images.quietly():
+            models = levels.models_per_channel(values, self.noise, where)
+        sigma = [model.sigma or 0.0 for model in models]
         result = images.with_metadata_of(image, values)  # a copy: the metadata of the input stay unchanged
         if isinstance(result, MetaTensor):
-            result.meta[levels.NOISE_SIGMA] = sigma
+            result.meta[levels.NOISE_SIGMA] = sigma[0] if len(sigma) == 1 else sigma
+            result.meta[levels.NOISE_MODEL] = levels.model_text(models)
             return result
         raise RuntimeError(
             "MONAI does not track metadata, so there is nowhere to write sigma; call monai.data.set_track_meta(True), "
             "or use EstimateNoised with a sigma_key"
         )
 
+    @images.quietly()
     def estimate(
         self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None, map: bool = False
     ) -> float | list[float] | Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack, cast
 
 import numpy as np
 import torch
@@ -14,15 +14,26 @@ from monai.transforms import MapTransform, RandomizableTransform, Transform
 from torch import Tensor
 
 from monai_transforms import images, levels
-from monai_transforms.arguments import RandomArguments, TransformArguments, spell_out_arguments, spell_out_random
+from monai_transforms.arguments import (
+    RANDOM_DEFAULTS,
+    RandomArguments,
+    TransformArguments,
+    checked_pair,
+    spell_out_arguments,
+    spell_out_random,
+)
 from nlmeans import Settings
 from nlmeans.core import checks
+from nlmeans.core.layout import Layout
 from nlmeans.core.progress import silent
 from nlmeans.engine.arguments import check_names
+from nlmeans.engine.choices import FEWEST_VOLUMES, Choices
 from nlmeans.engine.maps import as_tensor, noise_map, residual_of
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import denoise_array
 from nlmeans.engine.settings import checked_strength, settings_from
+from nlmeans.engine.survey import settled
+from nlmeans.methods.registry import METHODS
 
 Level = levels.SigmaOfImage | Literal["map"] | None
 """Sigma as it is known before an image is denoised."""
@@ -146,8 +157,14 @@ class NonLocalMeans(Transform):
         """
         return self.denoise_with_strength(img, mask, sigma, self.settings.strength)
 
+    @images.quietly()
     def denoise_with_strength(
-        self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None, sigma: levels.SigmaOfCall | None, strength: float
+        self,
+        img: NdarrayOrTensor,
+        mask: NdarrayOrTensor | None,
+        sigma: levels.SigmaOfCall | None,
+        strength: float,
+        in_middle: bool = False,
     ) -> Tensor:
         """Denoise an image with this strength instead of the transform's.
 
@@ -156,14 +173,21 @@ class NonLocalMeans(Transform):
             mask: where to denoise, as for `__call__`.
             sigma: sigma of this image, as for `__call__`.
             strength: as for `NonLocalMeans`.
+            in_middle: whether the noise is found in the middle of the image, if it is not known.
 
         Raises:
             ValueError, TypeError, RuntimeError: as for `__call__`.
         """
         image, values, settings, level, where = self.prepared(img, mask, sigma)
         settings = dataclasses.replace(settings, strength=strength)
+        if in_middle and level is None and settings.finds_noise:
+            if settings.series is not None and len(values) > 1:
+                each = [self.denoise_with_strength(one[None], mask, sigma, strength, in_middle) for one in values]
+                return images.with_metadata_of(image, torch.cat([images.without_metadata(one) for one in each]))
+            settings, level = found_in_middle(settings, values, where)
         return images.with_metadata_of(image, denoise_values(values, settings, level, where))
 
+    @images.quietly()
     def denoise_with_maps(
         self, img: NdarrayOrTensor, mask: NdarrayOrTensor | None = None, sigma: levels.SigmaOfCall | None = None
     ) -> dict[str, Tensor]:
@@ -207,6 +231,11 @@ class NonLocalMeans(Transform):
         settings = self.settings
         if self.spacing_from_affine:
             settings = dataclasses.replace(settings, spacing=images.voxel_size(img))
+        if settings.method != "auto" and METHODS[settings.method].joint and len(values) < FEWEST_VOLUMES:
+            raise ValueError(
+                f"method={settings.method!r} is for {FEWEST_VOLUMES} channels or more, the volumes of a series, but "
+                f"the image has {len(values)}; use another method"
+            )
         where = None if mask is None else images.spatial_array(mask, "mask", image)
         level: Level = settings.sigma
         if sigma is not None:
@@ -251,6 +280,31 @@ def denoise_values(
         )
     pairs = zip(values, level, strict=True)
     return torch.cat([denoise_array(v[None], settings, sigma_map=s, **more) for v, s in pairs])
+
+
+def found_in_middle(settings: Settings, values: Tensor, mask: Tensor | None) -> tuple[Settings, Level]:
+    """Find the noise of an image of one channel in its middle; return settings that state it, and sigma."""
+    searched, inside = middle_of(values, mask)
+    layout = Layout.of(searched, settings.channels, settings.series)
+    choices = Choices.of(settings, layout)
+    settings = settled(settings, Plan.of(searched, 0, choices.layout, choices, mask=inside).facts)
+    return settings, cast(Level, settings.sigma)
+
+
+MIDDLE = {2: 256, 3: 64}
+"""Voxels along each axis of an image and a volume in which an augmentation looks for the noise."""
+
+
+def middle_of(values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return the middle of an image, (C, ...), and of its mask; all of it if the middle shows nothing but constants."""
+    lengths = [min(n, MIDDLE[values.ndim - 1]) for n in values.shape[1:]]
+    place = tuple(slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(values.shape[1:], lengths, strict=True))
+    middle = values[:, *place]
+    if mask is not None and not bool((mask[place] != 0).any()):
+        return values, mask
+    if bool((middle.flatten(1).amax(1) == middle.flatten(1).amin(1)).any()):
+        return values, mask
+    return middle, None if mask is None else mask[place]
 
 
 class NonLocalMeansd(MapTransform):
@@ -334,8 +388,10 @@ class RandNonLocalMeans(RandomizableTransform):
         strength: smallest and largest strength, from 0.01 to 100; one is drawn uniformly for each image. The noise is
             removed as if it were so many times as strong as it is. A strength below 1 leaves some noise; above 1 it
             also removes fine detail.
-        sigma: as for `NonLocalMeans`. None estimates it for each image.
-        arguments: all other arguments of `NonLocalMeans`, but for its strength.
+        sigma: as for `NonLocalMeans`. None finds the noise in the middle of each image, up to 64 voxels along each axis
+            of a volume and 256 of an image; ``"meta"`` reads what `EstimateNoise` found once for the whole image.
+        arguments: all other arguments of `NonLocalMeans`, but for its strength. By default the method is `classic`,
+            which an augmentation can afford in every epoch.
 
     Raises:
         ValueError: an argument is out of range; the message names a remedy.
@@ -360,11 +416,10 @@ class RandNonLocalMeans(RandomizableTransform):
     ) -> None:
         check_names(arguments, inspect.signature(RandNonLocalMeans).parameters)
         super().__init__(prob)
-        low, high = (checked_strength("strength", s) for s in strength)
-        if low > high:
-            raise ValueError(f"strength={strength} must be the smallest and the largest, in this order")
-        self.converter = NonLocalMeans(sigma, **arguments)
-        self.strength_range = low, high
+        chosen: RandomArguments = {**RANDOM_DEFAULTS, **arguments}
+        self.converter = NonLocalMeans(sigma, **chosen)
+        low, high = checked_pair("strength", strength)
+        self.strength_range = checked_strength("strength", low), checked_strength("strength", high)
         self.strength = low
 
     def randomize(self, data: Any | None = None) -> None:
@@ -397,7 +452,7 @@ class RandNonLocalMeans(RandomizableTransform):
         if randomize:
             self.randomize()
         if self._do_transform:
-            return self.converter.denoise_with_strength(img, mask, sigma, self.strength)
+            return self.converter.denoise_with_strength(img, mask, sigma, self.strength, in_middle=True)
         return images.tracked_tensor(img)
 
 
@@ -408,11 +463,11 @@ class RandNonLocalMeansd(RandomizableTransform, MapTransform):
         keys: keys of the images, channel first: (C, H, W) or (C, D, H, W).
         prob: as for `RandNonLocalMeans`.
         strength: as for `RandNonLocalMeans`.
-        sigma: as for `NonLocalMeans`. None estimates it for each image.
+        sigma: as for `RandNonLocalMeans`.
         mask_key: as for `NonLocalMeansd`.
         sigma_key: as for `NonLocalMeansd`.
         allow_missing_keys: True to skip images that are missing; otherwise they are a ``KeyError``.
-        arguments: all other arguments of `NonLocalMeans`, but for its strength.
+        arguments: as for `RandNonLocalMeans`.
 
     Raises:
         ValueError: an argument is out of range; the message names a remedy.

@@ -101,7 +101,8 @@ def denoise(
         device: where to compute, such as ``"cuda"``; None for the device that holds the volume.
         memory: bytes to work in, or text such as ``"2GB"``. Larger volumes are cut into overlapping tiles, which does
             not change the result. None for half the free memory.
-        dtype: ``"float16"``, ``"float32"`` or ``"float64"`` for a result of that type; None for that of the volume.
+        dtype: ``"float16"``, ``"float32"`` or ``"float64"``, also as a dtype of numpy or torch, for a result of that
+            type; None for that of the volume.
         out: the array to write the result to: a numpy array, a memory map, a zarr array or the like. It has the
             volume's shape, and the volume's dtype, a dtype that holds all its values, or a floating-point dtype.
         progress: True for a progress bar, or a function that is called with the fraction done; returning ``False``
@@ -111,7 +112,8 @@ def denoise(
         `out` if it is given. Otherwise an array of the same type, shape and device as the volume, and of its dtype
         unless `dtype` is given. A volume that is read by slicing gives a numpy array. A dask array gives a dask array
         that is computed later. An image gives an image of the same kind, in the same place. Integers are rounded and
-        clipped. All methods compute in float32.
+        clipped. All methods compute in float32. The result has no gradient, which a warning says once if the volume
+        requires one; `nonlocal_means` is differentiable.
 
     Raises:
         ValueError, TypeError: an argument is out of range or does not fit the volume; the message names a remedy.

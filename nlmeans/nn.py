@@ -1,4 +1,4 @@
-"""The non-local block: non-local means as a trainable layer of a network.
+"""Layers of networks: the non-local block, which is trainable non-local means, and non-local means for batches.
 
 Forward and backward, the block takes memory in proportion to the number N of voxels. It never builds the N × N matrix
 of weights: the Gaussian forms use attention kernels, the dot product is associative, and the concatenation is sorted.
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nlmeans.core import checks
 from nlmeans.core.modes import is_exporting
 from nlmeans.operator.attention import attention
+from nlmeans.operator.nonlocal_means import nonlocal_means
 
 MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 
@@ -149,6 +150,79 @@ class NonLocalBlock(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, spatial_dims={self.spatial_dims}, mode={self.mode!r}"
+
+
+class NonLocalMeansFilter(nn.Module):
+    """Denoise a batch by `nlmeans.nonlocal_means`, differentiable with respect to the batch and the filter strength.
+
+    Args:
+        spatial_dims: 2 or 3.
+        h: filter strength in the units of the values, greater than 0.
+        learned: True to make h a parameter, whose logarithm ``log_h`` is learned.
+        sigma: standard deviation of the noise, in the same units; its part in the distances is subtracted.
+        patch_radius: voxels, one for all axes or one per axis.
+        search_radius: voxels, one for all axes or one per axis.
+        channel_wise: False to compare the channels together, so that they share their weights.
+
+    Shape:
+        Input and output: ``(B, C, *spatial)``, any floating dtype.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range, or the input has the wrong axes.
+
+    Example:
+        >>> denoise = NonLocalMeansFilter(spatial_dims=3, h=0.2, learned=True)
+        >>> denoise(torch.rand(2, 1, 8, 9, 10)).mean().backward()
+        >>> denoise.log_h.grad is not None
+        True
+    """
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int,
+        h: float,
+        learned: bool = False,
+        sigma: float = 0.0,
+        patch_radius: checks.Radius = 1,
+        search_radius: checks.Radius = 3,
+        channel_wise: bool = True,
+    ) -> None:
+        super().__init__()
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims={spatial_dims!r} must be 2 or 3")
+        self.spatial_dims = spatial_dims
+        self.sigma = checks.not_negative("sigma", sigma)
+        self.patch_radius = checks.radius("patch_radius", patch_radius)
+        self.search_radius = checks.radius("search_radius", search_radius)
+        self.channel_wise = channel_wise
+        self.log_h = nn.Parameter(torch.tensor(checks.positive("h", h)).log(), requires_grad=learned)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != self.spatial_dims + 2:
+            axes = ", ".join("DHW"[-self.spatial_dims :])
+            raise ValueError(f"x has shape {tuple(x.shape)}; give (batch, channels, {axes})")
+        images = x.flatten(0, 1) if self.channel_wise else x
+        h, together = self.log_h.exp(), None if self.channel_wise else 0
+        each = [
+            nonlocal_means(
+                image,
+                h,
+                sigma=self.sigma,
+                patch_radius=self.patch_radius,
+                search_radius=self.search_radius,
+                center="max",
+                channels=together,
+            )
+            for image in images
+        ]
+        return torch.stack(each).reshape(x.shape)
+
+    def extra_repr(self) -> str:
+        return (
+            f"spatial_dims={self.spatial_dims}, h={float(self.log_h.exp()):.4g}, sigma={self.sigma}, "
+            f"patch_radius={self.patch_radius}, search_radius={self.search_radius}, channel_wise={self.channel_wise}"
+        )
 
 
 def mean_of_positive_sums(a: Tensor, b: Tensor, values: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class CommonArguments(TypedDict, total=False):
     backend: str
     device: str | torch.device | None
     memory: int | str | None
-    dtype: str | None
+    dtype: npt.DTypeLike | torch.dtype | None
 
 
 class FilterArguments(CommonArguments, total=False):

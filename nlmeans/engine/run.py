@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 from collections.abc import Sequence
 from typing import TypeVar, cast
 
+import torch
 from torch import Tensor
 
 from nlmeans.core import arrays
@@ -57,6 +59,8 @@ def denoise_array(
     Raises:
         ValueError, TypeError, Cancelled: as for `nlmeans.denoise`.
     """
+    if isinstance(volume, Tensor) and volume.requires_grad and torch.is_grad_enabled():
+        warn_of_lost_gradient()
     source = arrays.readable(volume, "volume")
     layout = Layout.of(source, settings.channels, settings.series)
     where, levels = readable_spatial(mask, "mask", layout), readable_spatial(sigma_map, "sigma", layout)
@@ -93,6 +97,15 @@ def say_doubts(plans: Sequence[Plan]) -> list[str]:
     for line in lines:
         log.warning("%s", line)
     return lines
+
+
+@functools.cache
+def warn_of_lost_gradient() -> None:
+    """Log a warning once per process."""
+    log.warning(
+        "the volume requires a gradient, but the result has none; nlmeans.nonlocal_means and "
+        "nlmeans.nn.NonLocalMeansFilter are differentiable, and volume.detach() says that none is wanted"
+    )
 
 
 def readable_spatial(array: arrays.Readable | None, name: str, layout: Layout) -> arrays.Source | None:

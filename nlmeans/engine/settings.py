@@ -115,7 +115,7 @@ class Settings:
                 f"memory={self.memory} bytes is too little to work in; give at least {MINIMUM_MEMORY} (16 MiB)"
             )
         if self.dtype is not None:
-            checks.choice("dtype", self.dtype, RESULT_DTYPES)
+            self._set("dtype", checks.choice("dtype", name_of_dtype(self.dtype), RESULT_DTYPES))
         if self.modality is not None and not isinstance(self.modality, str):
             raise TypeError(f"modality={self.modality!r} must be a DICOM code such as 'MR' or 'CT', or None")
         if self.correlation is not None and not is_auto(self.correlation):
@@ -192,6 +192,19 @@ MINIMUM_MEMORY = 16 * 2**20
 
 HARDWARE_SETTINGS = ("device", "memory")
 """Settings that say on what hardware a run computes. They change the result by no more than rounding."""
+
+
+def name_of_dtype(dtype: object) -> Any:
+    """Return the name of a dtype of numpy or torch; anything else as it is.
+
+    >>> name_of_dtype(torch.float32), name_of_dtype(np.float64), name_of_dtype("float16")
+    ('float32', 'float64', 'float16')
+    """
+    if isinstance(dtype, torch.dtype):
+        return str(dtype).removeprefix("torch.")
+    if isinstance(dtype, np.dtype) or (isinstance(dtype, type) and issubclass(dtype, np.generic)):
+        return np.dtype(dtype).name
+    return dtype
 
 
 def is_auto(value: object) -> bool:

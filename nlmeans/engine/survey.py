@@ -211,8 +211,9 @@ def why_gaussian(settings: Settings, found: NoiseModel, known: NoiseModel) -> st
     stated = settings.kind if settings.kind in MAGNITUDES else found.kind
     if stated not in MAGNITUDES or known.kind in MAGNITUDES:
         return ""
+    why = known.evidence[0] if known.evidence else "there are negative values"
     return (
-        f"noise={stated!r} does not fit: {known.evidence[0]}; denoise before intensities are shifted or scaled, set "
+        f"noise={stated!r} does not fit: {why}; denoise before intensities are shifted or scaled, set "
         "values that interpolation left below 0 to 0, or give noise='gaussian'"
     )
 

@@ -125,9 +125,9 @@ def make_scratch(request: Request, layout: TileLayout, longest_run: int) -> Scra
     if self_guided:
         arrays["image"] = arrays["guide"]
     if not layout.per_voxel:
-        steepness = float(request.falloff) / np.log(2)
+        steepness = float(request.falloff.detach()) / np.log(2)
         arrays["slopes"][:] = -steepness / np.prod([2 * radius + 1 for radius in request.patch_radius])
-        arrays["starts"][:] = steepness * float(request.offset)
+        arrays["starts"][:] = steepness * float(request.offset.detach())
     return Scratch(**arrays)
 
 

@@ -97,7 +97,7 @@ class PreparedKernel:
         self.shape = request.shape
         channels, self.features = len(request.image), len(request.guide)
         self.groups = math.ceil(channels / CHANNELS_AT_ONCE)
-        offset = "map" if request.offset.ndim else "number" if float(request.offset) else "none"
+        offset = "map" if request.offset.ndim else "number" if float(request.offset.detach()) else "none"
         self.constants = {
             "CHANNELS": channels,
             "GROUP": math.ceil(channels / self.groups),

@@ -114,7 +114,7 @@ def refusal(request: Request) -> str:
         return f"softmax gives the voxel itself the weight 1, so center={request.center!r} is not possible"
     if request.sample is not None:
         return "a window attends to all of its voxels, so samples must be None"
-    if request.offset.ndim or float(request.offset) != 0:
+    if request.offset.ndim or float(request.offset.detach()) != 0:
         return "softmax weights have no offset, so sigma must be 0"
     return ""
 

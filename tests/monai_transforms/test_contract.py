@@ -26,6 +26,8 @@ SIGMA_MAP = {"sigma": np.full((1, *SHAPE), 1.5, np.float32)}
 ARRAY: dict[str, dict[str, Any]] = {
     "NonLocalMeans": {"method": "classic"},
     "RandNonLocalMeans": {"method": "classic", "prob": 1.0, "sigma": 10.0},
+    "RandScannerNoise": {"prob": 1.0, "noise": "gaussian", "sigma": 10.0},
+    "RandMatchNoise": {"prob": 1.0, "target": 900.0},
     "EstimateNoise": {"noise": "rician"},
     "NoiseStabilise": {"noise": "rician", "sigma": 10.0},
     "LocalGaussianSmooth": {"std_devs": 1.5},
@@ -35,6 +37,8 @@ ARRAY: dict[str, dict[str, Any]] = {
 CHANGED: dict[str, dict[str, Any]] = {
     "NonLocalMeans": {"h": 7.0},
     "RandNonLocalMeans": {"strength": [1.0, 2.0]},
+    "RandScannerNoise": {"strength": [1.0, 2.0]},
+    "RandMatchNoise": {"target": 950.0},
     "EstimateNoise": {"noise": "gaussian"},
     "NoiseStabilise": {"inverse": True},
     "LocalGaussianSmooth": {"std_devs": 2.5},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_transforms import images
+import nlmeans
+from monai_transforms import EstimateNoise, NonLocalMeans, images
 from tests.monai_transforms.scans import KINDS, SHAPE, array, image, of_kind, volume
 
 
@@ -126,3 +128,27 @@ def test_only_a_forked_worker_is_refused_the_gpu(monkeypatch: pytest.MonkeyPatch
         images.check_device(torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "init", lambda: None)
     images.check_device(torch.device("cuda"))
+
+
+# ---------------------------------------------------------------- the log
+
+
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_a_root_logger_at_info_gets_only_warnings(level: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(level)
+    logging.getLogger("nlmeans").setLevel(logging.NOTSET)
+    noisy = 100 + 5 * torch.randn(4, 20, 20, generator=torch.Generator().manual_seed(0))
+    NonLocalMeans(method="classic")(noisy)
+    NonLocalMeans(method="classic").denoise_with_maps(noisy)
+    EstimateNoise()(noisy)
+    ours = [record for record in caplog.records if record.name == "nlmeans"]
+    assert bool(ours) == (level == "DEBUG")
+    assert {record.levelname for record in ours} <= {"DEBUG"}
+    NonLocalMeans(noise="rician", method="classic")(noisy - 200)
+    assert [record.levelname for record in caplog.records if record.levelno > logging.DEBUG] == ["WARNING"]
+
+
+def test_the_engine_alone_says_what_it_did(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    nlmeans.denoise(torch.rand(20, 20), 0.1, method="classic")
+    assert "classic on cpu, gaussian noise, sigma 0.1, in 1 tiles" in caplog.text

@@ -76,7 +76,9 @@ def test_estimates_can_be_collated() -> None:
 
 
 def test_wrong_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="noise='poisson' is not known; choose one of 'gaussian', 'rician'"):
+    with pytest.raises(
+        ValueError, match="noise='poisson' is not known; choose one of 'auto', 'gaussian', 'rician', 'chi'"
+    ):
         EstimateNoise("poisson")
     with pytest.raises(ValueError, match=r"sigma_key='s' must have a different name for each of keys=\('a', 'b'\)"):
         EstimateNoised(["a", "b"], sigma_key="s")

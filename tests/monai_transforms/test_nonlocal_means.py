@@ -25,6 +25,7 @@ from nlmeans.core.progress import Report
 from nlmeans.core.tiles import Piece
 from nlmeans.methods.method import Options
 from nlmeans.methods.registry import METHODS
+from nlmeans.noise import found as found_module
 from nlmeans.noise.kinds import NOISES
 from nlmeans.operator.backends import BACKENDS
 from tests.monai_transforms.scans import SHAPE, SIGMA, image, volume
@@ -273,7 +274,8 @@ def test_a_true_voxel_of_one_millimetre_is_taken() -> None:
 def test_a_scan_without_its_channel_is_refused() -> None:
     loaded = MetaTensor(NOISY[0], meta={"spatial_shape": np.array(SHAPE), "original_channel_dim": float("nan")})
     with pytest.raises(
-        ValueError, match=r"shape \(20, 18, 10\), as in its file.*no channel axis; put EnsureChannelFirst"
+        ValueError,
+        match=r"shape \(20, 18, 10\), as in its file.*does not say that an axis holds channels; put EnsureChannelFirst",
     ):
         NonLocalMeans()(loaded)
     with_channel = MetaTensor(NOISY, meta=loaded.meta)
@@ -386,3 +388,34 @@ def test_crop_foreground_crops_to_the_same_brain(arguments: dict[str, Any]) -> N
     denoised = NonLocalMeans(**arguments)(stripped)
     assert torch.equal(values(denoised) == 0, stripped == 0)
     assert CropForeground()(denoised).shape == (1, 12, 13, 11)
+
+
+# ---------------------------------------------------------------- what an augmentation costs
+
+
+def test_an_augmentation_looks_for_the_noise_in_the_middle_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = 100 + 5 * torch.randn(1, 20, 90, 100, generator=torch.Generator().manual_seed(0))
+    large[..., :10] += 50 * torch.randn(1, 20, 90, 10, generator=torch.Generator().manual_seed(1))
+    measured: list[tuple[int, ...]] = []
+    found = found_module.model_of_volume
+    monkeypatch.setattr("nlmeans.engine.noise.model_of_volume", lambda v, *a: measured.append(v.shape) or found(v, *a))
+    result = RandNonLocalMeans(1.0, (0.999, 0.999))(large)
+    assert measured == [(20, 64, 64)]
+    expected = nlmeans.denoise(large[0], 5 * 0.999, method="classic")
+    np.testing.assert_allclose(values(result)[0], expected, atol=1)
+    measured.clear()
+    RandNonLocalMeans(1.0, sigma=5.0)(large)
+    RandNonLocalMeansd("i", 1.0, sigma="meta")({"i": MetaTensor(large, meta={"noise_sigma": 5.0})})
+    assert not measured
+
+
+def test_where_the_middle_is_empty_the_noise_is_found_elsewhere() -> None:
+    hollow = 100 + 5 * torch.randn(1, 300, 300, generator=torch.Generator().manual_seed(0))
+    hollow[:, 10:-10, 10:-10] = 0
+    augmented = RandNonLocalMeans(1.0, (1.1, 1.2))(hollow)
+    assert float(augmented[:, :10].std()) < 4
+    mask = torch.zeros(300, 300)
+    mask[:10] = 1
+    augmented = RandNonLocalMeans(1.0, (1.1, 1.2))(hollow, mask)
+    assert float(augmented[:, :10].std()) < 4
+    assert torch.equal(values(augmented)[:, 10:], hollow[:, 10:])

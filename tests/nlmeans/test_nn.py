@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nlmeans import nonlocal_means
-from nlmeans.nn import MODES, NonLocalBlock, count_by_sorting, mean_of_positive_sums
+from nlmeans.nn import MODES, NonLocalBlock, NonLocalMeansFilter, count_by_sorting, mean_of_positive_sums
 from tests.nlmeans.graphs import GRAPHS, check_graph, saved_and_loaded
 
 SHAPES = {1: (11,), 2: (5, 6), 3: (4, 3, 5)}
@@ -435,3 +435,39 @@ def test_counting_by_sorting_is_a_search(seed: int) -> None:
     values = torch.randn(2, 7, generator=generator)
     values[:, 1] = values[:, 0]
     assert torch.equal(count_by_sorting(rising, values), torch.searchsorted(rising, values))
+
+
+# ---------------------------------------------------------------- non-local means for batches
+
+
+@pytest.mark.parametrize("channel_wise", [True, False])
+@pytest.mark.parametrize("shape", [(2, 3, 9, 10), (2, 2, 5, 6, 7)], ids=str)
+def test_a_batch_is_filtered_image_by_image(shape: tuple[int, ...], channel_wise: bool) -> None:
+    batch = torch.rand(shape)
+    options: dict[str, Any] = {"sigma": 0.1, "patch_radius": 1, "search_radius": 2}
+    layer = NonLocalMeansFilter(spatial_dims=len(shape) - 2, h=0.3, channel_wise=channel_wise, **options)
+    result = layer(batch)
+    for image, filtered in zip(batch, result, strict=True):
+        if channel_wise:
+            expected = torch.stack([nonlocal_means(c, 0.3, center="max", **options) for c in image])
+        else:
+            expected = nonlocal_means(image, 0.3, center="max", channels=0, **options)
+        torch.testing.assert_close(filtered, expected)
+
+
+def test_the_filter_strength_is_learned_if_wanted() -> None:
+    layer = NonLocalMeansFilter(spatial_dims=2, h=0.3, learned=True, search_radius=1)
+    batch = torch.rand(1, 1, 8, 8, requires_grad=True)
+    layer(batch).square().sum().backward()
+    assert float(layer.log_h.grad) != 0
+    assert bool(batch.grad.any())
+    assert not NonLocalMeansFilter(spatial_dims=2, h=0.3).log_h.requires_grad
+
+
+def test_a_filter_refuses_what_is_no_batch() -> None:
+    with pytest.raises(ValueError, match=r"x has shape \(8, 8\); give \(batch, channels, H, W\)"):
+        NonLocalMeansFilter(spatial_dims=2, h=0.3)(torch.rand(8, 8))
+    with pytest.raises(ValueError, match="spatial_dims=4 must be 2 or 3"):
+        NonLocalMeansFilter(spatial_dims=4, h=0.3)
+    with pytest.raises(ValueError, match="h=0 must be greater than 0"):
+        NonLocalMeansFilter(spatial_dims=2, h=0)

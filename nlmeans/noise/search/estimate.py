@@ -157,8 +157,10 @@ def read_mask(mask: arrays.Source | None, layout: Layout, pieces: list[Piece], d
 
 def warn_of_small_mask(inside: Tensor | None) -> None:
     """Log a warning if a mask leaves too few voxels to measure noise in, so that all are measured instead."""
-    count = LEAST_FOR_MEDIAN if inside is None else int(inside.sum())
-    if count < LEAST_FOR_MEDIAN:
+    if inside is None:
+        return
+    count = int(inside.sum())
+    if count < min(LEAST_FOR_MEDIAN, inside.numel()):
         log.warning(
             "mask has %d voxels that are not zero, too few to measure the noise in (%d are enough), so it is measured "
             "in the whole volume",

@@ -12,7 +12,7 @@ from nlmeans import Settings, denoise
 from nlmeans.core.layout import Layout
 from nlmeans.core.progress import silent
 from nlmeans.core.tiles import piece
-from nlmeans.engine.run import denoise_array, readable_spatial
+from nlmeans.engine.run import denoise_array, readable_spatial, warn_of_lost_gradient
 from tests.nlmeans.volumes import noisy_piecewise
 
 QUICK = Settings(sigma=10.0, method="classic", search_radius=1)
@@ -110,3 +110,17 @@ def test_a_volume_in_which_no_noise_is_found_is_warned_of(caplog: pytest.LogCapt
 def test_who_wants_it_smoother_is_not_warned(settings: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     denoise(clear_structure(), 5.0, **{"method": "bayes", **settings})
     assert not caplog.messages
+
+
+def test_a_lost_gradient_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_lost_gradient.cache_clear()
+    tracked = torch.rand(12, 12, requires_grad=True)
+    for _ in range(2):
+        assert not denoise(tracked, 0.1, method="classic").requires_grad
+    assert caplog.text.count("the volume requires a gradient, but the result has none; nlmeans.nonlocal_means") == 1
+    warn_of_lost_gradient.cache_clear()
+    caplog.clear()
+    with torch.no_grad():
+        denoise(tracked, 0.1, method="classic")
+    denoise(tracked.detach(), 0.1, method="classic")
+    assert not caplog.text

@@ -115,3 +115,12 @@ def test_the_sum_and_the_largest_of_the_weights_are_found_for_every_voxel() -> N
         assert total[voxel] == pytest.approx(weights.sum())
         assert largest[voxel] == pytest.approx(weights.max())
         assert weights[which[voxel]] == pytest.approx(weights.max())
+
+
+@pytest.mark.parametrize("backend", ["cpu", "loop", "windowed", "full"])
+def test_h_and_sigma_that_are_learned_as_numbers_give_no_warning(backend: str) -> None:
+    h, sigma = torch.tensor(0.5, requires_grad=True), torch.tensor(0.1, requires_grad=True)
+    given = sigma if backend != "windowed" else 0.0
+    nonlocal_means(torch.rand(8, 9), h, sigma=given, backend=backend, search_radius=2, patch_radius=0).sum().backward()
+    assert h.grad is not None
+    assert backend == "windowed" or sigma.grad is not None

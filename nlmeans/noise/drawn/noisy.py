@@ -1,0 +1,125 @@
+"""Noise of a noise model, drawn and added to an image."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nlmeans.core import arrays
+from nlmeans.noise.drawn.fields import gaussian_field
+from nlmeans.noise.kinds import MAGNITUDES, check_counts
+from nlmeans.noise.model import NoiseModel
+
+
+def with_noise(image: Tensor, model: NoiseModel, generator: torch.Generator, sigma: Tensor | None = None) -> Tensor:
+    """Draw noise of a noise model and return the image with it.
+
+    ::
+
+        gaussian   V + σ·g
+        rician     |V + σ·(g + i·g')|
+        chi        the root of the summed squares of 2·coils parts, of which one has the signal V
+        poisson    gain·P((V − offset)/gain) + offset + σ·g,   where P draws a count
+
+    g are Gaussian fields with the correlation of the model. Correlated photon noise is drawn as Gaussian noise of its
+    variance. If the coils are not whole, the last part counts as a share.
+
+    Magnitudes that have noise already get what they would have with more noise in their complex parts.
+
+    Args:
+        image: the signal, (H, W) or (D, H, W), floating point.
+        model: the noise, with a sigma unless `sigma` is given.
+        generator: source of the random numbers, on the CPU. The same state gives the same noise on any device.
+        sigma: standard deviation at every voxel, in image units, instead of that of the model; not for Poisson noise.
+
+    Returns:
+        The noisy image, in the dtype and on the device of `image`.
+
+    Raises:
+        ValueError: sigma is missing, or the image has values that the kind of noise does not allow.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> air = with_noise(torch.zeros(100, 100), NoiseModel(kind="rician", sigma=4.0), generator)
+        >>> round(float(air.mean() / 4), 1)  # the mean of magnitudes without signal is 1.25 sigma
+        1.3
+    """
+    lowest, _ = arrays.value_range(image, "image")
+    signal = image.to(arrays.precise_dtype(image))
+    if model.kind == "poisson":
+        return photons(signal, lowest, model, generator).to(image.dtype)
+    level: Tensor | float | None = model.sigma if sigma is None else sigma.to(signal)
+    if level is None:
+        raise ValueError("sigma is missing: the noise model has none; give one, or one for each voxel")
+    if model.kind in MAGNITUDES and lowest < 0:
+        raise ValueError(
+            f"noise={model.kind!r} is for magnitudes, but the image has values down to {lowest:.4g}; add such noise "
+            "before intensities are shifted or scaled, or use noise='gaussian'"
+        )
+
+    def part() -> Tensor:
+        return level * gaussian_field(image.shape, generator, model.correlation).to(signal)
+
+    result = signal + part()
+    if model.kind in MAGNITUDES:
+        others = 2 * (model.coils if model.kind == "chi" else 1.0) - 1
+        squares = result.square()
+        for number in range(math.ceil(others)):
+            squares += min(others - number, 1.0) * part().square()
+        result = squares.sqrt()
+    return result.to(image.dtype)
+
+
+def photons(signal: Tensor, lowest: float, model: NoiseModel, generator: torch.Generator) -> Tensor:
+    """Draw what a detector reads where the expected image is `signal`."""
+    gain, offset, read_noise = model.detector
+    check_counts(lowest, offset, read_noise)
+    expected = ((signal - offset) / gain).clamp_min(0)
+    if model.correlation is not None:
+        deviation = (gain**2 * expected + read_noise**2).sqrt()
+        return signal + deviation * gaussian_field(signal.shape, generator, model.correlation).to(signal)
+    counts = torch.poisson(expected.cpu(), generator).to(signal)
+    return gain * counts + offset + read_noise * gaussian_field(signal.shape, generator).to(signal)
+
+
+def missing_noise(own: NoiseModel, target: NoiseModel) -> NoiseModel | None:
+    """Return the noise that must be added to an image with its own noise, so that it has the target's.
+
+    Variances add, and so do autocovariances. The result has the target's kind, unless its own is that of magnitudes.
+
+    Args:
+        own: the noise of the image, with a sigma.
+        target: the noise wanted, with a sigma.
+
+    Returns:
+        The model of what is missing; None if the image has as much noise or more.
+
+    Raises:
+        ValueError: one is Poisson noise, whose variance is not one number, or has no sigma.
+
+    Example:
+        >>> print(missing_noise(NoiseModel(sigma=3.0), NoiseModel(sigma=5.0)))
+        gaussian noise, sigma 4
+    """
+    for name, model in (("own", own), ("target", target)):
+        if model.kind == "poisson" or model.sigma is None:
+            raise ValueError(f"the {name} noise is {model}; give Gaussian noise or that of magnitudes, with a sigma")
+    mine, wanted = own.sigma or 0.0, target.sigma or 0.0
+    if mine >= wanted:
+        return None
+    variance = wanted**2 - mine**2
+    kind = own if own.kind in MAGNITUDES else target
+    correlation = None
+    if own.correlation is not None or target.correlation is not None:
+        lags = [np.ones((1, 1, 1)) if one.autocovariance is None else one.autocovariance for one in (target, own)]
+        shape = np.max([one.shape for one in lags], axis=0)
+        wide = [np.pad(one, [((n - m) // 2,) * 2 for n, m in zip(shape, one.shape, strict=True)]) for one in lags]
+        both = (wanted**2 * wide[0] - mine**2 * wide[1]) / variance
+        both[tuple(n // 2 for n in shape)] = 1.0
+        correlation = both.clip(-1, 1)
+    evidence = (f"it brings {mine:.4g} to {wanted:.4g}",)
+    return dataclasses.replace(kind, sigma=math.sqrt(variance), correlation=correlation, evidence=evidence)
