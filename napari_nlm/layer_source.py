@@ -190,6 +190,13 @@ class LayerSource:
         """All volumes that are denoised one by one."""
         return list(itertools.product(*(range(self.shape[axis]) for axis in self.axes.separate)))
 
+    def volume_at(self, point: Sequence[float]) -> VolumeIndex:
+        """The volume at a point of the world, of those that are denoised one by one."""
+        if not self.axes.separate:
+            return ()
+        place = self.layer.world_to_data(point)
+        return tuple(int(np.clip(np.round(place[axis]), 0, self.shape[axis] - 1)) for axis in self.axes.separate)
+
     @property
     def path(self) -> Path | None:
         """The file that the layer was opened from."""

@@ -73,11 +73,7 @@ class NextRun:
     def volume(self) -> VolumeIndex:
         """The volume that the viewer shows, of those that are denoised one by one."""
         denoising = self.denoising()
-        if denoising is None or not denoising.source.axes.separate:
-            return ()
-        source = denoising.source
-        point = source.layer.world_to_data(self.viewer.dims.point)
-        return tuple(int(np.clip(np.round(point[axis]), 0, source.shape[axis] - 1)) for axis in source.axes.separate)
+        return () if denoising is None else denoising.source.volume_at(self.viewer.dims.point)
 
     @property
     def survey(self) -> VolumeSurvey | None:
