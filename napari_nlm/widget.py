@@ -9,8 +9,8 @@ from typing import Any
 
 from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager, show_error, show_info
-from qtpy.QtCore import QEvent, QSignalBlocker
-from qtpy.QtGui import QGuiApplication
+from qtpy.QtCore import QEvent, QObject, QSignalBlocker, Qt
+from qtpy.QtGui import QGuiApplication, QKeyEvent
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_nlm import captions, storage
@@ -125,6 +125,20 @@ class DenoiseWidget(QWidget):
                 del keymap[key]
 
         self.destroyed.connect(unbind)
+
+        for child in self.findChildren(QWidget):  # napari hears no keys while one of our fields has the focus
+            child.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Show the original while the key is held, also while a field of the widget has the focus."""
+        if isinstance(event, QKeyEvent) and event.key() == Qt.Key.Key_O:
+            shift = event.modifiers() == Qt.KeyboardModifier.ShiftModifier
+            pressed = event.type() == QEvent.Type.KeyPress and shift
+            if pressed or (event.type() == QEvent.Type.KeyRelease and self.session.preview.hidden):
+                if not event.isAutoRepeat():
+                    self.session.preview.hold(pressed)
+                return True
+        return bool(super().eventFilter(watched, event))
 
     # what the session reports
 
