@@ -72,6 +72,13 @@ def main() -> None:
     save(viewer, "napari-side-by-side.png")
 
     panel.modes.button(COMPARE_MODES.index("denoised")).click()
+    holder, noise = viewer.window.add_plugin_dock_widget("nlmeans", "Estimate the noise", tabify=True)
+    wait(done)
+    holder.raise_()
+    noise.start.click()
+    wait(lambda: noise.study is not None)
+    save(viewer, "napari-noise.png")
+    viewer.window.remove_dock_widget(noise)
     widget.on_run()
     wait(done, 2)
     viewer.dims.ndisplay = 3

@@ -101,6 +101,8 @@ def picture_text(shown: Picture) -> str:
     text = f"Removed: SD {shown.deviation:.4g}"
     if shown.sigma:
         text += f" = {shown.deviation / shown.sigma:.2f} σ"
+    if shown.verdict:
+        text += f": {shown.verdict}"
     if shown.draft:
         return f"Draft by the method classic until the exact preview is ready. {text}"
     if shown.exact is not None:

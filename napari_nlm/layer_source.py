@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from napari.layers import Image
 
-from napari_nlm.volume_view import LayerArray, VolumeView, read_all, view_of_volume
+from napari_nlm.volume_view import LayerArray, VolumeView, read_all, stored_chunks, view_of_volume
 from nlmeans.core.layout import Layout
 
 LayerBox = tuple[slice, ...]
@@ -20,6 +21,7 @@ VolumeIndex = tuple[int, ...]
 """Which volume: one number per axis along which volumes are denoised one by one."""
 
 SERIES_NAMES = frozenset({"t", "time", "frame", "frames", "repetition", "direction", "directions", "echo", "b"})
+SPACE_NAMES = frozenset({"z", "y", "x"})
 CHANNEL_NAMES = frozenset({"c", "channel", "channels"})
 
 
@@ -32,12 +34,37 @@ class AxisRoles:
     separate: tuple[int, ...] = ()
     """Axes along which volumes are denoised one by one, unless the method takes a series together."""
 
-    @property
-    def title(self) -> str:
+    def title(self, labels: Sequence[str] | None = None) -> str:
+        """What the axes are, in words, with their names or else their numbers.
+
+        >>> AxisRoles((2, 3), 1, (0,)).title("tcyx"), AxisRoles((1, 2, 3), None, (0,)).title()
+        ('images along t, c compared together', 'volumes along axis 0')
+        """
+
+        def name(axis: int) -> str:
+            return f"axis {axis}" if labels is None else labels[axis]
+
         kind = "volume" if len(self.spatial) == 3 else "image"
         if self.separate:
-            kind += f"s along axis {' and '.join(map(str, self.separate))}"
-        return kind if self.channels is None else f"{kind}, axis {self.channels} compared together"
+            kind += f"s along {' and '.join(map(name, self.separate))}"
+        return kind if self.channels is None else f"{kind}, {name(self.channels)} compared together"
+
+
+def labels_of(layer: Image) -> list[str] | None:
+    """The names that a layer gives its axes; None if it gives none, or one twice."""
+    labels = [str(label) for label in layer.axis_labels]
+    numbers = [str(axis - len(labels)) for axis in range(len(labels))]
+    return labels if labels != numbers and len(set(labels)) == len(labels) and all(labels) else None
+
+
+def axis_names(layer: Image, axes: AxisRoles) -> list[str]:
+    """A name for each axis of a layer: its label, else z, y, x for spatial axes, and t, c and so on for others."""
+    labels = labels_of(layer)
+    if labels is not None:
+        return labels
+    names = dict(zip(axes.spatial, "zyx"[-len(axes.spatial) :], strict=True))
+    others = iter(("t", "c", "u", "v", "w"))
+    return [names.get(axis) or next(others) for axis in range(layer.ndim)]
 
 
 def unwrapped(thing: Any) -> Any:
@@ -60,19 +87,30 @@ def possible_roles(layer: Image) -> list[AxisRoles]:
     if dimensions == 2:
         return [AxisRoles((0, 1))]
     labels = [str(label).lower() for label in layer.axis_labels]
+    named_space = tuple(axis for axis in everything if labels[axis] in SPACE_NAMES)
     spatial = everything[:3] if is_medical(layer) else everything[-3:]
+    if len(named_space) == 3:
+        spatial = named_space
     others = tuple(axis for axis in everything if axis not in spatial)
-    flat = everything[-2:]
+    flat = named_space if len(named_space) == 2 else tuple(spatial[-2:])
+    stacked = tuple(axis for axis in everything if axis not in flat)
     one_by_one = [AxisRoles(spatial, None, others)]
     together = [AxisRoles(spatial, axis, tuple(other for other in others if other != axis)) for axis in others]
-    images = [AxisRoles(flat, None, everything[:-2])]
+    images = [AxisRoles(flat, None, stacked)]
     if dimensions == 3:
-        images_together = [AxisRoles(flat, 0)]
-        if labels[0] in SERIES_NAMES:
-            return images + images_together + one_by_one
-        if labels[0] in CHANNEL_NAMES:
+        images_together = [AxisRoles(flat, stacked[0])]
+        if labels[stacked[0]] in CHANNEL_NAMES:
             return images_together + images + one_by_one
+        if labels[stacked[0]] in SERIES_NAMES or len(named_space) == 2:
+            return images + images_together + one_by_one
         return one_by_one + images + images_together
+    if len(named_space) == 2:  # several images, and none of the other axes is a place
+        flat_together = [
+            AxisRoles(flat, axis, tuple(other for other in stacked if other != axis))
+            for axis in stacked
+            if labels[axis] in CHANNEL_NAMES
+        ]
+        return flat_together + images + one_by_one
     named = [roles for roles in together if roles.channels is not None and labels[roles.channels] in CHANNEL_NAMES]
     return named + one_by_one + [roles for roles in together if roles not in named] + images
 
@@ -98,6 +136,16 @@ class LayerSource:
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(int(n) for n in self.data.shape)
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """Shape of the chunks of the data; None if they have none."""
+        return stored_chunks(self.data)
+
+    @property
+    def axis_names(self) -> list[str]:
+        """A name for each axis: that of the layer, else z, y, x for spatial axes, and t, c for others."""
+        return axis_names(self.layer, self.axes)
 
     @property
     def alpha(self) -> bool:
@@ -141,6 +189,13 @@ class LayerSource:
     def volumes(self) -> list[VolumeIndex]:
         """All volumes that are denoised one by one."""
         return list(itertools.product(*(range(self.shape[axis]) for axis in self.axes.separate)))
+
+    def volume_at(self, point: Sequence[float]) -> VolumeIndex:
+        """The volume at a point of the world, of those that are denoised one by one."""
+        if not self.axes.separate:
+            return ()
+        place = self.layer.world_to_data(point)
+        return tuple(int(np.clip(np.round(place[axis]), 0, self.shape[axis] - 1)) for axis in self.axes.separate)
 
     @property
     def path(self) -> Path | None:

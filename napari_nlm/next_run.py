@@ -18,6 +18,7 @@ from napari_nlm.known import Known, MemoryNeed
 from napari_nlm.layer_source import LayerSource, VolumeIndex, unwrapped
 from napari_nlm.maps import MAP_BYTES, MAP_NAMES, axis_of_series, why_no_map
 from napari_nlm.parameters import CONTROLS, Parameters, is_poisson
+from napari_nlm.streaming import streams
 from napari_nlm.surveys import Surveys, VolumeSurvey
 
 
@@ -72,11 +73,7 @@ class NextRun:
     def volume(self) -> VolumeIndex:
         """The volume that the viewer shows, of those that are denoised one by one."""
         denoising = self.denoising()
-        if denoising is None or not denoising.source.axes.separate:
-            return ()
-        source = denoising.source
-        point = source.layer.world_to_data(self.viewer.dims.point)
-        return tuple(int(np.clip(np.round(point[axis]), 0, source.shape[axis] - 1)) for axis in source.axes.separate)
+        return () if denoising is None else denoising.source.volume_at(self.viewer.dims.point)
 
     @property
     def survey(self) -> VolumeSurvey | None:
@@ -101,6 +98,15 @@ class NextRun:
         unit = str(source.layer.units[source.axes.spatial[0]])
         spacing, judged = source.spacing, denoising.judged
         return Known(self.parameters, choices, facts, h, spacing, unit, varies, provisional, judged)
+
+    def streams(self, all_volumes: bool) -> bool:
+        """Whether the result is so large that it should go to a file. Raises like `known`."""
+        denoising = self.denoising()
+        if denoising is None:
+            return False
+        source = denoising.source
+        voxels = np.prod(source.shape, dtype=float) / (1 if all_volumes else max(len(source.volumes), 1))
+        return streams(source, voxels, denoising.parameters.dtype or source.data.dtype)
 
     def no_maps(self) -> dict[str, str]:
         """Why the next run does not have some of the maps, by name. Raises like `known`."""

@@ -36,6 +36,9 @@ from napari_nlm.recipes import RECIPE_KINDS
 NOTED = ("sigma", "method", "h", "search_radius", "patch_radius")
 """Parameters with a note below them, such as their value in other units."""
 
+PADDING = 16
+"""Pixels that napari's style adds to the width of the panels once they are in its window."""
+
 WARNING_COLOUR = "#e0a030"
 
 MODE_TIPS = (
@@ -251,7 +254,8 @@ def stack_panels(
     whole.addWidget(scroll, 1)
     whole.addWidget(runs)
     bar = scroll.verticalScrollBar()
-    scroll.setMinimumWidth(inside.minimumSizeHint().width() + (bar.sizeHint().width() if bar else 0))
+    beside = PADDING + (bar.sizeHint().width() if bar else 0)
+    scroll.setMinimumWidth(inside.minimumSizeHint().width() + beside)
 
 
 def form() -> QFormLayout:

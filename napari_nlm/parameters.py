@@ -20,6 +20,10 @@ from nlmeans.operator.backends import BACKENDS
 ENGINE_DEFAULTS = Settings()
 
 
+MODALITIES = {"MR": "MR magnitude", "CT": "CT", "GM": "microscopy (confocal, light-sheet)", "PT": "PET or SPECT"}
+"""DICOM's code of what made an image, and how people call it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Control:
     """How a parameter is shown. The type of its default decides whether it is text, a switch or a number."""
@@ -103,6 +107,17 @@ class Parameters:
         "rician: MR magnitude images, where noise makes the background brighter.\n"
         "chi: the same, of several coils whose squares were summed; their number is found in the air.\n"
         "poisson: counts of photons or decays (PET, microscopy).",
+    )
+    modality: str | None = parameter(
+        ENGINE_DEFAULTS.modality,
+        label="Image is",
+        group="noise",
+        automatic="anything",
+        choices=tuple(MODALITIES),
+        title_of=MODALITIES.__getitem__,
+        kept=False,
+        tip="What made the image, which says what kinds of noise to look for where the noise is auto:\n"
+        "MR magnitudes have Rician noise, photons and decays that of counts, CT neither.",
     )
     sigma: float | None = parameter(
         ENGINE_DEFAULTS.sigma,

@@ -17,6 +17,7 @@ from napari_nlm.layer_source import VolumeIndex
 from napari_nlm.next_run import NextRun
 from napari_nlm.preview_layers import DENOISED, Picture, PreviewLayers
 from napari_nlm.results import LayerResult, ResultLayers
+from napari_nlm.verdict import verdict
 from napari_nlm.volume_view import LayerArray
 from nlmeans.core.arrays import standard_deviation
 from nlmeans.core.progress import Report, part
@@ -248,7 +249,12 @@ def picture_of(
     deviation = removed_deviation(before, after, facts.noise.kind)
     one_sigma = facts.noise.kind != "poisson" and any(facts.sigma)
     sigma = facts.unit if one_sigma else 0.0
-    return Picture(denoising.source.layer, view, before, after, sigma, deviation, draft)
+    whole = before.dtype.kind in "ui"
+    removed = np.squeeze(before.astype(np.float32) - after.astype(np.float32))
+    magnitudes = facts.noise.kind in MAGNITUDES  # in the dark, they vary less than sigma
+    judged = removed[np.squeeze(before > before.mean())] if magnitudes else removed
+    words = verdict(judged, sigma, whole, magnitudes or facts.noise.correlation is not None)
+    return Picture(denoising.source.layer, view, before, after, sigma, deviation, words, draft)
 
 
 def removed_deviation(before: LayerArray, after: LayerArray, noise: str) -> float:

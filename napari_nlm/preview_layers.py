@@ -49,6 +49,8 @@ class Picture:
     """In image units; 0 if the noise is not one number."""
     deviation: float
     """Standard deviation of what was removed, in image units."""
+    verdict: str = ""
+    """What the removed noise says, in words."""
     draft: bool = False
     """Whether it was computed by a faster method than the one chosen."""
     exact: View | None = None

@@ -26,6 +26,7 @@ from napari_nlm.maps import (
     look_of_map,
     placed_map,
 )
+from napari_nlm.streaming import denoise_to_zarr
 from napari_nlm.volume_view import LayerArray
 from nlmeans.core.progress import Report
 
@@ -66,7 +67,11 @@ class LayerResult:
 
 
 def denoise_layer(
-    denoising: Denoising, volume: VolumeIndex | None, maps: Collection[str], progress: Report
+    denoising: Denoising,
+    volume: VolumeIndex | None,
+    maps: Collection[str],
+    progress: Report,
+    store: Path | None = None,
 ) -> LayerResult:
     """Denoise one volume, or all volumes if `volume` is None or if they are denoised together.
 
@@ -75,6 +80,7 @@ def denoise_layer(
         volume: which one.
         maps: names of the maps to make, if there are such.
         progress: called with the fraction done.
+        store: where to write the result as an OME-Zarr image, block by block, without maps; None keeps it in memory.
     """
     began = time.perf_counter()
     denoising = denoising.resolved()
@@ -85,6 +91,12 @@ def denoise_layer(
     if volume is not None:
         for axis in axes.separate:
             shape[axis] = 1
+    if store is not None:
+        places = [(number, number if volume is None else (0,) * len(number)) for number in volumes]
+        stored = denoise_to_zarr(denoising, store, tuple(shape), places, progress)
+        left_out = dict.fromkeys(maps, "the result was written to a file, block by block")
+        record = provenance(denoising, volumes, volume, began) | {"maps": [], "left_out": left_out}
+        return LayerResult(denoising, volume, stored, record | {"result": str(store)}, {})
     data = np.empty(shape, denoising.parameters.dtype or np.dtype(source.data.dtype))
     made = RunMaps(denoising, maps, tuple(shape))
     for number, report in zip(volumes, parts(progress, len(volumes)), strict=True):

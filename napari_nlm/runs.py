@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from napari.components import ViewerModel
@@ -58,8 +59,14 @@ class Runs:
         self.adding = False
         """Whether a result layer is being added right now."""
 
-    def start(self, all_volumes: bool = False, layers: Sequence[Image] = ()) -> None:
-        """Denoise the chosen image, or else the given layers, each with its own sigma. What fails is told by name."""
+    def start(self, all_volumes: bool = False, layers: Sequence[Image] = (), store: Path | None = None) -> None:
+        """Denoise the chosen image, or else the given layers, each with its own sigma. What fails is told by name.
+
+        Args:
+            all_volumes: all volumes of the chosen image, not only the one that is shown.
+            layers: denoise these instead of the chosen image.
+            store: where to write the result of the chosen image as OME-Zarr; None keeps it in memory.
+        """
         orders = list[tuple[Denoising, VolumeIndex | None]]()
         for layer in layers or (None,):
             try:
@@ -76,7 +83,7 @@ class Runs:
             for number, (denoising, volume) in enumerate(orders):
                 report = part(job.report, number / len(orders), (number + 1) / len(orders))
                 try:
-                    job.tell(self.add, denoise_layer(denoising, volume, maps, report))
+                    job.tell(self.add, denoise_layer(denoising, volume, maps, report, store))
                 except EXPECTED as error:
                     if not layers:
                         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,14 @@ from napari_nlm.preview_layers import DENOISED, is_preview
 from napari_nlm.results import ResultLayers
 from napari_nlm.runs import Runs
 from napari_nlm.split_line import SplitLine
+
+SESSIONS: weakref.WeakSet[Session] = weakref.WeakSet()
+"""All sessions of this process."""
+
+
+def sessions_of(viewer: ViewerModel) -> list[Session]:
+    """The open sessions of a viewer."""
+    return [one for one in SESSIONS if not one.closed and unwrapped(one.viewer) is unwrapped(viewer)]
 
 
 class Session:
@@ -55,6 +64,7 @@ class Session:
         self.runs = Runs(viewer, self.next_run, self.results, run)
         self.lanes = (look, run, self.saving)
         self.connections: Connections = []
+        SESSIONS.add(self)
         self.connect_parts()
         self.connect_viewer()
 

@@ -109,7 +109,7 @@ class Surveys:
     def key(volume: VolumeIndex, parameters: Parameters) -> tuple[object, ...]:
         """Everything that a survey depends on."""
         p = parameters
-        return volume, is_joint(p), p.noise, p.sigma, p.maps_sigma, p.despeckle, p.gain, p.offset, p.dtype
+        return volume, is_joint(p), p.noise, p.modality, p.sigma, p.maps_sigma, p.despeckle, p.gain, p.offset, p.dtype
 
     def peek(self, volume: VolumeIndex, parameters: Parameters) -> VolumeSurvey | None:
         """The survey of a volume, if it is known without reading anything."""

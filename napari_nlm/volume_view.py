@@ -27,13 +27,18 @@ class VolumeView(Sliced):
         self.shape = tuple(side.stop - side.start for side in self.at if isinstance(side, slice))
         self.ndim = len(self.shape)
         self.dtype = np.dtype(array.dtype)
-        stored = chunks(array)
+        stored = stored_chunks(array)
         self.chunks = stored and tuple(n for n, side in zip(stored, self.at, strict=True) if isinstance(side, slice))
 
     def __getitem__(self, key: tuple[slice, ...]) -> LayerArray:
         parts = iter(key)
         index = tuple(side if isinstance(side, int) else shifted_by(next(parts), side) for side in self.at)
         return np.asarray(self.array[index])
+
+
+def stored_chunks(array: Any) -> tuple[int, ...] | None:
+    """Shape of the chunks of an array; of dask's, whose chunks may differ, that of the largest. None if it has none."""
+    return chunks(array) or getattr(array, "chunksize", None)
 
 
 def shifted_by(part: slice, side: slice) -> slice:

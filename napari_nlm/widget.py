@@ -9,15 +9,15 @@ from typing import Any
 
 from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager, show_error, show_info
-from qtpy.QtCore import QEvent, QSignalBlocker
-from qtpy.QtGui import QGuiApplication
+from qtpy.QtCore import QEvent, QObject, QSignalBlocker, Qt
+from qtpy.QtGui import QGuiApplication, QKeyEvent
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_nlm import captions, storage
 from napari_nlm.activity import Activity
 from napari_nlm.errors import message
 from napari_nlm.known import Known
-from napari_nlm.layer_source import possible_roles, unwrapped
+from napari_nlm.layer_source import labels_of, possible_roles, unwrapped
 from napari_nlm.mailbox import Mailbox, gathered_in
 from napari_nlm.map_panel import MapPanel
 from napari_nlm.nifti import write_layer
@@ -126,6 +126,20 @@ class DenoiseWidget(QWidget):
 
         self.destroyed.connect(unbind)
 
+        for child in self.findChildren(QWidget):  # napari hears no keys while one of our fields has the focus
+            child.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Show the original while the key is held, also while a field of the widget has the focus."""
+        if isinstance(event, QKeyEvent) and event.key() == Qt.Key.Key_O:
+            shift = event.modifiers() == Qt.KeyboardModifier.ShiftModifier
+            pressed = event.type() == QEvent.Type.KeyPress and shift
+            if pressed or (event.type() == QEvent.Type.KeyRelease and self.session.preview.hidden):
+                if not event.isAutoRepeat():
+                    self.session.preview.hold(pressed)
+                return True
+        return bool(super().eventFilter(watched, event))
+
     # what the session reports
 
     def show_layers(self) -> None:
@@ -140,7 +154,8 @@ class DenoiseWidget(QWidget):
         source = self.session.chosen.source
         self.show_layers()
         choices = [] if source is None else possible_roles(source.layer)
-        fill(self.image.axes, [(axes.title, axes) for axes in choices], source and source.axes)
+        labels = None if source is None else labels_of(source.layer)
+        fill(self.image.axes, [(axes.title(labels), axes) for axes in choices], source and source.axes)
         show_row(self.image.form, self.image.axes, len(choices) > 1)
         with QSignalBlocker(self.preview.live):
             self.preview.live.setChecked(self.session.preview.live)
@@ -246,7 +261,20 @@ class DenoiseWidget(QWidget):
         if self.session.runs.running:
             self.session.runs.cancel()
         else:
-            self.session.runs.start(self.all_volumes)
+            self.start_run()
+
+    def start_run(self) -> None:
+        """Start a run; ask for a file first if the result is too large for memory."""
+        store: Path | None = None
+        with contextlib.suppress(ValueError, TypeError):  # the run shows the error
+            if self.session.next_run.streams(self.all_volumes):
+                name, _ = QFileDialog.getSaveFileName(
+                    self, "Where to write the result, block by block", str(Path.home()), "OME-Zarr (*.zarr)"
+                )
+                if not name:
+                    return
+                store = Path(name) if name.endswith(".zarr") else Path(f"{name}.zarr")
+        self.session.runs.start(self.all_volumes, store=store)
 
     def on_batch(self) -> None:
         selected = [unwrapped(layer) for layer in self.viewer.layers.selection]

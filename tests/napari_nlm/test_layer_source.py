@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from napari.layers import Image
 
-from napari_nlm.layer_source import AxisRoles, LayerSource, possible_roles, unwrapped
+from napari_nlm.layer_source import AxisRoles, LayerSource, labels_of, possible_roles, unwrapped
 from nlmeans.core.layout import Layout
 from tests.napari_nlm.images import Watched
 
@@ -41,9 +41,9 @@ def test_the_likeliest_roles_come_first(shape: tuple[int, ...], looks: dict[str,
 
 
 def test_titles_say_what_each_axis_is() -> None:
-    assert AxisRoles((0, 1, 2)).title == "volume"
-    assert AxisRoles((1, 2), None, (0,)).title == "images along axis 0"
-    assert AxisRoles((2, 3), 1, (0,)).title == "images along axis 0, axis 1 compared together"
+    assert AxisRoles((0, 1, 2)).title() == "volume"
+    assert AxisRoles((1, 2), None, (0,)).title() == "images along axis 0"
+    assert AxisRoles((2, 3), 1, (0,)).title() == "images along axis 0, axis 1 compared together"
 
 
 def test_volumes_along_one_axis_can_be_one_series() -> None:
@@ -97,3 +97,29 @@ def test_a_proxy_is_the_same_layer(make_napari_viewer_proxy: Any) -> None:
     image = layer(4, 4)
     assert unwrapped(image) is image
     assert unwrapped(None) is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "title"),
+    [
+        ("zyx", "volume"),
+        ("tyx", "images along t"),
+        ("cyx", "image, c compared together"),
+        ("zcyx", "volume, c compared together"),
+        ("tzyx", "volumes along t"),
+        ("tcyx", "images along t, c compared together"),
+        ("tczyx", "volumes along t, c compared together"),
+        ("xyzt", "volumes along t"),
+    ],
+)
+def test_axes_are_what_their_names_say(labels: str, title: str) -> None:
+    layer = Image(np.zeros((2,) * len(labels)), axis_labels=tuple(labels))
+    assert possible_roles(layer)[0].title(labels_of(layer)) == title
+    assert LayerSource.of(layer).axis_names == list(labels)
+
+
+def test_axes_without_names_have_numbers() -> None:
+    layer = Image(np.zeros((2, 3, 4, 5)))
+    assert labels_of(layer) is None
+    assert possible_roles(layer)[0].title(labels_of(layer)) == "volumes along axis 0"
+    assert LayerSource.of(layer).axis_names == ["t", "z", "y", "x"]

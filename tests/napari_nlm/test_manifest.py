@@ -51,6 +51,6 @@ def test_the_plugin_loads_where_monai_is_missing() -> None:
 
 
 def test_only_widgets_know_of_qt() -> None:
-    windows = {"widget.py", "panels.py", "map_panel.py", "controls.py", "mailbox.py"}
+    windows = {"widget.py", "panels.py", "map_panel.py", "controls.py", "mailbox.py", "noise_panel.py"}
     for path in (ROOT / "napari_nlm").glob("*.py"):
         assert ("qtpy" in path.read_text() or "superqt" in path.read_text()) == (path.name in windows), path.name

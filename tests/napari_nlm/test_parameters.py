@@ -16,7 +16,7 @@ AXES = {"spacing", "channels", "series"}
 
 
 def test_every_setting_of_the_engine_can_be_made() -> None:
-    assert {f.name for f in dataclasses.fields(Settings)} - AXES - {"correlation", "coils", "modality"} <= set(CONTROLS)
+    assert {f.name for f in dataclasses.fields(Settings)} - AXES - {"correlation", "coils"} <= set(CONTROLS)
 
 
 def test_untouched_they_are_the_engines_defaults() -> None:
@@ -79,6 +79,12 @@ def test_parameters_apply_where_they_have_an_effect() -> None:
     assert not applies["seed"](Parameters())
     assert applies["sigma_varies"](Parameters())
     assert not applies["sigma_varies"](Parameters(sigma=3.0))
+
+
+def test_what_made_the_image_limits_the_kinds_of_noise() -> None:
+    assert Parameters(modality="CT").settings().modality == "CT"
+    assert Parameters(modality="CT") != Parameters.from_json(Parameters(modality="CT").to_json())
+    assert set(CONTROLS["modality"].options) <= {"MR", "CT", "PT", "NM", "GM"}
 
 
 def test_gain_and_offset_are_for_counts_only() -> None:

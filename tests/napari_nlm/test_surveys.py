@@ -66,7 +66,15 @@ def test_a_volume_is_read_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"noise": "rician"}, {"sigma": 3.0}, {"sigma_varies": True}, {"despeckle": True}, {"dtype": "float32"}]
+    "changed",
+    [
+        {"noise": "rician"},
+        {"modality": "CT"},
+        {"sigma": 3.0},
+        {"sigma_varies": True},
+        {"despeckle": True},
+        {"dtype": "float32"},
+    ],
 )
 def test_what_a_survey_depends_on_needs_another_look(changed: dict[str, Any]) -> None:
     surveys = surveys_of(volume())

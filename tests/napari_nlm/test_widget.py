@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
+from qtpy.QtTest import QTest
 
 from napari_nlm.controls import Choice
 from napari_nlm.maps import COMPONENTS, MAP_NAMES, NOISE_MAP
@@ -50,6 +52,19 @@ def test_the_button_cancels_while_a_run_goes_on(dock: Dock) -> None:
     dock.session.next_run.set(backend="auto", search_radius=None)
     dock.settle()
     assert all(not layer.name.endswith(" denoised") or " · " in layer.name for layer in dock.viewer.layers)
+
+
+def test_the_original_is_shown_while_the_key_is_held_in_a_field_too(dock: Dock) -> None:
+    dock.viewer.add_image(volume(), name="scan")
+    dock.settle()
+    editor = dock.widget.parameters.fields["sigma"].editor  # type: ignore[attr-defined]
+    before = editor.text()
+    for target in (editor, editor.lineEdit(), dock.widget.runs.button):
+        QTest.keyPress(target, Qt.Key.Key_O, Qt.KeyboardModifier.ShiftModifier)
+        assert dock.session.preview.hidden
+        QTest.keyRelease(target, Qt.Key.Key_O, Qt.KeyboardModifier.ShiftModifier)
+        assert not dock.session.preview.hidden
+    assert editor.text() == before
 
 
 def test_closing_the_dock_ends_all_work_and_takes_the_preview_along(dock: Dock) -> None:

@@ -50,6 +50,17 @@ def test_a_series_is_denoised_as_if_its_phase_were_known() -> None:
     np.testing.assert_allclose(found.noise_map, SIGMA, rtol=0.1)
 
 
+def test_the_strength_acts_on_the_signal_and_not_on_its_phase() -> None:
+    _, noisy, _ = complex_series()
+    found = {strength: denoise_with_maps(noisy, SIGMA, series=3, strength=strength) for strength in (0.5, 1.0, 2.0)}
+    removed = [float(np.abs(one.residual).std()) for one in found.values()]
+    assert removed == sorted(removed)
+    assert removed[0] < 0.7 * removed[1]
+    for one in found.values():
+        assert one.phase is not None
+        np.testing.assert_allclose(one.phase, found[1.0].phase, atol=1e-5)
+
+
 def test_the_real_part_of_air_has_no_bias() -> None:
     clean, noisy, _ = complex_series()
     found = denoise_with_maps(noisy, series=3)

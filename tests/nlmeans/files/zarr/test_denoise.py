@@ -61,6 +61,14 @@ def test_the_same_as_in_memory(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zarr", "out.ome.zarr"]
 
 
+def test_the_strength_is_that_of_an_array_in_memory(source: Path, target: Path) -> None:
+    denoise_zarr(source, target, sigma=10, strength=0.6, **SAME)
+    wanted = in_memory(noisy(20, 24, 28), "zyx", sigma=10, strength=0.6)
+    np.testing.assert_allclose(level(target), wanted, rtol=0, atol=1e-4)
+    record: Any = zarr.open_group(target).attrs["nlmeans"]
+    assert record["settings"]["strength"] == 0.6
+
+
 def test_blocks_within_little_memory_give_the_same(tmp_path: Path, target: Path) -> None:
     data = noisy(32, 200, 200)
     source = save(tmp_path / "in.zarr", data, "zyx", chunk=32)

@@ -1,0 +1,73 @@
+"""The noise of a layer: where it is looked for, what it states, and its pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels, Shapes
+
+from napari_nlm.layer_source import LayerSource
+from napari_nlm.noise_study import NoiseStudy, inside, regions_for, study_noise
+from napari_nlm.parameters import Parameters
+from nlmeans import NoiseModel
+from tests.napari_nlm.conftest import Bench
+from tests.napari_nlm.images import SIGMA, series, volume
+
+
+def test_the_noise_of_a_volume_is_found_and_drawn() -> None:
+    study = study_noise(LayerSource.of(Image(volume(32, 32, 32))), (), None, Parameters(), None)
+    assert study.parameters == {"noise": "gaussian", "sigma": pytest.approx(SIGMA, rel=0.1)}
+    assert study.text.startswith("gaussian noise, sigma ")
+    (picture,) = study.pictures
+    assert picture.shape[2] == 4
+    assert picture.std() > 5
+
+
+def test_a_volume_of_a_series_has_its_own_noise() -> None:
+    source = LayerSource.of(Image(series()))
+    found = [study_noise(source, (number,), None, Parameters(noise="gaussian"), None) for number in (0, 2)]
+    levels = [study.parameters["sigma"] for study in found]
+    assert levels[1] == pytest.approx(3 * levels[0], rel=0.1)
+
+
+def test_the_selected_label_says_where_to_look() -> None:
+    data, labels = volume(24, 32, 32), np.zeros((24, 32, 32), int)
+    data[:, :, 16:] = 60 + 3 * (data[:, :, 16:] - 60)
+    labels[:, :, :14], labels[:, :, 18:] = 1, 2
+    source, layer = LayerSource.of(Image(data)), Labels(labels)
+    found = {}
+    for label in (1, 2):
+        layer.selected_label = label
+        study = study_noise(source, (), layer, Parameters(noise="gaussian"), None)
+        found[label] = study.parameters["sigma"]
+    assert found[2] > 2 * found[1]
+
+
+def test_a_drawn_shape_says_where_to_look_in_the_world_of_the_image() -> None:
+    source = LayerSource.of(Image(np.zeros((20, 20)), scale=(2, 2), translate=(10, 0)))
+    drawn = Shapes([np.array([[14, 4], [14, 20], [30, 20], [30, 4]])], shape_type="rectangle")
+    places = np.argwhere(inside(drawn, source))
+    np.testing.assert_allclose(places.min(0), (2, 2), atol=1)
+    np.testing.assert_allclose(places.max(0), (10, 10), atol=1)
+    with pytest.raises(ValueError, match="there is nothing in empty; draw a region"):
+        inside(Labels(np.zeros((20, 20), int), name="empty"), source)
+
+
+def test_layers_of_another_shape_are_no_regions() -> None:
+    image = Image(np.zeros((20, 20)))
+    layers: list[Any] = [image, Labels(np.zeros((20, 20), int)), Labels(np.zeros((5, 5), int)), Shapes(ndim=2)]
+    assert regions_for(layers, image) == [layers[1], layers[3]]
+
+
+def test_correlated_noise_is_not_stated_as_a_number() -> None:
+    assert NoiseStudy(NoiseModel(sigma=3.0, correlation=(((0.5, 1.0, 0.5),),)), []).parameters == {}
+    counts = NoiseStudy(NoiseModel(kind="poisson", gain=2.0, offset=5.0, sigma=1.0), []).parameters
+    assert counts == {"noise": "poisson", "sigma": 1.0, "gain": 2.0, "offset": 5.0}
+
+
+def test_what_was_removed_is_drawn_beside_the_noise(bench: Bench) -> None:
+    layer = bench.add(volume(20, 24, 26))
+    study = study_noise(LayerSource.of(layer), (), None, Parameters(), bench.session.preview.picture)
+    assert len(study.pictures) == 2
