@@ -134,7 +134,7 @@ def doubts_about(removed: Removed, noise: NoiseModel) -> list[str]:
             f"structure was removed: neighbours correlate by {surplus:.2f} more than noise does in what was removed; "
             "the noise may be weaker than was found, so try a smaller strength, or give sigma"
         ]
-    if removed.deviation < LITTLE:
+    if removed.deviation < LITTLE_REMOVED:
         return [
             f"hardly any noise was removed: {removed.deviation:.0%} of what there is by the model; look at the noise "
             "that was found, or give sigma"
@@ -142,7 +142,7 @@ def doubts_about(removed: Removed, noise: NoiseModel) -> list[str]:
     return []
 
 
-FEWEST_TO_JUDGE, LITTLE, STRUCTURED = 2000, 0.3, 0.1
+FEWEST_TO_JUDGE, LITTLE_REMOVED, STRUCTURED = 2000, 0.3, 0.1
 """Voxels from which a result is judged; the share of the noise that is little; and the correlation of neighbours, in
 what was removed, that noise does not have. Good results have up to 0.04, bad ones from 0.13."""
 

@@ -25,7 +25,7 @@ from nlmeans.core.progress import Report
 from nlmeans.core.tiles import Piece
 from nlmeans.methods.method import Options
 from nlmeans.methods.registry import METHODS
-from nlmeans.noise import found as found_module
+from nlmeans.noise.search import found as found_module
 from nlmeans.noise.kinds import NOISES
 from nlmeans.operator.backends import BACKENDS
 from tests.monai_transforms.scans import SHAPE, SIGMA, image, volume

@@ -44,7 +44,7 @@ TELLING = (
 )
 """Attributes that tell the volumes of a series apart, those that say most first."""
 
-KINDS = ("ComplexImageComponent", "ImageType")
+KIND_TAGS = ("ComplexImageComponent", "ImageType")
 """Attributes that tell magnitudes from phases, or water from fat. Such images are no volumes of one series."""
 
 PRIVATE = {
@@ -157,7 +157,7 @@ def volumes_of(slices: Sequence[Dataset]) -> list[list[int]]:
 def why_no_volumes(slices: Sequence[Dataset]) -> str:
     """Say why slices at the same positions cannot be sorted into volumes."""
     places = Counter(tuple(round(float(x), 2) for x in one.ImagePositionPatient) for one in slices)
-    kinds = {"/".join(str(told(one, name)) for name in KINDS if told(one, name)) for one in slices}
+    kinds = {"/".join(str(told(one, name)) for name in KIND_TAGS if told(one, name)) for one in slices}
     if len(set(places.values())) > 1:
         return (
             f"from {min(places.values())} to {max(places.values())} at each, so some are missing; complete the series"
