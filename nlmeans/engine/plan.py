@@ -31,6 +31,7 @@ from nlmeans.noise import poisson
 from nlmeans.noise.kinds import MAGNITUDES
 from nlmeans.noise.outliers import without_outliers
 from nlmeans.noise.rician import rician_deviation, without_rician_bias
+from nlmeans.noise.search.found import NOTHING_SEEN
 
 log = logging.getLogger("nlmeans")
 
@@ -208,7 +209,8 @@ class Plan:
     def verdict(self) -> list[str]:
         """Say what speaks against the result, once all of it was computed by `run`; see also `doubts_about`."""
         if not self.present():
-            return [NOTHING_FOUND]
+            known = self.settings.sigma is not None or NOTHING_SEEN in self.facts.noise.evidence
+            return [] if known else [NOTHING_FOUND]
         if self.settings.strength != 1 or self.settings.h is not None or not self.choices.method.shrinks:
             return []
         return doubts_about(self.removed, self.facts.noise)

@@ -102,8 +102,13 @@ def test_a_result_from_which_hardly_anything_was_removed_is_warned_of(caplog: py
 
 
 def test_a_volume_in_which_no_noise_is_found_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    denoise(np.stack([np.full((8, 9, 10), 7.0), IMAGE, np.full((8, 9, 10), 3.0)]), series=0, method="bayes")
+    blocks = np.kron(np.arange(27.0).reshape(3, 3, 3), np.ones((8, 8, 8)))
+    denoise(np.stack([blocks, np.random.default_rng(0).standard_normal(blocks.shape), -blocks]), series=0)
     assert "in 2 of 3 volumes, no noise was found, so nothing was changed; if there is noise, give sigma" in caplog.text
+    caplog.clear()
+    denoise(blocks, 0.0)  # as stated
+    denoise(np.full((8, 9, 10), 7.0))  # there cannot be any
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize("settings", [{"strength": 2.0}, {"method": "classic"}])
