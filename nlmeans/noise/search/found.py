@@ -77,8 +77,8 @@ def model_of_volume(
     Raises:
         ValueError: the number of coils cannot be read.
     """
-    peak = float(volume.abs().max())
-    if peak == 0 or max(volume.shape) < 3:
+    peak, (low, high) = float(volume.abs().max()), volume.aminmax()
+    if low == high or max(volume.shape) < 3:
         return NoiseModel(kind="gaussian" if kind == "auto" else kind, sigma=0.0, evidence=(NOTHING_SEEN,))
     around = finest_detail_by_slabs(volume, peak, inside)
     usable = around.usable if inside is None or around.inside is None else around.usable & around.inside
