@@ -408,9 +408,11 @@ class Plan:
         """Return False at voxels that stay as they are, because their surroundings in a tile are exactly constant.
 
         Few photons can leave a neighbourhood without any, so counts must be constant as far as the result depends on.
+        What lies far below the offset of a detector, such as a background set to zero, holds no counts.
         """
         if self.facts.noise.kind == "poisson":
-            return surrounded_by_others(noisy, self.halo)
+            gain, offset, read_noise = self.facts.noise.detector
+            return surrounded_by_others(noisy, self.halo) & (noisy >= offset - FAR_BELOW * (gain + read_noise))
         return ~constant_voxels(noisy)
 
     @property
@@ -450,6 +452,9 @@ class Plan:
 
 LEAST_RELATIVE_SIGMA = 1e-4
 """Lower limit of sigma relative to the largest value of the map. Smaller noise is far below the rounding of float32."""
+
+FAR_BELOW = 10.0
+"""Photons, or read noises, below the offset of a detector that chance does not lead to."""
 
 VOLUMES_AT_ONCE = 8
 """Volumes of a series that are read and written together."""

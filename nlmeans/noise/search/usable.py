@@ -68,7 +68,7 @@ def far_from_most(value: float, values: Tensor) -> bool:
     return bool(value - middle > FAR_OFF * (end - middle) + NEARBY * abs(middle))
 
 
-FEW, FAR_OFF, NEARBY = 0.02, 3.0, 1e-6
+FEW, FAR_OFF, NEARBY = 0.03, 3.0, 1e-6
 """Share of all voxels that is few; how far above the middle they must be, in units of how far nearly all others are, to
 count as far; and a difference relative to the middle that is rounding."""
 

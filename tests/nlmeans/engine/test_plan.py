@@ -246,3 +246,12 @@ def test_chunks_of_dask_keep_the_same_constants() -> None:
     result = denoise(chunked, 5.0, method="classic").compute()
     np.testing.assert_array_equal(result == 0, expected == 0)
     assert (expected[:6] == 0).all()
+
+
+def test_a_background_far_below_the_offset_of_a_detector_stays() -> None:
+    photons = np.random.default_rng(0).poisson(60.0, (16, 18, 20)).astype(np.float32)
+    counts = 200 + 3 * photons
+    counts[:6] = 0  # masked
+    denoised = denoise(counts, method="bayes", noise="poisson", gain=3, offset=200)
+    assert np.array_equal(denoised[:6], counts[:6])
+    assert np.abs(denoised[6:] - 380).mean() < 0.5 * np.abs(counts[6:] - 380).mean()
