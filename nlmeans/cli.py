@@ -157,6 +157,8 @@ def say(text: str) -> None:
 def main() -> None:
     """Denoise medical volumes by non-local means."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    if sys.stderr.isatty():
+        logging.getLogger("nlmeans.kernels").setLevel(logging.INFO)  # why the first run takes longer
     if threading.current_thread() is threading.main_thread():
         # Clusters end a job by SIGTERM. Treat it like Ctrl-C.
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -12,7 +12,6 @@ one kernel apart, in four turns. The order of the sums does not depend on the nu
 
 from __future__ import annotations
 
-import functools
 import itertools
 import logging
 
@@ -28,17 +27,11 @@ MOST_BLOCKS = 16
 """Largest number of blocks along an axis."""
 
 
-@functools.cache
-def log_blur_compilation() -> None:
-    log.info("blur: loading the kernels; if they are not on disk, compiling them takes seconds")
-
-
 def blur(padded: Tensor, precision: Tensor, radius: Axes, sizes: Sizes) -> tuple[Tensor, Tensor]:
     """Compute what `loop.blur` computes."""
     from nlmeans.blur.full_cpu_kernel import blur_full  # imports numba
     from nlmeans.blur.separable_cpu_kernel import blur_separable
 
-    log_blur_compilation()
     shape = precision.shape[1:]
     result, totals = padded.new_empty(len(padded), *shape), padded.new_empty(shape)
     kernel = blur_full if len(precision) == 6 else blur_separable

@@ -7,7 +7,9 @@ cache notices changes in all files with kernels, and locks its files.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -21,6 +23,8 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger("nlmeans.kernels")
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -38,6 +42,12 @@ SOURCES = kernel_fingerprint()
 """Part of the key under which a kernel is stored, so that a changed file makes all kernels compile anew."""
 
 
+@functools.cache
+def say_compiling() -> None:
+    """Log, once per process, why the first run takes longer."""
+    log.info("compiling kernels, once on this machine: this takes about ten seconds")
+
+
 class KernelCache(FunctionCache):  # type: ignore[misc]
     """The stored code of one kernel: an index, and a file for each set of constants that it was compiled with.
 
@@ -50,7 +60,10 @@ class KernelCache(FunctionCache):  # type: ignore[misc]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         with locked(Path(self.cache_path)):
-            return super().load_overload(sig, target_context)
+            found = super().load_overload(sig, target_context)
+        if found is None:
+            say_compiling()
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         with locked(Path(self.cache_path)):

@@ -9,7 +9,6 @@ Each call starts threads of its own, for the reasons given in kernels/turns.py.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import logging
 import math
@@ -142,17 +141,9 @@ def refusal(request: Request) -> str:
     return ""
 
 
-@functools.cache
-def log_operator_compilation(patch_radius: Axes) -> None:
-    log.info(
-        "cpu: loading the kernel for patch radius %s; if it is not on disk, compiling it takes seconds", patch_radius
-    )
-
-
 def run(request: Request) -> Tensor:
     from nlmeans.operator.cpu_kernel import EXP2_TERMS, compile_kernel  # imports numba
 
-    log_operator_compilation(request.patch_radius)
     layout, runs = plan_tiles(request, request.shape), plan_runs(request)
     factors = np.array([n.factor for n in request.sample or ()] * 2, np.float32)
     guide, image, falloff, offset = (

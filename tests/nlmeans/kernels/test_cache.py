@@ -48,6 +48,18 @@ def test_a_kernel_is_compiled_once_for_each_of_its_constants(kernels: Any) -> No
     assert [hits(kernel) for kernel in again] == [1, 1]
 
 
+def test_that_the_first_run_compiles_is_said_once(kernels: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "nlmeans.kernels")
+    cache.say_compiling.cache_clear()
+    for number in (5, 6):
+        kernels.of(number)(1)
+    assert caplog.messages == ["compiling kernels, once on this machine: this takes about ten seconds"]
+    caplog.clear()
+    cache.say_compiling.cache_clear()
+    kernels.of(5)(1)
+    assert not caplog.messages
+
+
 def test_and_anew_where_any_file_of_kernels_has_changed(kernels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     kernels.of(2)(1)
     monkeypatch.setattr(cache, "SOURCES", "others")
