@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ th, td { border-bottom: 1px solid #ccc; padding: .4em .8em; text-align: left; ve
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td img { width: 28em; display: block; }
 .failed { background: #fdeaea; }
+.doubt { background: #fff3d6; padding: .3em .5em; }
 .name { overflow-wrap: anywhere; min-width: 12em; }
 """
 
@@ -108,6 +110,8 @@ def row(outcome: Outcome, out: Path) -> str:
     drawn = quote(os.fsencode(outcome.job.noise_picture.relative_to(out).as_posix()))
     noise_image = f'<a href="{drawn}"><img loading="lazy" src="{drawn}" alt="the noise that was found"></a>'
     why = "; ".join(noise[0]["evidence"])
+    doubts = sorted(set(itertools.chain.from_iterable(record.get("doubts", ()))))  # earlier versions kept none
+    doubtful = f'<p class="doubt">{escape("; ".join(doubts))}</p>' if doubts else ""
     model = {name: value for name, value in noise[0].items() if name != "channels"}
     kind = NoiseModel.from_dict(model if counts else {**model, "sigma": None})
     method = f"{settings['method']}, {kind}"
@@ -121,7 +125,7 @@ def row(outcome: Outcome, out: Path) -> str:
     )
     return (
         f'<tr><td class="name">{escape(outcome.job.name)}<br><small>{outcome.state}</small></td>'
-        f"<td>{escape(method)}<br><small>{escape(why)}</small></td>{numbers}"
+        f"<td>{escape(method)}<br><small>{escape(why)}</small>{doubtful}</td>{numbers}"
         f'<td><a href="{picture}"><img loading="lazy" src="{picture}" alt="before, after, removed"></a>'
         f"{noise_image}</td></tr>\n"
     )

@@ -24,10 +24,10 @@ LOWEST, HIGHEST = 0.2, 3.0
 """Limits of the height of a picture, as a multiple of its width. A longer picture is drawn smaller."""
 
 
-def scan_figure(scan: Scan, result: arrays.Array) -> Figure:
+def scan_figure(scan: Scan, result: arrays.Array, sigma: float | None = None) -> Figure:
     """Draw a scan and its result, turned so that the axes run right, anterior, superior.
 
-    The figure of a series shows its first volume.
+    The figure of a series shows its first volume. `sigma` is the standard deviation of its noise, if it has only one.
     """
     before, after = (data[..., 0] if data.ndim == 4 else data for data in (scan.data, np.asarray(result)))
     spacing = scan.spacing or (1.0,) * before.ndim
@@ -38,19 +38,23 @@ def scan_figure(scan: Scan, result: arrays.Array) -> Figure:
         turn[:, 0] = order.argsort()  # number the axes of a 2D image 0 and 1
         spacing = tuple(spacing[axis] for axis in order)
         before, after = (nib.orientations.apply_orientation(volume, turn) for volume in (before, after))
-    return before_and_after(before, after, spacing)
+    return before_and_after(before, after, spacing, sigma)
 
 
-def before_and_after(before: Intensities, after: Intensities, spacing: Sequence[float]) -> Figure:
+def before_and_after(
+    before: Intensities, after: Intensities, spacing: Sequence[float], sigma: float | None = None
+) -> Figure:
     """Draw the middle slices of a volume: one row per plane, with the columns before, after and removed noise.
 
     Before and after share one grey scale, from the 0.5th to the 99.5th percentile of the image before. The scale of the
-    removed noise has zero in the middle and spans four of its standard deviations to either side.
+    removed noise has zero in the middle and spans four sigma to either side, so that a result from which hardly any
+    noise was removed looks like one.
 
     Args:
         before: volume or 2D image whose axes run right, anterior, superior.
         after: the same, denoised.
         spacing: voxel size along each axis.
+        sigma: standard deviation of the noise; None or 0 for that of what was removed.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -59,11 +63,11 @@ def before_and_after(before: Intensities, after: Intensities, spacing: Sequence[
     removed = before - after
     before, after, removed = (np.nan_to_num(volume, nan=0.0) for volume in (before, after, removed))
     low, high = (float(v) for v in np.percentile(before, (0.5, 99.5)))
-    reach = 4 * arrays.standard_deviation(removed) or 1.0
+    reach = 4 * (sigma or arrays.standard_deviation(removed)) or 1.0
     columns = (
         ("before", before, (low, high)),
         ("after", after, (low, high)),
-        ("removed noise", removed, (-reach, reach)),
+        ("removed noise, ±4 sigma" if sigma else "removed noise", removed, (-reach, reach)),
     )
     heights = [picture.shape[0] * aspect / picture.shape[1] for _, picture, aspect in middle_slices(before, spacing)]
     heights = [min(max(height, LOWEST), HIGHEST) for height in heights]

@@ -54,6 +54,18 @@ def test_the_report_shows_each_scan_and_its_numbers(small: Path) -> None:
     assert f"{record['quality']['snr']:.1f}" in text
 
 
+def test_the_report_names_what_speaks_against_a_result(small: Path) -> None:
+    run(small)
+    out = small / "derivatives" / "nlmeans"
+    place = out / "sub-01" / "anat" / "sub-01_desc-denoised_T1w.json"
+    record = bids.read_json(place)
+    assert record["doubts"] == [[]]
+    place.write_text(json.dumps({**record, "doubts": [["structure was removed: <much>"]]}))
+    assert run(small).exit_code == 0
+    text = (out / "report.html").read_text()
+    assert text.count('<p class="doubt">structure was removed: &lt;much&gt;</p>') == 1
+
+
 def test_names_in_the_report_are_text_not_markup(tmp_path: Path) -> None:
     image(tmp_path / "in" / "<b>&1 #.nii.gz")
     with gzip.open(tmp_path / "in" / "<i>bad.nii.gz", "wb") as file:

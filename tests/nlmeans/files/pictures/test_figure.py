@@ -71,6 +71,12 @@ def test_removed_noise_is_before_less_after_with_zero_in_the_middle(dimensions: 
         np.testing.assert_allclose(shown[0] - shown[1], shown[2], atol=1e-4)
 
 
+def test_removed_noise_is_drawn_on_the_scale_of_the_noise_so_that_next_to_none_looks_like_none(before: Any) -> None:
+    removed = columns(figure.before_and_after(before, before - 0.01, EVEN, sigma=5.0))[2]
+    assert scale(removed[0]) == (-20, 20)
+    assert removed[0].get_title() == "removed noise, ±4 sigma"
+
+
 def test_columns_and_planes_are_named(before: Any, after: Any) -> None:
     drawing = figure.before_and_after(before, after, EVEN)
     assert [column[0].get_title() for column in columns(drawing)] == ["before", "after", "removed noise"]
