@@ -169,7 +169,7 @@ def warn_of_small_mask(inside: Tensor | None) -> None:
         )
 
 
-SAMPLE_VOXELS = 2**24
+SAMPLE_VOXELS = 2**21
 """Voxels that suffice for an estimate. Larger volumes are sampled in evenly spaced parts."""
 
 SAMPLE_BYTES = 48
