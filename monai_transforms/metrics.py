@@ -20,7 +20,8 @@ class SigmaMetric(CumulativeIterationMetric):
     """Measure sigma, the standard deviation of the noise, by `nlmeans.estimate_sigma`, in image units.
 
     A call takes images `y_pred`, (B, C, H, W) or (B, C, D, H, W) or a list of images without B, and nothing or labels
-    `y`, as `SNRMetric` takes them. It returns (B, C). ``aggregate()`` reduces what the calls since ``reset()`` returned.
+    `y`, as `SNRMetric` takes them. It returns (B, C). ``aggregate()`` reduces the values of all calls since
+    ``reset()``.
 
     Args:
         noise: ``"gaussian"``; ``"rician"`` or ``"chi"`` for MR magnitude images; or ``"auto"`` for whichever of these
@@ -63,8 +64,8 @@ class SigmaMetric(CumulativeIterationMetric):
         Raises:
             ValueError: no image was measured.
         """
-        values = self.get_buffer()
-        if not isinstance(values, Tensor):
+        values = self.get_buffer()  # type: ignore[no-untyped-call]
+        if not torch.is_tensor(values):
             raise ValueError("no image was measured; call the metric with images before aggregate()")
         reduced, not_nans = do_metric_reduction(values, reduction or self.reduction)
         return (reduced, not_nans) if self.get_not_nans else reduced
@@ -93,7 +94,7 @@ class SNRMetric(SigmaMetric):
     A call takes images `y_pred`, (B, C, H, W) or (B, C, D, H, W), and labels `y`, (B, 1, H, W) or (B, 1, D, H, W), or
     lists of either without B. It returns (B, C): NaN for an image without the region, infinity for one without noise.
 
-    What a filter does not remove but blurs no longer counts as noise, so a higher SNR alone does not make a better image.
+    A blur raises it too, so a higher SNR alone does not make a better image.
 
     Args:
         label: label of the region.
