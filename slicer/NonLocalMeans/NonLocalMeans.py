@@ -54,16 +54,14 @@ class NonLocalMeansLogic(ScriptedLoadableModuleLogic):
             raise
         return run
 
-    def finish(self, run, volume, output):
-        """Read the result of a run into the output volume, which gets the geometry of the input volume.
-
-        Raises RunError if the run failed or was cancelled; the output volume is then unchanged.
-        """
-        loaded = slicer.util.loadVolume(str(run.result()), {"show": False})
+    def put(self, result, volume, output):
+        """Read the file with a result into the output volume, which gets the geometry of the input volume."""
+        loaded = slicer.util.loadVolume(str(result), {"show": False})
         try:
             output.CopyOrientation(volume)
             output.SetAndObserveImageData(loaded.GetImageData())
             output.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+            output.CreateDefaultDisplayNodes()
         finally:
             slicer.mrmlScene.RemoveNode(loaded)
 
@@ -159,17 +157,15 @@ class NonLocalMeansWidget(ScriptedLoadableModuleWidget):
             self.said.text = str(error)
             return
         qt.QSettings().setValue(PROGRAM_SETTING, program)
-        self.volumes = volume, self.outputFor(volume)
+        self.volume, self.chosen = volume, self.output.currentNode()
         self.button.text, self.said.text = "Cancel", ""
         self.timer.start()
 
-    def outputFor(self, volume):
-        """Return the chosen output volume, or a new one."""
-        output = self.output.currentNode()
-        if output is None:
-            name = slicer.mrmlScene.GenerateUniqueName(f"{volume.GetName()} denoised")
-            output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-            self.output.setCurrentNode(output)
+    def newOutput(self):
+        """Return a new volume for the result, which the form then shows as chosen."""
+        name = slicer.mrmlScene.GenerateUniqueName(f"{self.volume.GetName()} denoised")
+        output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+        self.output.setCurrentNode(output)
         return output
 
     def look(self):
@@ -182,12 +178,14 @@ class NonLocalMeansWidget(ScriptedLoadableModuleWidget):
         self.button.text = "Denoise"
         with run:
             try:
-                self.logic.finish(run, *self.volumes)
+                result = run.result()
             except RunError as error:
                 self.said.text, self.bar.value = str(error), 0
                 return
+            output = self.chosen or self.newOutput()
+            self.logic.put(result, self.volume, output)
         self.said.text, self.bar.value = "\n".join(run.summary + run.messages), 100
-        slicer.util.setSliceViewerLayers(background=self.volumes[1])
+        slicer.util.setSliceViewerLayers(background=output)
 
 
 class NonLocalMeansTest(ScriptedLoadableModuleTest):
@@ -203,7 +201,7 @@ class NonLocalMeansTest(ScriptedLoadableModuleTest):
         program = qt.QSettings().value(PROGRAM_SETTING) or shutil.which("nlmeans")
         assert program, "put the program nlmeans into the search path"
         with logic.start(program, volume, Choices("classic")) as run:
-            logic.finish(run, volume, output)
+            logic.put(run.result(), volume, output)
         before, after = (slicer.util.arrayFromVolume(node).astype(float) for node in (volume, output))
         assert before.shape == after.shape
         assert 0 < abs(after - before).mean() < 0.2 * before.std()

@@ -55,6 +55,9 @@ class Node:
     def SetAndObserveImageData(self, image: Any) -> None:
         self.image = image
 
+    def CreateDefaultDisplayNodes(self) -> None:
+        pass
+
     def SetAndObserveTransformNodeID(self, name: str | None) -> None:
         self.transform = name
 
@@ -65,7 +68,7 @@ def slicer(monkeypatch: pytest.MonkeyPatch) -> Any:
     slicer.util.startupEnvironment = lambda: dict(os.environ)
     slicer.util.exportNode = lambda node, path: shutil.copy(node.path, path)
     slicer.util.loadVolume = lambda path, properties: Node(Path(path))
-    slicer.mrmlScene.AddNewNodeByClass = lambda kind, name: Node()
+    slicer.mrmlScene.AddNewNodeByClass.side_effect = lambda kind, name: Node()
     names = ("", "Logic", "Test", "Widget")
     scripted = SimpleNamespace(**{f"ScriptedLoadableModule{name}": Base for name in names})
     qt = MagicMock()
@@ -111,7 +114,7 @@ def test_a_volume_of_the_scene_gets_a_denoised_one(widget: Any, slicer: Any) -> 
     assert widget.button.text == "Cancel"
     folder = widget.run.folder
     wait(widget)
-    volume, output = widget.volumes
+    volume, (output,) = widget.volume, widget.output.setCurrentNode.call_args.args
     assert output.image not in (None, volume.GetImageData())
     assert output.oriented_like is volume
     assert (widget.button.text, widget.bar.value) == ("Denoise", 100)
@@ -120,12 +123,20 @@ def test_a_volume_of_the_scene_gets_a_denoised_one(widget: Any, slicer: Any) -> 
     assert not folder.exists()
 
 
-def test_the_button_cancels_a_run(widget: Any) -> None:
+def test_a_chosen_output_is_overwritten(widget: Any, slicer: Any) -> None:
+    chosen = widget.output.currentNode.return_value = Node()
+    widget.startOrCancel()
+    wait(widget)
+    assert chosen.image is not None
+    slicer.mrmlScene.AddNewNodeByClass.assert_not_called()
+
+
+def test_the_button_cancels_a_run(widget: Any, slicer: Any) -> None:
     widget.startOrCancel()
     widget.startOrCancel()
     wait(widget)
     assert "cancelled" in widget.said.text
-    assert widget.volumes[1].image is None
+    slicer.mrmlScene.AddNewNodeByClass.assert_not_called()
 
 
 def test_a_missing_volume_or_program_is_said(widget: Any) -> None:
