@@ -2,7 +2,7 @@
 
 Each transform has an array form and a dictionary form, such as ``NonLocalMeans`` and ``NonLocalMeansd``. As in MONAI,
 the dictionary form has two aliases, ``NonLocalMeansD`` and ``NonLocalMeansDict``. All transforms take and return
-channel-first images, (C, H, W) or (C, D, H, W).
+channel-first images, (C, H, W) or (C, D, H, W). Metrics measure the noise of batches.
 """
 
 from monai_transforms.blur import (
@@ -17,6 +17,7 @@ from monai_transforms.matched_noise import (
     RandMatchNoised,
     RandMatchNoiseDict,
 )
+from monai_transforms.metrics import CNRMetric, SigmaMetric, SNRMetric
 from monai_transforms.noise import (
     EstimateNoise,
     EstimateNoiseD,
@@ -45,6 +46,7 @@ from monai_transforms.scanner_noise import (
 )
 
 __all__ = [
+    "CNRMetric",
     "EstimateNoise",
     "EstimateNoiseD",
     "EstimateNoiseDict",
@@ -73,4 +75,6 @@ __all__ = [
     "RandScannerNoiseD",
     "RandScannerNoiseDict",
     "RandScannerNoised",
+    "SNRMetric",
+    "SigmaMetric",
 ]

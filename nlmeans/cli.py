@@ -348,8 +348,13 @@ def as_arguments(options: dict[str, Any]) -> dict[str, Any]:
     "--overwrite", is_flag=True, help="Replace existing outputs, and the unfinished zarr image of another run."
 )
 @click.option("--quiet", is_flag=True, help="Print neither the progress bar nor the summary.")
+@click.option(
+    "--progress",
+    is_flag=True,
+    help="Print the progress bar also where standard error is no terminal, for a program that reads it.",
+)
 @verbose_option("Print what is chosen, and why.")
-def denoise_command(source: Path, target: Path, quiet: bool, **options: Any) -> None:
+def denoise_command(source: Path, target: Path, quiet: bool, progress: bool, **options: Any) -> None:
     """Denoise the image IN and write the result to OUT.
 
     IN and OUT are image files: NIfTI, NRRD, MetaImage, FreeSurfer, TIFF and others; 'nlmeans info' lists them. OUT
@@ -371,7 +376,8 @@ def denoise_command(source: Path, target: Path, quiet: bool, **options: Any) -> 
         check_exists(source, *(options[name] for name in ("sigma_file", "mask_file", "phase_file")))
         from nlmeans.files.denoise import denoise_file
 
-        summary = denoise_file(source, target, progress=not quiet and sys.stderr.isatty(), **as_arguments(options))
+        shown = progress or (not quiet and sys.stderr.isatty())
+        summary = denoise_file(source, target, progress=shown, **as_arguments(options))
     if not quiet:
         say(summary)
 

@@ -337,6 +337,12 @@ def test_overwrite_replaces_all_outputs(source: Path, target: Path, tmp_path: Pa
     assert imread(tmp_path / "out.png").size
 
 
+def test_a_program_can_ask_for_the_progress_bar(source: Path, target: Path) -> None:
+    """There is no terminal here."""
+    assert "100%|" not in call("denoise", source, target, *QUICK).stderr
+    assert "100%|" in call("denoise", source, target, *QUICK, "--overwrite", "--progress").stderr
+
+
 def test_one_line_says_what_was_done_unless_quiet(source: Path, target: Path) -> None:
     assert denoised(source, target, "--sigma", 8) == f"{target}: classic, gaussian noise, sigma 8\n"
     assert denoised(source, target, "--sigma", 8, "--overwrite", "--quiet") == ""

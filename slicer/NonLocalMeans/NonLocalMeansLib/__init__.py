@@ -1,0 +1,1 @@
+"""What the module NonLocalMeans for 3D Slicer does outside of Slicer."""
