@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import tomllib
 from importlib import metadata
@@ -93,3 +94,11 @@ def test_the_workflow_runs_the_scripts_of_the_repository(script: str) -> None:
     assert any(script in command for command in commands)
     assert (ROOT / script).is_file()
     assert script.endswith(".py") or (ROOT / script).stat().st_mode & 0o111
+
+
+def test_the_scripts_are_functions_that_exist() -> None:
+    scripts = PROJECT["scripts"]
+    assert set(scripts) == {"nlmeans", "nlmeans-bids"}
+    for target in scripts.values():
+        module, _, name = target.partition(":")
+        assert callable(getattr(importlib.import_module(module), name))

@@ -1,4 +1,4 @@
-"""The command line: ``nlmeans denoise``, ``batch``, ``noise``, ``demo`` and ``info``.
+"""The command line: ``nlmeans denoise``, ``batch``, ``bids``, ``noise``, ``demo`` and ``info``.
 
 Options are declared without importing torch, which takes more than a second. Help, completion and wrong arguments
 therefore answer at once. Each command has its module, which imports what computes once arguments and inputs have been
@@ -15,6 +15,7 @@ import threading
 import click
 
 from nlmeans.cli.batch import batch_command
+from nlmeans.cli.bids import bids_command
 from nlmeans.cli.demo import demo_command
 from nlmeans.cli.denoise import denoise_command
 from nlmeans.cli.errors import ignore_late_interrupts
@@ -36,5 +37,10 @@ def main() -> None:
         click.get_current_context().call_on_close(ignore_late_interrupts)
 
 
-for command in (denoise_command, batch_command, noise_command, demo_command, info_command):
+for command in (denoise_command, batch_command, bids_command, noise_command, demo_command, info_command):
     main.add_command(command)
+
+
+def bids_main() -> None:
+    """Run ``nlmeans bids`` with the arguments of this process, as the script ``nlmeans-bids``."""
+    main(["bids", *sys.argv[1:]], prog_name="nlmeans")

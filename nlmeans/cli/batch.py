@@ -9,10 +9,9 @@ import click
 
 from nlmeans.cli.errors import one_line_errors, say
 from nlmeans.cli.option_types import PATH
-from nlmeans.cli.options import as_arguments, method_options, sigma_option, verbose_option
+from nlmeans.cli.options import as_arguments, cohort_options
 from nlmeans.core.memory import available
 from nlmeans.core.progress import reporting
-from nlmeans.files import bids
 from nlmeans.files.paths import existing
 
 
@@ -22,15 +21,6 @@ from nlmeans.files.paths import existing
     "--out",
     type=PATH,
     help="Folder for the results; by default derivatives/nlmeans inside a BIDS dataset. Required for anything else.",
-)
-@sigma_option
-@method_options
-@click.option(
-    "--suffix",
-    "suffixes",
-    multiple=True,
-    help="Suffix of the images to denoise in a BIDS dataset, such as bold. May be repeated. By default "
-    f"{', '.join(bids.USUAL)}.",
 )
 @click.option(
     "--participant",
@@ -44,27 +34,8 @@ from nlmeans.files.paths import existing
     multiple=True,
     help="Session to denoise in a BIDS dataset, such as 01. May be repeated. By default all.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Number of scans denoised at a time, each in its own process.",
-)
-@click.option(
-    "--threads", type=click.IntRange(1), help="Threads of each worker. By default the cores divided by the workers."
-)
-@click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
-@click.option("--quiet", is_flag=True, help="Print only failures.")
-@verbose_option("Print what is chosen, and why. Works only with one worker.")
-def batch_command(
-    sources: tuple[str, ...],
-    workers: int,
-    threads: int | None,
-    dry_run: bool,
-    quiet: bool,
-    **options: Any,
-) -> None:
+@cohort_options
+def batch_command(sources: tuple[str, ...], **options: Any) -> None:
     """Denoise many scans.
 
     IN is a file, a folder, a quoted pattern such as 'scans/**/*.nii.gz', or one BIDS dataset.
@@ -77,9 +48,17 @@ def batch_command(
     Example:
       nlmeans batch my_bids_dataset --workers 4
     """
-    with one_line_errors("Interrupted: finished scans are kept; give the same command again to resume."):
+    with one_line_errors():
         for given in sources:
             next(existing(given))  # raises an error if there is none
+    run_cohort(sources, **options)
+
+
+def run_cohort(
+    sources: tuple[str, ...], *, workers: int, threads: int | None, dry_run: bool, quiet: bool, **options: Any
+) -> None:
+    """Denoise many scans, write the report, and exit with code 1 if a scan failed."""
+    with one_line_errors("Interrupted: finished scans are kept; give the same command again to resume."):
         import torch
 
         from nlmeans.engine.settings import device_or_gpu

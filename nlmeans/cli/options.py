@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from nlmeans.cli.option_types import CurrentChoice, NameOption, NumberOr, RadiusType
+from nlmeans.files.bids import USUAL
 from nlmeans.methods.registry import METHODS
 from nlmeans.noise.kinds import NOISES
 from nlmeans.operator import BACKEND_NAMES
@@ -145,11 +146,44 @@ METHOD_OPTIONS = (
     resample_option,
     click.option("--float", "as_float", is_flag=True, help="Store float32 instead of the type of IN."),
 )
-"""Options that `denoise` and `batch` share."""
+"""Options that `denoise`, `batch` and `bids` share."""
 
 
 def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(METHOD_OPTIONS):
+        command = option(command)
+    return command
+
+
+COHORT_OPTIONS = (
+    sigma_option,
+    *METHOD_OPTIONS,
+    click.option(
+        "--suffix",
+        "suffixes",
+        multiple=True,
+        help="Suffix of the images to denoise in a BIDS dataset, such as bold. May be repeated. By default "
+        f"{', '.join(USUAL)}.",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Number of scans denoised at a time, each in its own process.",
+    ),
+    click.option(
+        "--threads", type=click.IntRange(1), help="Threads of each worker. By default the cores divided by the workers."
+    ),
+    click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing."),
+    click.option("--quiet", is_flag=True, help="Print only failures."),
+    verbose_option("Print what is chosen, and why. Works only with one worker."),
+)
+"""Options that `batch` and `bids` share."""
+
+
+def cohort_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(COHORT_OPTIONS):
         command = option(command)
     return command
 
