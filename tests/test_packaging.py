@@ -88,7 +88,7 @@ def test_the_workflow_takes_official_actions_of_one_major_version() -> None:
     assert len(used) == len({action.split("@")[0] for action in used})
 
 
-@pytest.mark.parametrize("script", [".ci/run", ".ci/oldest", ".ci/smoke.py"])
+@pytest.mark.parametrize("script", [".ci/run", ".ci/oldest", ".ci/smoke.py", "containers/smoke"])
 def test_the_workflow_runs_the_scripts_of_the_repository(script: str) -> None:
     commands = [step["run"] for job in jobs().values() for step in job["steps"] if "run" in step]
     assert any(script in command for command in commands)
