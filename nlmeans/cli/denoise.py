@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from nlmeans.cli.errors import interruption, one_line_errors, say
-from nlmeans.cli.option_types import PATH
+from nlmeans.cli.option_types import OUTPUT, PATH
 from nlmeans.cli.options import (
     as_arguments,
     dicom_option,
@@ -22,7 +22,7 @@ from nlmeans.files.paths import check_exists
 
 @click.command("denoise")
 @click.argument("source", metavar="IN", type=PATH)
-@click.argument("target", metavar="OUT", type=PATH)
+@click.argument("target", metavar="OUT", type=OUTPUT)
 @sigma_option
 @click.option("--sigma-map", "sigma_file", type=PATH, help="Image with sigma at every voxel, instead of --sigma.")
 @method_options
@@ -33,16 +33,18 @@ from nlmeans.files.paths import check_exists
     help="Let all volumes of a 4D image decide together which voxels are similar; useful for diffusion.",
 )
 @dicom_option
-@click.option("--report", "picture", type=PATH, help="PNG file for a picture of before, after, and the removed noise.")
+@click.option(
+    "--report", "picture", type=OUTPUT, help="PNG file for a picture of before, after, and the removed noise."
+)
 @click.option(
     "--noise-map",
-    type=PATH,
+    type=OUTPUT,
     help="Image file for sigma at every voxel. For a series whose volumes are denoised together, one volume.",
 )
-@click.option("--residual", type=PATH, help="Image file for what was removed: IN minus OUT.")
+@click.option("--residual", type=OUTPUT, help="Image file for what was removed: IN minus OUT.")
 @click.option(
     "--rank-map",
-    type=PATH,
+    type=OUTPUT,
     help="Image file for the number of components kept around every voxel; only with --method series.",
 )
 @click.option(
@@ -59,7 +61,7 @@ from nlmeans.files.paths import check_exists
     help="Number of volumes at the end of a series that hold noise alone: they give sigma at every voxel, and stay as "
     "they are.",
 )
-@click.option("--phase-out", type=PATH, help="Image file for the phase of the result, in radians.")
+@click.option("--phase-out", type=OUTPUT, help="Image file for the phase of the result, in radians.")
 @click.option(
     "--real-part",
     is_flag=True,

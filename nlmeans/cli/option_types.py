@@ -11,6 +11,13 @@ import click
 PATH = click.Path(path_type=Path)
 
 
+class OutputPath(click.Path):
+    """A file that the command writes. Descriptors of the command tell it from files that the command reads."""
+
+
+OUTPUT = OutputPath(path_type=Path)
+
+
 class NumberOr(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions of click
     """A number, or one word."""
 
