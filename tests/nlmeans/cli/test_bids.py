@@ -115,3 +115,12 @@ def test_the_script_takes_the_arguments_of_a_bids_app(
         assert end.value.code == code
         assert capsys.readouterr().out.startswith(start)
     assert scans(tmp_path / "out") == {"sub-02/anat/sub-02_desc-denoised_T1w.nii.gz"}
+
+
+def test_a_run_for_all_after_one_for_each_participant_reports_all(dataset: Path, tmp_path: Path) -> None:
+    for label in ("01", "02", "03"):
+        assert app(dataset, tmp_path / "out", "participant", "--participant-label", label).exit_code == 0
+    result = app(dataset, tmp_path / "out", "participant")
+    assert "4 finished before" in result.stdout
+    report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert all(f"sub-{label}" in report for label in ("01", "02", "03"))
