@@ -12,9 +12,13 @@ collect_ignore = [  # have no doctests, and cannot be imported without triton
     "nlmeans/patches/groups_gpu_kernel.py",
 ]
 
-for module, library in (("itk", "SimpleITK"), ("tiff", "tifffile")):
+for module, library in (
+    ("files/formats/itk", "SimpleITK"),
+    ("files/formats/tiff", "tifffile"),
+    ("cli/nipype", "nipype"),
+):
     if importlib.util.find_spec(library) is None:
-        collect_ignore.append(f"nlmeans/files/formats/{module}.py")
+        collect_ignore.append(f"nlmeans/{module}.py")
 
 # No deadlines: the first use of a kernel compiles it. Few examples in the ordinary suite, which change only with the
 # constants in the modules that are loaded; --hypothesis-profile=thorough draws hundreds anew.

@@ -114,6 +114,9 @@ LEAVES = {
     "denoise in.mha out.mgz --noise-map noise.nrrd": ("out.mgz", "out.json", "noise.nrrd"),
     "denoise folder derived": ("derived.json",),
     "batch scans/**/*.nii.gz --out many --workers 2": ("many/scan_denoised.nii.gz", "many/report.html"),
+    "bids my_dataset derivatives participant --participant-label 01": (
+        "derivatives/sub-01/anat/sub-01_desc-denoised_T1w.nii.gz",
+    ),
     "batch my_dataset": ("my_dataset/derivatives/nlmeans/sub-01/anat/sub-01_desc-denoised_T1w.nii.gz",),
 }
 """What the pages say of the files that a command makes."""

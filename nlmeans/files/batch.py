@@ -208,9 +208,11 @@ def check_targets(jobs: Sequence[Job], out: Path) -> None:
         for path in (job.target, job.record, job.picture, *(copy for _, copy in job.copies)):
             place = real_path(path)
             if root not in place.parents:
-                raise ValueError(f"{path} leads out of {out}, to {place}; choose another --out or remove the link")
+                raise ValueError(
+                    f"{path} leads out of {out}, to {place}; choose another folder for the results or remove the link"
+                )
             if place in sources:
-                raise ValueError(f"{path} is one of the scans; choose another --out")
+                raise ValueError(f"{path} is one of the scans; choose another folder for the results")
             if taken.setdefault(place, job.name) != job.name:
                 raise ValueError(f"{job.name} and {taken[place]} would both become {path}; denoise them separately")
 
@@ -418,7 +420,7 @@ def cohort(
             raise ValueError(f"{', '.join(sources)}: no image outside {out}, the folder for the results")
         jobs, description = jobs_of_files(files, out, options), None
     if bids.is_dataset(out) and "nlmeans" not in makers(out):
-        raise ValueError(f"{out} is a dataset that nlmeans did not make; choose another --out")
+        raise ValueError(f"{out} is a dataset that nlmeans did not make; choose another folder for the results")
     check_targets(jobs, out)
     known = {field.name for field in dataclasses.fields(Settings)}
     Settings(**{name: value for name, value in options.items() if name in known})  # a wrong argument, before any work

@@ -1,0 +1,46 @@
+"""The command line: ``nlmeans denoise``, ``batch``, ``bids``, ``noise``, ``demo`` and ``info``.
+
+Options are declared without importing torch, which takes more than a second. Help, completion and wrong arguments
+therefore answer at once. Each command has its module, which imports what computes once arguments and inputs have been
+checked.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+
+import click
+
+from nlmeans.cli.batch import batch_command
+from nlmeans.cli.bids import bids_command
+from nlmeans.cli.demo import demo_command
+from nlmeans.cli.denoise import denoise_command
+from nlmeans.cli.errors import ignore_late_interrupts
+from nlmeans.cli.info import info_command
+from nlmeans.cli.noise import noise_command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="nlmeans")
+def main() -> None:
+    """Denoise medical volumes by non-local means."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    if sys.stderr.isatty():
+        logging.getLogger("nlmeans.kernels").setLevel(logging.INFO)  # why the first run takes longer
+    if threading.current_thread() is threading.main_thread():
+        # Clusters end a job by SIGTERM. Treat it like Ctrl-C.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGTERM, before))
+        click.get_current_context().call_on_close(ignore_late_interrupts)
+
+
+for command in (denoise_command, batch_command, bids_command, noise_command, demo_command, info_command):
+    main.add_command(command)
+
+
+def bids_main() -> None:
+    """Run ``nlmeans bids`` with the arguments of this process, as the script ``nlmeans-bids``."""
+    main(["bids", *sys.argv[1:]], prog_name="nlmeans")

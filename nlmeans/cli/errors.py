@@ -1,0 +1,66 @@
+"""Errors and interruptions in one line, and the lines that commands print."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import logging
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from nlmeans.core.memory import shortage
+from nlmeans.core.progress import Cancelled
+from nlmeans.files.paths import one_line
+
+EXPECTED_ERRORS = (ValueError, TypeError, OSError, MemoryError, Cancelled)
+
+
+@contextlib.contextmanager
+def one_line_errors(interrupted: str = "Interrupted: nothing was left half-written.") -> Iterator[None]:
+    """Print an error that the user can correct, or `interrupted`, as one line on standard error.
+
+    After an error nothing was written. An interruption may come so late that the complete result is still written.
+    """
+    try:
+        with shortage():
+            yield
+    except EXPECTED_ERRORS as error:
+        raise click.ClickException(one_line(error)) from error
+    except KeyboardInterrupt as error:
+        atexit.register(hush)
+        click.echo(interrupted, err=True)
+        raise SystemExit(130) from error
+
+
+def interruption(target: Path) -> str:
+    """Say what a run that was interrupted leaves."""
+    if target.name.endswith(".zarr"):
+        return f"Interrupted: give the same command again to resume. {target} does not exist until it is complete."
+    return "Interrupted: nothing was left half-written."
+
+
+def hush() -> None:
+    """Silence errors from zarr reads that were still running when the user interrupted."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda _: None
+    warnings.simplefilter("ignore")
+
+
+@functools.cache
+def ignore_late_interrupts() -> None:
+    """Ignore Ctrl-C once Python ends: nothing is left to stop, and libraries would print a traceback of their cleanup.
+
+    Python calls exit functions in reverse order. This one is registered when a command ends, after the libraries' own.
+    """
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
+def say(text: str) -> None:
+    """Print to standard output. File names that are not valid text are printed with replacement characters."""
+    click.echo(click.format_filename(text))
