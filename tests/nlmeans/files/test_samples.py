@@ -42,7 +42,7 @@ def test_a_name_does_with_and_without_its_ending() -> None:
 
 @pytest.mark.parametrize("name", ["foot", "", "../sample_data/foot"])
 def test_an_unknown_name_is_refused_with_those_there_are(name: str) -> None:
-    with pytest.raises(ValueError, match="is not a sample; choose one of confocal, .*, head, head_clean, pet"):
+    with pytest.raises(ValueError, match=r"is not a sample; choose one of confocal, .*, head, head_clean, pet"):
         samples.path(name)
 
 
