@@ -21,9 +21,10 @@ MANIFEST = PluginManifest.from_file(Path(activation.__file__).with_name("napari.
 
 
 @pytest.fixture
-def active(viewer: Any) -> Iterator[PluginContext]:
+def active(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginContext]:
     """The context of the plugin after its first use."""
     context, application = PluginContext("nlmeans", None), get_app_model()  # type: ignore[arg-type]
+    monkeypatch.setattr(activation.Application, "get_app", lambda name: application)  # napari's tests have their own
     for command in ITEMS:  # napari itself registers the commands of manifests
         if command not in application.commands:
             action = Action(id=command, title=command, callback=lambda: None)
