@@ -17,6 +17,8 @@ SERIES_SEED = 7
 REPETITIONS = 4
 SOFT_TISSUE = (-160.0, 240.0)
 """The usual window for a belly, in Hounsfield units."""
+BODY_OF_PET = (0.0, 700.0)
+"""A window for the body, in which the bladder is saturated."""
 PER_MM = {"mm": 1, "um": 1000}
 
 
@@ -79,7 +81,8 @@ def ct() -> list[LayerData]:
 
 def pet() -> list[LayerData]:
     """Torso in PET: few counts in the body, many in the bladder."""
-    return layer_data("pet", "PET")
+    ((data, looks, kind),) = layer_data("pet", "PET")
+    return [(data, looks | {"contrast_limits": BODY_OF_PET}, kind)]
 
 
 def series() -> list[LayerData]:

@@ -54,6 +54,7 @@ def test_the_plugin_loads_where_monai_is_missing() -> None:
 def test_only_widgets_know_of_qt() -> None:
     windows = {
         "context_menu.py",
+        "docked.py",
         "widget.py",
         "panels.py",
         "map_panel.py",
