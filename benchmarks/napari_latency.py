@@ -64,8 +64,8 @@ class Window:
         wait(lambda: not self.session.busy)
         wait(seconds=0.2)
 
-    def move_slider(self, h: float) -> tuple[float, float]:
-        """Measure seconds until the canvas shows the first picture for this h, and until it shows the exact one."""
+    def move_slider(self, strength: float) -> tuple[float, float]:
+        """Measure seconds until the canvas shows the first picture for a strength, and until it shows the exact one."""
         shown: list[bool] = []
 
         def on_picture(picture: Picture) -> None:
@@ -73,7 +73,7 @@ class Window:
 
         self.session.preview.shown.connect(on_picture)
         start = time.perf_counter()
-        self.widget.parameters.fields["h"].editor.setValue(h)
+        self.widget.parameters.fields["strength"].editor.setValue(strength)
         wait(lambda: bool(shown))
         self.viewer.screenshot(canvas_only=True, flash=False)  # paints and reads the pixels back
         first = exact = time.perf_counter() - start
@@ -94,11 +94,11 @@ class Window:
 
 
 def preview_times(method: str, repeats: int) -> tuple[list[float], list[float]]:
-    """Seconds from moving the slider of h to the repainted canvas: for the first picture, and for the exact one."""
+    """Seconds from moving the strength to the repainted canvas: for the first picture, and for the exact one."""
     window = Window(phantom(64, 256, 256))
     window.session.next_run.set(method=method)
     window.idle()
-    times = [window.move_slider(0.5 + 0.02 * number) for number in range(repeats + 1)][1:]  # the first compiles
+    times = [window.move_slider(0.5 + 0.05 * number) for number in range(repeats + 1)][1:]  # the first compiles
     window.close()
     return [first for first, _ in times], [exact for _, exact in times]
 
@@ -162,8 +162,8 @@ def main() -> None:
         "`python benchmarks/napari_latency.py`, which uses the real widget in a real window. All code is compiled "
         "before.",
         "",
-        "Milliseconds from moving the slider of h until the repainted canvas is read back, for a 256 × 256 slice of "
-        "64 × 256 × 256 voxels:",
+        "Milliseconds from moving the slider of the strength until the repainted canvas is read back, for a 256 × 256 "
+        "slice of 64 × 256 × 256 voxels:",
         "",
         "| method | picture | median | smallest | largest | moves |",
         "|---|---|---|---|---|---|",

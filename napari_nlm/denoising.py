@@ -85,9 +85,12 @@ class Denoising:
         return self.checked(volume, np.asarray(self.plan_for(volume, box).run(box, progress)))
 
     def checked(self, volume: VolumeIndex, result: LayerArray) -> LayerArray:
-        """A result; an error if it is not finite, because a part of the volume that nobody has looked at is not."""
+        """A result; an error if it is infinite, because a part of the volume that nobody has looked at is.
+
+        NaN is no error: it counts as outside.
+        """
         if self.survey(volume).sampled:
-            arrays.value_range(result, "volume")
+            arrays.known_range(result, "volume")
         return result
 
     def plan_for(self, volume: VolumeIndex, box: Piece) -> Plan:

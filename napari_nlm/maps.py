@@ -114,14 +114,15 @@ class RunMaps:
 def look_of_map(name: str, values: FloatMap) -> dict[str, Any]:
     """Colormap and limits: from zero to the largest value, or a few deviations around zero for the removed noise.
 
-    A map with the same value everywhere has the middle of the colours.
+    A map with the same value everywhere has the middle of the colours. NaN, which is outside, does not count.
     """
+    values = values[np.isfinite(values)]
     if name == REMOVED:
         reach = SHOWN_DEVIATIONS * standard_deviation(values) or 1.0
         limits = (-reach, reach)
     else:
-        largest = float(values.max())
-        limits = (0.0, (largest if values.min() < largest else 2 * largest) or 1.0)
+        largest = float(values.max(initial=0.0))
+        limits = (0.0, (largest if values.min(initial=largest) < largest else 2 * largest) or 1.0)
     return {"contrast_limits": limits, "colormap": MAP_COLOURS[name], "gamma": 1.0}
 
 

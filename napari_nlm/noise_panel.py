@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from napari.components import ViewerModel
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
+from napari_nlm.docked import DockedWidget
 from napari_nlm.errors import message
 from napari_nlm.jobs import Lane
 from napari_nlm.layer_source import LayerSource, unwrapped
@@ -25,12 +26,12 @@ MARGINS = 48
 """Pixels beside the pictures: margins, and the bar that scrolls them."""
 
 
-class NoisePanel(QWidget):
+class NoisePanel(DockedWidget):
     """Find the noise of an image layer in the background, draw it, and apply it in the denoising widget."""
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
-        self.viewer, self.docked = napari_viewer, False
+        self.viewer = napari_viewer
         self.mailbox = Mailbox()
         self.lane = Lane("nlmeans noise", self.mailbox.deliver)
         self.study: NoiseStudy | None = None
@@ -65,16 +66,7 @@ class NoisePanel(QWidget):
         self.show_layers()
         self.show_study(None)
 
-    def event(self, event: QEvent | None) -> bool:
-        """End all work when the panel is taken out of its dock: napari does that to close the dock."""
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            if self.docked and self.parent() is None:
-                self.close_work()
-                self.deleteLater()
-            self.docked = self.parent() is not None
-        return bool(super().event(event))
-
-    def close_work(self) -> None:
+    def end_work(self) -> None:
         self.lane.close()
         for event in (self.viewer.layers.events.inserted, self.viewer.layers.events.removed):
             event.disconnect(self.show_layers)

@@ -246,7 +246,8 @@ def picture_of(
     else:
         before, after = np.asarray(denoising.source.data[view.box]), np.asarray(cut)
     facts = denoising.survey(volume).facts
-    deviation = removed_deviation(before, after, facts.noise.kind)
+    known = np.isfinite(before)  # NaN counts as outside
+    deviation = removed_deviation(before[known], after[known], facts.noise.kind)
     one_sigma = facts.noise.kind != "poisson" and any(facts.sigma)
     sigma = facts.unit if one_sigma else 0.0
     whole = before.dtype.kind in "ui"

@@ -39,6 +39,11 @@ def is_map(layer: Any) -> bool:
     return MAP_MARK in (layer.metadata.get(PROVENANCE_KEY) or {})
 
 
+def is_result(layer: Any) -> bool:
+    """Whether a run has made a layer."""
+    return "settings" in (layer.metadata.get(PROVENANCE_KEY) or {})
+
+
 @dataclass(frozen=True, eq=False)
 class LayerResult:
     """What a run made of one volume of a layer, or of all volumes."""
@@ -214,10 +219,6 @@ class ResultLayers:
         """The layer with the latest result of a source layer, if it is still in the viewer."""
         result = self.results.get(id(source))
         return None if result is None else self.layer_of(result)
-
-    def owns(self, layer: Any) -> bool:
-        """Whether it is one of these result layers."""
-        return any(layer is own for own in self.layers.values())
 
     def forget(self, layer: Any) -> None:
         """Drop what belongs to a layer that was removed from the viewer."""

@@ -16,7 +16,7 @@ from napari_nlm.denoising import Denoising
 from napari_nlm.jobs import BackgroundJob, Lane
 from napari_nlm.layer_source import VolumeIndex, unwrapped
 from napari_nlm.next_run import NextRun
-from napari_nlm.results import PROVENANCE_KEY, LayerResult, ResultLayers, denoise_layer
+from napari_nlm.results import LayerResult, ResultLayers, denoise_layer, is_result
 from nlmeans.core.progress import part
 
 LEAST_FRACTION, LEAST_SECONDS = 0.02, 0.5
@@ -128,7 +128,7 @@ class Runs:
     def result(self) -> Image | None:
         """The result layer to save: the selected one, else the latest of the chosen image."""
         active = unwrapped(self.viewer.layers.selection.active)
-        if active is not None and "settings" in (active.metadata.get(PROVENANCE_KEY) or {}):
+        if active is not None and is_result(active):
             return active
         source = self.next_run.chosen.source
         return None if source is None else self.results.layer_for(source.layer)

@@ -15,17 +15,28 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 SERIES_SEED = 7
 REPETITIONS = 4
+SOFT_TISSUE = (-160.0, 240.0)
+"""The usual window for a belly, in Hounsfield units."""
+BODY_OF_PET = (0.0, 700.0)
+"""A window for the body, in which the bladder is saturated."""
+PER_MM = {"mm": 1, "um": 1000}
 
 
-def layer_data(name: str, title: str) -> list[LayerData]:
-    """A sample as a layer. Rows run down from superior or anterior, columns from the patient's right."""
+def layer_data(name: str, title: str, unit: str = "mm") -> list[LayerData]:
+    """A sample as a layer. Rows run down from superior or anterior, columns from the patient's right.
+
+    Args:
+        name: of the sample.
+        title: of the layer.
+        unit: of the layer's scale, ``"mm"`` or ``"um"``.
+    """
     scan = nifti.read_nifti(samples.path(name))
     turn = NIBABEL.orientations.io_orientation(scan.image.affine)
     turn[:, 1] *= -1
     data = NIBABEL.orientations.apply_orientation(scan.data, turn[: scan.data.ndim]).T
     assert scan.spacing is not None
     order = turn[: scan.data.ndim, 0].astype(int).argsort()
-    scale = tuple(scan.spacing[axis] for axis in order)[::-1]
+    scale = tuple(scan.spacing[axis] * PER_MM[unit] for axis in order)[::-1]
     low, high = np.percentile(data, (0.1, 99.8))
     return [
         (
@@ -33,7 +44,7 @@ def layer_data(name: str, title: str) -> list[LayerData]:
             {
                 "name": title,
                 "scale": scale,
-                "units": "mm",
+                "units": unit,
                 "contrast_limits": (float(low), float(high)),
                 "metadata": {PROVENANCE_KEY: {"path": str(scan.path)}},
             },
@@ -55,6 +66,23 @@ def thick() -> list[LayerData]:
 def image() -> list[LayerData]:
     """One slice of the head phantom with Rician noise of sigma 90."""
     return layer_data("slice", "slice")
+
+
+def confocal() -> list[LayerData]:
+    """Cells and beads under a confocal microscope: photon counts with read noise."""
+    return layer_data("confocal", "confocal", "um")
+
+
+def ct() -> list[LayerData]:
+    """Belly in CT, in Hounsfield units, with noise of 25 HU that the reconstruction kernel has smoothed."""
+    ((data, looks, kind),) = layer_data("ct", "CT")
+    return [(data, looks | {"contrast_limits": SOFT_TISSUE}, kind)]
+
+
+def pet() -> list[LayerData]:
+    """Torso in PET: few counts in the body, many in the bladder."""
+    ((data, looks, kind),) = layer_data("pet", "PET")
+    return [(data, looks | {"contrast_limits": BODY_OF_PET}, kind)]
 
 
 def series() -> list[LayerData]:

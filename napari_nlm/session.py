@@ -17,7 +17,7 @@ from napari_nlm.next_run import NextRun
 from napari_nlm.parameters import Parameters
 from napari_nlm.preview import Gather, LivePreview, at_once
 from napari_nlm.preview_layers import DENOISED, is_preview
-from napari_nlm.results import ResultLayers
+from napari_nlm.results import ResultLayers, is_result
 from napari_nlm.runs import Runs
 from napari_nlm.split_line import SplitLine
 
@@ -150,9 +150,9 @@ class Session:
         self.layers_changed.emit()
 
     def on_active(self, event: Any) -> None:
-        """Follow the selected layer, except for our results, which people look at but do not denoise again."""
+        """Follow the selected layer, except for results, which people look at but do not denoise again."""
         layer = unwrapped(self.viewer.layers.selection.active)
-        if self.runs.adding or self.results.owns(layer) or not isinstance(layer, Image) or is_preview(layer):
+        if self.runs.adding or not isinstance(layer, Image) or is_preview(layer) or is_result(layer):
             return
         if is_boolean(layer):
             self.noticed.emit(f"{layer.name} holds True and False alone, without any noise; it can be a mask")

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_nlm import captions, storage
 from napari_nlm.activity import Activity
+from napari_nlm.docked import DockedWidget
 from napari_nlm.errors import message
 from napari_nlm.known import Known
 from napari_nlm.layer_source import labels_of, possible_roles, unwrapped
@@ -36,12 +37,11 @@ HOLD_KEY = "Shift-O"
 RUN_KEY = "Control-Shift-N"
 
 
-class DenoiseWidget(QWidget):
+class DenoiseWidget(DockedWidget):
     """Denoise image layers by non-local means, with a live preview."""
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
-        self.docked = False
         self.viewer = napari_viewer
         self.mailbox = Mailbox()
         self.session = Session(napari_viewer, self.mailbox.deliver, storage.load_choices(), gathered_in(self, GATHER))
@@ -55,18 +55,9 @@ class DenoiseWidget(QWidget):
         self.bind_keys()
         self.session.chosen.choose_first()
 
-    def event(self, event: QEvent | None) -> bool:
-        """End all work and delete the widget when it is taken out of its dock: napari does that to close the dock.
-
-        The garbage collector might delete it much later and from any thread, so the widget deletes itself.
-        """
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            if self.docked and self.parent() is None:
-                self.session.close()
-                self.show_run(None)
-                self.deleteLater()
-            self.docked = self.parent() is not None
-        return bool(super().event(event))
+    def end_work(self) -> None:
+        self.session.close()
+        self.show_run(None)
 
     def connect_panels(self) -> None:
         session, image, preview, runs = self.session, self.image, self.preview, self.runs

@@ -1,4 +1,4 @@
-"""Make the sample data: one analytic head phantom, sampled in three ways, with Rician noise.
+"""Make the sample data: one analytic head phantom, sampled in three ways, with Rician noise, and modalities.py.
 
 The head is a function of continuous coordinates in millimetres (x right, y anterior, z
 superior; the origin is in the middle of the head), so every file shows the same anatomy and only
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import modalities
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
@@ -436,7 +437,7 @@ def add_rician(clean: Voxels, scan: Scan) -> Voxels:
     return voxels
 
 
-def save(path: Path, voxels: Voxels, affine: Floats, description: str) -> None:
+def save(path: Path, voxels: npt.NDArray[Any], affine: Floats, description: str) -> None:
     """Write a gzipped NIfTI-1 file whose bytes depend only on its contents."""
     image = NIFTI.Nifti1Image(voxels, affine)
     image.set_qform(affine, code=1)
@@ -469,6 +470,18 @@ def main() -> None:
             "sigma": scan.sigma,
             "seed": scan.seed,
             "voxel_mm": scan.voxel_mm[: len(scan.shape)],
+        }
+    for phantom in modalities.PHANTOMS:
+        clean = phantom.sample_clean()
+        about = f"nlmeans phantom, {phantom.label}"
+        save(out / f"{phantom.name}_clean.nii.gz", clean, phantom.affine, f"{about}: no noise, sigma 0")
+        noisy = phantom.add_noise(clean)
+        save(out / f"{phantom.name}.nii.gz", noisy, phantom.affine, f"{about}: {phantom.noise_in_words}")
+        truth[f"{phantom.name}.nii.gz"] = {
+            "clean": f"{phantom.name}_clean.nii.gz",
+            **phantom.truth,
+            "seed": phantom.seed,
+            "voxel_mm": phantom.voxel_mm,
         }
     (out / "truth.json").write_text(json.dumps(truth, indent=2) + "\n", encoding="utf-8")
 

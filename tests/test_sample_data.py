@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ NIFTI: Any = nib.nifti1  # nibabel's calls carry no types
 SHAPES = {"head": (86, 108, 76), "thick": (156, 194, 14), "slice": (256, 256)}
 NOISE_FRACTIONS = {"head": 0.06, "thick": 0.04, "slice": 0.09}
 CLEAN_MAXIMUM = 1000
-TOTAL_BYTES = 2_900_000
+TOTAL_BYTES = 4_600_000
+FILE_BYTES = 1_000_000
 NAMES = tuple(SHAPES)
+OTHERS = ("confocal", "ct", "pet")
+"""Phantoms of other modalities."""
 
 
 def load(file_name: str) -> Any:
@@ -42,15 +46,17 @@ def truth_of(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def generator() -> Any:
-    """Import make.py, which is a script beside the data and in no package."""
+def generator() -> Iterator[Any]:
+    """Import make.py, which is a script next to the data and in no package."""
+    sys.path.insert(0, str(SAMPLE_DATA))  # make.py imports modalities.py from its own folder
     spec = importlib.util.spec_from_file_location("sample_data_make", SAMPLE_DATA / "make.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up here
     spec.loader.exec_module(module)
-    return module
+    yield module
+    sys.path.remove(str(SAMPLE_DATA))
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +68,12 @@ def head(generator: Any) -> Any:
 def test_the_folder_stays_small() -> None:
     files = [path for path in SAMPLE_DATA.iterdir() if path.is_file()]
     assert sum(path.stat().st_size for path in files) < TOTAL_BYTES
+    assert max(path.stat().st_size for path in files) < FILE_BYTES
 
 
 def test_truth_lists_every_noisy_file() -> None:
     truth = json.loads((SAMPLE_DATA / "truth.json").read_text())
-    assert set(truth) == {f"{name}.nii.gz" for name in NAMES}
+    assert set(truth) == {f"{name}.nii.gz" for name in (*NAMES, *OTHERS)}
 
 
 @pytest.mark.parametrize("suffix", ["", "_clean"])
@@ -150,3 +157,64 @@ def test_saved_bytes_depend_on_the_contents_only(generator: Any, tmp_path: Path)
         generator.save(path, clean, scan.affine, "same")
     assert paths[0].read_bytes() == paths[1].read_bytes()
     np.testing.assert_array_equal(np.asarray(NIFTI.load(paths[0]).dataobj), clean)
+
+
+def phantom_of(generator: Any, name: str) -> Any:
+    """The phantom of another modality than MR."""
+    return next(phantom for phantom in generator.modalities.PHANTOMS if phantom.name == name)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_modalities_regenerate_exactly(name: str, generator: Any) -> None:
+    phantom = phantom_of(generator, name)
+    clean = phantom.sample_clean()
+    np.testing.assert_array_equal(clean, voxels(f"{name}_clean.nii.gz"))
+    np.testing.assert_array_equal(phantom.add_noise(clean), voxels(f"{name}.nii.gz"))
+    truth = truth_of(name)
+    assert {key: truth[key] for key in phantom.truth} == phantom.truth
+    assert truth["seed"] == phantom.seed
+
+
+@pytest.mark.parametrize("suffix", ["", "_clean"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_headers_of_other_modalities(name: str, suffix: str) -> None:
+    image = load(f"{name}{suffix}.nii.gz")
+    assert image.header.get_data_dtype() in (np.int16, np.uint16)
+    assert image.header.get_slope_inter() == (None, None)
+    assert image.header.get_xyzt_units()[0] == "mm"
+    np.testing.assert_allclose(image.header.get_zooms(), truth_of(name)["voxel_mm"], rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.solve(image.affine, [0, 0, 0, 1])[:3], (np.array(image.shape) - 1) / 2)
+    assert ("sigma 0" if suffix else "seed") in image.header["descrip"].item().decode()
+
+
+@pytest.mark.parametrize("name", ["confocal", "pet"])
+def test_counts_vary_as_gain_offset_and_read_noise_say(name: str) -> None:
+    truth = truth_of(name)
+    assert truth["noise"] == "poisson"
+    clean, noisy = (voxels(file).astype(np.float64) for file in (truth["clean"], f"{name}.nii.gz"))
+    variance = truth["gain"] * (clean - truth["offset"]) + truth["sigma"] ** 2
+    some = variance > 0
+    z = (noisy - clean)[some] / np.sqrt(variance[some])
+    assert z.std() == pytest.approx(1, rel=0.02)
+    assert abs(z.mean()) < 5 / np.sqrt(z.size)
+
+
+def test_the_noise_of_ct_has_the_stated_sigma_and_kernel() -> None:
+    truth = truth_of("ct")
+    noise = voxels("ct.nii.gz").astype(np.float64) - voxels(truth["clean"])
+    assert truth["noise"] == "gaussian"
+    assert noise.std() == pytest.approx(truth["sigma"], rel=0.01)
+    shared = [(noise * np.roll(noise, 1, axis)).mean() / noise.var() for axis in range(3)]
+    expected = np.exp(-1 / (4 * truth["kernel_voxels"] ** 2))  # of a Gaussian with itself, one voxel apart
+    assert shared[:2] == pytest.approx([expected] * 2, abs=0.1)
+    assert abs(shared[2]) < 0.02
+
+
+def test_ct_is_in_hounsfield_units_and_pet_has_a_hot_organ() -> None:
+    ct, pet = voxels("ct_clean.nii.gz"), voxels("pet_clean.nii.gz")
+    assert ct.min() == -1000  # air
+    assert ct.max() > 500  # bone
+    assert 0.1 < ((ct > 0) & (ct < 150)).mean() < 0.5  # soft tissue
+    body = pet[pet > 0]
+    assert pet.max() > 20 * np.median(body)
+    assert 1 < np.median(body) / truth_of("pet")["gain"] < 10  # counts

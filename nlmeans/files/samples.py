@@ -1,4 +1,4 @@
-"""Sample volumes that come with the package: a head phantom made from formulas, noisy and noise-free."""
+"""Sample volumes that come with the package, made from formulas, noisy and noise-free: MR, confocal, CT and PET."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ def folder() -> Path:
 def truth() -> dict[str, dict[str, Any]]:
     """Describe each noisy sample: name of the noise-free twin, kind of noise, sigma in image units, voxel size in mm.
 
+    For counts, sigma is the read noise, and there are a gain and an offset.
+
     Example:
         >>> truth()["head.nii.gz"]["sigma"]
         60
@@ -33,7 +35,8 @@ def path(name: str) -> Path:
     """Find the NIfTI file of a sample.
 
     Args:
-        name: ``head``, ``thick``, ``slice``, or a noise-free twin such as ``head_clean``; with or without ``.nii.gz``.
+        name: ``head``, ``thick`` or ``slice`` (MR), ``confocal``, ``ct``, ``pet``, or a noise-free twin such as
+            ``head_clean``; with or without ``.nii.gz``.
 
     Raises:
         ValueError: there is no sample with this name.

@@ -27,9 +27,10 @@ def test_every_command_is_there() -> None:
         assert callable(getattr(__import__(module, fromlist=[name]), name))
 
 
-def test_the_widget_is_in_the_menu_of_layers() -> None:
+def test_the_widget_and_the_quick_runs_are_in_the_menu_of_layers() -> None:
     manifest = PluginManifest.from_file(MANIFEST)
-    assert [item.command for item in manifest.contributions.menus["napari/layers/filter"]] == ["nlmeans.widget"]
+    items = [item.command for item in manifest.contributions.menus["napari/layers/filter"]]
+    assert items == ["nlmeans.widget", "nlmeans.denoise_fast", "nlmeans.denoise_best"]
 
 
 WITHOUT_MONAI = """
@@ -51,6 +52,15 @@ def test_the_plugin_loads_where_monai_is_missing() -> None:
 
 
 def test_only_widgets_know_of_qt() -> None:
-    windows = {"widget.py", "panels.py", "map_panel.py", "controls.py", "mailbox.py", "noise_panel.py"}
+    windows = {
+        "context_menu.py",
+        "docked.py",
+        "widget.py",
+        "panels.py",
+        "map_panel.py",
+        "controls.py",
+        "mailbox.py",
+        "noise_panel.py",
+    }
     for path in (ROOT / "napari_nlm").glob("*.py"):
         assert ("qtpy" in path.read_text() or "superqt" in path.read_text()) == (path.name in windows), path.name

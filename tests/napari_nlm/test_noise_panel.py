@@ -25,7 +25,7 @@ def test_the_noise_is_found_in_the_background_and_applied(dock: Dock) -> None:
     assert dock.session.next_run.parameters.noise == "gaussian"
     assert panel.study is not None
     assert dock.session.next_run.parameters.sigma == panel.study.model.sigma == pytest.approx(SIGMA, rel=0.25)
-    panel.close_work()
+    panel.end_work()
     panel.lane.pool.shutdown(wait=True)
 
 
@@ -33,5 +33,5 @@ def test_without_an_image_it_says_what_to_do(dock: Dock) -> None:
     panel = NoisePanel(dock.viewer)
     panel.start.click()
     assert "Open Sample" in panel.said.text()
-    panel.close_work()
+    panel.end_work()
     panel.lane.pool.shutdown(wait=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 from napari.layers import Image
 
 import nlmeans
+from napari_nlm.maps import MAP_NAMES
 from napari_nlm.preview import removed_deviation
+from napari_nlm.preview_layers import COMPARE_MODES, Picture
 from nlmeans.engine import plan as engine_plan
 from tests.napari_nlm.conftest import Bench
 from tests.napari_nlm.images import ORIENTATIONS, SIGMA, CountedChunks, Watched, decay, series, volume
@@ -376,10 +379,10 @@ def test_whether_volumes_are_a_series_is_found_out_without_a_preview_too(bench: 
 
 def test_errors_in_volumes_that_may_be_a_series_are_told(bench: Bench) -> None:
     data = decay()
-    data[:, 5:9] = np.nan
+    data[:, 5:9] = np.inf
     bench.session.next_run.set(method="auto")
     bench.add(data, contrast_limits=(0, 300))
-    assert "nan_to_num" in str(bench.errors[-1])
+    assert "infinite" in str(bench.errors[-1])
 
 
 def test_another_volume_of_the_same_slice_of_a_series_needs_no_work(
@@ -405,3 +408,23 @@ def test_another_volume_of_the_same_slice_of_a_series_needs_no_work(
     bench.session.next_run.set(despeckle=True)
     bench.settle()
     assert runs
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("mode", COMPARE_MODES)
+def test_a_hole_of_nan_stays_and_is_no_error(bench: Bench, lazy: bool, mode: str) -> None:
+    data = volume(16, 24, 28)
+    data[7:9, 5:9, 3:8] = np.nan
+    shown: list[Picture] = []
+    bench.session.preview.shown.connect(shown.append)
+    bench.add(da.from_array(data, chunks=8) if lazy else data, name="scan", contrast_limits=(0, 255))
+    bench.viewer.dims.set_current_step(0, 8)
+    bench.session.preview.set_mode(mode)
+    bench.settle()
+    np.testing.assert_array_equal(np.isnan(shown[-1].after), np.isnan(data[8:9]))
+    assert shown[-1].deviation == pytest.approx(SIGMA, rel=0.3)
+    assert shown[-1].verdict == "looks like noise alone"
+    bench.session.next_run.set_maps(MAP_NAMES)
+    result = bench.run()
+    np.testing.assert_array_equal(np.isnan(np.asarray(result.data)), np.isnan(data))
+    assert not bench.errors

@@ -10,7 +10,7 @@ from napari.layers import Image
 
 import nlmeans
 from napari_nlm.preview_layers import REMOVED
-from napari_nlm.results import PROVENANCE_KEY, proposed_file
+from napari_nlm.results import PROVENANCE_KEY, is_result, proposed_file
 from tests.napari_nlm.conftest import Bench
 from tests.napari_nlm.images import SIGMA, series, volume
 
@@ -92,8 +92,8 @@ def test_results_are_known_and_forgotten(bench: Bench) -> None:
     assert results.layer_for(source) is None
     layer = bench.run()
     assert results.layer_for(source) is layer
-    assert results.owns(layer)
-    assert not results.owns(source)
+    assert is_result(layer)
+    assert not is_result(source)
     bench.viewer.layers.remove(source)
     bench.settle()
     assert results.layer_for(source) is None

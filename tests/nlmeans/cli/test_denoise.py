@@ -18,7 +18,7 @@ import nlmeans
 from nlmeans import Settings
 from nlmeans.files import paths
 from nlmeans.files.formats import nifti
-from tests.nlmeans.cli.calls import SAME, SEEDED, SHAPE, call, denoised
+from tests.nlmeans.cli.calls import QUICK, SAME, SEEDED, SHAPE, call, denoised
 from tests.nlmeans.scans import (
     LPS,
     NIFTI,

@@ -10,7 +10,8 @@ import pytest
 from nlmeans.files import samples
 from nlmeans.files.formats import nifti
 
-NOISY = ("head", "thick", "slice")
+HEADS = ("head", "thick", "slice")
+NOISY = (*HEADS, "confocal", "ct", "pet")
 
 
 def test_truth_tells_of_every_noisy_sample() -> None:
@@ -26,7 +27,7 @@ def test_a_sample_lies_on_its_truth(name: str) -> None:
     assert noisy.spacing == pytest.approx(facts["voxel_mm"])
 
 
-@pytest.mark.parametrize("name", NOISY)
+@pytest.mark.parametrize("name", HEADS)
 def test_the_noise_is_as_strong_as_truth_says(name: str) -> None:
     facts = samples.truth()[f"{name}.nii.gz"]
     noisy, clean = (nifti.read_nifti(samples.path(n)).data.astype(float) for n in (name, facts["clean"]))
@@ -41,7 +42,7 @@ def test_a_name_does_with_and_without_its_ending() -> None:
 
 @pytest.mark.parametrize("name", ["foot", "", "../sample_data/foot"])
 def test_an_unknown_name_is_refused_with_those_there_are(name: str) -> None:
-    with pytest.raises(ValueError, match="is not a sample; choose one of head, head_clean, slice"):
+    with pytest.raises(ValueError, match=r"is not a sample; choose one of confocal, .*, head, head_clean, pet"):
         samples.path(name)
 
 
