@@ -251,16 +251,16 @@ def picture_of(
     one_sigma = facts.noise.kind != "poisson" and any(facts.sigma)
     sigma = facts.unit if one_sigma else 0.0
     whole = before.dtype.kind in "ui"
-    removed = np.squeeze(before.astype(np.float32) - after.astype(np.float32))
+    removed = before.astype(np.float32) - after.astype(np.float32)
     magnitudes = facts.noise.kind in MAGNITUDES  # in the dark, they vary less than sigma
-    judged = removed[np.squeeze(before > before.mean())] if magnitudes else removed
-    words = verdict(judged, sigma, whole, magnitudes or facts.noise.correlation is not None)
+    judged = known & (before > before[known].mean()) if magnitudes and known.any() else known
+    words = verdict(removed, judged, sigma, whole, magnitudes or facts.noise.correlation is not None)
     return Picture(denoising.source.layer, view, before, after, sigma, deviation, words, draft)
 
 
 def removed_deviation(before: LayerArray, after: LayerArray, noise: str) -> float:
     """Standard deviation of what was removed. For Rician noise only in bright voxels, where it should be sigma."""
     removed = before.astype(np.float64) - after.astype(np.float64)
-    if noise in MAGNITUDES:
+    if noise in MAGNITUDES and before.size:
         removed = removed[before > before.mean()] if before.min() < before.max() else removed
     return standard_deviation(removed)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
+import torch
 
 from napari_nlm.volume_view import LayerArray
+from nlmeans.core.metrics import Removed
 
 GREY_STEP = 1.0
 """Distance between two grey values of an integer image."""
@@ -20,11 +23,12 @@ SHARED = 0.25
 """Correlation of neighbours in what was removed, beyond that of the noise itself, above which it has structure."""
 
 
-def verdict(removed: LayerArray, sigma: float, whole: bool, correlated: bool) -> str:
-    """Judge a slice by what was removed from it.
+def verdict(removed: LayerArray, inside: LayerArray, sigma: float, whole: bool, correlated: bool) -> str:
+    """Judge a slice by what was removed from it, as the engine measures it.
 
     Args:
-        removed: image minus result where the image is bright, (N,), or a slice of it.
+        removed: image minus result, a slice of two or three axes.
+        inside: which pixels count, of the same shape.
         sigma: of the noise, in image units; 0 if it is not one number.
         whole: whether the image holds whole numbers.
         correlated: whether the noise of neighbours is correlated, so that correlation says nothing.
@@ -32,29 +36,22 @@ def verdict(removed: LayerArray, sigma: float, whole: bool, correlated: bool) ->
     Returns:
         A few words, or none where nothing can be said.
 
+    >>> import numpy as np
     >>> noise = 5 * np.random.default_rng(0).standard_normal((64, 64))
-    >>> verdict(noise, 5.0, False, False), verdict(noise / 2, 5.0, False, False)
+    >>> everywhere = np.ones_like(noise, bool)
+    >>> verdict(noise, everywhere, 5.0, False, False), verdict(noise / 2, everywhere, 5.0, False, False)
     ('looks like noise alone', 'noise left: raise the strength')
     """
     if whole and 0 < sigma < FEELABLE * GREY_STEP:
         return "noise weaker than a grey step: nothing to do"
-    if not sigma or not removed.size:
+    if not sigma or not inside.any():
         return ""
-    deviation = float(removed.std()) / sigma
-    if deviation > MUCH or (not correlated and deviation > LITTLE and neighbours_alike(removed) > SHARED):
+    shape = (math.prod(inside.shape[:-2]), *inside.shape[-2:])
+    seen = Removed()
+    seen.add(torch.from_numpy(removed / sigma).reshape(1, *shape), torch.from_numpy(inside).reshape(shape))
+    deviation = seen.deviation
+    if deviation > MUCH or (not correlated and deviation > LITTLE and max(seen.in_common) > SHARED):
         return "structure removed: lower the strength"
     if deviation < LITTLE:
         return "noise left: raise the strength"
     return "looks like noise alone"
-
-
-def neighbours_alike(removed: LayerArray) -> float:
-    """The largest correlation of neighbouring pixels along the axes of an array; 0 for a vector."""
-    found = [0.0]
-    for axis in range(removed.ndim if removed.ndim > 1 else 0):
-        if removed.shape[axis] > 1:
-            first = np.take(removed, range(removed.shape[axis] - 1), axis).ravel().astype(np.float64)
-            second = np.take(removed, range(1, removed.shape[axis]), axis).ravel().astype(np.float64)
-            size = float(np.sqrt((first @ first) * (second @ second)))
-            found.append(float(first @ second) / size if size else 0.0)
-    return max(found)

@@ -428,3 +428,18 @@ def test_a_hole_of_nan_stays_and_is_no_error(bench: Bench, lazy: bool, mode: str
     result = bench.run()
     np.testing.assert_array_equal(np.isnan(np.asarray(result.data)), np.isnan(data))
     assert not bench.errors
+
+
+def test_a_slice_of_nan_alone_is_shown_as_it_is(bench: Bench) -> None:
+    data = abs(volume(16, 24, 28))
+    data[:4] = np.nan
+    shown: list[Picture] = []
+    bench.session.preview.shown.connect(shown.append)
+    bench.add(data, name="scan", contrast_limits=(0, 255))
+    bench.session.next_run.set(noise="rician")
+    bench.viewer.dims.set_current_step(0, 1)
+    bench.settle()
+    assert np.isnan(shown[-1].after).all()
+    assert shown[-1].deviation == 0
+    assert shown[-1].verdict == ""
+    assert not bench.errors
