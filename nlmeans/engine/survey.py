@@ -131,8 +131,8 @@ def doubts_about(removed: Removed, noise: NoiseModel) -> list[str]:
     surplus = max(found - usual for found, usual in zip(removed.in_common, expected, strict=True))
     if surplus > STRUCTURED:
         return [
-            f"structure may have been removed: neighbours correlate by {surplus:.2f} more in what was removed than in the "
-            "noise that was found; try a smaller strength, or give sigma"
+            f"structure may have been removed: neighbours correlate by {surplus:.2f} more in what was removed than in "
+            "the noise that was found; try a smaller strength, or give sigma"
         ]
     if removed.deviation < LITTLE_REMOVED:
         return [
