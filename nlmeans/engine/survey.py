@@ -22,7 +22,7 @@ from nlmeans.engine.pieces import pieces_to_read
 from nlmeans.engine.settings import Settings
 from nlmeans.noise import poisson
 from nlmeans.noise.kinds import MAGNITUDES, check_counts, not_magnitudes, possible_kind
-from nlmeans.noise.model import NoiseModel
+from nlmeans.noise.model import NoiseModel, with_next_voxel
 
 log = logging.getLogger("nlmeans")
 
@@ -121,14 +121,8 @@ def doubts_about(removed: Removed, noise: NoiseModel) -> list[str]:
     """
     if removed.voxels < FEWEST_TO_JUDGE:
         return []
-    expected = [0.0] * 3
-    if (lags := noise.autocovariance) is not None:
-        middle = np.array([n // 2 for n in lags.shape])
-        expected = [
-            float(lags[tuple(middle + step)]) if lags.shape[axis] > 1 else 0.0
-            for axis, step in enumerate(np.eye(3, dtype=int))
-        ]
-    surplus = max(found - usual for found, usual in zip(removed.in_common, expected, strict=True))
+    of_noise = with_next_voxel(noise.correlation)
+    surplus = max(found - (usual or 0.0) for found, usual in zip(removed.in_common, of_noise, strict=True))
     if surplus > STRUCTURED:
         return [
             f"structure may have been removed: neighbours correlate by {surplus:.2f} more in what was removed than in "

@@ -139,15 +139,20 @@ def checked_correlation(correlation: Any) -> Lags:
     return tuple(tuple(tuple(row) for row in plane) for plane in lags.tolist())
 
 
+def with_next_voxel(correlation: npt.ArrayLike | None) -> list[float | None]:
+    """Return the correlation with the next voxel along depth, height and width; None along an axis without lags.
+
+    >>> with_next_voxel([[[0.3, 1.0, 0.3]]]), with_next_voxel(None)
+    ([None, None, 0.3], [None, None, None])
+    """
+    lags = np.ones((1, 1, 1)) if correlation is None else np.array(correlation)
+    middle = np.array(lags.shape) // 2
+    steps = np.eye(3, dtype=int)
+    return [float(lags[tuple(middle + step)]) if n > 1 else None for n, step in zip(lags.shape, steps, strict=True)]
+
+
 def correlations_in_words(correlation: npt.ArrayLike) -> str:
     """The correlation with the next voxel along each axis, in words."""
-    lags = np.array(correlation)
-    middle = [n // 2 for n in lags.shape]
-    said = []
-    for axis in range(3):
-        if lags.shape[axis] > 1:
-            place = list(middle)
-            place[axis] += 1
-            said.append(f"{lags[tuple(place)]:.2f}")
+    said = [f"{found:.2f}" for found in with_next_voxel(correlation) if found is not None]
     axes = "its axis" if len(said) == 1 else f"each of {len(said)} axes"
     return f"{', '.join(said)} with the next voxel along {axes}" if said else "with no other voxel"
