@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,12 +110,7 @@ def sigma_in_metadata_of(img: NdarrayOrTensor, image: Tensor) -> SigmaOfImage:
     Raises:
         ValueError: the metadata have no such entry, or it is for another number of channels.
     """
-    if not isinstance(img, MetaTensor) or NOISE_SIGMA not in img.meta:
-        raise ValueError(
-            f"sigma='meta' needs what EstimateNoise(d) writes to {NOISE_SIGMA!r} in the metadata, but this image has "
-            "no such entry; put EstimateNoise(d) before this transform, and keep the metadata in caches"
-        )
-    known = np.atleast_1d(np.asarray(img.meta[NOISE_SIGMA], dtype=np.float64)).tolist()
+    known = np.atleast_1d(np.asarray(written_to_metadata(img, NOISE_SIGMA, "sigma"), dtype=np.float64)).tolist()
     if len(known) != len(image):
         raise ValueError(
             f"sigma='meta' found {NOISE_SIGMA!r} in the metadata for {len(known)} channel(s), but the image has "
@@ -122,6 +118,20 @@ def sigma_in_metadata_of(img: NdarrayOrTensor, image: Tensor) -> SigmaOfImage:
             "them; put EstimateNoise(d) after the transform that joins or splits channels"
         )
     return sigma_of_image(known, image)
+
+
+def written_to_metadata(img: NdarrayOrTensor, entry: str, argument: str) -> Any:
+    """Return what `EstimateNoise` wrote to the metadata under this entry, which ``argument="meta"`` asks for.
+
+    Raises:
+        ValueError: the metadata have no such entry.
+    """
+    if not isinstance(img, MetaTensor) or entry not in img.meta:
+        raise ValueError(
+            f"{argument}='meta' needs what EstimateNoise(d) writes to {entry!r} in the metadata, but this image has "
+            "no such entry; put EstimateNoise(d) before this transform, and keep the metadata in caches"
+        )
+    return img.meta[entry]
 
 
 def models_per_channel(values: Tensor, noise: str, mask: Tensor | None) -> list[NoiseModel]:
@@ -145,12 +155,7 @@ def models_in_metadata_of(img: NdarrayOrTensor, image: Tensor) -> list[NoiseMode
     Raises:
         ValueError: the metadata have no such entry, or it is for another number of channels.
     """
-    if not isinstance(img, MetaTensor) or NOISE_MODEL not in img.meta:
-        raise ValueError(
-            f"noise='meta' needs what EstimateNoise(d) writes to {NOISE_MODEL!r} in the metadata, but this image has "
-            "no such entry; put EstimateNoise(d) before this transform, and keep the metadata in caches"
-        )
-    found = json.loads(img.meta[NOISE_MODEL])
+    found = json.loads(written_to_metadata(img, NOISE_MODEL, "noise"))
     models = [NoiseModel.from_dict(one) for one in (found if isinstance(found, list) else [found])]
     if len(models) != len(image):
         raise ValueError(
