@@ -13,15 +13,12 @@ one kernel apart, in four turns. The order of the sums does not depend on the nu
 from __future__ import annotations
 
 import itertools
-import logging
 
 from torch import Tensor
 
 from nlmeans.blur.loop import Sizes
 from nlmeans.core.axes import Axes
 from nlmeans.kernels.turns import chequerboard, in_threads, in_turns
-
-log = logging.getLogger("nlmeans")
 
 MOST_BLOCKS = 16
 """Largest number of blocks along an axis."""

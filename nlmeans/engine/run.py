@@ -85,18 +85,13 @@ def denoise_array(
     return cast(VolumeT, result)
 
 
-def say_doubts(plans: Sequence[Plan]) -> list[str]:
-    """Warn of what speaks against the results of plans, one line for each kind of doubt, and return these lines."""
+def say_doubts(plans: Sequence[Plan]) -> None:
+    """Warn of what speaks against the results of plans, in one line for each kind of doubt."""
     found: dict[str, list[str]] = {}
     for doubt in itertools.chain.from_iterable(plan.verdict() for plan in plans):
         found.setdefault(doubt.partition(":")[0], []).append(doubt)
-    lines = [
-        doubts[0] if len(plans) == 1 else f"in {len(doubts)} of {len(plans)} volumes, {doubts[0]}"
-        for doubts in found.values()
-    ]
-    for line in lines:
-        log.warning("%s", line)
-    return lines
+    for doubts in found.values():
+        log.warning("%s", doubts[0] if len(plans) == 1 else f"in {len(doubts)} of {len(plans)} volumes, {doubts[0]}")
 
 
 @functools.cache

@@ -10,7 +10,6 @@ Each call starts threads of its own, for the reasons given in kernels/turns.py.
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
@@ -25,8 +24,6 @@ from nlmeans.operator.request import Backend, Request
 
 if TYPE_CHECKING:
     from nlmeans.operator.cpu_kernel import Scratch, TileLayout
-
-log = logging.getLogger("nlmeans")
 
 LARGEST_CPU_PATCH_RADIUS = 3
 """Each patch radius has a kernel of its own, which is compiled at first use."""

@@ -369,17 +369,17 @@ class ZarrRun:
         result = np.empty([side.stop - side.start for side in box], self.dtype)
         others = [box[axis] for axis in image.other_axes]
         inside = [
-            number
-            for number, place in enumerate(self.parts)
+            (plan, place)
+            for plan, place in zip(plans, self.parts, strict=True)
             if all(isinstance(n, slice) or side.start <= n < side.stop for n, side in zip(place, others, strict=True))
         ]
         region = plans[0].layout.piece([box[axis] for axis in image.spatial_axes])
-        for count, number in enumerate(inside):
+        for count, (plan, place) in enumerate(inside):
             index: list[int | slice] = [slice(None)] * result.ndim
-            for axis, n in zip(image.other_axes, self.parts[number], strict=True):
+            for axis, n in zip(image.other_axes, place, strict=True):
                 index[axis] = n if isinstance(n, slice) else n - box[axis].start
             share = part(report, count / len(inside), (count + 1) / len(inside))
-            plans[number].run(region, share, result[tuple(index)])
+            plan.run(region, share, result[tuple(index)])
         with storing_like(image):
             self.array(0)[box] = result
 

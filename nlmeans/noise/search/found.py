@@ -77,14 +77,14 @@ def model_of_volume(
     Raises:
         ValueError: the number of coils cannot be read.
     """
-    peak, (low, high) = float(volume.abs().max()), volume.aminmax()
-    if low == high or max(volume.shape) < 3:
+    lowest, highest = (float(end) for end in volume.aminmax())
+    peak = max(-lowest, highest)
+    if lowest == highest or max(volume.shape) < 3:
         return NoiseModel(kind="gaussian" if kind == "auto" else kind, sigma=0.0, evidence=(NOTHING_SEEN,))
     around = finest_detail_by_slabs(volume, peak, inside)
     usable = around.usable if inside is None or around.inside is None else around.usable & around.inside
     scaled = volume / peak
     seen = Observed(scaled, inside, peak, around, variance_curve(around, usable), air_of(scaled, around, usable))
-    lowest = float(volume.min())
     impossible = possible_kind(kind, lowest) != kind
     kind = "gaussian" if impossible else kind
     if kind == "auto":
