@@ -214,11 +214,11 @@ def kind_of_noise(curve: VarianceCurve, air: Air, kinds: Collection[str]) -> Fit
         # the deviation of the air, unlike that of its finest detail, does not depend on the correlation of neighbours
         scale = max(air.deviation**2 / curve.variance[0], 1.0)
         whole = curve._replace(variance=curve.variance * scale)
-        several, rising = fit_magnitudes(whole, air.coils), fit_line(whole).cost
-        if several.kind == "rician" and several.cost < rising + CLEARLY * (4 if air.share > MUCH_AIR else 1):
-            return several
-        least = min(fit_constant(whole).cost - CLEARLY, rising + CLEARLY)
-        if several.kind == "chi" and "chi" in kinds and several.cost < least and scale < MOST_ABOVE_FINEST:
+        white, much = scale < MOST_ABOVE_FINEST, air.share > MUCH_AIR
+        several, least = fit_magnitudes(whole, air.coils), fit_constant(whole).cost - CLEARLY
+        if not (white and much):
+            least = min(least, fit_line(whole).cost + CLEARLY * (4 if much else 1))
+        if several.cost < least and (several.kind == "rician" or ("chi" in kinds and white)):
             return several
     span = float((curve.intensity[-1] - curve.intensity[0]) / np.sqrt(curve.variance.max()))
     if span < LEAST_SPAN:  # all intensities are those of noise around one value
@@ -291,7 +291,12 @@ def fit_line(curve: VarianceCurve) -> Fit:
         around = np.geomspace(0.8, 1.25, STEPS) ** (1.0 if len(starts) == STEPS else 0.2)
         starts, stops = start * around, stop * around
     slope = (stop - start) / (last - first)
-    return Fit("poisson", cost, (float(slope), float(start - slope * first)))
+    at_zero = start - slope * first
+    slopes = (levels_tried(curve)[:, None] / curve.intensity).ravel()
+    costs = cost_of(curve, slopes[:, None] * curve.intensity) if first > 0 else np.array([math.inf])
+    if costs.min() < cost + (CLEARLY if at_zero < 0 else CLEARLY / 4):
+        slope, at_zero = slopes[costs.argmin()], 0.0
+    return Fit("poisson", cost, (float(slope), float(at_zero)))
 
 
 def fit_several_coils(curve: VarianceCurve) -> Fit:

@@ -284,7 +284,7 @@ def model_of_counts(seen: Observed, line: Fit | None) -> NoiseModel:
     for _ in range(CALIBRATIONS):
         counts = stabilise_counts(seen.volume.double(), gain, offset, read_noise)
         stabilised = model_of_volume(counts, "gaussian", seen.inside)
-        if stabilised.correlation is None or not stabilised.sigma:
+        if stabilised.sigma <= (1.0 if stabilised.correlation is None else 0.0):
             break
         correlation, evidence = stabilised.correlation, stabilised.evidence
         gain, read_noise = gain * stabilised.sigma**2, read_noise * stabilised.sigma

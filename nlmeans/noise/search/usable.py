@@ -14,14 +14,16 @@ from nlmeans.core import arrays
 def measured_voxels(volume: Tensor) -> Tensor:
     """Tell which voxels hold a measurement.
 
-    Exact zeros are a removed background. Many equal voxels at the least or the greatest value, far more than at the
-    next value, are clipped or padded. A few voxels far from all others are hot pixels, metal, or a hot organ.
+    Exact zeros beside each other are a removed background; single ones are values like any other, of few photons for
+    example. Many equal voxels at the least or the greatest value, far more than at the next value, are clipped or
+    padded. A few voxels far from all others are hot pixels, metal, or a hot organ.
 
     >>> counts = torch.poisson(torch.full((1, 100, 100), 50.0), torch.Generator().manual_seed(0))
     >>> int((~measured_voxels(counts)).sum()), int((~measured_voxels(counts.clamp(45, 55))).sum()) > 4000
     (0, True)
     """
-    measured = volume != 0
+    zero = volume == 0
+    measured = ~zero | stands_alone(zero)
     for end in torch.aminmax(volume):
         others = volume[volume != end]
         if len(others) and len(others) < volume.numel() - max(LEAST_PILED, PILED * volume.numel()):
@@ -35,6 +37,20 @@ def measured_voxels(volume: Tensor) -> Tensor:
 LEAST_PILED, PILED, HIGHER = 50, 1e-4, 3
 """A value at the end of the range counts as clipped if so many voxels, such a share of all, and so many times as many
 as have the next value, have it."""
+
+
+def stands_alone(chosen: Tensor) -> Tensor:
+    """Tell which voxels have few neighbours that are chosen: at most a third of those that share a face with them.
+
+    >>> stands_alone(torch.tensor([[[True, False, True, True, True]]]))[0, 0]
+    tensor([ True, False, False, False, False])
+    """
+    beside, axes = torch.zeros_like(chosen, dtype=torch.uint8), [axis for axis in range(3) if chosen.shape[axis] > 1]
+    for axis in axes:
+        length = chosen.shape[axis] - 1
+        beside.narrow(axis, 1, length).add_(chosen.narrow(axis, 0, length))
+        beside.narrow(axis, 0, length).add_(chosen.narrow(axis, 1, length))
+    return beside <= 2 * len(axes) // 3
 
 
 def limits_of_most(values: Tensor) -> tuple[float, float]:
