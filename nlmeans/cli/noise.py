@@ -54,5 +54,5 @@ def noise_command(
         counts, sigma = model.kind == "poisson", model.sigma or 0.0
         ratio = "" if counts else f", SNR {mean / sigma:.1f}" if sigma > 0 else ", SNR infinite"
         click.echo(f"{name and name + ': '}{model}; mean of the object {mean:.4g}{ratio}")
-        for sentence in model.evidence:
+        for sentence in (*model.evidence, *model.doubts):
             click.echo(f"  - {sentence}")

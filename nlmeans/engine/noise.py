@@ -21,7 +21,7 @@ from nlmeans.noise.model import NoiseModel
 from nlmeans.noise.poisson import stabilise_counts
 from nlmeans.noise.search.curve import magnitudes_of_series
 from nlmeans.noise.search.estimate import sampled_channels, sigma_levels, sigma_maps, sigma_of_volume
-from nlmeans.noise.search.found import model_of_volume
+from nlmeans.noise.search.found import model_of_volume, response_of_finest
 
 log = logging.getLogger("nlmeans")
 
@@ -165,7 +165,7 @@ def noise_of_series(volume: arrays.Source, layout: Layout, settings: Settings, m
     if magnitudes is not None and model.kind == "rician":
         level = magnitudes
     said = f"what {layout.channel_count} volumes do not share has a standard deviation of {level:.4g}"
-    model = dataclasses.replace(model, sigma=level, evidence=(*model.evidence, said))
+    model = dataclasses.replace(model, sigma=level, evidence=(*model.evidence, said), doubts=())
     log.info("found %s: %s", model, "; ".join(model.evidence))
     if settings.sigma != "map" and not (uneven and arrays.in_memory(volume)):
         return Noise(model, (level,) * layout.channel_count, None)
@@ -231,6 +231,8 @@ def warn_of_units(
     """Warn if values vary much more or less than counts of a detector as it is stated: they have other units."""
     values, inside = next(sampled_channels(volume, index, layout, mask, settings.memory, settings.despeckle))
     found = sigma_of_volume(stabilise_counts(values.double(), *model.detector), "gaussian", inside)
+    if model.autocovariance is not None:
+        found /= response_of_finest(torch.from_numpy(model.autocovariance))
     if found > OTHER_UNITS or 0 < found < 1 / OTHER_UNITS:
         log.warning(
             "noise varies %.2g times as much as counts with gain=%g, offset=%g and a read noise of %g do: the values "
@@ -296,6 +298,7 @@ def estimated_map(
     if settings.noise == "auto" or is_auto(settings.correlation):
         alone = dataclasses.replace(settings, sigma=None, noise=settings.noise)
         model = found_noise(volume, index, layout, alone, mask).model if alone.finds_noise else model
+        model = dataclasses.replace(model, doubts=())  # which are of one level for all places
     kind = "rician" if model.kind in MAGNITUDES else "gaussian"
     if model.correlation is not None and model.sigma:
         fine = sigma_levels(volume, index, layout, kind, mask, settings.memory, settings.despeckle)[0]

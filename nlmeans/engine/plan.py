@@ -211,6 +211,8 @@ class Plan:
         if not self.present():
             known = self.settings.sigma is not None or NOTHING_SEEN in self.facts.noise.evidence
             return [] if known else [NOTHING_FOUND]
+        if self.facts.noise.doubts:
+            return list(self.facts.noise.doubts)
         if self.settings.strength != 1 or self.settings.h is not None or not self.choices.method.shrinks:
             return []
         return doubts_about(self.removed, self.facts.noise)

@@ -33,6 +33,7 @@ class NoiseModel:
             1 in the middle: three nested sequences or an array with an odd number of entries along each axis. Lags
             beyond those given are not correlated. None: the noise of neighbouring voxels is independent (white).
         evidence: how the model was found, in sentences.
+        doubts: what speaks against what was found, each with a remedy. Doors warn of it.
 
     Raises:
         ValueError, TypeError: an argument is out of range; the message names a remedy.
@@ -52,6 +53,7 @@ class NoiseModel:
     coils: float = 1.0
     correlation: npt.ArrayLike | None = None
     evidence: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checks.choice("kind", self.kind, NOISES)
@@ -61,6 +63,7 @@ class NoiseModel:
         object.__setattr__(self, "offset", checks.real("offset", self.offset))
         object.__setattr__(self, "coils", checked_coils(self.coils))
         object.__setattr__(self, "evidence", tuple(map(str, self.evidence)))
+        object.__setattr__(self, "doubts", tuple(map(str, self.doubts)))
         if self.correlation is not None:
             object.__setattr__(self, "correlation", checked_correlation(self.correlation))
 

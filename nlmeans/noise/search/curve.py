@@ -103,7 +103,7 @@ def air_of(volume: Tensor, around: DetailMaps, usable: Tensor) -> Air:
     if len(brightness) < LEAST_AIR:
         return NO_AIR
     low, high = range_without_ends(brightness)
-    values = volume[tuple(slice(1, -1) if n >= 3 else slice(None) for n in volume.shape)][usable]
+    values = middle_of(volume)[usable]
     for start, factor in itertools.product((object_threshold(brightness), low + (high - low) / BINS), (1.5, 2.0)):
         limit = start
         for _ in range(3):  # towards everything up to a multiple of the median of the air
@@ -120,6 +120,11 @@ def air_of(volume: Tensor, around: DetailMaps, usable: Tensor) -> Air:
         if found.coils is not None:
             return found
     return NO_AIR
+
+
+def middle_of(volume: Tensor) -> Tensor:
+    """Return the voxels of a volume that `DetailMaps` has measures around."""
+    return volume[tuple(slice(1, -1) if n >= 3 else slice(None) for n in volume.shape)]
 
 
 class Fit(NamedTuple):
@@ -215,9 +220,11 @@ def kind_of_noise(curve: VarianceCurve, air: Air, kinds: Collection[str]) -> Fit
         scale = max(air.deviation**2 / curve.variance[0], 1.0)
         whole = curve._replace(variance=curve.variance * scale)
         white, much = scale < MOST_ABOVE_FINEST, air.share > MUCH_AIR
-        several, least = fit_magnitudes(whole, air.coils), fit_constant(whole).cost - CLEARLY
+        several, rising, least = fit_magnitudes(whole, air.coils), fit_line(whole), math.inf
+        if several.kind == "chi" or rise_of(rising, whole) > MOST_RISE_OF_MAGNITUDES:
+            least = fit_constant(whole).cost - CLEARLY
         if not (white and much):
-            least = min(least, fit_line(whole).cost + CLEARLY * (4 if much else 1))
+            least = min(least, rising.cost + CLEARLY * (4 if much else 1))
         if several.cost < least and (several.kind == "rician" or ("chi" in kinds and white)):
             return several
     span = float((curve.intensity[-1] - curve.intensity[0]) / np.sqrt(curve.variance.max()))
@@ -229,11 +236,15 @@ def kind_of_noise(curve: VarianceCurve, air: Air, kinds: Collection[str]) -> Fit
     several = fit_several_coils(curve) if "chi" in kinds else Fit("chi", math.inf, ())
     if several.cost < min(constant.cost - surer * CLEARLY, magnitudes.cost - CLEARLY, line.cost - CLEARLY):
         return several
-    slope, at_zero = line.parameters
-    rise = (slope * curve.intensity[-1] + at_zero) / (slope * curve.intensity[0] + at_zero)
     others = constant.cost - surer * CLEARLY, magnitudes.cost - CLEARLY, several.cost - CLEARLY
     explained = line.cost < min(*others, WORST * len(curve.variance))
-    return line if "poisson" in kinds and rise > LEAST_RISE and explained else constant
+    return line if "poisson" in kinds and rise_of(line, curve) > LEAST_RISE and explained else constant
+
+
+def rise_of(line: Fit, curve: VarianceCurve) -> float:
+    """Return the ratio between the variances of a line in the brightest and in the darkest part."""
+    slope, at_zero = line.parameters
+    return float((slope * curve.intensity[-1] + at_zero) / (slope * curve.intensity[0] + at_zero))
 
 
 CLEARLY = 8.0
@@ -248,6 +259,9 @@ second, correlated noise might, so that another kind must be twice as clearly be
 
 LEAST_RISE = 1.7
 """Least ratio between the variances in the brightest and in the darkest part that speaks for photon counts."""
+
+MOST_RISE_OF_MAGNITUDES = 3.0
+"""The same ratio from which a line speaks against magnitudes, whose variance rises by 2.3 at most."""
 
 WORST = 3.0
 """Largest cost per part with which a curve counts as explained by photon counts."""
@@ -291,12 +305,16 @@ def fit_line(curve: VarianceCurve) -> Fit:
         around = np.geomspace(0.8, 1.25, STEPS) ** (1.0 if len(starts) == STEPS else 0.2)
         starts, stops = start * around, stop * around
     slope = (stop - start) / (last - first)
-    at_zero = start - slope * first
+    return Fit("poisson", cost, (float(slope), float(start - slope * first)))
+
+
+def fit_line_through_zero(curve: VarianceCurve) -> Fit:
+    """Fit photon counts of a detector without offset and read noise: a variance proportional to the intensity."""
+    if curve.intensity[0] <= 0:
+        return Fit("poisson", math.inf, (0.0, 0.0))
     slopes = (levels_tried(curve)[:, None] / curve.intensity).ravel()
-    costs = cost_of(curve, slopes[:, None] * curve.intensity) if first > 0 else np.array([math.inf])
-    if costs.min() < cost + (CLEARLY if at_zero < 0 else CLEARLY / 4):
-        slope, at_zero = slopes[costs.argmin()], 0.0
-    return Fit("poisson", cost, (float(slope), float(at_zero)))
+    costs = cost_of(curve, slopes[:, None] * curve.intensity)
+    return Fit("poisson", float(costs.min()), (float(slopes[costs.argmin()]), 0.0))
 
 
 def fit_several_coils(curve: VarianceCurve) -> Fit:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nlmeans.noise.kinds import MAGNITUDES, NOISES, not_magnitudes, possible_kind
-from nlmeans.noise.model import NoiseModel, checked_correlation
+from nlmeans.noise.model import NoiseModel, checked_correlation, with_next_voxel
 from nlmeans.noise.poisson import stabilise_counts
 from nlmeans.noise.rician import sigma_of_air
 from nlmeans.noise.search.acquired import acquired_shares
@@ -25,8 +25,10 @@ from nlmeans.noise.search.curve import (
     VarianceCurve,
     air_of,
     fit_line,
+    fit_line_through_zero,
     fit_magnitudes,
     kind_of_noise,
+    middle_of,
     variance_curve,
 )
 from nlmeans.noise.search.estimate import sigma_of_detail
@@ -97,7 +99,8 @@ def model_of_volume(
             model = model_of_level(seen, "gaussian" if fit is None else fit.kind)
         return dataclasses.replace(model, evidence=(reason, *model.evidence))
     if kind == "poisson":
-        return model_of_counts(seen, fit_line(seen.curve) if len(seen.curve.variance) >= FEWEST_BINS else None)
+        line = simplest_line(seen, fit_line(seen.curve)) if len(seen.curve.variance) >= FEWEST_BINS else None
+        return model_of_counts(seen, line)
     if kind == "chi" and coils is None:
         coils = seen.air.coils
         if coils is None:
@@ -120,8 +123,11 @@ def kind_of_volume(seen: Observed, possible: Collection[str], likely: str | None
     if bool((seen.volume < 0).any()):
         return None, "there are negative values, which neither magnitudes nor counts have, so the noise is Gaussian"
     fit = kind_of_noise(curve, seen.air, possible)
-    if fit.kind == "poisson" and lies_below_offset(seen.around, fit):
-        fit = kind_of_noise(curve, seen.air, set(possible) - {"poisson"})
+    if fit.kind == "poisson":
+        fit = simplest_line(seen, fit)
+        no_photon = offset_of(fit) - fit.parameters[0]  # surely none, as brightness is the mean of 27 values
+        if share_below(seen.around.brightness[seen.around.usable], no_photon) > MOST_BELOW_OFFSET:
+            fit = kind_of_noise(curve, seen.air, set(possible) - {"poisson"})
     if fit.kind == "gaussian" and likely == "rician":
         magnitudes = fit_magnitudes(curve)
         if magnitudes.cost < fit.cost + CLEARLY / 2:
@@ -137,15 +143,29 @@ def kind_of_volume(seen: Observed, possible: Collection[str], likely: str | None
     return fit, f"the deviation goes {between}: no trend that speaks for another kind than Gaussian noise"
 
 
-def lies_below_offset(around: DetailMaps, line: Fit) -> bool:
-    """Whether parts of the volume are darker than no photon at all, by the line of variance against intensity."""
+def simplest_line(seen: Observed, line: Fit) -> Fit:
+    """Return the line through zero instead of a line of variance against intensity, if it explains nearly as much.
+
+    An offset above some of the values is less likely, and does more harm, than any other error of the line.
+    """
+    simple, offset = fit_line_through_zero(seen.curve), offset_of(line)
+    below = offset > 0 and share_below(middle_of(seen.volume)[seen.around.usable], offset) > MOST_BELOW_OFFSET
+    surer = CLEARLY if below else CLEARLY / 4 if offset <= 0 else 0.0
+    return simple if simple.cost < line.cost + surer else line
+
+
+def offset_of(line: Fit) -> float:
+    """Return the intensity at which a line of variance against intensity says that there is no photon at all."""
     slope, at_zero = line.parameters
-    dark = around.brightness[around.usable] < -at_zero / slope - slope
-    return float(dark.double().mean()) > MOST_BELOW_OFFSET
+    return -at_zero / slope
 
 
-MOST_BELOW_OFFSET = 0.01
-"""Share of voxels whose surroundings may be darker than the offset of a detector."""
+def share_below(values: Tensor, limit: float) -> float:
+    return float((values < limit).double().mean())
+
+
+MOST_BELOW_OFFSET = 0.005
+"""Share of values, and of the means around voxels, that may be below the offset of a detector."""
 
 
 # ---------------------------------------------------------------- the level, and the correlation
@@ -198,8 +218,37 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
         )
     correlation = None if found is None or white else checked_correlation(found.autocovariance)
     return NoiseModel(
-        kind=kind, sigma=sigma * seen.peak, coils=coils, correlation=correlation, evidence=tuple(evidence)
+        kind=kind,
+        sigma=sigma * seen.peak,
+        coils=coils,
+        correlation=correlation,
+        evidence=tuple(evidence),
+        doubts=doubts_about_level(seen, kind, sigma, correlation),
     )
+
+
+def doubts_about_level(seen: Observed, kind: str, sigma: float, correlation: npt.ArrayLike | None) -> tuple[str, ...]:
+    """Say what speaks against noise of one level, or against correlated noise. Structure adds to noise, never less."""
+    least = math.sqrt(seen.curve.variance.min()) if len(seen.curve.variance) else sigma
+    if correlation is None and kind == "gaussian" and least < UNEVEN * sigma:
+        return (
+            f"in parts the noise is much weaker, {least * seen.peak:.3g}, than the {sigma * seen.peak:.3g} that was "
+            "found: it varies, or structure is among it; try sigma='map', or give sigma",
+        )
+    smooth = max(value or 0.0 for value in with_next_voxel(correlation))
+    if smooth > AS_TEXTURE:
+        return (
+            f"the noise that was found is as smooth as texture: neighbours correlate by {smooth:.2f}; if it is texture, "
+            "give sigma, and correlation=None",
+        )
+    return ()
+
+
+UNEVEN = 0.3
+"""Deviation in the weakest part, relative to sigma, from which noise is hardly the same everywhere."""
+
+AS_TEXTURE = 0.78
+"""Correlation with the next voxel beyond that of usual filters, whose noise has up to 0.7."""
 
 
 def flat_blocks_are_surer(found: CorrelatedNoise, fine: float, kind: str, seen: Observed) -> bool:
@@ -271,8 +320,8 @@ def response_of_finest(autocovariance: Tensor) -> float:
 def model_of_counts(seen: Observed, line: Fit | None) -> NoiseModel:
     """Find gain, offset, read noise and correlation of photon counts.
 
-    The line gives the variance of the finest detail. Correlated noise has more: how much more, and the correlation,
-    show once the noise is equally strong everywhere.
+    The line gives the variance of the finest detail, from few voxels at each intensity. What all intensities say
+    together shows once the noise is equally strong everywhere: if it is correlated, and how much stronger it is.
     """
     if line is None or line.parameters[0] <= 0:
         reason = "the variance does not rise with intensity, so the values count as photons, without read noise"
@@ -284,10 +333,11 @@ def model_of_counts(seen: Observed, line: Fit | None) -> NoiseModel:
     for _ in range(CALIBRATIONS):
         counts = stabilise_counts(seen.volume.double(), gain, offset, read_noise)
         stabilised = model_of_volume(counts, "gaussian", seen.inside)
-        if stabilised.sigma <= (1.0 if stabilised.correlation is None else 0.0):
+        level = stabilised.sigma or 0.0
+        if level <= (1.0 if stabilised.correlation is None else 0.0):  # white noise below 1 was found too weak there
             break
         correlation, evidence = stabilised.correlation, stabilised.evidence
-        gain, read_noise = gain * stabilised.sigma**2, read_noise * stabilised.sigma
+        gain, read_noise = gain * level**2, read_noise * level
     gain, offset, read_noise = (seen.peak * value for value in (gain, offset, read_noise))
     said = f"the line gives a gain of {gain:.4g}, an offset of {offset:.4g} and a read noise of {read_noise:.4g}"
     return NoiseModel(

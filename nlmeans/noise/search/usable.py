@@ -25,11 +25,12 @@ def measured_voxels(volume: Tensor) -> Tensor:
     zero = volume == 0
     measured = ~zero | stands_alone(zero)
     for end in torch.aminmax(volume):
-        others = volume[volume != end]
-        if len(others) and len(others) < volume.numel() - max(LEAST_PILED, PILED * volume.numel()):
+        piled = measured & (volume == end)
+        count, others = int(piled.sum()), volume[measured & ~piled]
+        if len(others) and count > max(LEAST_PILED, PILED * volume.numel()):
             beside = others.min() if end < others[0] else others.max()
-            if volume.numel() - len(others) > HIGHER * int((others == beside).sum()):
-                measured &= volume != end
+            if count > HIGHER * int((others == beside).sum()):
+                measured &= ~piled
     low, high = limits_of_most(volume[measured])
     return measured & (volume >= low) & (volume <= high)
 

@@ -160,3 +160,13 @@ def test_counts_in_other_units_are_warned_of(
     caplog.clear()
     denoise((scale * photons + offset).astype(np.float32), method="classic", noise="poisson", gain=scale, offset=offset)
     assert not caplog.messages
+
+
+def test_correlated_counts_in_their_own_units_are_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    clean = 400.0 + 5 * np.indices((24, 26, 28)).sum(0)
+    white = np.random.default_rng(0).standard_normal((24, 26, 29))
+    noisy = clean + np.sqrt(clean / 2) * (white[..., 1:] + white[..., :-1])
+    denoise(noisy, noise=NoiseModel(kind="poisson", correlation=[[[0.5, 1.0, 0.5]]]))
+    assert not caplog.messages
+    denoise(10 * noisy, noise=NoiseModel(kind="poisson", correlation=[[[0.5, 1.0, 0.5]]]))
+    assert "the values have other units" in caplog.text

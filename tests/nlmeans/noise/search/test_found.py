@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from nlmeans import NoiseModel, denoise, estimate_noise, estimate_sigma
 from nlmeans.core.metrics import psnr
 from nlmeans.noise.search.found import response_of_finest
-from tests.nlmeans.volumes import gaussian, piecewise, rician
+from tests.nlmeans.volumes import gaussian, piecewise, rician, sample
 
 SIGMA = 10.0
 SHAPE = (30, 40, 44)
@@ -249,3 +249,46 @@ def test_counts_are_not_found_where_much_lies_below_the_offset_of_the_detector()
     noisy = clean + np.sqrt(np.maximum(slope * (clean - offset), 4e-6)) * random.standard_normal(clean.shape)
     assert estimate_noise(noisy.clip(0)).kind != "poisson"
     assert estimate_noise(noisy[12:]).kind == "poisson"
+
+
+@pytest.mark.parametrize("dose", [2.0, 1.0, 0.5])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_few_photons_are_found_and_removed_as_well_as_when_all_is_told(dose: float, seed: int) -> None:
+    """Many voxels have no photon at all, which is a measurement, and the body is as dark as the noise is strong."""
+    clean, gain = sample("pet_clean"), 20 / dose
+    noisy = gain * np.random.default_rng(seed).poisson(clean / gain)
+    model = estimate_noise(noisy)
+    assert model.kind == "poisson"
+    assert model.gain == pytest.approx(gain, rel=0.16)
+    told = NoiseModel(kind="poisson", gain=gain)
+    assert psnr(clean, denoise(noisy, noise=model)) > psnr(clean, denoise(noisy, noise=told)) - 1.0
+
+
+def test_an_offset_that_no_value_lies_below_is_kept() -> None:
+    steps = np.repeat(np.linspace(0.4, 1.0, 8), 6)[:, None, None] * np.ones((48, 40, 40))
+    noisy = 2.0 * np.random.default_rng(0).poisson(steps * 200) + 300
+    model = estimate_noise(noisy)
+    assert (model.kind, model.gain) == ("poisson", pytest.approx(2.0, rel=0.1))
+    assert model.offset == pytest.approx(300, abs=30)
+
+
+def test_noise_that_varies_is_doubted_unless_sigma_is_a_map(caplog: pytest.LogCaptureFixture) -> None:
+    clean = np.repeat([-500.0, -200.0], 20) * np.ones((40, 40, 1))
+    levels = np.where(clean > -300, 20.0, 2.0)
+    noisy = clean + levels * np.random.default_rng(0).standard_normal(clean.shape)
+    assert "try sigma='map'" in estimate_noise(noisy).doubts[0]
+    denoise(noisy)
+    assert "in parts the noise is much weaker" in caplog.text
+    caplog.clear()
+    denoise(noisy, sigma="map")
+    assert not caplog.messages
+    assert not estimate_noise(clean + 10 * np.random.default_rng(0).standard_normal(clean.shape)).doubts
+
+
+def test_noise_as_smooth_as_texture_is_doubted() -> None:
+    texture = gaussian_filter(np.random.default_rng(0).standard_normal((40, 60, 60)), 2.5, mode="wrap")
+    smooth, rough = (estimate_noise(values / values.std()) for values in (texture, filtered("apodised", (40, 60, 60))))
+    assert "as smooth as texture" in smooth.doubts[0]
+    assert rough.correlation is not None
+    assert not rough.doubts
+    assert NoiseModel.from_json(smooth.to_json()) == smooth

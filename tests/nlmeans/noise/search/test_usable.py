@@ -40,6 +40,16 @@ def test_a_few_voxels_far_from_all_others_are_no_measurements(share: float, sign
     assert bool((measured_voxels(volume) == ~hot).all())
 
 
+def test_single_zeros_are_measurements_and_a_removed_background_is_none() -> None:
+    counts = torch.from_numpy(np.random.default_rng(0).poisson(2.0, (20, 24, 28)))
+    assert bool((counts == 0).any())
+    assert float((measured_voxels(counts) | (counts > 0)).double().mean()) > 0.99
+    counts[:8] = 0
+    measured = measured_voxels(counts)
+    assert not bool(measured[:8].any())
+    assert float(measured[9:].double().mean()) > 0.98
+
+
 def test_what_many_voxels_have_or_is_not_far_is_a_measurement() -> None:
     volume = torch.from_numpy(noisy())
     assert limits_of_most(volume.flatten()) == (-np.inf, np.inf)
