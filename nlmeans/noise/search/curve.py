@@ -103,7 +103,7 @@ def air_of(volume: Tensor, around: DetailMaps, usable: Tensor) -> Air:
     if len(brightness) < LEAST_AIR:
         return NO_AIR
     low, high = range_without_ends(brightness)
-    values = middle_of(volume)[usable]
+    values = without_border(volume)[usable]
     for start, factor in itertools.product((object_threshold(brightness), low + (high - low) / BINS), (1.5, 2.0)):
         limit = start
         for _ in range(3):  # towards everything up to a multiple of the median of the air
@@ -122,7 +122,7 @@ def air_of(volume: Tensor, around: DetailMaps, usable: Tensor) -> Air:
     return NO_AIR
 
 
-def middle_of(volume: Tensor) -> Tensor:
+def without_border(volume: Tensor) -> Tensor:
     """Return the voxels of a volume that `DetailMaps` has measures around."""
     return volume[tuple(slice(1, -1) if n >= 3 else slice(None) for n in volume.shape)]
 

@@ -28,8 +28,8 @@ from nlmeans.noise.search.curve import (
     fit_line_through_zero,
     fit_magnitudes,
     kind_of_noise,
-    middle_of,
     variance_curve,
+    without_border,
 )
 from nlmeans.noise.search.estimate import sigma_of_detail
 from nlmeans.noise.search.finest import DetailMaps, finest_detail_by_slabs, grey_step
@@ -149,7 +149,7 @@ def simplest_line(seen: Observed, line: Fit) -> Fit:
     An offset above some of the values is less likely, and does more harm, than any other error of the line.
     """
     simple, offset = fit_line_through_zero(seen.curve), offset_of(line)
-    below = offset > 0 and share_below(middle_of(seen.volume)[seen.around.usable], offset) > MOST_BELOW_OFFSET
+    below = offset > 0 and share_below(without_border(seen.volume)[seen.around.usable], offset) > MOST_BELOW_OFFSET
     surer = CLEARLY if below else CLEARLY / 4 if offset <= 0 else 0.0
     return simple if simple.cost < line.cost + surer else line
 
@@ -230,7 +230,7 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
 def doubts_about_level(seen: Observed, kind: str, sigma: float, correlation: npt.ArrayLike | None) -> tuple[str, ...]:
     """Say what speaks against noise of one level, or against correlated noise. Structure adds to noise, never less."""
     least = math.sqrt(seen.curve.variance.min()) if len(seen.curve.variance) else sigma
-    if correlation is None and kind == "gaussian" and least < UNEVEN * sigma:
+    if correlation is None and kind == "gaussian" and least < UNEVENLY * sigma:
         return (
             f"in parts the noise is much weaker, {least * seen.peak:.3g}, than the {sigma * seen.peak:.3g} that was "
             "found: it varies, or structure is among it; try sigma='map', or give sigma",
@@ -238,13 +238,13 @@ def doubts_about_level(seen: Observed, kind: str, sigma: float, correlation: npt
     smooth = max(value or 0.0 for value in with_next_voxel(correlation))
     if smooth > AS_TEXTURE:
         return (
-            f"the noise that was found is as smooth as texture: neighbours correlate by {smooth:.2f}; if it is texture, "
-            "give sigma, and correlation=None",
+            f"the noise that was found is as smooth as texture: neighbours correlate by {smooth:.2f}; if it is "
+            "texture, give sigma, and correlation=None",
         )
     return ()
 
 
-UNEVEN = 0.3
+UNEVENLY = 0.3
 """Deviation in the weakest part, relative to sigma, from which noise is hardly the same everywhere."""
 
 AS_TEXTURE = 0.78
