@@ -247,7 +247,7 @@ def doubts_about_level(seen: Observed, kind: str, sigma: float, correlation: npt
 UNEVENLY = 0.3
 """Deviation in the weakest part, relative to sigma, from which noise is hardly the same everywhere."""
 
-AS_TEXTURE = 0.78
+AS_TEXTURE = 0.74
 """Correlation with the next voxel beyond that of usual filters, whose noise has up to 0.7."""
 
 
