@@ -22,6 +22,7 @@ from nlmeans.patches.groups import (
     LEAST_VARIANCE,
     Average,
     Grid,
+    averaged,
     distance_floors,
     patch_means,
 )
@@ -96,8 +97,7 @@ def filter_volume(
                     left = left[steep]
 
     in_turns(work, chequerboard(cuts(grid, 0), cuts(grid, 1)), progress)
-    d, h, w = noisy.shape[1:]
-    return torch.stack([channel.result()[:d, :h, :w] for channel in average])
+    return averaged(average, noisy)
 
 
 def cuts(grid: Grid, axis: int) -> list[range]:

@@ -25,12 +25,15 @@ def patch_size(patch: int, shape: tuple[int, ...]) -> Axes:
 
 
 def covered(volume: Tensor, size: Axes, step: Axes, margin: tuple[int, ...]) -> Tensor:
-    """Extend a (D, H, W) volume by reflection: by `margin` on both sides, then at the end until the grid fits."""
-    for axis, (p, s, m) in enumerate(zip(size, step, margin, strict=True)):
+    """Extend (..., D, H, W) by reflection: by `margin` on both sides, then at the end until the grid fits.
+
+    What fits already is returned as it is.
+    """
+    for axis, (p, s, m) in enumerate(zip(size, step, margin, strict=True), volume.ndim - 3):
         length = volume.shape[axis]
         extra = -(length + 2 * m - p) % s
-        index = reflected_index(length, m + extra, volume.device)[extra:]
-        volume = volume.index_select(axis, index)
+        if m + extra:
+            volume = volume.index_select(axis, reflected_index(length, m + extra, volume.device)[extra:])
     return volume
 
 

@@ -98,8 +98,7 @@ class Grid:
 
     def covered(self, volume: Tensor) -> Tensor:
         """Extend (..., D, H, W) by reflection at the end of each axis until the grid fits exactly."""
-        extended = [covered(v, self.size, self.step, (0, 0, 0)) for v in volume.flatten(0, -4)]
-        return torch.stack(extended).contiguous()
+        return covered(volume, self.size, self.step, (0, 0, 0)).contiguous()
 
 
 def filter_volume(
@@ -135,8 +134,7 @@ def filter_volume(
                 filtered = filter_groups(read_patches(value, group, size), read_patches(first, group, size), level)
                 average[channel].add(group, filtered)
         progress(done)
-    d, h, w = noisy.shape[1:]
-    return torch.stack([channel.result()[:d, :h, :w] for channel in average])
+    return averaged(average, noisy)
 
 
 def find_groups(guide: Tensor, grid: Grid, floor: Tensor) -> Iterator[tuple[Tensor, float]]:
@@ -310,6 +308,15 @@ class Average:
         for offset, taper in zip(offsets(self.grid.size), self.taper.tolist(), strict=True):
             grid_view(covering, offset, (1, 1, 1), self.grid.positions).add_(corners, alpha=taper)
         return (self.total.to(dtype) / covering).to(self.taper.dtype)
+
+
+def averaged(averages: list[Average], like: Tensor) -> Tensor:
+    """Return the average of each channel, in the shape (C, D, H, W) of `like`; the list is empty then, to save memory."""
+    result = torch.empty_like(like)
+    d, h, w = like.shape[1:]
+    for channel in result:
+        channel.copy_(averages.pop(0).result()[:d, :h, :w])
+    return result
 
 
 FIXED_POINT_UNIT = 2.0**-33
