@@ -72,17 +72,23 @@ class Denoising:
             settings = dataclasses.replace(settings, sigma="map")
         return settled(settings, facts)
 
-    def denoised(self, volume: VolumeIndex, spatial: LayerBox | None, progress: Report) -> LayerArray:
+    def denoised(
+        self, volume: VolumeIndex, spatial: LayerBox | None, progress: Report, plans: list[Plan] | None = None
+    ) -> LayerArray:
         """Denoise a box of one volume, with all its channels. Equals that box of the whole result.
 
         Args:
             volume: which volume.
             spatial: one slice per spatial axis; None for the whole volume.
             progress: called with the fraction done.
+            plans: a list to which the plan is added, which knows what was removed.
         """
         layout = self.source.layout
         box = layout.everywhere if spatial is None else layout.piece(spatial)
-        return self.checked(volume, np.asarray(self.plan_for(volume, box).run(box, progress)))
+        plan = self.plan_for(volume, box)
+        if plans is not None:
+            plans.append(plan)
+        return self.checked(volume, np.asarray(plan.run(box, progress)))
 
     def checked(self, volume: VolumeIndex, result: LayerArray) -> LayerArray:
         """A result; an error if it is infinite, because a part of the volume that nobody has looked at is.
@@ -109,8 +115,10 @@ class Denoising:
         same_data = self.source.data is other.source.data and self.source.axes == other.source.axes
         return same_data and ours == theirs and masks[0] == masks[1]
 
-    def before_and_after(self, box: LayerBox, progress: Report) -> tuple[LayerArray, LayerArray]:
-        """A box of the layer, of one or several volumes, as it is and denoised."""
+    def before_and_after(
+        self, box: LayerBox, progress: Report, plans: list[Plan] | None = None
+    ) -> tuple[LayerArray, LayerArray]:
+        """A box of the layer, of one or several volumes, as it is and denoised. The plans are added to `plans`."""
         axes, source = self.source.axes, self.source
         spatial = tuple(box[axis] for axis in axes.spatial)
         before = np.asarray(source.data[box])
@@ -119,19 +127,22 @@ class Denoising:
         numbers = [range(box[axis].start, box[axis].stop) for axis in axes.separate]
         volumes = list(itertools.product(*numbers))
         for volume, report in zip(volumes, parts(progress, len(volumes)), strict=True):
-            piece = self.slab(volume, spatial, report)
+            piece, plan = self.slab(volume, spatial, report)
+            if plans is not None:
+                plans.append(plan)
             place = tuple(number - box[axis].start for axis, number in zip(axes.separate, volume, strict=True))
             self.put(after, piece, place, box)
         return before, after
 
-    def slab(self, volume: VolumeIndex, spatial: LayerBox, progress: Report) -> LayerArray:
-        """A box of one volume, denoised, as `denoised` gives it.
+    def slab(self, volume: VolumeIndex, spatial: LayerBox, progress: Report) -> tuple[LayerArray, Plan]:
+        """A box of one volume, denoised, as `denoised` gives it, and its plan.
 
         The last one is kept: if it holds all volumes of a series, the next picture is often of another one of them.
         """
         key, kept = (self.parameters, volume, spatial), self.surveys.slab
         if kept is None or kept[0] != key:
-            kept = key, self.denoised(volume, spatial, progress)
+            plans: list[Plan] = []
+            kept = key, (self.denoised(volume, spatial, progress, plans), plans[0])
         if self.source.axes.channels is not None:
             self.surveys.slab = kept
         return kept[1]

@@ -131,7 +131,7 @@ def removed_figure(picture: Picture) -> Any:
         linewidth=2,
         label=f"noise of sigma {picture.sigma:.4g}",
     )
-    axis.set_title(f"what was removed: {picture.verdict or 'no verdict'}")
+    axis.set_title(f"what was removed: {picture.judgement.in_words if picture.judgement else 'nothing'}")
     axis.set_xlabel("image units")
     axis.set_yticks([])
     axis.spines[["top", "right", "left"]].set_visible(False)

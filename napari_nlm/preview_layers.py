@@ -13,6 +13,8 @@ from napari.layers import Image, Shapes
 from napari_nlm.geometry import View, appearance, runs_backwards, translate_of
 from napari_nlm.layer_source import LayerBox, unwrapped
 from napari_nlm.volume_view import LayerArray
+from nlmeans.core.arrays import standard_deviation
+from nlmeans.engine.survey import Judgement
 
 DENOISED, SPLIT, SIDE_BY_SIDE, REMOVED = COMPARE_MODES = ("denoised", "split", "side by side", "removed noise")
 
@@ -47,10 +49,8 @@ class Picture:
     after: LayerArray
     sigma: float
     """In image units; 0 if the noise is not one number."""
-    deviation: float
-    """Standard deviation of what was removed, in image units."""
-    verdict: str = ""
-    """What the removed noise says, in words."""
+    judgement: Judgement | None = None
+    """What was removed, and what it says; None if there is no noise."""
     draft: bool = False
     """Whether it was computed by a faster method than the one chosen."""
     exact: View | None = None
@@ -96,7 +96,7 @@ class PreviewLayers:
         if mode in (SIDE_BY_SIDE, REMOVED):
             wanted.add(REMOVED)
             removed = picture.before.astype(np.float32) - picture.after.astype(np.float32)
-            reach = SHOWN_DEVIATIONS * (picture.sigma or picture.deviation) or 1.0
+            reach = SHOWN_DEVIATIONS * (picture.sigma or standard_deviation(removed[np.isfinite(removed)])) or 1.0
             if picture.source.rgb:  # RGB values cannot be negative, so grey stands for zero
                 removed = np.clip(0.5 + removed / (2 * reach), 0, 1)
                 if removed.shape[-1] == 4:

@@ -71,8 +71,8 @@ class Surveys:
         self.source, self.mask = source, mask
         self.known: dict[tuple[object, ...], VolumeSurvey] = {}
         self.judged: dict[tuple[object, ...], bool] = {}
-        self.slab: tuple[tuple[object, ...], LayerArray] | None = None
-        """The slab that was previewed last, and what it depends on; see `Denoising.slab`."""
+        self.slab: tuple[tuple[object, ...], tuple[LayerArray, Plan]] | None = None
+        """The slab that was previewed last, and what it depends on, and its plan; see `Denoising.slab`."""
 
     @cached_property
     def joined(self) -> Surveys | None:
