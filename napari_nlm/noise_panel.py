@@ -29,6 +29,8 @@ MARGINS = 48
 class NoisePanel(DockedWidget):
     """Find the noise of an image layer in the background, draw it, and apply it in the denoising widget."""
 
+    tab = "Noise"
+
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
         self.viewer = napari_viewer

@@ -26,13 +26,11 @@ from napari_nlm.maps import (
     look_of_map,
     placed_map,
 )
+from napari_nlm.marks import PROVENANCE_KEY
 from napari_nlm.streaming import denoise_to_zarr
 from napari_nlm.volume_view import LayerArray
 from nlmeans.core.progress import Report
 from nlmeans.engine.survey import Judgement
-
-PROVENANCE_KEY = "nlmeans"
-"""Key in a layer's metadata: how the layer was made."""
 
 
 def is_map(layer: Any) -> bool:
