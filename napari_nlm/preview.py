@@ -30,6 +30,8 @@ LARGEST_FLAT_PREVIEW = 2**24
 """Pixels of an image, which needs no slab around it, that are previewed at all; `LARGEST_PREVIEW` of them by a slow
 method."""
 
+LOOKING = "Finding the noise …"
+
 DRAFT_SHARE = 0.2
 """Share of the progress that a draft takes."""
 
@@ -178,6 +180,8 @@ class LivePreview:
             in_3d = self.viewer.dims.ndisplay != 2
             self.show_nothing("The preview needs 2D: switch to 2D" if in_3d else "The image is not in this view")
         ready = self.results.latest(denoising)
+        if view is not None and denoising.surveys.peek(volume, denoising.parameters) is None:
+            self.status.emit(LOOKING)
 
         def work(job: BackgroundJob) -> Picture | None:
             self.survey(denoising, volume, job)
