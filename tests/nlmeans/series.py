@@ -120,7 +120,10 @@ def write_enhanced(
     pointers = pointers if modality == "MR" else pointers[:1]
     one.DimensionIndexSequence = [Dataset() for _ in pointers]
     for dimension, (name, group) in zip(one.DimensionIndexSequence, pointers, strict=True):
-        dimension.DimensionIndexPointer, dimension.FunctionalGroupPointer = tag_for_keyword(name), tag_for_keyword(group)
+        dimension.DimensionIndexPointer, dimension.FunctionalGroupPointer = (
+            tag_for_keyword(name),
+            tag_for_keyword(group),
+        )
     for index in range(stored.shape[2]):  # echoes beside each other, slice by slice
         for echo in range(stored.shape[3]):
             frame, position, times, values, content = Dataset(), Dataset(), Dataset(), Dataset(), Dataset()
