@@ -102,6 +102,8 @@ def picture_text(shown: Picture) -> str:
     text = removed_text(shown)
     if shown.draft:
         return f"Draft by the method classic until the exact preview is ready. {text}"
+    if shown.run_seconds:
+        text += f". The whole volume takes about {duration(shown.run_seconds)}"
     if shown.exact is not None:
         return f"{text}. Exact inside the outline, outside a draft by the method classic"
     if shown.view.cropped:

@@ -17,8 +17,8 @@ from napari_nlm.layer_source import VolumeIndex
 from napari_nlm.next_run import NextRun
 from napari_nlm.preview_layers import DENOISED, Picture, PreviewLayers
 from napari_nlm.results import LayerResult, ResultLayers
+from napari_nlm.surveys import Slab
 from nlmeans.core.progress import Report, part
-from nlmeans.engine.plan import Plan
 
 LARGEST_PREVIEW = 2**20
 """Pixels of a slice that are previewed; of a larger slice only the middle of the view."""
@@ -243,12 +243,15 @@ def picture_of(
     """A slice before and after, taken from a finished result if it lies in there."""
     cut = None if ready is None else ready.cut(view.box)
     if ready is None or cut is None:
-        plans: list[Plan] = []
-        before, after = denoising.before_and_after(view.box, report, plans)
-        judgement = next((found for plan in plans if (found := plan.judgement()) is not None), None)
+        slabs: list[Slab] = []
+        before, after = denoising.before_and_after(view.box, report, slabs)
+        judgement = next((found for slab in slabs if (found := slab.plan.judgement()) is not None), None)
+        seconds = slabs[0].seconds_for_all
     else:
+        seconds = 0.0
         before, after = np.asarray(denoising.source.data[view.box]), np.asarray(cut)
         judgement = ready.judgements.get(volume)
     facts = denoising.survey(volume).facts
     one_sigma = facts.noise.kind != "poisson" and any(facts.sigma)
-    return Picture(denoising.source.layer, view, before, after, facts.unit if one_sigma else 0.0, judgement, draft)
+    sigma = facts.unit if one_sigma else 0.0
+    return Picture(denoising.source.layer, view, before, after, sigma, judgement, draft, run_seconds=seconds)

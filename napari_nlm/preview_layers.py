@@ -56,6 +56,8 @@ class Picture:
     """Whether it was computed by a faster method than the one chosen."""
     exact: View | None = None
     """The part that is exact, if the rest is a draft."""
+    run_seconds: float = 0.0
+    """About how long the whole volume takes; 0 if it is done already."""
 
     def on_top_of(self, draft: Picture) -> Picture:
         """A draft of a larger part, in which this picture replaces what it shows."""

@@ -72,6 +72,8 @@ def test_the_picture_says_how_much_was_removed() -> None:
     counts = captions.picture_text(Picture(layer, view, data, data, 0.0, Judgement(0.9, 0.0, enough=False)))
     assert counts == "Removed: 0.90 σ"
     assert "no noise" in captions.picture_text(Picture(layer, view, data, data, 0.0))
+    timed = Picture(layer, view, data, data, 2.0, said, run_seconds=75.0)
+    assert captions.picture_text(timed).endswith("the strength. The whole volume takes about 1 min 15 s")
     cropped = View((0, 1), (slice(0, 4), slice(0, 5)), cropped=True)
     assert captions.picture_text(Picture(layer, cropped, data, data, 2.0, said)).endswith("4 × 5 pixels of the view")
     assert captions.picture_text(Picture(layer, view, data, data, 2.0, said, draft=True)).startswith("Draft")

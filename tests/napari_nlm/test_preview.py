@@ -476,3 +476,17 @@ def test_a_slice_of_nan_alone_is_shown_as_it_is(bench: Bench) -> None:
     assert np.isnan(shown[-1].after).all()
     assert shown[-1].judgement is None
     assert not bench.errors
+
+
+def test_the_preview_says_how_long_the_whole_volume_takes(bench: Bench) -> None:
+    shown: list[Picture] = []
+    bench.session.preview.shown.connect(shown.append)
+    bench.session.next_run.set(backend="loop")
+    bench.add(volume(40, 32, 34))
+    near = shown[-1].run_seconds
+    bench.session.next_run.set(search_radius=8)
+    bench.settle()
+    assert 0 < 3 * near < shown[-1].run_seconds  # 17³ voxels are searched instead of 7³
+    bench.session.next_run.set(search_radius=None)
+    bench.run()
+    assert shown[-1].run_seconds == 0

@@ -404,9 +404,7 @@ def test_a_mask_must_lie_where_the_image_lies(tmp_path: Path) -> None:
         change(mask, change_one)
 
     edit("translation", [10.0, 10.0, 12.0])
-    with pytest.raises(
-        ValueError, match=r"lies elsewhere than .* at 10 × 10 × 12 instead of 10 × 10 × 10"
-    ):
+    with pytest.raises(ValueError, match=r"lies elsewhere than .* at 10 × 10 × 12 instead of 10 × 10 × 10"):
         denoise_zarr(source, tmp_path / "out.zarr", mask=mask, sigma=10, **SAME)
     edit("translation", [10.0, 10.0, 10.0])
     edit("scale", [1.0, 0.5, 0.5])
