@@ -89,7 +89,7 @@ class Session:
             (layers.selection.events.active, self.on_active),
             (dims.events.current_step, self.on_view),
             (dims.events.order, self.on_view),
-            (dims.events.ndisplay, self.on_view),
+            (dims.events.ndisplay, self.on_dimensions),
         ]
         for event, function in wanted:
             event.connect(function)
@@ -164,6 +164,12 @@ class Session:
             self.noticed.emit(f"{layer.name} holds True and False alone, without any noise; it can be a mask")
         elif not self.chosen.is_chosen(layer):
             self.chosen.choose(layer)
+
+    def on_dimensions(self, event: Any) -> None:
+        """Remove the preview at once in 3D: napari crashes if a layer goes between the switch and its first picture."""
+        if self.viewer.dims.ndisplay != 2:
+            self.preview.layers.clear()
+        self.on_view(event)
 
     def on_view(self, event: Any) -> None:
         self.preview.on_view()

@@ -316,3 +316,16 @@ def test_a_map_that_is_wanted_but_not_there_is_told(dock: Dock) -> None:
     dock.widget.runs.button.click()
     dock.settle()
     assert any("no layer “components kept”: only the method series" in text for text in notices(before))
+
+
+def test_the_preview_is_gone_before_the_first_picture_in_3d(dock: Dock) -> None:
+    """Removed later, between the switch and the picture, it makes OpenGL crash."""
+    dock.viewer.add_image(volume(16, 40, 44), name="scan")
+    dock.settle()
+    assert len(dock.viewer.layers) == 2
+    dock.viewer.dims.ndisplay = 3
+    assert [layer.name for layer in dock.viewer.layers] == ["scan"]
+    assert dock.shot().size
+    dock.viewer.dims.ndisplay = 2
+    dock.settle()
+    assert len(dock.viewer.layers) == 2
