@@ -21,6 +21,10 @@ KERNEL_LOG = "nlmeans.kernels"
 """The logger that says that kernels are being compiled."""
 
 
+WIDTH = 320
+"""Pixels of a dock that has nothing in it yet."""
+
+
 class LoadingDock(DockedWidget):
     """Holds another widget as soon as its module is imported, and says so until then."""
 
@@ -36,6 +40,7 @@ class LoadingDock(DockedWidget):
         self.said = QLabel("Loading …")
         self.said.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.said.setWordWrap(True)
+        self.said.setMinimumWidth(WIDTH)
         self.column = QVBoxLayout(self)
         self.column.setContentsMargins(0, 0, 0, 0)
         self.column.addWidget(self.said)
@@ -63,7 +68,9 @@ class LoadingDock(DockedWidget):
         make = getattr(sys.modules[self.module], self.name)
         self.inner = make(self.viewer)
         self.said.hide()
-        self.column.addWidget(self.inner)
+        while self.column.count():  # also the stretch that napari adds to a dock with little in it
+            self.column.takeAt(0)
+        self.column.addWidget(self.inner, 1)
 
     def show_failure(self, error: Exception) -> None:
         self.said.setText(f"{type(error).__name__}: {error}")

@@ -76,10 +76,12 @@ def test_a_dock_says_that_it_loads_until_its_module_is_imported(
     holder = put(viewer, dock)
     assert dock.inner is None
     assert dock.said.text() == "Loading …"
+    pump(qapp, qtbot, lambda: dock.width() > 300)
     gate.set()
     pump(qapp, qtbot, lambda: isinstance(dock.inner, DenoiseWidget))
     inner: Any = dock.inner
     pump(qapp, qtbot, lambda: "Compiling kernels" in said)
+    pump(qapp, qtbot, lambda: inner.height() > 0.95 * dock.height() > 300)
     viewer.__wrapped__.window.remove_dock_widget(holder)
     assert inner.session.closed
 
