@@ -15,7 +15,7 @@ import torch
 from napari_nlm.layer_mask import LayerMask
 from napari_nlm.layer_source import LayerBox, LayerSource, VolumeIndex
 from napari_nlm.parameters import Parameters, is_joint
-from napari_nlm.surveys import Slab, Surveys, VolumeSurvey, choices_for
+from napari_nlm.surveys import PreviewSlab, Surveys, VolumeSurvey, choices_for
 from napari_nlm.volume_view import LayerArray
 from nlmeans import Settings
 from nlmeans.core import arrays
@@ -117,7 +117,7 @@ class Denoising:
         return same_data and ours == theirs and masks[0] == masks[1]
 
     def before_and_after(
-        self, box: LayerBox, progress: Report, slabs: list[Slab] | None = None
+        self, box: LayerBox, progress: Report, slabs: list[PreviewSlab] | None = None
     ) -> tuple[LayerArray, LayerArray]:
         """A box of the layer, of one or several volumes, as it is and denoised. Those of each are added to `slabs`."""
         axes, source = self.source.axes, self.source
@@ -135,7 +135,7 @@ class Denoising:
             self.put(after, slab.values, place, box)
         return before, after
 
-    def slab(self, volume: VolumeIndex, spatial: LayerBox, progress: Report) -> Slab:
+    def slab(self, volume: VolumeIndex, spatial: LayerBox, progress: Report) -> PreviewSlab:
         """A box of one volume, denoised, as `denoised` gives it.
 
         The last one is kept: if it holds all volumes of a series, the next picture is often of another one of them.
@@ -144,7 +144,7 @@ class Denoising:
         if kept is None or kept[0] != key:
             plans, began = list[Plan](), time.perf_counter()
             values = self.denoised(volume, spatial, progress, plans)
-            kept = key, Slab(values, plans[0], self.source.layout.piece(spatial), time.perf_counter() - began)
+            kept = key, PreviewSlab(values, plans[0], self.source.layout.piece(spatial), time.perf_counter() - began)
         if self.source.axes.channels is not None:
             self.surveys.slab = kept
         return kept[1]

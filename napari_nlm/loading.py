@@ -21,7 +21,7 @@ KERNEL_LOG = "nlmeans.kernels"
 """The logger that says that kernels are being compiled."""
 
 
-WIDTH = 320
+EMPTY_WIDTH = 370
 """Pixels of a dock that has nothing in it yet."""
 
 
@@ -40,7 +40,7 @@ class LoadingDock(DockedWidget):
         self.said = QLabel("Loading …")
         self.said.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.said.setWordWrap(True)
-        self.said.setMinimumWidth(WIDTH)
+        self.said.setMinimumWidth(EMPTY_WIDTH)
         self.column = QVBoxLayout(self)
         self.column.setContentsMargins(0, 0, 0, 0)
         self.column.addWidget(self.said)

@@ -17,7 +17,7 @@ from napari_nlm.layer_source import VolumeIndex
 from napari_nlm.next_run import NextRun
 from napari_nlm.preview_layers import DENOISED, Picture, PreviewLayers
 from napari_nlm.results import LayerResult, ResultLayers
-from napari_nlm.surveys import Slab
+from napari_nlm.surveys import PreviewSlab
 from nlmeans.core.progress import Report, part
 
 LARGEST_PREVIEW = 2**20
@@ -243,7 +243,7 @@ def picture_of(
     """A slice before and after, taken from a finished result if it lies in there."""
     cut = None if ready is None else ready.cut(view.box)
     if ready is None or cut is None:
-        slabs: list[Slab] = []
+        slabs: list[PreviewSlab] = []
         before, after = denoising.before_and_after(view.box, report, slabs)
         judgement = next((found for slab in slabs if (found := slab.plan.judgement()) is not None), None)
         seconds = slabs[0].seconds_for_all

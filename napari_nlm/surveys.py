@@ -40,7 +40,7 @@ class VolumeSurvey(NamedTuple):
     """Whether it was found in few voxels, and a better one is to follow."""
 
 
-class Slab(NamedTuple):
+class PreviewSlab(NamedTuple):
     """A box of one volume, denoised."""
 
     values: LayerArray
@@ -91,7 +91,7 @@ class Surveys:
         self.source, self.mask = source, mask
         self.known: dict[tuple[object, ...], VolumeSurvey] = {}
         self.judged: dict[tuple[object, ...], bool] = {}
-        self.slab: tuple[tuple[object, ...], Slab] | None = None
+        self.slab: tuple[tuple[object, ...], PreviewSlab] | None = None
         """The slab that was previewed last, and what it depends on; see `Denoising.slab`."""
 
     @cached_property

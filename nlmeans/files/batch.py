@@ -110,8 +110,7 @@ class Job:
             noise_picture=self.noise_picture,
             overwrite=True,
             about={**(self.image.about_derivative if self.image else {}), "request": self.request},
-            **self.maps,
-            **self.options,
+            **{**self.maps, **self.options},
         )
         if self.image is not None:
             for kind, path in self.maps.items():
