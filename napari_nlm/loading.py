@@ -58,7 +58,7 @@ class LoadingDock(DockedWidget):
             self.mailbox.deliver(lambda: self.show_failure(failure))
             return
         self.mailbox.deliver(self.fill)
-        with said_to(lambda text: self.mailbox.deliver(lambda: self.show_compiling(text))):
+        with KernelNotices(lambda text: self.mailbox.deliver(lambda: self.show_compiling(text))):
             warm_up()
 
     def fill(self) -> None:
@@ -110,7 +110,7 @@ def warm_up() -> None:
         nlmeans.denoise(noise, 1.0, method=method, device="cpu")
 
 
-class said_to(logging.Handler):
+class KernelNotices(logging.Handler):
     """Pass on what the kernels log, inside a with block.
 
     Args:

@@ -104,6 +104,8 @@ def denoise_to_zarr(
         array: Any = group.create_array(
             "0", shape=shape, dtype=dtype, chunks=tuple(min(a, b) for a, b in zip(stored, shape, strict=True))
         )
+        group.update_attributes({"ome": metadata_of(source)})
+        image = read_image(folder)  # before the work, in case that the metadata do not fit
         for (number, place), progress in zip(places, parts(part(report, 0.0, FINEST_SHARE), len(places)), strict=True):
             at: list[int | slice] = [slice(0, n) for n in shape]
             for axis, to in zip(axes.separate, place, strict=True):
@@ -112,25 +114,28 @@ def denoise_to_zarr(
             plan = denoising.plan_for(number, everywhere)
             plan.run(everywhere, progress, VolumeTarget(array, at))
             finished(number, plan)
-        group.update_attributes({"ome": metadata_of(source)})
         record = {
             "version": nlmeans.__version__,
             "settings": denoising.record(number, denoising.survey(number)).to_dict(),
         }
-        levels = add_coarser_levels(folder, read_image(folder), record, part(report, FINEST_SHARE, 1.0))
+        levels = add_coarser_levels(folder, image, record, part(report, FINEST_SHARE, 1.0))
     return [da.from_zarr(str(path), component=str(level)) for level in range(levels)]
 
 
 def metadata_of(source: LayerSource) -> dict[str, Any]:
     """The OME-Zarr metadata of an image that lies where the layer lies, up to rotations."""
-    layer = source.layer
+    from nlmeans.files.zarr.ngff import LENGTHS
+
+    layer, spatial = source.layer, source.axes.spatial
+    known = all(str(layer.units[axis]) in LENGTHS for axis in spatial)  # else they could not be compared
     axes = []
     for axis, name in enumerate(source.axis_names):
         kind = "time" if name in SERIES_NAMES else "channel" if name in CHANNEL_NAMES else "custom"
-        if axis in source.axes.spatial or name in SPACE_NAMES:
+        if axis in spatial or (name in SPACE_NAMES and len(spatial) < 3):
             kind = "space"
-        unit = str(layer.units[axis])
-        axes.append({"name": name, "type": kind} | ({"unit": unit} if kind == "space" and unit != "pixel" else {}))
+        axes.append(
+            {"name": name, "type": kind} | ({"unit": str(layer.units[axis])} if axis in spatial and known else {})
+        )
     place = [
         {"type": "scale", "scale": [abs(float(size)) for size in layer.scale]},
         {"type": "translation", "translation": [float(at) for at in layer.translate]},

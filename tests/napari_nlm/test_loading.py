@@ -11,7 +11,7 @@ import pytest
 from qtpy.QtCore import QEvent
 
 from napari_nlm import loading
-from napari_nlm.loading import KERNEL_LOG, DenoiseDock, LoadingDock, NoiseDock, said_to
+from napari_nlm.loading import KERNEL_LOG, DenoiseDock, KernelNotices, LoadingDock, NoiseDock
 from napari_nlm.noise_panel import NoisePanel
 from napari_nlm.session import sessions_of
 from napari_nlm.widget import DenoiseWidget
@@ -120,7 +120,7 @@ def test_an_import_that_fails_is_said_in_the_dock(
 def test_what_kernels_log_is_passed_on_only_inside_the_block() -> None:
     logger, said = logging.getLogger(KERNEL_LOG), list[str]()
     level = logger.level
-    with said_to(said.append):
+    with KernelNotices(said.append):
         logger.info("compiling %s", "kernels")
     logger.info("once more")
     assert said == ["compiling kernels"]

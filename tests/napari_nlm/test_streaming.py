@@ -89,3 +89,15 @@ def test_axes_that_are_no_place_are_not_written_as_space(bench: Bench, tmp_path:
     bench.add(lazy, name="scan", contrast_limits=(0, 255), axis_labels=("angle", "z", "y", "x"))
     bench.run(store=tmp_path / "out.zarr")
     assert ngff.read_image(tmp_path / "out.zarr").spatial_shape == (8, 9, 10)
+
+
+@pytest.mark.parametrize("units", [("pixel", "mm", "mm"), ("mm", "mm", "mm"), ("mm", "um", "um")])
+def test_units_that_cannot_be_compared_are_left_out(bench: Bench, tmp_path: Path, units: tuple[str, ...]) -> None:
+    bench.session.set_live(False)
+    lazy = da.from_array(volume(8, 9, 10), chunks=8)
+    bench.add(lazy, name="scan", contrast_limits=(0, 255), units=units, scale=(2, 1, 1))
+    bench.run(store=tmp_path / "out.zarr")
+    assert not bench.errors
+    image = ngff.read_image(tmp_path / "out.zarr")
+    assert ("unit" in image.axes[0]) == ("pixel" not in units)
+    assert image.spacing[1] > 0
