@@ -19,7 +19,6 @@ from PIL import Image
 from qtpy.QtWidgets import QApplication
 
 from napari_nlm.preview_layers import COMPARE_MODES
-from napari_nlm.widget import DenoiseWidget
 
 FOLDER = Path(__file__).parent
 SIZE = (1280, 800)
@@ -50,8 +49,9 @@ def main() -> None:
     viewer.open_sample("nlmeans", "head")
     source = viewer.layers["head"]
     source.interpolation2d = "spline36"
-    viewer.window.add_plugin_dock_widget("nlmeans", "Denoise by non-local means")
-    widget = next(w for w in QApplication.allWidgets() if isinstance(w, DenoiseWidget))
+    _, dock = viewer.window.add_plugin_dock_widget("nlmeans", "Denoise by non-local means")
+    wait(lambda: dock.inner is not None)
+    widget = dock.inner
     session, panel = widget.session, widget.preview
     widget.on_reset()
     session.next_run.set(method="classic")
@@ -72,11 +72,10 @@ def main() -> None:
     save(viewer, "napari-side-by-side.png")
 
     panel.modes.button(COMPARE_MODES.index("denoised")).click()
-    holder, noise = viewer.window.add_plugin_dock_widget("nlmeans", "Estimate the noise", tabify=True)
-    wait(done)
-    holder.raise_()
-    noise.start.click()
-    wait(lambda: noise.study is not None)
+    _, noise = viewer.window.add_plugin_dock_widget("nlmeans", "Estimate the noise")
+    wait(lambda: done() and noise.inner is not None)
+    noise.inner.start.click()
+    wait(lambda: noise.inner.study is not None)
     save(viewer, "napari-noise.png")
     viewer.window.remove_dock_widget(noise)
     widget.on_run()

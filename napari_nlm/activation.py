@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
+
 from app_model import Application
 from app_model.expressions import parse_expression
 from app_model.types import CommandRule, MenuItem
 from npe2 import PluginContext
+
+HEAVY = "napari_nlm.widget"
+"""What takes seconds to import, as torch does."""
 
 CONTEXT_MENU = "napari/layers/context"
 """The context menu of the layer list. napari 0.9 ignores it in manifests, so its items are added here."""
@@ -15,11 +21,14 @@ ITEMS = {"nlmeans.denoise_fast": "Denoise (fast)", "nlmeans.denoise_best": "Deno
 
 
 def activate(context: PluginContext) -> None:
-    """Add our items to the context menu of image layers, until the plugin is switched off.
+    """Import the engine in the background, and add our items to the context menu of image layers.
+
+    The items stay until the plugin is switched off.
 
     Args:
         context: of the plugin, from npe2.
     """
+    threading.Thread(target=importlib.import_module, args=[HEAVY], name="nlmeans import", daemon=True).start()
     application = Application.get_app("napari")
     if application is None:  # the plugin is used without napari's window
         return

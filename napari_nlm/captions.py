@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -98,19 +99,26 @@ def memory_text(need: MemoryNeed) -> str:
 
 def picture_text(shown: Picture) -> str:
     """One line below the preview."""
-    text = f"Removed: SD {shown.deviation:.4g}"
-    if shown.sigma:
-        text += f" = {shown.deviation / shown.sigma:.2f} σ"
-    if shown.verdict:
-        text += f": {shown.verdict}"
+    text = removed_text(shown)
     if shown.draft:
         return f"Draft by the method classic until the exact preview is ready. {text}"
+    if shown.run_seconds:
+        text += f". The whole volume takes about {duration(shown.run_seconds)}"
     if shown.exact is not None:
         return f"{text}. Exact inside the outline, outside a draft by the method classic"
     if shown.view.cropped:
         rows, columns = (shown.view.box[axis] for axis in shown.view.displayed)
         text += f". Only the middle {rows.stop - rows.start} × {columns.stop - columns.start} pixels of the view"
     return text
+
+
+def removed_text(shown: Picture) -> str:
+    """How much was removed, and what that says."""
+    found = shown.judgement
+    if found is None:
+        return "Removed: nothing, as there is no noise here"
+    units = f" = {found.share * shown.sigma:.4g} image units" if shown.sigma else ""
+    return f"Removed: {found.share:.2f} σ{units}{found.in_words and '; '}{found.in_words}"
 
 
 def progress_text(running: Running) -> str:
@@ -139,4 +147,5 @@ def result_text(provenance: dict[str, Any]) -> str:
     """One line about a finished run, from the metadata of its layer."""
     settings = provenance["settings"]
     text = f"{settings['method']}, {settings['noise']} noise, {provenance['seconds']:.1f} s"
-    return "; ".join([text, *(f"no layer “{name}”: {why}" for name, why in provenance["left_out"].items())])
+    doubts = sorted(set(itertools.chain.from_iterable(provenance["doubts"])))
+    return "; ".join([text, *doubts, *(f"no layer “{name}”: {why}" for name, why in provenance["left_out"].items())])

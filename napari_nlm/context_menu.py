@@ -18,9 +18,10 @@ from napari_nlm.errors import message
 from napari_nlm.jobs import Deliver, Lane
 from napari_nlm.layer_source import unwrapped
 from napari_nlm.mailbox import Mailbox
+from napari_nlm.marks import PROVENANCE_KEY
 from napari_nlm.next_run import NextRun
 from napari_nlm.parameters import Parameters
-from napari_nlm.results import PROVENANCE_KEY, ResultLayers
+from napari_nlm.results import ResultLayers
 from napari_nlm.runs import Running, Runs
 
 WAITING: list[MenuRun] = []

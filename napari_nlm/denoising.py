@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import time
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +15,7 @@ import torch
 from napari_nlm.layer_mask import LayerMask
 from napari_nlm.layer_source import LayerBox, LayerSource, VolumeIndex
 from napari_nlm.parameters import Parameters, is_joint
-from napari_nlm.surveys import Surveys, VolumeSurvey, choices_for
+from napari_nlm.surveys import PreviewSlab, Surveys, VolumeSurvey, choices_for
 from napari_nlm.volume_view import LayerArray
 from nlmeans import Settings
 from nlmeans.core import arrays
@@ -72,17 +73,23 @@ class Denoising:
             settings = dataclasses.replace(settings, sigma="map")
         return settled(settings, facts)
 
-    def denoised(self, volume: VolumeIndex, spatial: LayerBox | None, progress: Report) -> LayerArray:
+    def denoised(
+        self, volume: VolumeIndex, spatial: LayerBox | None, progress: Report, plans: list[Plan] | None = None
+    ) -> LayerArray:
         """Denoise a box of one volume, with all its channels. Equals that box of the whole result.
 
         Args:
             volume: which volume.
             spatial: one slice per spatial axis; None for the whole volume.
             progress: called with the fraction done.
+            plans: a list to which the plan is added, which knows what was removed.
         """
         layout = self.source.layout
         box = layout.everywhere if spatial is None else layout.piece(spatial)
-        return self.checked(volume, np.asarray(self.plan_for(volume, box).run(box, progress)))
+        plan = self.plan_for(volume, box)
+        if plans is not None:
+            plans.append(plan)
+        return self.checked(volume, np.asarray(plan.run(box, progress)))
 
     def checked(self, volume: VolumeIndex, result: LayerArray) -> LayerArray:
         """A result; an error if it is infinite, because a part of the volume that nobody has looked at is.
@@ -109,8 +116,10 @@ class Denoising:
         same_data = self.source.data is other.source.data and self.source.axes == other.source.axes
         return same_data and ours == theirs and masks[0] == masks[1]
 
-    def before_and_after(self, box: LayerBox, progress: Report) -> tuple[LayerArray, LayerArray]:
-        """A box of the layer, of one or several volumes, as it is and denoised."""
+    def before_and_after(
+        self, box: LayerBox, progress: Report, slabs: list[PreviewSlab] | None = None
+    ) -> tuple[LayerArray, LayerArray]:
+        """A box of the layer, of one or several volumes, as it is and denoised. Those of each are added to `slabs`."""
         axes, source = self.source.axes, self.source
         spatial = tuple(box[axis] for axis in axes.spatial)
         before = np.asarray(source.data[box])
@@ -119,19 +128,23 @@ class Denoising:
         numbers = [range(box[axis].start, box[axis].stop) for axis in axes.separate]
         volumes = list(itertools.product(*numbers))
         for volume, report in zip(volumes, parts(progress, len(volumes)), strict=True):
-            piece = self.slab(volume, spatial, report)
+            slab = self.slab(volume, spatial, report)
+            if slabs is not None:
+                slabs.append(slab)
             place = tuple(number - box[axis].start for axis, number in zip(axes.separate, volume, strict=True))
-            self.put(after, piece, place, box)
+            self.put(after, slab.values, place, box)
         return before, after
 
-    def slab(self, volume: VolumeIndex, spatial: LayerBox, progress: Report) -> LayerArray:
+    def slab(self, volume: VolumeIndex, spatial: LayerBox, progress: Report) -> PreviewSlab:
         """A box of one volume, denoised, as `denoised` gives it.
 
         The last one is kept: if it holds all volumes of a series, the next picture is often of another one of them.
         """
         key, kept = (self.parameters, volume, spatial), self.surveys.slab
         if kept is None or kept[0] != key:
-            kept = key, self.denoised(volume, spatial, progress)
+            plans, began = list[Plan](), time.perf_counter()
+            values = self.denoised(volume, spatial, progress, plans)
+            kept = key, PreviewSlab(values, plans[0], self.source.layout.piece(spatial), time.perf_counter() - began)
         if self.source.axes.channels is not None:
             self.surveys.slab = kept
         return kept[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
@@ -15,6 +17,9 @@ class DockedWidget(QWidget):
     half the height. It ends its work and deletes itself when it is taken out of its dock: napari does that to close the
     dock. The garbage collector might delete it much later and from any thread.
     """
+
+    tab: ClassVar[str] = ""
+    """A title short enough for a tab."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,6 +40,9 @@ class DockedWidget(QWidget):
                 self.join_soon()  # napari adds the dock to its window after this
         return bool(super().event(event))
 
+    def show_status(self, text: str) -> None:
+        """Say something that the user waits for."""
+
     def join_tabs(self) -> None:
         """Become a tab next to another widget of the plugin, in front."""
         dock, window = dock_of(self), self.window()
@@ -46,6 +54,8 @@ class DockedWidget(QWidget):
                 continue
             if window.dockWidgetArea(place) == window.dockWidgetArea(dock):
                 window.tabifyDockWidget(place, dock)
+                for one, holder in ((other, place), (self, dock)):
+                    holder.setWindowTitle(one.tab)
                 dock.raise_()
                 return
 

@@ -17,6 +17,8 @@ from napari_nlm.volume_view import LayerArray
 from nlmeans.core.arrays import standard_deviation
 from nlmeans.core.progress import Report
 from nlmeans.engine.maps import noise_map
+from nlmeans.engine.plan import Plan
+from nlmeans.engine.survey import Judgement
 
 FloatMap = npt.NDArray[np.float32]
 
@@ -67,6 +69,10 @@ class RunMaps:
         """Why maps that were wanted are not there, by name."""
         self.values: dict[str, FloatMap] = {}
         """The maps by name, with all axes of the layer. The axis of a series has length 1 where all volumes share."""
+        self.judgements: dict[VolumeIndex, Judgement | None] = {}
+        """What was removed from each volume."""
+        self.doubts: list[list[str]] = []
+        """What speaks against the result of each volume."""
         for name in MAP_NAMES:
             if name in wanted and name not in self.left_out:
                 shared = axis_of_series(denoising, name)
@@ -85,11 +91,17 @@ class RunMaps:
         plan = self.denoising.plan_for(volume, layout.everywhere)
         rank = torch.zeros(layout.shape) if COMPONENTS in self.values else None
         data = self.denoising.checked(volume, np.asarray(plan.run(layout.everywhere, progress, rank=rank)))
+        self.judge(volume, plan)
         if NOISE_MAP in self.values:
             self.put(NOISE_MAP, here, np.asarray(noise_map([plan], data)))
         if rank is not None:
             self.put(COMPONENTS, here, rank.reshape(layout.spatial_shape).numpy())
         return data
+
+    def judge(self, volume: VolumeIndex, plan: Plan) -> None:
+        """Keep what the plan of a finished volume says about it."""
+        self.judgements[volume] = plan.judgement()
+        self.doubts.append(plan.verdict())
 
     def put(self, name: str, here: tuple[int | slice, ...], values: LayerArray) -> None:
         """Store a map of one volume."""

@@ -16,7 +16,7 @@ from napari.utils.notifications import show_warning
 
 from napari_nlm.geometry import matrix_and_offset
 from napari_nlm.maps import MAP_MARK, MAPPED_IMAGE
-from napari_nlm.results import PROVENANCE_KEY
+from napari_nlm.marks import PROVENANCE_KEY
 from napari_nlm.volume_view import LayerArray
 from nlmeans.files import atomic, paths
 from nlmeans.files.formats import nifti

@@ -29,6 +29,8 @@ MARGINS = 48
 class NoisePanel(DockedWidget):
     """Find the noise of an image layer in the background, draw it, and apply it in the denoising widget."""
 
+    tab = "Noise"
+
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
         self.viewer = napari_viewer
@@ -81,12 +83,22 @@ class NoisePanel(DockedWidget):
         images = [layer for layer in layers if isinstance(layer, Image)]
         fill(self.image, [(layer.name, layer) for layer in images], self.image.currentData())
         if self.image.currentIndex() < 0 and images:
-            self.image.setCurrentIndex(len(images) - 1)
+            self.image.setCurrentIndex(images.index(self.likely_image(images)))
         image = self.image.currentData()
         regions = [] if image is None else regions_for(layers, image)
         everywhere: list[tuple[str, Any]] = [("everywhere", None)]
         fill(self.region, everywhere + [(layer.name, layer) for layer in regions], self.region.currentData())
         self.region.setCurrentIndex(max(self.region.currentIndex(), 0))
+
+    def likely_image(self, images: list[Any]) -> Any:
+        """The image of the denoising widget, else the selected one, else the topmost that is no result."""
+        from napari_nlm.results import is_map, is_result
+
+        chosen = None if self.session is None else self.session.chosen.source
+        found = [layer for layer in images if not is_result(layer) and not is_map(layer)]
+        active = unwrapped(self.viewer.layers.selection.active)
+        wanted = [chosen and chosen.layer, active, *reversed(found), *images]
+        return next(layer for layer in wanted if layer in (found or images))
 
     @property
     def session(self) -> Session | None:

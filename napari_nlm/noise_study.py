@@ -131,7 +131,7 @@ def removed_figure(picture: Picture) -> Any:
         linewidth=2,
         label=f"noise of sigma {picture.sigma:.4g}",
     )
-    axis.set_title(f"what was removed: {picture.verdict or 'no verdict'}")
+    axis.set_title(f"what was removed: {picture.judgement.in_words if picture.judgement else 'nothing'}")
     axis.set_xlabel("image units")
     axis.set_yticks([])
     axis.spines[["top", "right", "left"]].set_visible(False)
@@ -139,11 +139,17 @@ def removed_figure(picture: Picture) -> Any:
     return figure
 
 
+TITLE_SIZE, LABEL_SIZE = 9, 8
+"""Points, so that titles and labels are not cut in a narrow column."""
+
+
 def in_a_column(figure: Any) -> Any:
     """Put the panels of a figure one below the other, for a narrow dock."""
     figure.suptitle("")
     for axis, place in zip(figure.axes, figure.add_gridspec(len(figure.axes), 1), strict=True):
         axis.set_subplotspec(place)
+        for text, size in ((axis.title, TITLE_SIZE), (axis.xaxis.label, LABEL_SIZE), (axis.yaxis.label, LABEL_SIZE)):
+            text.set_size(size)
     figure.set_size_inches(COLUMN, 3.2 * len(figure.axes))
     return figure
 

@@ -17,11 +17,8 @@ from napari_nlm.layer_source import VolumeIndex
 from napari_nlm.next_run import NextRun
 from napari_nlm.preview_layers import DENOISED, Picture, PreviewLayers
 from napari_nlm.results import LayerResult, ResultLayers
-from napari_nlm.verdict import verdict
-from napari_nlm.volume_view import LayerArray
-from nlmeans.core.arrays import standard_deviation
+from napari_nlm.surveys import PreviewSlab
 from nlmeans.core.progress import Report, part
-from nlmeans.noise.kinds import MAGNITUDES
 
 LARGEST_PREVIEW = 2**20
 """Pixels of a slice that are previewed; of a larger slice only the middle of the view."""
@@ -32,6 +29,8 @@ LARGEST_SLOW_PREVIEW = 128**2
 LARGEST_FLAT_PREVIEW = 2**24
 """Pixels of an image, which needs no slab around it, that are previewed at all; `LARGEST_PREVIEW` of them by a slow
 method."""
+
+LOOKING = "Finding the noise …"
 
 DRAFT_SHARE = 0.2
 """Share of the progress that a draft takes."""
@@ -181,6 +180,8 @@ class LivePreview:
             in_3d = self.viewer.dims.ndisplay != 2
             self.show_nothing("The preview needs 2D: switch to 2D" if in_3d else "The image is not in this view")
         ready = self.results.latest(denoising)
+        if view is not None and denoising.surveys.peek(volume, denoising.parameters) is None:
+            self.status.emit(LOOKING)
 
         def work(job: BackgroundJob) -> Picture | None:
             self.survey(denoising, volume, job)
@@ -241,26 +242,16 @@ def picture_of(
 ) -> Picture:
     """A slice before and after, taken from a finished result if it lies in there."""
     cut = None if ready is None else ready.cut(view.box)
-    if cut is None:
-        before, after = denoising.before_and_after(view.box, report)
+    if ready is None or cut is None:
+        slabs: list[PreviewSlab] = []
+        before, after = denoising.before_and_after(view.box, report, slabs)
+        judgement = next((found for slab in slabs if (found := slab.plan.judgement()) is not None), None)
+        seconds = slabs[0].seconds_for_all
     else:
+        seconds = 0.0
         before, after = np.asarray(denoising.source.data[view.box]), np.asarray(cut)
+        judgement = ready.judgements.get(volume)
     facts = denoising.survey(volume).facts
-    known = np.isfinite(before)  # NaN counts as outside
-    deviation = removed_deviation(before[known], after[known], facts.noise.kind)
     one_sigma = facts.noise.kind != "poisson" and any(facts.sigma)
     sigma = facts.unit if one_sigma else 0.0
-    whole = before.dtype.kind in "ui"
-    removed = before.astype(np.float32) - after.astype(np.float32)
-    magnitudes = facts.noise.kind in MAGNITUDES  # in the dark, they vary less than sigma
-    judged = known & (before > before[known].mean()) if magnitudes and known.any() else known
-    words = verdict(removed, judged, sigma, whole, magnitudes or facts.noise.correlation is not None)
-    return Picture(denoising.source.layer, view, before, after, sigma, deviation, words, draft)
-
-
-def removed_deviation(before: LayerArray, after: LayerArray, noise: str) -> float:
-    """Standard deviation of what was removed. For Rician noise only in bright voxels, where it should be sigma."""
-    removed = before.astype(np.float64) - after.astype(np.float64)
-    if noise in MAGNITUDES and before.size:
-        removed = removed[before > before.mean()] if before.min() < before.max() else removed
-    return standard_deviation(removed)
+    return Picture(denoising.source.layer, view, before, after, sigma, judgement, draft, run_seconds=seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,8 @@ from napari.layers import Image, Shapes
 from napari_nlm.geometry import View, appearance, runs_backwards, translate_of
 from napari_nlm.layer_source import LayerBox, unwrapped
 from napari_nlm.volume_view import LayerArray
+from nlmeans.core.arrays import standard_deviation
+from nlmeans.engine.survey import Judgement
 
 DENOISED, SPLIT, SIDE_BY_SIDE, REMOVED = COMPARE_MODES = ("denoised", "split", "side by side", "removed noise")
 
@@ -47,14 +50,14 @@ class Picture:
     after: LayerArray
     sigma: float
     """In image units; 0 if the noise is not one number."""
-    deviation: float
-    """Standard deviation of what was removed, in image units."""
-    verdict: str = ""
-    """What the removed noise says, in words."""
+    judgement: Judgement | None = None
+    """What was removed, and what it says; None if there is no noise."""
     draft: bool = False
     """Whether it was computed by a faster method than the one chosen."""
     exact: View | None = None
     """The part that is exact, if the rest is a draft."""
+    run_seconds: float = 0.0
+    """About how long the whole volume takes; 0 if it is done already."""
 
     def on_top_of(self, draft: Picture) -> Picture:
         """A draft of a larger part, in which this picture replaces what it shows."""
@@ -83,20 +86,32 @@ class PreviewLayers:
     def show(self, picture: Picture, mode: str, split: float, covered: bool) -> None:
         """Show a picture. `covered` means that a result layer already shows the same slice.
 
-        What is compared is always the slice as the picture has it, never a layer that happens to lie below.
+        What is compared is always the slice as the picture has it, never a layer that happens to lie below. napari
+        collects garbage whenever a layer is removed, for a third of a second, so removals are one batch.
         """
-        wanted, box = set(), picture.view.box
-        if mode in (SPLIT, SIDE_BY_SIDE):
-            wanted.add(ORIGINAL)
+        wanted = kinds_for(picture, mode, covered)
+        gone = [kind for kind in self.layers if kind not in wanted]
+        with self.viewer.layers.batched_update() if gone else contextlib.nullcontext():
+            if mode != SIDE_BY_SIDE:
+                self.arrange(mode)
+            self.remove(gone)
+            self.put_wanted(picture, mode, split, wanted)
+            self.raise_to_top()
+            self.name_panels(mode)
+            if mode == SIDE_BY_SIDE:
+                self.arrange(mode)
+
+    def put_wanted(self, picture: Picture, mode: str, split: float, wanted: set[str]) -> None:
+        """Add or change the layers of some kinds."""
+        box = picture.view.box
+        if ORIGINAL in wanted:
             self.put(ORIGINAL, picture, box, picture.before, {})
-        if mode in (SPLIT, SIDE_BY_SIDE) or (mode == DENOISED and not covered):
-            wanted.add(DENOISED)
+        if DENOISED in wanted:
             part, after = denoised_part(picture, split) if mode == SPLIT else (box, picture.after)
             self.put(DENOISED, picture, part, after, {})
-        if mode in (SIDE_BY_SIDE, REMOVED):
-            wanted.add(REMOVED)
+        if REMOVED in wanted:
             removed = picture.before.astype(np.float32) - picture.after.astype(np.float32)
-            reach = SHOWN_DEVIATIONS * (picture.sigma or picture.deviation) or 1.0
+            reach = SHOWN_DEVIATIONS * (picture.sigma or standard_deviation(removed[np.isfinite(removed)])) or 1.0
             if picture.source.rgb:  # RGB values cannot be negative, so grey stands for zero
                 removed = np.clip(0.5 + removed / (2 * reach), 0, 1)
                 if removed.shape[-1] == 4:
@@ -105,13 +120,8 @@ class PreviewLayers:
             else:
                 look = {"contrast_limits": (-reach, reach), "colormap": "gray", "gamma": 1.0}
             self.put(REMOVED, picture, box, removed, look)
-        if picture.exact is not None and mode != SIDE_BY_SIDE:
-            wanted.add(EXACT_REGION)
+        if EXACT_REGION in wanted and picture.exact is not None:
             self.put_outline(picture, picture.exact)
-        self.remove([kind for kind in self.layers if kind not in wanted])
-        self.raise_to_top()
-        self.name_panels(mode)
-        self.arrange(mode)
 
     def name_panels(self, mode: str) -> None:
         """Write on the canvas what is the original and what is denoised, where both are there."""
@@ -128,9 +138,15 @@ class PreviewLayers:
         top, left = exact.box[rows], exact.box[columns]
         corners[:, rows] = np.array([top.start, top.start, top.stop, top.stop]) - 0.5
         corners[:, columns] = np.array([left.start, left.stop, left.stop, left.start]) - 0.5
-        self.remove([EXACT_REGION])
-        looks = appearance(picture.source)
+        width = max(top.stop - top.start, left.stop - left.start) / 200
         places = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+        looks = appearance(picture.source)
+        old = self.layers.get(EXACT_REGION)
+        if old is not None and is_placed_like(old, picture.source) and old.ndim == corners.shape[1]:
+            old.data = [corners]
+            old.edge_width = width
+            return
+        self.remove([EXACT_REGION])
         self.add(
             EXACT_REGION,
             picture.source,
@@ -139,7 +155,7 @@ class PreviewLayers:
                 shape_type="rectangle",
                 face_color="transparent",
                 edge_color=OUTLINE_COLOUR,
-                edge_width=max(top.stop - top.start, left.stop - left.start) / 200,
+                edge_width=width,
                 **{name: looks[name] for name in places},
             ),
         )
@@ -211,8 +227,10 @@ class PreviewLayers:
                 self.viewer.layers.remove(layer)
 
     def clear(self) -> None:
-        self.remove(list(self.layers))
-        self.arrange(DENOISED)
+        """Remove all layers. napari collects garbage after each removal, so they are removed in one batch."""
+        with self.viewer.layers.batched_update() if self.layers else contextlib.nullcontext():
+            self.arrange(DENOISED)
+            self.remove(list(self.layers))
 
     def forget(self, layer: Any) -> str | None:
         """Forget a layer that somebody else removed. Returns its kind, or None if it is not ours."""
@@ -222,18 +240,31 @@ class PreviewLayers:
         return kind
 
 
-def can_take(layer: Image, source: Image, data: LayerArray) -> bool:
-    """Whether a preview layer can take these numbers without being replaced."""
-    same_place = all(
+def kinds_for(picture: Picture, mode: str, covered: bool) -> set[str]:
+    """Kinds of layers that a mode needs. `covered` means that a result layer already shows the same slice."""
+    wanted = set()
+    if mode in (SPLIT, SIDE_BY_SIDE):
+        wanted |= {ORIGINAL, DENOISED}
+    if mode in (SIDE_BY_SIDE, REMOVED):
+        wanted.add(REMOVED)
+    if mode == DENOISED and not covered:
+        wanted.add(DENOISED)
+    if picture.exact is not None and mode != SIDE_BY_SIDE:
+        wanted.add(EXACT_REGION)
+    return wanted
+
+
+def is_placed_like(layer: Any, source: Image) -> bool:
+    """Whether a preview layer belongs to a source and has its transforms, apart from the translation."""
+    return bool(layer.metadata[PREVIEW_MARK] == id(source)) and all(
         np.array_equal(np.asarray(getattr(layer, name)), np.asarray(getattr(source, name)))
         for name in ("scale", "rotate", "shear", "affine")
     )
-    return (
-        layer.metadata[PREVIEW_MARK] == id(source)
-        and same_place
-        and layer.data.ndim == data.ndim
-        and layer.data.dtype == data.dtype
-    )
+
+
+def can_take(layer: Image, source: Image, data: LayerArray) -> bool:
+    """Whether a preview layer can take these numbers without being replaced."""
+    return is_placed_like(layer, source) and layer.data.ndim == data.ndim and layer.data.dtype == data.dtype
 
 
 def denoised_part(picture: Picture, split: float) -> tuple[LayerBox, LayerArray]:

@@ -26,12 +26,11 @@ from napari_nlm.maps import (
     look_of_map,
     placed_map,
 )
+from napari_nlm.marks import PROVENANCE_KEY
 from napari_nlm.streaming import denoise_to_zarr
 from napari_nlm.volume_view import LayerArray
 from nlmeans.core.progress import Report
-
-PROVENANCE_KEY = "nlmeans"
-"""Key in a layer's metadata: how the layer was made."""
+from nlmeans.engine.survey import Judgement
 
 
 def is_map(layer: Any) -> bool:
@@ -55,6 +54,10 @@ class LayerResult:
     provenance: dict[str, Any]
     maps: dict[str, FloatMap]
     """Those that were asked for, by name; see `RunMaps`."""
+    judgements: dict[VolumeIndex, Judgement | None]
+    """What was removed from each volume."""
+    coarser: tuple[Any, ...] = ()
+    """The coarser levels of the pyramid that a file holds."""
 
     @property
     def start(self) -> tuple[int, ...]:
@@ -98,10 +101,12 @@ def denoise_layer(
             shape[axis] = 1
     if store is not None:
         places = [(number, number if volume is None else (0,) * len(number)) for number in volumes]
-        stored = denoise_to_zarr(denoising, store, tuple(shape), places, progress)
+        made = RunMaps(denoising, (), tuple(shape))
+        stored, *coarser = denoise_to_zarr(denoising, store, tuple(shape), places, progress, made.judge)
         left_out = dict.fromkeys(maps, "the result was written to a file, block by block")
-        record = provenance(denoising, volumes, volume, began) | {"maps": [], "left_out": left_out}
-        return LayerResult(denoising, volume, stored, record | {"result": str(store)}, {})
+        record = provenance(denoising, volumes, volume, began, made)
+        record |= {"left_out": left_out, "result": str(store)}
+        return LayerResult(denoising, volume, stored, record, {}, made.judgements, tuple(coarser))
     data = np.empty(shape, denoising.parameters.dtype or np.dtype(source.data.dtype))
     made = RunMaps(denoising, maps, tuple(shape))
     for number, report in zip(volumes, parts(progress, len(volumes)), strict=True):
@@ -115,12 +120,13 @@ def denoise_layer(
             data[tuple(here)] = np.asarray(source.data[tuple(index)])
         denoising.put(data, piece, place, source.everywhere())
         made.remove(tuple(here), tuple(index), data)
-    record = provenance(denoising, volumes, volume, began) | {"maps": list(made.values), "left_out": made.left_out}
-    return LayerResult(denoising, volume, data, record, made.values)
+    return LayerResult(
+        denoising, volume, data, provenance(denoising, volumes, volume, began, made), made.values, made.judgements
+    )
 
 
 def provenance(
-    denoising: Denoising, volumes: list[VolumeIndex], volume: VolumeIndex | None, began: float
+    denoising: Denoising, volumes: list[VolumeIndex], volume: VolumeIndex | None, began: float, made: RunMaps
 ) -> dict[str, Any]:
     """How a result was made, for the metadata of its layer. Of several volumes, the settings are those of the last."""
     source, axes = denoising.source, denoising.source.axes
@@ -135,6 +141,9 @@ def provenance(
         "volume": volume,
         "source": source.layer.name,
         "path": None if source.path is None else str(source.path),
+        "maps": list(made.values),
+        "left_out": made.left_out,
+        "doubts": made.doubts,
         "seconds": round(time.perf_counter() - began, 2),
         "nlmeans": nlmeans.__version__,
         "torch": torch.__version__,
@@ -166,7 +175,8 @@ class ResultLayers:
         looks = appearance(source)
         if any(result.start):
             looks["translate"] = translate_from(source, result.start)
-        layer = self.put(result, "denoised", result.data, looks, {PROVENANCE_KEY: result.provenance})
+        data = [result.data, *result.coarser] if result.coarser else result.data
+        layer = self.put(result, "denoised", data, looks, {PROVENANCE_KEY: result.provenance})
         layer.visible = True
         selection = {unwrapped(chosen) for chosen in self.viewer.layers.selection}
         for name, values in result.maps.items():
@@ -186,17 +196,22 @@ class ResultLayers:
         layer.contrast_limits = look["contrast_limits"]
 
     def put(
-        self, result: LayerResult, kind: str, data: LayerArray, looks: dict[str, Any], metadata: dict[str, Any]
+        self,
+        result: LayerResult,
+        kind: str,
+        data: LayerArray | list[Any],
+        looks: dict[str, Any],
+        metadata: dict[str, Any],
     ) -> Image:
-        """Add a layer, or give its layer other data."""
+        """Add a layer, or give its layer other data. A list holds the levels of a pyramid."""
         source = result.denoising.source.layer
         key = (id(source), result.volume, kind)
         metadata = {**source.metadata, **metadata}
         old = self.layers.get(key)
-        if old is not None and old in self.viewer.layers and old.data.shape == data.shape:
-            old.data, old.metadata = data, metadata
-            return old
         if old is not None and old in self.viewer.layers:
+            if isinstance(data, np.ndarray) and not old.multiscale and old.data.shape == data.shape:
+                old.data, old.metadata = data, metadata
+                return old
             self.viewer.layers.remove(old)
         volume = "" if result.volume is None else f" {list(result.volume)}"
         layer = Image(data, name=f"{source.name} {kind}{volume}", metadata=metadata, **looks)

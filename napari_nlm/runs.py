@@ -32,6 +32,27 @@ class Running:
     """None until there is enough to estimate it from."""
 
 
+class Pace:
+    """How fast a run goes, from its first report on: what comes before, such as loading kernels, tells nothing."""
+
+    def __init__(self) -> None:
+        self.first: tuple[float, float] | None = None
+
+    def seconds_left(self, fraction: float, now: float) -> float | None:
+        """Estimate the time left, from the fraction done; None until there is enough to estimate it from.
+
+        >>> pace = Pace()
+        >>> [pace.seconds_left(fraction, now) for fraction, now in ((0.1, 20.0), (0.2, 21.0), (0.6, 25.0))]
+        [None, 8.0, 4.0]
+        """
+        if self.first is None:
+            self.first = fraction, now
+        done, elapsed = fraction - self.first[0], now - self.first[1]
+        if done <= LEAST_FRACTION or elapsed <= LEAST_SECONDS:
+            return None
+        return round(elapsed / done * (1 - fraction), 3)
+
+
 EXPECTED = (ValueError, TypeError, OSError, MemoryError)
 """Errors of one layer of several, after which the others are denoised all the same."""
 
@@ -75,7 +96,7 @@ class Runs:
                 self.failed.emit(error if layer is None else of_layer(error, layer))
         if not orders:
             return
-        began = time.monotonic()
+        pace = Pace()
         self.running = [denoising for denoising, _ in orders]
         maps = self.next_run.maps
 
@@ -90,9 +111,7 @@ class Runs:
                     job.tell(self.failed.emit, of_layer(error, denoising.source.layer))
 
         def progress(fraction: float) -> None:
-            elapsed = time.monotonic() - began
-            judged = fraction > LEAST_FRACTION and elapsed > LEAST_SECONDS
-            self.progressed.emit(Running(fraction, elapsed / fraction - elapsed if judged else None))
+            self.progressed.emit(Running(fraction, pace.seconds_left(fraction, time.monotonic())))
 
         def done(_: None) -> None:
             self.running = []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import nibabel
 import numpy as np
 
-from napari_nlm.nifti import NIBABEL
-from napari_nlm.results import PROVENANCE_KEY
+from napari_nlm.marks import PROVENANCE_KEY
 from nlmeans.files import samples
-from nlmeans.files.formats import nifti
+
+NIB: Any = nibabel
+"""nibabel, whose functions have no types."""
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -30,13 +32,13 @@ def layer_data(name: str, title: str, unit: str = "mm") -> list[LayerData]:
         title: of the layer.
         unit: of the layer's scale, ``"mm"`` or ``"um"``.
     """
-    scan = nifti.read_nifti(samples.path(name))
-    turn = NIBABEL.orientations.io_orientation(scan.image.affine)
+    path = samples.path(name)
+    image = NIB.load(path)
+    turn = NIB.orientations.io_orientation(image.affine)[: image.ndim]
     turn[:, 1] *= -1
-    data = NIBABEL.orientations.apply_orientation(scan.data, turn[: scan.data.ndim]).T
-    assert scan.spacing is not None
-    order = turn[: scan.data.ndim, 0].astype(int).argsort()
-    scale = tuple(scan.spacing[axis] * PER_MM[unit] for axis in order)[::-1]
+    data = NIB.orientations.apply_orientation(np.asarray(image.dataobj), turn).T
+    sizes = image.header.get_zooms()
+    scale = tuple(float(sizes[axis]) * PER_MM[unit] for axis in turn[:, 0].astype(int).argsort())[::-1]
     low, high = np.percentile(data, (0.1, 99.8))
     return [
         (
@@ -46,7 +48,7 @@ def layer_data(name: str, title: str, unit: str = "mm") -> list[LayerData]:
                 "scale": scale,
                 "units": unit,
                 "contrast_limits": (float(low), float(high)),
-                "metadata": {PROVENANCE_KEY: {"path": str(scan.path)}},
+                "metadata": {PROVENANCE_KEY: {"path": str(path)}},
             },
             "image",
         )

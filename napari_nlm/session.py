@@ -89,7 +89,7 @@ class Session:
             (layers.selection.events.active, self.on_active),
             (dims.events.current_step, self.on_view),
             (dims.events.order, self.on_view),
-            (dims.events.ndisplay, self.on_view),
+            (dims.events.ndisplay, self.on_dimensions),
         ]
         for event, function in wanted:
             event.connect(function)
@@ -131,12 +131,18 @@ class Session:
         layer, preview = unwrapped(event.value), self.preview
         if is_preview(layer):
             if preview.layers.forget(layer) == DENOISED and preview.live and preview.mode == DENOISED:
-                self.set_live(False)  # the user deleted the preview, so it must not come back
+                self.deliver(self.on_preview_deleted)
             return
         if self.runs.concern(layer):
             self.runs.cancel()
             self.noticed.emit(f"{layer.name} was removed, so its denoising was cancelled")
         self.deliver(lambda: self.forget(layer))
+
+    def on_preview_deleted(self) -> None:
+        """Switch a preview off that the user deleted, so that it does not come back, unless all layers were deleted."""
+        source = self.chosen.source
+        if not self.closed and source is not None and source.layer in self.viewer.layers:
+            self.set_live(False)
 
     def forget(self, layer: Any) -> None:
         """Drop what belongs to a layer that was removed, once napari has finished: it may be removing several."""
@@ -158,6 +164,12 @@ class Session:
             self.noticed.emit(f"{layer.name} holds True and False alone, without any noise; it can be a mask")
         elif not self.chosen.is_chosen(layer):
             self.chosen.choose(layer)
+
+    def on_dimensions(self, event: Any) -> None:
+        """Remove the preview at once in 3D: napari crashes if a layer goes between the switch and its first picture."""
+        if self.viewer.dims.ndisplay != 2:
+            self.preview.layers.clear()
+        self.on_view(event)
 
     def on_view(self, event: Any) -> None:
         self.preview.on_view()

@@ -17,6 +17,7 @@ from napari_nlm.sampling import joined_boxes, sampled_boxes
 from napari_nlm.volume_view import LayerArray
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
+from nlmeans.core.tiles import Piece, Tile
 from nlmeans.engine.choices import FEWEST_VOLUMES, Choices
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.series import MANY_VOLUMES, is_one_series
@@ -37,6 +38,25 @@ class VolumeSurvey(NamedTuple):
     """Whether it was found in parts of the volume alone, so that nobody has looked at the others."""
     provisional: bool = False
     """Whether it was found in few voxels, and a better one is to follow."""
+
+
+class PreviewSlab(NamedTuple):
+    """A box of one volume, denoised."""
+
+    values: LayerArray
+    plan: Plan
+    box: Piece
+    """The box, as slices of depth, height and width."""
+    seconds: float
+    """Time that it took."""
+
+    @property
+    def seconds_for_all(self) -> float:
+        """Time that the whole volume takes, going by the voxels that the box depends on."""
+        shape = self.plan.layout.shape
+        outer = Tile.around(self.box, shape, self.plan.halo).outer
+        computed: int = math.prod(side.stop - side.start for side in outer)
+        return self.seconds * math.prod(shape) / computed
 
 
 def choices_for(source: LayerSource, parameters: Parameters) -> Choices:
@@ -71,7 +91,7 @@ class Surveys:
         self.source, self.mask = source, mask
         self.known: dict[tuple[object, ...], VolumeSurvey] = {}
         self.judged: dict[tuple[object, ...], bool] = {}
-        self.slab: tuple[tuple[object, ...], LayerArray] | None = None
+        self.slab: tuple[tuple[object, ...], PreviewSlab] | None = None
         """The slab that was previewed last, and what it depends on; see `Denoising.slab`."""
 
     @cached_property

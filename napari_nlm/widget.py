@@ -21,12 +21,13 @@ from napari_nlm.known import Known
 from napari_nlm.layer_source import labels_of, possible_roles, unwrapped
 from napari_nlm.mailbox import Mailbox, gathered_in
 from napari_nlm.map_panel import MapPanel
+from napari_nlm.marks import PROVENANCE_KEY
 from napari_nlm.nifti import write_layer
 from napari_nlm.panels import ImagePanel, ParameterPanels, PreviewPanel, RunPanel, fill, show_row, stack_panels
 from napari_nlm.parameters import Parameters
 from napari_nlm.preview_layers import COMPARE_MODES, SPLIT, Picture
 from napari_nlm.recipes import recipe
-from napari_nlm.results import PROVENANCE_KEY, proposed_file
+from napari_nlm.results import proposed_file
 from napari_nlm.runs import Running
 from napari_nlm.session import Session
 
@@ -39,6 +40,8 @@ RUN_KEY = "Control-Shift-N"
 
 class DenoiseWidget(DockedWidget):
     """Denoise image layers by non-local means, with a live preview."""
+
+    tab = "Denoise"
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()

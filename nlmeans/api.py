@@ -157,7 +157,7 @@ def denoise(
 
 
 class Denoised(NamedTuple):
-    """A result with its maps, all in image units and all of the same kind of array."""
+    """A result with its maps, all in image units and all of the same kind of array or image."""
 
     volume: arrays.Array
     """The result of `denoise`."""
@@ -207,6 +207,16 @@ def denoise_with_maps(
         >>> result.noise_map.shape, round(float(result.noise_map.mean())), round(float(result.residual.std()))
         ((12, 12, 12), 5, 5)
     """
+    image = taken_apart(volume)
+    if image is not None:
+        given = image.arguments(arguments)
+        around: Any = {"mask": beside(mask, image, "mask"), "progress": progress}
+        found = denoise_with_maps(image.values, beside(sigma, image, "sigma"), **around, **given)
+        series, axes = given.get("series"), image.values.ndim
+        wrapped: Any = (
+            None if part is None else image.wrap(part, without=series if part.ndim < axes else None) for part in found
+        )
+        return Denoised(*wrapped)
     if arrays.is_dask(volume):
         raise TypeError("volume is a dask array, which has no maps; give volume.compute(), or subtract denoise(volume)")
     settings, sigma_map = settings_from(sigma, arguments)
@@ -255,7 +265,8 @@ def preview(
     Only the slab that the slice depends on is computed.
 
     Args:
-        volume: (D, H, W), or with `channels` or `series`, as for `denoise`.
+        volume: (D, H, W), or with `channels` or `series`, as for `denoise`. The axes of an image of SimpleITK are z, y,
+            x, as in its array.
         index: number of the slice; negative numbers count from the end.
         axis: the spatial axis of `volume` that the slice is perpendicular to.
         sigma: as for `denoise`. None estimates it from the whole volume at every call; pass it to save time.
@@ -264,7 +275,8 @@ def preview(
         arguments: the other arguments of `denoise`.
 
     Returns:
-        The slice, without `axis`. It equals ``denoise(volume, ...).take(index, axis)`` up to rounding.
+        The slice, without `axis`. It equals ``denoise(volume, ...).take(index, axis)`` up to rounding. Of an image of
+        nibabel or SimpleITK, an image of one slice, where it lies.
 
     Raises:
         ValueError, TypeError, Cancelled: as for `denoise`. ValueError also if there is no such slice.
@@ -276,6 +288,12 @@ def preview(
         >>> one.shape, bool(np.allclose(one, denoise(noisy, sigma=1.0)[:, 10], atol=1e-5))
         ((20, 28), True)
     """
+    image = taken_apart(volume)
+    if image is not None:
+        around: Any = {"mask": beside(mask, image, "mask"), "progress": progress, **image.arguments(arguments)}
+        one = preview(image.values, index, axis, beside(sigma, image, "sigma"), **around)
+        axis = axis % image.values.ndim
+        return cast(VolumeT, image.wrap_slice(one, axis, index % image.values.shape[axis]))
     settings, sigma_map = settings_from(sigma, arguments)
     source = arrays.readable(volume, "volume")
     layout = Layout.of(source, settings.channels, settings.series)
@@ -326,6 +344,10 @@ def usual_h(
         >>> [round(usual_h(volume, sigma, method="classic"), 1) for sigma in (100.0, 10.0)]
         [64.9, 10.0]
     """
+    image = taken_apart(volume)
+    if image is not None:
+        around: Any = {"mask": beside(mask, image, "mask"), **image.arguments(arguments)}
+        return usual_h(image.values, beside(sigma, image, "sigma"), **around)
     settings, sigma_map = settings_from(sigma, arguments)
     settings = dataclasses.replace(settings, h=None)
     source = arrays.readable(volume, "volume")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shlex
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +121,14 @@ def test_metadata_follow_the_specification(metadata: Any, tmp_path: Path) -> Non
 
 def test_metadata_name_the_versions_that_the_package_was_tested_with(metadata: Any) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    texts = [*project["dependencies"], *project["optional-dependencies"]["monai"]]
-    lowest = {found.name: next(iter(found.specifier)).version for found in map(Requirement, texts)}
+    extras = project["optional-dependencies"]
+    texts = [*project["dependencies"], *extras["monai"], *(text for text in extras["test"] if "triton" not in text)]
+    lowest = {found.name: next(iter(found.specifier)).version for found in map(Requirement, texts) if found.specifier}
     stated = {
         "monai": metadata["monai_version"],
         "torch": metadata["pytorch_version"],
         "numpy": metadata["numpy_version"],
-        "nibabel": metadata["required_packages_version"]["nibabel"],
+        **{name: metadata["required_packages_version"][name] for name in ("nibabel", "fire")},
     }
     assert {name: Version(text) for name, text in stated.items()} == {name: Version(lowest[name]) for name in stated}
     assert metadata["version"] == metadata["required_packages_version"]["nlmeans"] == project["version"]
@@ -147,20 +151,44 @@ def test_a_folder_is_denoised_as_by_the_engine(folder: Path, tmp_path: Path) -> 
         assert not np.allclose(result.get_fdata(), scan.get_fdata(), atol=1)
 
 
-def test_it_runs_in_its_own_process_with_its_logging(folder: Path, tmp_path: Path) -> None:
-    arguments = {
-        "config_file": INFERENCE,
-        "meta_file": str(CONFIGS / "metadata.json"),
-        "logging_file": str(CONFIGS / "logging.conf"),
-        "dataset_dir": str(folder),
-        "output_dir": str(tmp_path / "out"),
-        "pattern": "one*",
-        "method": "classic",
-    }
-    code = f"from monai.bundle import run; run(**{arguments!r})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+def command_line(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Call MONAI's command line in its own process, in the folder of the bundle, as its page says."""
+    words = [sys.executable, "-m", "monai.bundle", "run", *map(str, arguments)]
+    return subprocess.run(words, cwd=BUNDLE, capture_output=True, text=True)
+
+
+needs_fire = pytest.mark.skipif(find_spec("fire") is None, reason="MONAI's command line needs fire")
+
+
+def of_page(*changes: object) -> list[object]:
+    """The arguments that the page gives, and others."""
+    page = (BUNDLE / "docs" / "README.md").read_text(encoding="utf-8")
+    (call,) = re.findall(r"python -m monai.bundle run (.*?--output_dir \S+)", page, re.DOTALL)
+    words = shlex.split(call.replace("\\\n", " "))
+    return [*words[: words.index("--dataset_dir")], *changes]
+
+
+@needs_fire
+def test_the_command_of_the_page_denoises_a_folder(folder: Path, tmp_path: Path) -> None:
+    done = command_line(
+        *of_page("--dataset_dir", folder, "--output_dir", tmp_path / "out"),
+        *("--pattern", "one*", "--method", "classic", "--sigma", 8.0, "--denoise#search_radius", 1),
+    )
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["one_denoised.nii.gz"]
+    scan, result = (nibabel.load(path) for path in (folder / "one.nii.gz", tmp_path / "out" / "one_denoised.nii.gz"))
+    options = {"method": "classic", "search_radius": 1, "spacing": (2, 1.5, 3)}
+    np.testing.assert_allclose(
+        result.get_fdata(), nlmeans.denoise(scan.get_fdata(dtype=np.float32), 8.0, **options), rtol=1e-5
+    )
+
+
+@needs_fire
+def test_an_error_of_the_command_ends_with_its_reason(tmp_path: Path) -> None:
+    done = command_line(*of_page("--dataset_dir", tmp_path, "--output_dir", tmp_path / "out"))
+    assert done.returncode != 0
+    assert "no such file" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:

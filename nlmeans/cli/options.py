@@ -159,6 +159,11 @@ COHORT_OPTIONS = (
     sigma_option,
     *METHOD_OPTIONS,
     click.option(
+        "--maps",
+        is_flag=True,
+        help="Also write, next to each result, sigma at every voxel (noisemap) and what was removed (residual).",
+    ),
+    click.option(
         "--suffix",
         "suffixes",
         multiple=True,

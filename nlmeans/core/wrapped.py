@@ -29,8 +29,10 @@ class Wrapped(NamedTuple):
     """The axis of volumes, where the kind of image says that there is one."""
     names: tuple[str, ...]
     """Names of the axes, if they have names."""
-    wrap: Callable[[Any], Any]
-    """Make an image of a result, where the image lies."""
+    wrap: Callable[..., Any]
+    """Make an image of a result, where the image lies. ``without=`` is the axis of volumes that a map lacks."""
+    wrap_slice: Callable[[Any, int, int], Any]
+    """Make an image of one slice of a result, where this slice lies, from the slice, its axis and its number."""
     place: Any
     """Where the image lies, as an array that can be compared; None if it is not known."""
 
@@ -98,14 +100,15 @@ def beside(array: Any, image: Wrapped, name: str) -> Any:
 def of_xarray(image: Any) -> Wrapped:
     """A ``DataArray``: dims, coords, name and attributes stay."""
     steps = tuple(step_of(image.coords[name].values) if name in image.coords else 0.0 for name in image.dims)
-    return Wrapped(
-        image.data,
-        steps,
-        None,
-        tuple(map(str, image.dims)),
-        lambda result: image.copy(data=result),
-        None,
-    )
+
+    def wrap(result: Any, without: int | None = None) -> Any:
+        place = image if without is None else image.isel({image.dims[without]: 0}, drop=True)
+        return place.copy(data=result)
+
+    def wrap_slice(result: Any, axis: int, index: int) -> Any:
+        return image.isel({image.dims[axis]: index}).copy(data=result)
+
+    return Wrapped(image.data, steps, None, tuple(map(str, image.dims)), wrap, wrap_slice, None)
 
 
 def step_of(places: Values) -> float:
@@ -126,16 +129,24 @@ def of_itk(image: Any) -> Wrapped:
     dimensions, parts = image.GetDimension(), image.GetNumberOfComponentsPerPixel()
     sizes = image.GetSpacing()[::-1] + (1.0,) * (parts > 1)
 
-    def wrap(result: Values) -> Any:
-        made = sitk.GetImageFromArray(np.ascontiguousarray(result), isVector=parts > 1)
-        made.CopyInformation(image)
+    def as_image(result: Values, where: Any, vectors: bool) -> Any:
+        made = sitk.GetImageFromArray(np.ascontiguousarray(result), isVector=vectors)
+        made.CopyInformation(where)
         for key in image.GetMetaDataKeys():
             made.SetMetaData(key, image.GetMetaData(key))
         return made
 
+    def wrap(result: Values, without: int | None = None) -> Any:
+        where = image[..., 0] if dimensions == 4 and without is not None else image
+        return as_image(result, where, parts > 1 and without is None)
+
+    def wrap_slice(result: Values, axis: int, index: int) -> Any:
+        box = [slice(index, index + 1) if number == axis else slice(None) for number in range(dimensions)]
+        return as_image(np.expand_dims(result, axis), image[tuple(box[::-1])], parts > 1)
+
     place = np.array([*image.GetSpacing()[:3], *image.GetOrigin()[:3], *np.ravel(spatial_direction(image))])
     series = 0 if dimensions == 4 else dimensions if parts > 1 else None
-    return Wrapped(sitk.GetArrayFromImage(image), sizes, series, (), wrap, place)
+    return Wrapped(sitk.GetArrayFromImage(image), sizes, series, (), wrap, wrap_slice, place)
 
 
 def spatial_direction(image: Any) -> Values:
@@ -150,9 +161,17 @@ def of_nibabel(image: Any) -> Wrapped:
     values = np.asarray(image.dataobj)
     zooms = tuple(float(size) for size in image.header.get_zooms())
 
-    def wrap(result: Values) -> Any:
-        made = type(image)(result, image.affine, image.header, extra=image.extra)
+    def as_image(result: Values, where: Any) -> Any:
+        made = type(image)(result, where.affine, where.header, extra=image.extra)
         made.set_data_dtype(result.dtype)
         return made
 
-    return Wrapped(values, zooms, 3 if values.ndim == 4 else None, (), wrap, np.asarray(image.affine))
+    def wrap(result: Values, without: int | None = None) -> Any:
+        return as_image(result, image)
+
+    def wrap_slice(result: Values, axis: int, index: int) -> Any:
+        box = tuple(slice(index, index + 1) if number == axis else slice(None) for number in range(values.ndim))
+        return as_image(np.expand_dims(result, axis), image.slicer[box])
+
+    series = 3 if values.ndim == 4 else None
+    return Wrapped(values, zooms, series, (), wrap, wrap_slice, np.asarray(image.affine))

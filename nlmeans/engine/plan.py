@@ -23,7 +23,16 @@ from nlmeans.engine.basis import shared_basis
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.noise import LEAST_SIGMA, noise_of
 from nlmeans.engine.settings import Settings
-from nlmeans.engine.survey import NOTHING_FOUND, Facts, doubts_about, noise_in_words, survey_volume, why_gaussian
+from nlmeans.engine.survey import (
+    FEELABLE,
+    NOTHING_FOUND,
+    Facts,
+    Judgement,
+    judgement_of,
+    noise_in_words,
+    survey_volume,
+    why_gaussian,
+)
 from nlmeans.methods.means import classic_pilot
 from nlmeans.methods.method import Options
 from nlmeans.methods.registry import METHODS
@@ -206,8 +215,15 @@ class Plan:
             report(1.0)
         return into
 
+    def judgement(self) -> Judgement | None:
+        """Judge what `run` has removed so far; None if there is no noise, or nothing was denoised."""
+        if not self.present():
+            return None
+        counts, whole = self.facts.noise.kind == "poisson", "float" not in arrays.dtype_name(self.volume)
+        return judgement_of(self.removed, self.facts.noise, whole and not counts and self.facts.unit < FEELABLE)
+
     def verdict(self) -> list[str]:
-        """Say what speaks against the result, once all of it was computed by `run`; see also `doubts_about`."""
+        """Say what speaks against the result, once all of it was computed by `run`; see also `Judgement`."""
         if not self.present():
             known = self.settings.sigma is not None or NOTHING_SEEN in self.facts.noise.evidence
             return [] if known else [NOTHING_FOUND]
@@ -215,7 +231,8 @@ class Plan:
             return list(self.facts.noise.doubts)
         if self.settings.strength != 1 or self.settings.h is not None or not self.choices.method.shrinks:
             return []
-        return doubts_about(self.removed, self.facts.noise)
+        judgement = self.judgement()
+        return [judgement.doubt] if judgement is not None and judgement.doubt else []
 
     def work(self, box: Piece, chunk: Axes) -> Work:
         """Cut a box into tiles that fit the memory."""
@@ -396,7 +413,7 @@ class Plan:
         relative: float | Tensor,
         inside: Tensor,
     ) -> Tensor:
-        """Return denoised voxels of some channels in image units; those that are NaN or not inside stay as they are."""
+        """Return denoised voxels of some channels in image units; those that are not inside stay as they are."""
         unit, shift = self.units(channels, noisy)
         restored = denoised.to(noisy.dtype).mul_(unit).add_(shift)
         if self.facts.noise.kind in MAGNITUDES:
@@ -404,10 +421,10 @@ class Plan:
             restored = without_rician_bias(restored, scale, self.facts.noise.coils)
         elif self.facts.noise.kind == "poisson":
             restored = poisson.restore_counts(restored, *self.facts.noise.detector)
-        return torch.where(inside & ~noisy.isnan(), restored, noisy)
+        return torch.where(inside, restored, noisy)
 
     def has_noise(self, noisy: Tensor) -> Tensor:
-        """Return False at voxels that stay as they are, because their surroundings in a tile are exactly constant.
+        """Return False at voxels that stay as they are: NaN, and those with exactly constant surroundings in a tile.
 
         Few photons can leave a neighbourhood without any, so counts must be constant as far as the result depends on.
         What lies far below the offset of a detector, such as a background set to zero, holds no counts.
@@ -415,7 +432,7 @@ class Plan:
         if self.facts.noise.kind == "poisson":
             gain, offset, read_noise = self.facts.noise.detector
             return surrounded_by_others(noisy, self.halo) & (noisy >= offset - FAR_BELOW * (gain + read_noise))
-        return ~constant_voxels(noisy)
+        return ~(constant_voxels(noisy) | noisy.isnan())
 
     @property
     def has_magnitudes(self) -> bool:

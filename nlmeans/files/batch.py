@@ -15,7 +15,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -50,6 +50,8 @@ class Job:
     """The image in its BIDS dataset, if it comes from one."""
     copies: tuple[tuple[Path, Path], ...] = ()
     """Files to copy next to the result, as (source, copy): for diffusion, the directions and weights."""
+    maps: Mapping[str, Path] = field(default_factory=dict)
+    """Where to write maps, by the names that `denoise_file` has for them."""
 
     @property
     def record(self) -> Path:
@@ -66,7 +68,7 @@ class Job:
         """The options that decide the result, and the version."""
         asked = {name: value for name, value in self.options.items() if name not in HARDWARE_SETTINGS}
         plain: dict[str, Any] = json.loads(json.dumps(asked))  # what the record holds once it is read back
-        return plain | {"version": version("nlmeans")}
+        return plain | {"version": version("nlmeans")} | ({"maps": sorted(self.maps)} if self.maps else {})
 
     def check(self) -> None:
         """Raise ``ValueError`` if an input is a pipe, a device or a broken link: reading those may never end."""
@@ -76,7 +78,8 @@ class Job:
 
     def finished(self) -> bool:
         """Whether the result exists, was not changed since, and was made from this source with these options."""
-        outputs = [*registry.files_of(self.target), self.picture, self.noise_picture]
+        images = [file for path in (self.target, *self.maps.values()) for file in registry.files_of(path)]
+        outputs = [*images, self.picture, self.noise_picture]
         if not all(path.is_file() for path in outputs):
             return False
         if not all(copy.is_file() and sha256(copy) == sha256(source) for source, copy in self.copies):
@@ -100,15 +103,41 @@ class Job:
         for source, copy in self.copies:
             with atomic.written_together(copy) as (temporary,):
                 shutil.copyfile(source, temporary)
-        return denoise_file(
+        said = denoise_file(
             self.source,
             self.target,
             picture=self.picture,
             noise_picture=self.noise_picture,
             overwrite=True,
             about={**(self.image.about_derivative if self.image else {}), "request": self.request},
-            **self.options,
+            **{**self.maps, **self.options},
         )
+        if self.image is not None:
+            for kind, path in self.maps.items():
+                about = {"Description": DESCRIPTIONS[kind], "Sources": [f"bids:raw:{self.image.relative.as_posix()}"]}
+                with atomic.written_together(path.with_name(bids.stem(path) + ".json")) as (temporary,):
+                    temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        return said
+
+
+DESCRIPTIONS = {
+    "noise_map": "Standard deviation of the noise at every voxel, in the units of the image",
+    "residual": "What denoising removed: the image minus the denoised image",
+}
+"""What the maps are, for their sidecars."""
+
+MAP_LABELS = {"noise_map": "noisemap", "residual": "residual"}
+"""What the names of maps have instead of ``denoised``."""
+
+
+def map_paths(target: Path, wanted: bool) -> dict[str, Path]:
+    """Where the maps of a result lie.
+
+    >>> map_paths(Path("sub-01_desc-denoised_T1w.nii.gz"), True)["residual"].name
+    'sub-01_desc-residual_T1w.nii.gz'
+    """
+    before, _, after = target.name.rpartition("denoised")
+    return {kind: target.with_name(before + label + after) for kind, label in MAP_LABELS.items()} if wanted else {}
 
 
 @dataclass(frozen=True)
@@ -129,7 +158,9 @@ class Outcome:
 # ---------------------------------------------------------------- which scans
 
 
-def jobs_of_dataset(images: Sequence[bids.BidsImage], out: Path, options: Mapping[str, Any]) -> list[Job]:
+def jobs_of_dataset(
+    images: Sequence[bids.BidsImage], out: Path, options: Mapping[str, Any], maps: bool = False
+) -> list[Job]:
     """Make a job for each image of a BIDS dataset. Outputs have the names of BIDS derivatives."""
     jobs = []
     for image in images:
@@ -140,11 +171,12 @@ def jobs_of_dataset(images: Sequence[bids.BidsImage], out: Path, options: Mappin
                 copies.append((image.associated(ending)[-1], target.with_name(bids.stem(target) + ending)))
         settings = {**options, "modality": options.get("modality") or image.modality}
         picture = out / "figures" / f"{bids.stem(target)}.png"
-        jobs.append(Job(image.relative.as_posix(), image.path, target, picture, settings, image, tuple(copies)))
+        name, written = image.relative.as_posix(), map_paths(target, maps)
+        jobs.append(Job(name, image.path, target, picture, settings, image, tuple(copies), written))
     return jobs
 
 
-def jobs_of_files(sources: Sequence[Path], out: Path, options: Mapping[str, Any]) -> list[Job]:
+def jobs_of_files(sources: Sequence[Path], out: Path, options: Mapping[str, Any], maps: bool = False) -> list[Job]:
     """Make a job for each file or DICOM folder.
 
     Outputs lie in the same subfolders of `out` as the scans in the folder that all scans share.
@@ -157,7 +189,7 @@ def jobs_of_files(sources: Sequence[Path], out: Path, options: Mapping[str, Any]
         name = below.name if source.is_dir() else registry.without_ending(below.name).removesuffix(".dcm")
         target = out / below.with_name(f"{name}_denoised{result_ending(source)}")
         picture = out / "figures" / below.with_name(f"{name}.png")
-        jobs.append(Job(below.as_posix(), source, target, picture, dict(options)))
+        jobs.append(Job(below.as_posix(), source, target, picture, dict(options), maps=map_paths(target, maps)))
     return jobs
 
 
@@ -205,7 +237,7 @@ def check_targets(jobs: Sequence[Job], out: Path) -> None:
     taken: dict[Path, str] = {}
     sources = {real_path(job.source) for job in jobs}
     for job in jobs:
-        for path in (job.target, job.record, job.picture, *(copy for _, copy in job.copies)):
+        for path in (job.target, job.record, job.picture, *(copy for _, copy in job.copies), *job.maps.values()):
             place = real_path(path)
             if root not in place.parents:
                 raise ValueError(
@@ -372,6 +404,7 @@ def cohort(
     voxel_radii: bool = False,
     as_float: bool = False,
     resample: bool = False,
+    maps: bool = False,
     suffixes: tuple[str, ...] = (),
     participants: tuple[str, ...] = (),
     sessions: tuple[str, ...] = (),
@@ -386,6 +419,7 @@ def cohort(
         voxel_radii: as for `denoise_file`.
         as_float: as for `denoise_file`.
         resample: as for `denoise_file`, for the phase that BIDS names beside an image.
+        maps: also write the noise map and what was removed.
         suffixes: which images of a BIDS dataset, such as ``bold``; none for the usual ones.
         participants: which participants of a BIDS dataset; none for all.
         sessions: which sessions of a BIDS dataset; none for all.
@@ -407,7 +441,7 @@ def cohort(
     if len(sources) == 1 and bids.is_dataset(root):
         out = root / "derivatives" / "nlmeans" if out is None else out
         images = bids.selected_images(root, suffixes, participants, sessions)
-        jobs, description = jobs_of_dataset(images, out, options), bids.derivative_description(root, out)
+        jobs, description = jobs_of_dataset(images, out, options, maps), bids.derivative_description(root, out)
     else:
         if out is None:
             raise ValueError("--out is missing: name the folder for the results. Only a BIDS dataset has a default")
@@ -418,11 +452,11 @@ def cohort(
         files = input_files(sources, out)
         if not files:
             raise ValueError(f"{', '.join(sources)}: no image outside {out}, the folder for the results")
-        jobs, description = jobs_of_files(files, out, options), None
+        jobs, description = jobs_of_files(files, out, options, maps), None
     if bids.is_dataset(out) and "nlmeans" not in makers(out):
         raise ValueError(f"{out} is a dataset that nlmeans did not make; choose another folder for the results")
     check_targets(jobs, out)
-    known = {field.name for field in dataclasses.fields(Settings)}
+    known = {one.name for one in dataclasses.fields(Settings)}
     Settings(**{name: value for name, value in options.items() if name in known})  # a wrong argument, before any work
     return jobs, out, description
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
-from nlmeans.core.progress import Report
+from nlmeans.core.progress import Report, part
 from nlmeans.methods.coarser import COARSER_REACH, with_coarser_level
 from nlmeans.methods.means import classic, operator_memory
 from nlmeans.methods.method import Method, Options, whole_tile
@@ -68,7 +68,9 @@ def dct_pilot(noisy: Tensor, sigma: float | Tensor, options: Options) -> Tensor:
 def wiener(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Wiener filter in the DCT domain, with non-local means as the pilot; for correlated noise with the DCT."""
     lags = options.autocovariance
-    guide = classic(noisy, sigma, options, progress) if lags is None else dct_pilot(noisy, sigma, options)
+    to_guide = part(progress, 0.0, 0.6)
+    guide = classic(noisy, sigma, options, to_guide) if lags is None else dct_pilot(noisy, sigma, options)
+    to_guide(1.0)
     return wiener_filter(noisy, guide, sigma, patch=4, stride=1, autocovariance=lags)
 
 
@@ -98,6 +100,8 @@ def pri(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report
     The squared differences are divided by 0.8 h² and 0.4 h².
     """
     pilot = dct(noisy, sigma, options, progress)
+    count, averaging = len(noisy), part(progress, 0.1, 1.0)
+    averaging(0.0)
     results = [
         nonlocal_means(
             channel[None],
@@ -109,8 +113,9 @@ def pri(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report
             channels=0,
             backend=options.backend,
             memory=options.memory,
+            progress=part(averaging, number / count, (number + 1) / count),
         )[0]
-        for channel, first in zip(noisy, pilot, strict=True)
+        for number, (channel, first) in enumerate(zip(noisy, pilot, strict=True))
     ]
     return torch.stack(results)
 

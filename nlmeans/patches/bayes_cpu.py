@@ -10,7 +10,6 @@ import itertools
 import math
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from nlmeans.core.lags import Whitening

@@ -125,6 +125,7 @@ def filter_volume(
     variance = None if isinstance(sigma, float | int) else patch_means(grid.covered(sigma[None].square())[0], grid)
     average = [Average.of(channel, grid) for channel in values]
     uniform = noisy.new_tensor(sigma if variance is None else 1.0).square()
+    before = 0.0
     for corners, done in find_groups(guides, grid, tolerance * (uniform if variance is None else variance)):
         batch = BATCH_GROUPS if noisy.device.type == "cpu" else BATCH_GROUPS_GPU
         for start in range(0, len(corners), batch):
@@ -133,7 +134,8 @@ def filter_volume(
             for channel, (value, first) in enumerate(zip(values, guides, strict=True)):
                 filtered = filter_groups(read_patches(value, group, size), read_patches(first, group, size), level)
                 average[channel].add(group, filtered)
-        progress(done)
+            progress(before + (done - before) * min((start + batch) / len(corners), 1.0))
+        before = done
     return averaged(average, noisy)
 
 

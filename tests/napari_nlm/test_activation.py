@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,3 +66,19 @@ def test_without_napari_nothing_is_added(monkeypatch: pytest.MonkeyPatch) -> Non
     context = PluginContext("nlmeans", None)  # type: ignore[arg-type]
     activate(context)
     assert not context._disposables
+
+
+def test_the_engine_is_imported_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+    done = threading.Event()
+
+    def importing(name: str) -> None:
+        threads.append(threading.current_thread().name)
+        assert name == activation.HEAVY
+        done.set()
+
+    monkeypatch.setattr(activation.Application, "get_app", lambda name: None)
+    monkeypatch.setattr(activation.importlib, "import_module", importing)
+    activate(PluginContext("nlmeans", None))  # type: ignore[arg-type]
+    assert done.wait(10)
+    assert threads == ["nlmeans import"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from napari_nlm.known import MemoryNeed
 from napari_nlm.preview_layers import Picture
 from napari_nlm.runs import Running
 from nlmeans import METHODS, NoiseModel
-from nlmeans.engine.survey import Facts
+from nlmeans.engine.survey import Facts, Judgement
 from tests.napari_nlm.test_known import GIB, facts_with, known
 
 
@@ -65,19 +66,28 @@ def test_the_picture_says_how_much_was_removed() -> None:
     data = np.zeros((4, 5), np.float32)
     view = View((0, 1), (slice(0, 4), slice(0, 5)), cropped=False)
     layer = Image(data)
-    assert captions.picture_text(Picture(layer, view, data, data, 2.0, 1.0)) == "Removed: SD 1 = 0.50 σ"
-    assert captions.picture_text(Picture(layer, view, data, data, 0.0, 1.0)) == "Removed: SD 1"
+    said = Judgement(0.5, 0.0)
+    text = captions.picture_text(Picture(layer, view, data, data, 2.0, said))
+    assert text == "Removed: 0.50 σ = 1 image units; noise left: raise the strength"
+    counts = captions.picture_text(Picture(layer, view, data, data, 0.0, Judgement(0.9, 0.0, enough=False)))
+    assert counts == "Removed: 0.90 σ"
+    assert "no noise" in captions.picture_text(Picture(layer, view, data, data, 0.0))
+    timed = Picture(layer, view, data, data, 2.0, said, run_seconds=75.0)
+    assert captions.picture_text(timed).endswith("the strength. The whole volume takes about 1 min 15 s")
     cropped = View((0, 1), (slice(0, 4), slice(0, 5)), cropped=True)
-    assert captions.picture_text(Picture(layer, cropped, data, data, 2.0, 1.0)).endswith("4 × 5 pixels of the view")
-    assert captions.picture_text(Picture(layer, view, data, data, 2.0, 1.0, draft=True)).startswith("Draft")
+    assert captions.picture_text(Picture(layer, cropped, data, data, 2.0, said)).endswith("4 × 5 pixels of the view")
+    assert captions.picture_text(Picture(layer, view, data, data, 2.0, said, draft=True)).startswith("Draft")
 
 
 def test_progress_and_the_line_about_a_finished_run() -> None:
     assert captions.progress_text(Running(0.5, None)) == "50%"
     assert captions.progress_text(Running(0.5, 3700.0)) == "50%, 1 h 01 min left"
     settings = {"method": "classic", "noise": "rician"}
-    record = {"settings": settings, "seconds": 1.26, "left_out": {}}
+    record: dict[str, Any] = {"settings": settings, "seconds": 1.26, "left_out": {}, "doubts": [[], []]}
     assert captions.result_text(record) == "classic, rician noise, 1.3 s"
+    record["doubts"] = [["hardly any"], ["hardly any"]]
+    assert captions.result_text(record).endswith("1.3 s; hardly any")
+    record["doubts"] = []
     record["left_out"] = {"components kept": "only a series has them"}
     assert captions.result_text(record).endswith("1.3 s; no layer “components kept”: only a series has them")
 

@@ -12,8 +12,8 @@ import pytest
 import nlmeans
 from napari_nlm import context_menu
 from napari_nlm.context_menu import WAITING, MenuRun
+from napari_nlm.marks import PROVENANCE_KEY
 from napari_nlm.parameters import Parameters
-from napari_nlm.results import PROVENANCE_KEY
 from tests.napari_nlm.images import series, volume
 
 QUICK = Parameters(method="classic")

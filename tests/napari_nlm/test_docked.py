@@ -31,3 +31,13 @@ def test_a_dock_on_another_side_stays_where_it_was_put(dock: Dock) -> None:
     assert window._qt_window.tabifiedDockWidgets(holder) == []
     window.remove_dock_widget(holder)
     dock.settle()
+
+
+def test_tabs_have_short_titles(dock: Dock) -> None:
+    window = dock.viewer.__wrapped__.window
+    panel = NoisePanel(dock.viewer)
+    holder = window.add_dock_widget(panel, name="Estimate the noise (nlmeans)")
+    dock.settle()
+    assert (dock.holder.windowTitle(), holder.windowTitle()) == ("Denoise", "Noise")
+    window.remove_dock_widget(holder)
+    dock.settle()

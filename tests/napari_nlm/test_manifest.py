@@ -55,6 +55,7 @@ def test_only_widgets_know_of_qt() -> None:
     windows = {
         "context_menu.py",
         "docked.py",
+        "loading.py",
         "widget.py",
         "panels.py",
         "map_panel.py",

@@ -35,3 +35,15 @@ def test_without_an_image_it_says_what_to_do(dock: Dock) -> None:
     assert "Open Sample" in panel.said.text()
     panel.end_work()
     panel.lane.pool.shutdown(wait=True)
+
+
+def test_the_image_of_the_denoising_widget_is_offered_first_and_no_result(dock: Dock) -> None:
+    dock.viewer.add_image(volume(12, 20, 24), name="scan")
+    dock.settle()
+    dock.widget.on_run()
+    dock.settle()
+    panel = NoisePanel(dock.viewer)
+    assert panel.image.count() == 2
+    assert panel.image.currentText() == "scan"
+    panel.end_work()
+    panel.lane.pool.shutdown(wait=True)

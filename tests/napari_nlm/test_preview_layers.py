@@ -124,7 +124,7 @@ def test_a_split_view_shows_noise_on_the_left_alone(dock: Dock) -> None:
 def picture(layer: Image, cut: float = 0.0) -> Picture:
     box = (slice(3, 4), slice(0, 24), slice(0, 28))
     before = layer.data[box]
-    return Picture(layer, View((1, 2), box, False), before, before - cut, SIGMA, cut)
+    return Picture(layer, View((1, 2), box, False), before, before - cut, SIGMA)
 
 
 def test_a_layer_is_changed_in_place_where_it_can_be() -> None:
@@ -167,7 +167,7 @@ def test_the_removed_noise_of_colours_is_grey_where_nothing_was_removed() -> Non
     source = viewer.add_image(np.full((8, 9, 4), 100, np.uint8), rgb=True, name="colours")
     box = (slice(0, 8), slice(0, 9))
     layers = PreviewLayers(viewer)
-    layers.show(Picture(source, View((0, 1), box, False), source.data, source.data, 5.0, 0.0), REMOVED, 0.5, False)
+    layers.show(Picture(source, View((0, 1), box, False), source.data, source.data, 5.0), REMOVED, 0.5, False)
     removed = layers.layers["removed noise"].data
     np.testing.assert_array_equal(removed[..., :3], 0.5)
     np.testing.assert_array_equal(removed[..., 3], 1)

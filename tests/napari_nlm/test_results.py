@@ -9,8 +9,9 @@ import pytest
 from napari.layers import Image
 
 import nlmeans
+from napari_nlm.marks import PROVENANCE_KEY
 from napari_nlm.preview_layers import REMOVED
-from napari_nlm.results import PROVENANCE_KEY, is_result, proposed_file
+from napari_nlm.results import is_result, proposed_file
 from tests.napari_nlm.conftest import Bench
 from tests.napari_nlm.images import SIGMA, series, volume
 

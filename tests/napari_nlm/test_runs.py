@@ -8,7 +8,7 @@ import numpy as np
 
 import nlmeans
 from napari_nlm.maps import COMPONENTS
-from napari_nlm.results import PROVENANCE_KEY
+from napari_nlm.marks import PROVENANCE_KEY
 from napari_nlm.runs import Running
 from tests.napari_nlm.conftest import Bench
 from tests.napari_nlm.images import decay, series, volume

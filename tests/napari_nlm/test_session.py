@@ -128,3 +128,19 @@ def test_lanes_end_with_the_session(bench: Bench) -> None:
     assert not bench.session.busy
     assert all(lane.closed for lane in bench.session.lanes)
     assert bench.layer("· denoised") is None
+
+
+def test_the_preview_comes_back_after_all_layers_were_deleted(bench: Bench) -> None:
+    bench.add(volume(), name="first")
+    bench.viewer.layers.clear()
+    bench.settle()
+    bench.add(volume(seed=1), name="second")
+    assert bench.session.preview.live
+    assert bench.layer("second · denoised") is not None
+
+
+def test_it_is_said_that_the_noise_is_looked_for(bench: Bench) -> None:
+    said: list[str] = []
+    bench.session.preview.status.connect(said.append)
+    bench.add(volume())
+    assert "Finding the noise …" in said

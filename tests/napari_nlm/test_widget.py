@@ -14,9 +14,9 @@ from qtpy.QtTest import QTest
 
 from napari_nlm.controls import Choice
 from napari_nlm.maps import COMPONENTS, MAP_NAMES, NOISE_MAP
+from napari_nlm.marks import PROVENANCE_KEY
 from napari_nlm.parameters import Parameters
 from napari_nlm.preview_layers import REMOVED
-from napari_nlm.results import PROVENANCE_KEY
 from napari_nlm.widget import DenoiseWidget
 from nlmeans import METHODS
 from tests.napari_nlm.conftest import Dock, slow
@@ -316,3 +316,16 @@ def test_a_map_that_is_wanted_but_not_there_is_told(dock: Dock) -> None:
     dock.widget.runs.button.click()
     dock.settle()
     assert any("no layer “components kept”: only the method series" in text for text in notices(before))
+
+
+def test_the_preview_is_gone_before_the_first_picture_in_3d(dock: Dock) -> None:
+    """Removed later, between the switch and the picture, it makes OpenGL crash."""
+    dock.viewer.add_image(volume(16, 40, 44), name="scan")
+    dock.settle()
+    assert len(dock.viewer.layers) == 2
+    dock.viewer.dims.ndisplay = 3
+    assert [layer.name for layer in dock.viewer.layers] == ["scan"]
+    assert dock.shot().size
+    dock.viewer.dims.ndisplay = 2
+    dock.settle()
+    assert len(dock.viewer.layers) == 2

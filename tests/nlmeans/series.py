@@ -8,8 +8,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
 
 AXIAL = (1.0, 0, 0, 0, 1, 0)
 SAGITTAL = (0.0, 1, 0, 0, 0, -1)
@@ -77,20 +84,26 @@ def write_enhanced(
     orientation: Sequence[float] = AXIAL,
     spacing: Sequence[float] = (0.7, 0.9, 2.5),
     slopes: Sequence[float] = (1.0,),
+    modality: str = "MR",
 ) -> npt.NDArray[np.float64]:
-    """Write stored values, (columns, rows, slices, echoes), as one enhanced MR image. Returns their RAS affine."""
+    """Write stored values, (columns, rows, slices, echoes), as one enhanced image. Returns their RAS affine.
+
+    An enhanced image of CT is in Hounsfield units from -1024 on, and has one echo.
+    """
     along, down = np.array(orientation[:3]), np.array(orientation[3:])
     normal, origin = np.cross(along, down), np.array([-30.0, 20, 10])
     one = Dataset()
     one.file_meta = FileMetaDataset()
     one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    one.SOPClassUID, one.SOPInstanceUID = EnhancedMRImageStorage, generate_uid()
+    one.SOPClassUID = EnhancedMRImageStorage if modality == "MR" else EnhancedCTImageStorage
+    one.SOPInstanceUID = generate_uid()
     one.file_meta.MediaStorageSOPClassUID, one.file_meta.MediaStorageSOPInstanceUID = (
         one.SOPClassUID,
         one.SOPInstanceUID,
     )
     one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = STUDY, generate_uid(), FRAME
-    one.PatientName, one.PatientID, one.Modality, one.SeriesNumber = "Phantom^A", "17", "MR", 4
+    one.PatientName, one.PatientID, one.Modality, one.SeriesNumber = "Phantom^A", "17", modality, 4
+    one.Manufacturer = "Philips"  # who has several echoes in one image; dcm2niix goes by it
     one.ImageType, one.InstanceNumber = ["ORIGINAL", "PRIMARY", "OTHER", "NONE"], 1
     one.Columns, one.Rows = stored.shape[:2]
     one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
@@ -101,17 +114,28 @@ def write_enhanced(
     plane.ImageOrientationPatient = [float(x) for x in orientation]
     kind.FrameType = ["ORIGINAL", "PRIMARY", "OTHER", "NONE"]
     shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [plane]
-    shared.MRImageFrameTypeSequence = [kind]
+    setattr(shared, f"{modality}ImageFrameTypeSequence", [kind])
     frames, pixels = [], []
+    pointers = [("InStackPositionNumber", "FrameContentSequence"), ("EffectiveEchoTime", "MREchoSequence")]
+    pointers = pointers if modality == "MR" else pointers[:1]
+    one.DimensionIndexSequence = [Dataset() for _ in pointers]
+    for dimension, (name, group) in zip(one.DimensionIndexSequence, pointers, strict=True):
+        dimension.DimensionIndexPointer, dimension.FunctionalGroupPointer = (
+            tag_for_keyword(name),
+            tag_for_keyword(group),
+        )
     for index in range(stored.shape[2]):  # echoes beside each other, slice by slice
         for echo in range(stored.shape[3]):
             frame, position, times, values, content = Dataset(), Dataset(), Dataset(), Dataset(), Dataset()
             position.ImagePositionPatient = [float(x) for x in origin + index * spacing[2] * normal]
             times.EffectiveEchoTime = 5.0 * (echo + 1)
-            values.RescaleSlope, values.RescaleIntercept = slopes[echo % len(slopes)], 0.0
-            values.RescaleType = "US"
+            values.RescaleSlope = slopes[echo % len(slopes)]
+            values.RescaleIntercept, values.RescaleType = (0.0, "US") if modality == "MR" else (-1024.0, "HU")
             content.StackID, content.InStackPositionNumber = "1", index + 1
-            frame.PlanePositionSequence, frame.MREchoSequence = [position], [times]
+            content.DimensionIndexValues = [index + 1, echo + 1][: len(pointers)]
+            frame.PlanePositionSequence = [position]
+            if modality == "MR":
+                frame.MREchoSequence = [times]
             frame.PixelValueTransformationSequence, frame.FrameContentSequence = [values], [content]
             frames.append(frame)
             pixels.append(stored[..., index, echo].T)

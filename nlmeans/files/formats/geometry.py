@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 log = logging.getLogger("nlmeans")
 
+SAME_PLACE = 0.1
+"""Largest distance between corresponding voxels of the same grid, in voxels."""
+
 Affine = npt.NDArray[np.float64]
 
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])

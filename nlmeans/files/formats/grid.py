@@ -10,14 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.orientations import aff2axcodes, apply_orientation, inv_ornt_aff, io_orientation
 
-from nlmeans.files.formats.geometry import Affine
+from nlmeans.files.formats.geometry import SAME_PLACE, Affine
 from nlmeans.files.formats.nifti import Scan, in_nifti, millimetres
 from nlmeans.files.formats.registry import needs_extra
 
 log = logging.getLogger("nlmeans")
-
-SAME_PLACE = 0.1
-"""Largest distance between corresponding voxels of the same grid, in voxels."""
 
 
 def on_grid_of(scan: Scan, other: Scan, resample: bool = False, order: int = 0) -> npt.NDArray[Any]:

@@ -131,7 +131,7 @@ def denoise_zarr(
 
 
 def open_mask_or_map(path: Path | str | None, image: ZarrImage) -> ZarrImage | None:
-    """Open a mask or a map of sigma, and check that it has the spatial shape of the image."""
+    """Open a mask or a map of sigma, and check that it has the spatial shape of the image, and lies where it lies."""
     if path is None:
         return None
     found = ngff.read_image(path)
@@ -139,6 +139,11 @@ def open_mask_or_map(path: Path | str | None, image: ZarrImage) -> ZarrImage | N
         raise ValueError(
             f"{path} has shape {found.array.shape}, but {image.path} has the spatial shape {image.spatial_shape}; give "
             "a mask or map of that shape"
+        )
+    if difference := image.difference_of_place(found):
+        raise ValueError(
+            f"{path} lies elsewhere than {image.path}: it has {difference}; resample it, or, if its metadata are "
+            "wrong, give it those of the image"
         )
     return found
 

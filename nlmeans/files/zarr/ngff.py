@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from nlmeans.files.formats.geometry import SAME_PLACE
 from nlmeans.files.paths import check_exists, is_zarr, one_line
 
 log = logging.getLogger("nlmeans")
@@ -108,6 +109,32 @@ class ZarrImage:
         return tuple(sizes)
 
     @property
+    def origin(self) -> tuple[float, ...]:
+        """Position of the first voxel along the spatial axes, in the units of the metadata; 0 where they give none."""
+        axes, general = len(self.axes), self.multiscale.get("coordinateTransformations", ())
+        scale = scale_of(general, axes) or (1.0,) * axes
+        moved, own = numbers_of(general, "translation", axes) or (0.0,) * axes, self.translation or (0.0,) * axes
+        return tuple(own[axis] * scale[axis] + moved[axis] for axis in self.spatial_axes)
+
+    def difference_of_place(self, other: ZarrImage) -> str:
+        """Say in what the voxels of another image of the same shape lie elsewhere; empty if they lie where ours do.
+
+        Plain arrays, whose metadata do not say where they lie, lie anywhere.
+        """
+        if not self.multiscale or not other.multiscale:
+            return ""
+        units = [[image.axes[axis].get("unit") for axis in image.spatial_axes] for image in (self, other)]
+        if units[0] != units[1]:
+            return ""  # nothing to compare
+        ours, theirs = np.array(self.spacing), np.array(other.spacing)
+        if not np.allclose(ours, theirs, rtol=1e-3):
+            return f"voxels of {sizes_text(theirs)} instead of {sizes_text(ours)}"
+        apart = np.abs(np.array(self.origin) - other.origin)
+        if (apart > SAME_PLACE * np.abs(ours)).any():
+            return f"a first voxel at {sizes_text(other.origin)} instead of {sizes_text(self.origin)}"
+        return ""
+
+    @property
     def other_axes(self) -> tuple[int, ...]:
         """Axes that are not spatial."""
         return tuple(axis for axis in range(self.array.ndim) if axis not in self.spatial_axes)
@@ -164,6 +191,14 @@ class ZarrPart:
                 f"{self.image.path} cannot be read at {self.image.title(self.place)} {key}; it may be damaged there: "
                 f"{one_line(error)}"
             ) from error
+
+
+def sizes_text(numbers: Any) -> str:
+    """
+    >>> sizes_text([2, 0.5, 0.5])
+    '2 × 0.5 × 0.5'
+    """
+    return " × ".join(f"{number:.4g}" for number in numbers)
 
 
 # ---------------------------------------------------------------- reading

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import zarr
 
 from nlmeans.core import arrays
+from nlmeans.core.progress import Report
 from nlmeans.files.zarr.ngff import ZarrImage
+
+ArrayBox = tuple[slice, ...]
+"""A slice per axis of the array."""
 
 
 @dataclass(frozen=True)
@@ -56,29 +62,61 @@ def pyramid_levels(image: ZarrImage) -> list[PyramidLevel]:
 
 def create_arrays(folder: Path, image: ZarrImage, levels: Sequence[PyramidLevel], dtype: npt.DTypeLike) -> None:
     """Create a group with the arrays of all levels, stored like the image, without values and metadata."""
-    source, version = image.array, image.array.metadata.zarr_format
-    group = zarr.open_group(folder, mode="a", zarr_format=version)
+    group = zarr.open_group(folder, mode="a", zarr_format=image.array.metadata.zarr_format)
+    for number, level in enumerate(levels):
+        create_level(group, number, level, image.array, dtype)
+
+
+def create_level(
+    group: zarr.Group, number: int, level: PyramidLevel, source: zarr.Array[Any], dtype: npt.DTypeLike
+) -> zarr.Array[Any]:
+    """Create the array of a level, stored like another array, without values."""
+    version = source.metadata.zarr_format
     same_type = np.dtype(dtype) == source.dtype
     encoding: Any = getattr(source.metadata, "chunk_key_encoding", None)
     if version == 2:
         encoding = {"name": "v2", "separator": source.metadata.dimension_separator}  # type: ignore[union-attr]
-    for number, level in enumerate(levels):
-        group.create_array(
-            str(number),
-            shape=level.shape,
-            dtype=dtype,
-            chunks=source.chunks,
-            shards=source.shards,
-            filters=(source.filters or None) if same_type else "auto",
-            compressors=source.compressors or None,
-            serializer=source.serializer if same_type and version == 3 else "auto",  # type: ignore[arg-type]
-            fill_value=source.fill_value,
-            order=source.order if version == 2 else None,
-            chunk_key_encoding=encoding,
-            dimension_names=getattr(source.metadata, "dimension_names", None),
-            attributes=source.attrs.asdict(),
-            overwrite=True,
-        )
+    return group.create_array(
+        str(number),
+        shape=level.shape,
+        dtype=dtype,
+        chunks=source.chunks,
+        shards=source.shards,
+        filters=(source.filters or None) if same_type else "auto",
+        compressors=source.compressors or None,
+        serializer=source.serializer if same_type and version == 3 else "auto",  # type: ignore[arg-type]
+        fill_value=source.fill_value,
+        order=source.order if version == 2 else None,
+        chunk_key_encoding=encoding,
+        dimension_names=getattr(source.metadata, "dimension_names", None),
+        attributes=source.attrs.asdict(),
+        overwrite=True,
+    )
+
+
+def add_coarser_levels(folder: Path, image: ZarrImage, record: Mapping[str, Any], progress: Report) -> int:
+    """Add a pyramid to a group that has the finest level alone, and complete its metadata.
+
+    Args:
+        folder: the group.
+        image: the same, as it was read.
+        record: how it was made.
+        progress: called with the fraction done.
+
+    Returns:
+        the number of levels.
+    """
+    levels, group = pyramid_levels(image), zarr.open_group(folder, mode="r+", use_consolidated=False)
+    finer = image.array
+    for number, level in enumerate(levels[1:], 1):
+        coarser = create_level(group, number, level, image.array, image.array.dtype)
+        boxes = list(grid_boxes(level.shape, image.unit))
+        for count, box in enumerate(boxes, 1):
+            coarser[box] = halved_box(finer, level, box, image.unit, image.array.dtype)
+            progress((number - 1 + count / len(boxes)) / (len(levels) - 1))
+        finer = coarser
+    write_metadata(folder, image, levels, record)
+    return len(levels)
 
 
 def write_metadata(folder: Path, image: ZarrImage, levels: Sequence[PyramidLevel], record: Mapping[str, Any]) -> None:
@@ -112,6 +150,37 @@ def transformations(image: ZarrImage, level: PyramidLevel) -> list[dict[str, Any
     if image.translation is not None or any(moved):
         found.append({"type": "translation", "translation": moved})
     return found
+
+
+def grid_boxes(shape: Sequence[int], block: Sequence[int]) -> Iterator[ArrayBox]:
+    """Cover an array with blocks, in the order of its axes. Blocks at the end may be smaller."""
+    cuts = [[slice(start, min(start + b, n)) for start in range(0, n, b)] for n, b in zip(shape, block, strict=True)]
+    return itertools.product(*cuts)
+
+
+def halved_box(
+    finer: zarr.Array[Any], level: PyramidLevel, box: ArrayBox, unit: Sequence[int], dtype: np.dtype[Any]
+) -> npt.NDArray[Any]:
+    """Compute a box of a level from the level before, one chunk or shard of that at a time.
+
+    Args:
+        finer: the level before.
+        level: the level.
+        box: where in the level.
+        unit: shape of the chunks or shards.
+        dtype: of the result; integers are rounded.
+    """
+    result = np.empty([side.stop - side.start for side in box], dtype)
+    step = [max(1, u // 2) if axis in level.halved_axes else u for axis, u in enumerate(unit)]
+    for piece in grid_boxes(result.shape, step):
+        covered = []
+        for axis, (side, inside, n) in enumerate(zip(box, piece, finer.shape, strict=True)):
+            factor = 2 if axis in level.halved_axes else 1
+            start, stop = (factor * (side.start + end) for end in (inside.start, inside.stop))
+            covered.append(slice(start, min(stop, n)))
+        means = halved(np.asarray(finer[tuple(covered)]), level.halved_axes)
+        arrays.write(result, piece, torch.from_numpy(means))
+    return result
 
 
 def halved(values: npt.NDArray[Any], axes: Sequence[int]) -> npt.NDArray[Any]:

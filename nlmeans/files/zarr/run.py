@@ -33,10 +33,15 @@ from nlmeans.files.paths import one_line
 from nlmeans.files.zarr import ngff
 from nlmeans.files.zarr.journal import JOURNAL, Journal
 from nlmeans.files.zarr.ngff import Place, ZarrImage
-from nlmeans.files.zarr.pyramid import PyramidLevel, create_arrays, halved, pyramid_levels, write_metadata
-
-ArrayBox = tuple[slice, ...]
-"""A slice per axis of the array."""
+from nlmeans.files.zarr.pyramid import (
+    ArrayBox,
+    PyramidLevel,
+    create_arrays,
+    grid_boxes,
+    halved_box,
+    pyramid_levels,
+    write_metadata,
+)
 
 
 def partial_folder(target: Path) -> Path:
@@ -201,12 +206,6 @@ def block_shape(
             growing.remove(axis)
     even = (math.ceil(n / math.ceil(n / count)) for n, count in zip(units, counts, strict=True))
     return tuple(u * count for u, count in zip(unit, even, strict=True))
-
-
-def grid_boxes(shape: Sequence[int], block: Sequence[int]) -> Iterator[ArrayBox]:
-    """Cover an array with blocks, in the order of its axes. Blocks at the end may be smaller."""
-    cuts = [[slice(start, min(start + b, n)) for start in range(0, n, b)] for n, b in zip(shape, block, strict=True)]
-    return itertools.product(*cuts)
 
 
 # ---------------------------------------------------------------- the run
@@ -384,19 +383,8 @@ class ZarrRun:
             self.array(0)[box] = result
 
     def halve_block(self, number: int, box: ArrayBox) -> None:
-        """Compute a block of a coarser level from the level before, one chunk of that at a time."""
-        level, finer, source = self.levels[number], self.levels[number - 1], self.array(number - 1)
-        result = np.empty([side.stop - side.start for side in box], self.dtype)
-        unit = self.request.image.unit
-        step = [max(1, u // 2) if axis in level.halved_axes else u for axis, u in enumerate(unit)]
-        for part_of_block in grid_boxes(result.shape, step):
-            covered = []
-            for axis, (side, inside, n) in enumerate(zip(box, part_of_block, finer.shape, strict=True)):
-                factor = 2 if axis in level.halved_axes else 1
-                start, stop = (factor * (side.start + end) for end in (inside.start, inside.stop))
-                covered.append(slice(start, min(stop, n)))
-            means = halved(np.asarray(source[tuple(covered)]), level.halved_axes)
-            arrays.write(result, part_of_block, torch.from_numpy(means))
+        """Compute a block of a coarser level from the level before."""
+        result = halved_box(self.array(number - 1), self.levels[number], box, self.request.image.unit, self.dtype)
         with storing_like(self.request.image):
             self.array(number)[box] = result
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nlmeans import denoise, estimate_noise, estimate_sigma
+from nlmeans import denoise, denoise_with_maps, estimate_noise, estimate_sigma, preview, usual_h
 from nlmeans.core import wrapped
 from tests.nlmeans.scans import NIFTI, OBLIQUE, noisy
 
@@ -165,3 +165,83 @@ def test_arrays_are_left_alone_and_import_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+# ---------------------------------------------------------------- maps and previews
+
+SERIES = noisy(*SHAPE, 8).astype("f4")
+
+
+def test_maps_of_an_image_of_nibabel_lie_where_it_lies() -> None:
+    image = NIFTI.Nifti1Image(SERIES, OBLIQUE)
+    sizes = np.linalg.norm(OBLIQUE[:3, :3], axis=0)
+    found = denoise_with_maps(image, method="series")
+    plain = denoise_with_maps(SERIES, method="series", series=3, spacing=tuple(sizes))
+    for one, other in zip(found, plain, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            np.testing.assert_array_equal(np.asarray(one.dataobj), other)
+            np.testing.assert_allclose(one.affine, OBLIQUE)
+            assert type(one) is type(image)
+    noise: Any = found.noise_map
+    assert noise.shape == SHAPE == noise.header.get_data_shape()
+
+
+@pytest.mark.parametrize("vectors", [False, True])
+def test_maps_of_an_image_of_simpleitk_lie_where_it_lies(vectors: bool) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    axis = 3 if vectors else 0
+    image = sitk.GetImageFromArray(np.ascontiguousarray(np.moveaxis(SERIES, 3, axis)), isVector=vectors)
+    image.SetOrigin((3.0, 4, 5) if vectors else (3.0, 4, 5, 0))
+    image.SetMetaData("scanner", "of a test")
+    found: Any = denoise_with_maps(image, method="series")
+    assert found.residual.GetSize() == found.volume.GetSize() == image.GetSize()
+    assert found.noise_map.GetSize() == found.rank_map.GetSize() == SHAPE[::-1]
+    assert found.noise_map.GetOrigin() == (3, 4, 5)
+    assert found.rank_map.GetMetaData("scanner") == "of a test"
+    plain = denoise_with_maps(SERIES, method="series", series=3, spacing=(1, 1, 1))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found.noise_map), plain.noise_map)
+
+
+def test_maps_of_a_data_array_keep_its_names() -> None:
+    xarray = pytest.importorskip("xarray")
+    image = xarray.DataArray(SERIES, {"z": 2.0 * np.arange(10)}, ("z", "y", "x", "time"))
+    found: Any = denoise_with_maps(image, method="series", series="time")
+    assert found.residual.dims == image.dims
+    assert found.noise_map.dims == ("z", "y", "x")
+    np.testing.assert_array_equal(found.rank_map.z, image.z)
+    np.testing.assert_allclose(found.volume + found.residual, image, rtol=1e-6)
+
+
+def test_a_preview_of_an_image_is_that_slice_of_the_result() -> None:
+    image = NIFTI.Nifti1Image(noisy(*SHAPE).astype("f4"), OBLIQUE)
+    whole = denoise(image, 10.0, **QUICK)
+    one = preview(image, -3, 1, 10.0, **QUICK)
+    assert one.shape == (10, 1, 12)
+    np.testing.assert_allclose(np.asarray(one.dataobj)[:, 0], np.asarray(whole.dataobj)[:, 8], rtol=1e-5)
+    np.testing.assert_allclose(one.affine, whole.slicer[:, 8:9].affine)
+
+
+def test_a_preview_of_another_image_lies_where_its_slice_lies() -> None:
+    sitk, xarray = pytest.importorskip("SimpleITK"), pytest.importorskip("xarray")
+    data = noisy(*SHAPE).astype("f4")
+    image = sitk.GetImageFromArray(data)
+    image.SetOrigin((3.0, 4, 5))
+    image.SetSpacing((1.0, 1, 2))
+    one = preview(image, 4, 0, 10.0, **QUICK)
+    assert (one.GetSize(), one.GetOrigin()) == ((12, 11, 1), (3, 4, 13))
+    np.testing.assert_allclose(
+        sitk.GetArrayFromImage(one)[0], preview(data, 4, 0, 10.0, spacing=(2, 1, 1), **QUICK), rtol=1e-5
+    )
+    array = xarray.DataArray(data, {"z": 2.0 * np.arange(10)}, ("z", "y", "x"))
+    flat = preview(array, 4, 0, 10.0, spacing=None, **QUICK)
+    assert flat.dims == ("y", "x")
+    assert float(flat.z) == 8
+    np.testing.assert_allclose(flat.values, preview(data, 4, 0, 10.0, **QUICK), rtol=1e-5)
+
+
+def test_the_usual_h_of_an_image_is_that_of_its_voxels() -> None:
+    data = noisy(*SHAPE).astype("f4")
+    assert usual_h(NIFTI.Nifti1Image(data, thick()), 10.0, method="classic") == usual_h(
+        data, 10.0, method="classic", spacing=(1, 1, 5)
+    )

@@ -255,3 +255,27 @@ def test_a_background_far_below_the_offset_of_a_detector_stays() -> None:
     denoised = denoise(counts, method="bayes", noise="poisson", gain=3, offset=200)
     assert np.array_equal(denoised[:6], counts[:6])
     assert np.abs(denoised[6:] - 380).mean() < 0.5 * np.abs(counts[6:] - 380).mean()
+
+
+def test_noise_below_half_a_step_of_whole_numbers_needs_nothing() -> None:
+    noisy = np.rint(50 + 0.2 * np.random.default_rng(0).standard_normal((16, 16, 16)))
+    for dtype, rounded in (("i2", True), ("f4", False)):
+        plan = planned(noisy.astype(dtype), sigma=0.2)
+        plan.run(plan.layout.everywhere)
+        judgement = plan.judgement()
+        assert judgement is not None
+        assert judgement.rounded is rounded
+        assert judgement.in_words.startswith("noise weaker than a grey step") is rounded
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "rician", "poisson"])
+def test_voxels_of_nan_do_not_count_as_voxels_from_which_nothing_was_removed(noise: str) -> None:
+    _, image = noisy_piecewise(14, 24, 24, sigma=SIGMA)
+    holey = np.abs(image)
+    holey[:, :17] = np.nan
+    whole, rest = (planned(data, noise=noise, method="bayes") for data in (np.abs(image), holey))
+    for plan in (whole, rest):
+        plan.run(plan.layout.everywhere)
+    assert rest.removed.voxels <= np.isfinite(holey).sum() < whole.removed.voxels
+    shares = [judgement.share for plan in (whole, rest) if (judgement := plan.judgement()) is not None]
+    assert shares[1] == pytest.approx(shares[0], rel=0.2)

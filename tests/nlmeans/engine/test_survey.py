@@ -15,12 +15,15 @@ import torch
 
 from nlmeans import NoiseModel, Settings, denoise, preview
 from nlmeans.core.layout import Layout
+from nlmeans.core.metrics import Removed
 from nlmeans.core.tiles import piece
 from nlmeans.engine import survey
 from nlmeans.engine.noise import Noise
 from nlmeans.engine.survey import (
     Facts,
+    Judgement,
     facts_of,
+    judgement_of,
     levels_of,
     look_at,
     merge_seen,
@@ -204,3 +207,37 @@ def test_dead_pixels_of_a_detector_with_an_offset_are_no_mistake() -> None:
     counts = 100 + np.random.default_rng(0).poisson(20, (30, 30)).astype(float)
     counts[3, 4] = 0
     assert denoise(counts, noise="poisson", offset=100.0, method="classic").shape == (30, 30)
+
+
+# ---------------------------------------------------------------- what was removed
+
+
+@pytest.mark.parametrize(
+    ("share", "surplus", "words", "doubt"),
+    [
+        (0.9, 0.02, "looks like noise alone", ""),
+        (0.5, 0.02, "noise left", ""),
+        (0.2, 0.02, "noise left", "hardly any noise was removed: 20%"),
+        (1.3, 0.02, "structure removed", ""),
+        (0.9, 0.15, "structure removed", "structure may have been removed: neighbours correlate by 0.15 more"),
+    ],
+)
+def test_words_and_warnings_rest_on_the_same_measures(share: float, surplus: float, words: str, doubt: str) -> None:
+    found = Judgement(share, surplus)
+    assert found.in_words.startswith(words)
+    assert found.doubt.startswith(doubt)
+    assert bool(found.doubt) == bool(doubt)
+    few = Judgement(share, surplus, enough=False)
+    assert (few.in_words, few.doubt) == ("", "")
+
+
+def test_what_was_removed_is_compared_with_the_correlation_of_the_noise() -> None:
+    removed = Removed(voxels=5000, squares=5000.0, pairs=[4000] * 3, products=[0.0, 1600.0, 1600.0])
+    white = judgement_of(removed, NoiseModel(sigma=5.0))
+    assert white is not None
+    assert white.surplus == pytest.approx(0.4)
+    lags = np.array([[[0.0, 0.4, 0.0], [0.4, 1.0, 0.4], [0.0, 0.4, 0.0]]])
+    correlated = judgement_of(removed, NoiseModel(sigma=5.0, correlation=lags))
+    assert correlated is not None
+    assert correlated.surplus == pytest.approx(0)
+    assert judgement_of(Removed(), NoiseModel(sigma=5.0)) is None

@@ -378,3 +378,37 @@ def test_a_change_of_either_file_of_a_pair_is_noticed(tmp_path: Path) -> None:
         assert not job.finished()
         path.write_bytes(before)
     assert job.finished()
+
+
+# ---------------------------------------------------------------- maps
+
+
+def test_maps_lie_beside_the_derivatives_of_a_dataset_under_names_of_their_own(small: Path) -> None:
+    assert run(small).exit_code == 0
+    assert run(small, "--maps").exit_code == 0  # again, as the maps are not there
+    anat = small / "derivatives" / "nlmeans" / "sub-01" / "anat"
+    source, result, removed, noise = (
+        values(path)
+        for path in (
+            small / "sub-01" / "anat" / "sub-01_T1w.nii.gz",
+            *(anat / f"sub-01_desc-{label}_T1w.nii.gz" for label in ("denoised", "residual", "noisemap")),
+        )
+    )
+    np.testing.assert_allclose(removed, source.astype(float) - result, atol=1e-3)
+    record = bids.read_json(anat / "sub-01_desc-denoised_T1w.json")
+    np.testing.assert_allclose(noise, record["noise"]["sigma"], rtol=1e-5)
+    about = bids.read_json(anat / "sub-01_desc-residual_T1w.json")
+    assert about["Sources"] == ["bids:raw:sub-01/anat/sub-01_T1w.nii.gz"]
+    assert about["Description"].startswith("What denoising removed")
+    assert "2 finished before" in run(small, "--maps").stdout
+    (anat / "sub-01_desc-noisemap_T1w.nii.gz").unlink()
+    assert "1 denoised" in run(small, "--maps").stdout
+
+
+def test_maps_of_files_have_the_format_of_their_scan(tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    (tmp_path / "in").mkdir()
+    nlmeans.save_image(scan(noisy(*SHAPE), "f4", RAS), tmp_path / "in" / "a.nrrd")
+    assert run(tmp_path / "in", "--out", tmp_path / "out", "--maps").exit_code == 0
+    found = {path.name for path in (tmp_path / "out").glob("*.nrrd")}
+    assert found == {"a_denoised.nrrd", "a_noisemap.nrrd", "a_residual.nrrd"}

@@ -11,6 +11,7 @@ import torch
 from nlmeans.core.progress import silent
 from nlmeans.methods.means import classic
 from nlmeans.methods.method import Options
+from nlmeans.methods.registry import METHODS
 from nlmeans.methods.transform import DCT, PRI, WIENER, dct, neighbour_mean, pri, wiener
 from nlmeans.patches.dct import hard_threshold, wiener_filter
 
@@ -64,3 +65,16 @@ def test_halos_reach_over_two_patches_the_window_and_the_patch() -> None:
     assert DCT.halo((1, 1, 1), (3, 3, 3)) == (6, 6, 6)
     assert WIENER.halo((1, 0, 2), (3, 4, 0)) == (10, 10, 8)
     assert PRI.halo((1, 1, 1), (3, 4, 0)) == (10, 11, 7)
+
+
+@pytest.mark.parametrize("name", ["wiener", "pri", "subspace"])
+def test_the_progress_of_a_method_covers_all_of_its_parts(name: str) -> None:
+    """A bar that ends with the first part would stand still at 100 % for the rest."""
+    done: list[float] = []
+    noisy = torch.randn(1, 16, 40, 40, generator=torch.Generator().manual_seed(0))
+    method = METHODS[name]
+    options = Options(1.0, (1, 1, 1), (2, 2, 2), "auto", 2**30)
+    method.run(noisy, 1.0, (slice(0, 16), slice(0, 40), slice(0, 40)), options, done.append)
+    assert done == sorted(done)
+    assert done[-1] == pytest.approx(0.6 if name == "wiener" else 1.0)
+    assert len({round(fraction, 2) for fraction in done}) >= 2

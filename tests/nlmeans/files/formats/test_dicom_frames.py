@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +86,68 @@ def test_a_file_of_frames_is_denoised(target: str, tmp_path: Path) -> None:
         found = np.asarray(NIFTI.load(tmp_path / target).dataobj)
     assert found.shape == stored().shape
     assert 0 < np.abs(found.astype(float) - stored()).mean() < 20
+
+
+@pytest.fixture
+def derived(tmp_path: Path) -> Callable[..., tuple[dicom.DicomScan, Path]]:
+    """Denoise an enhanced image with its noise known. Returns the scan, and the folder of the derived image."""
+
+    def denoise(values: npt.NDArray[np.uint16], modality: str) -> tuple[dicom.DicomScan, Path]:
+        write_enhanced(tmp_path / "in" / "in.dcm", values, orientation=OBLIQUE, modality=modality)
+        settings: dict[str, Any] = {"method": "classic", "sigma": 10.0, "search_radius": 1, "device": "cpu"}
+        denoise_file(tmp_path / "in" / "in.dcm", tmp_path / "derived", **settings)
+        return dicom.read_series(tmp_path / "in"), tmp_path / "derived"
+
+    return denoise
+
+
+TWO_ECHOES = (noisy(12, 11, 20, 2).clip(0) * [1, 0.5]).astype("u2")
+CT = (noisy(12, 11, 20, 1).clip(0) + 1000).astype("u2")
+ENHANCED = [pytest.param(TWO_ECHOES, "MR", id="MR of 2 echoes and 20 slices"), pytest.param(CT, "CT", id="CT")]
+
+
+@pytest.mark.parametrize(("values", "modality"), ENHANCED)
+def test_other_programs_read_a_derived_enhanced_image_where_it_was(
+    values: npt.NDArray[np.uint16], modality: str, derived: Any
+) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    scan, folder = derived(values, modality)
+    result = dicom.read_series(folder)
+    np.testing.assert_allclose(result.image.affine, scan.image.affine, atol=1e-5)
+    np.testing.assert_allclose(result.data, scan.data, atol=40)
+    assert 0 < np.abs(result.data - scan.data.astype(float)).mean() < 20
+
+    image = pydicom.dcmread(folder / "0001.dcm")
+    pixels = image.pixel_array.reshape(20, -1, *image.pixel_array.shape[1:])
+    assert (image.NumberOfFrames, image.Modality) == (values.shape[2] * values.shape[3], modality)
+    kept = result.data.reshape(*values.shape).transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(pixels.astype(int) - (0 if modality == "MR" else 1024), kept)
+
+    read = sitk.ReadImage(str(folder / "0001.dcm"))
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(read.GetDirection(), (3, 3)) * read.GetSpacing()
+    affine[:3, 3] = read.GetOrigin()
+    np.testing.assert_allclose(np.diag([-1, -1, 1, 1]) @ affine, scan.image.affine, atol=1e-5)
+    frames = sitk.GetArrayFromImage(read)
+    np.testing.assert_array_equal(frames.reshape(kept.shape), kept)
+
+
+@pytest.mark.skipif(shutil.which("dcm2niix") is None, reason="dcm2niix is not installed")
+@pytest.mark.parametrize(("values", "modality"), ENHANCED)
+def test_dcm2niix_reads_a_derived_enhanced_image_where_it_was(
+    values: npt.NDArray[np.uint16], modality: str, derived: Any, tmp_path: Path
+) -> None:
+    scan, folder = derived(values, modality)
+    (tmp_path / "converted").mkdir()
+    subprocess.run(["dcm2niix", "-z", "n", "-o", tmp_path / "converted", folder], check=True, capture_output=True)
+    files = sorted((tmp_path / "converted").glob("*.nii"))  # one per echo
+    volumes = np.moveaxis(dicom.read_series(folder).data.reshape(values.shape), 3, 0)
+    for file, volume in zip(files, volumes, strict=True):
+        converted = NIFTI.load(file)
+        to_scan = NIFTI.io_orientation(np.linalg.inv(scan.image.affine) @ converted.affine)  # it stores rows bottom up
+        turned = converted.as_reoriented(to_scan)
+        np.testing.assert_allclose(turned.affine, scan.image.affine, atol=1e-3)
+        np.testing.assert_allclose(turned.get_fdata(), volume, atol=1e-3)
 
 
 TELLING: list[tuple[str, list[Any]]] = [

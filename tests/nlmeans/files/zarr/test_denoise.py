@@ -381,3 +381,33 @@ def dynamic(seed: int, noise: float = 5.0) -> npt.NDArray[np.float32]:
 
 def error(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
     return float(np.sqrt(np.mean(np.square(one - other))))
+
+
+def test_a_mask_must_lie_where_the_image_lies(tmp_path: Path) -> None:
+    data = noisy(12, 16, 18)
+    source = save(tmp_path / "in.zarr", data, "zyx")
+    mask = save(tmp_path / "mask.zarr", (data > 60).astype("u1"), "zyx")
+    plain = tmp_path / "plain.zarr"
+    zarr.create_array(plain, data=(data > 60).astype("u1"))
+    results = []
+    for number, given in enumerate((mask, plain)):
+        denoise_zarr(source, tmp_path / f"{number}.zarr", mask=given, sigma=10, **SAME)
+        results.append(level(tmp_path / f"{number}.zarr"))
+    np.testing.assert_array_equal(*results)
+
+    def edit(kind: str, numbers: list[float]) -> None:
+        def change_one(about: dict[str, Any]) -> None:
+            for entry in about["multiscales"][0]["datasets"][0]["coordinateTransformations"]:
+                if entry["type"] == kind:
+                    entry[kind] = numbers
+
+        change(mask, change_one)
+
+    edit("translation", [10.0, 10.0, 12.0])
+    with pytest.raises(ValueError, match=r"lies elsewhere than .* at 10 × 10 × 12 instead of 10 × 10 × 10"):
+        denoise_zarr(source, tmp_path / "out.zarr", mask=mask, sigma=10, **SAME)
+    edit("translation", [10.0, 10.0, 10.0])
+    edit("scale", [1.0, 0.5, 0.5])
+    with pytest.raises(ValueError, match=r"voxels of 1 × 0.5 × 0.5 instead of 2 × 0.5 × 0.5"):
+        denoise_zarr(source, tmp_path / "out.zarr", mask=mask, sigma=10, **SAME)
+    assert not (tmp_path / "out.zarr").exists()
