@@ -36,7 +36,7 @@ class NoiseStudy:
     @property
     def text(self) -> str:
         """The model, and why."""
-        return "\n".join([str(self.model), *(f"– {reason}" for reason in self.model.evidence)])
+        return "\n".join([str(self.model), *(f"– {reason}" for reason in (*self.model.evidence, *self.model.doubts))])
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -313,7 +313,7 @@ class Average:
 
 
 def averaged(averages: list[Average], like: Tensor) -> Tensor:
-    """Return the average of each channel, in the shape (C, D, H, W) of `like`; the list is empty then, to save memory."""
+    """Return the average of each channel, (C, D, H, W) as `like`; the list is empty then."""
     result = torch.empty_like(like)
     d, h, w = like.shape[1:]
     for channel in result:
