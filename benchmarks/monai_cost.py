@@ -115,13 +115,13 @@ def report(tables: list[str], load: float) -> str:
         [
             "# What the transforms cost in a MONAI pipeline",
             "",
-            "Made by `python benchmarks/monai_cost.py`: a MONAI DataLoader with batches of one float32 volume, which lies "
-            "in memory, and one transform. The noise is found in each volume unless it is said to be known. Workers have "
-            "one thread each.",
+            "Made by `python benchmarks/monai_cost.py`: a MONAI DataLoader with batches of one float32 volume, which "
+            "lies in memory, and one transform. The noise is found in each volume unless it is said to be known. "
+            "Workers have one thread each.",
             "",
             f"{processor()}, {torch.get_num_threads()} threads; {platform.system()} {platform.machine()}, "
-            f"Python {platform.python_version()}; {versions}; {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, "
-            f"load {load:.1f} before, {psutil.getloadavg()[0]:.1f} after.",
+            f"Python {platform.python_version()}; {versions}; {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} "
+            f"UTC, load {load:.1f} before, {psutil.getloadavg()[0]:.1f} after.",
             "",
             "## Preprocessing, once for each image",
             "",

@@ -2,10 +2,10 @@
 
 Usage: python examples/learned_denoiser.py [--steps 1000] [--out learned.md]
 
-A small 3D network with a non-local block sees noisy phantoms only. With noise2noise it predicts a second scan of the same
-object from the first, whose noise is independent. With noise2self it has one scan of each object: it predicts voxels
-from their neighbours, which works as far as neighbouring voxels have no noise in common. RandScannerNoise makes the
-noise: white, or zero-filled, which is correlated. Each network is tested on new phantoms with the noise that it was
+A small 3D network with a non-local block sees noisy phantoms only. With noise2noise it predicts a second scan of the
+same object from the first, whose noise is independent. With noise2self it has one scan of each object: it predicts
+voxels from their neighbours, which works as far as neighbouring voxels have no noise in common. RandScannerNoise makes
+the noise: white, or zero-filled, which is correlated. Each network is tested on new phantoms with the noise that it was
 trained on and with other noise, as are the methods of nlmeans, which find the noise in each volume.
 
 The four trainings take about ten minutes on one core. The table is written anew after each of them.

@@ -392,9 +392,9 @@ class RandNonLocalMeans(RandomizableTransform):
         strength: smallest and largest strength, from 0.01 to 100; one is drawn uniformly for each image. The noise is
             removed as if it were so many times as strong as it is. A strength below 1 leaves some noise; above 1 it
             also removes fine detail.
-        sigma: as for `NonLocalMeans`. None finds the noise in the middle of each image, anew in each call: in 40³ voxels
-            of a volume or 256² of an image. ``"meta"`` reads what `EstimateNoise` found once for the whole image, which
-            is more exact, and costs nothing in each epoch.
+        sigma: as for `NonLocalMeans`. None finds the noise in the middle of each image, 40³ voxels of a volume or 256²
+            of an image, anew in each call. ``"meta"`` reads what `EstimateNoise` found once for the whole image: the
+            way for training, as it is more exact and costs nothing in later epochs.
         arguments: all other arguments of `NonLocalMeans`, but for its strength. By default the method is `classic`,
             which an augmentation can afford in every epoch.
 

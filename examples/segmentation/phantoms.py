@@ -1,8 +1,8 @@
 """Make a data set of noisy phantoms with three structures, to try and to measure the pipeline.
 
 Each phantom is a bright ellipsoid with a darker, bent cavity, two nuclei of weak contrast and a few small lesions.
-Their shapes, positions and brightness vary. The noise is Rician, as in MR magnitude images, and white or correlated by a
-filter of scanners.
+Their shapes, positions and brightness vary. The noise is Rician, as in MR magnitude images, and white or correlated by
+a filter of scanners.
 """
 
 from __future__ import annotations

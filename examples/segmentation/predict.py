@@ -3,9 +3,9 @@
 Usage: python examples/segmentation/predict.py RUN IMAGE... [--out masks] [--denoise bayes]
 
 RUN is the folder of a run, such as runs/segmentation/none. Each IMAGE is a file, or a folder whose images are all
-segmented. Images get the same steps as in training, denoising included; --denoise chooses another, for example for noisy
-images and a network that was trained on clean ones. OUT/NAME_mask.nii.gz, or .png for a picture, has the numbers of the
-masks of the training. No file is overwritten.
+segmented. Images get the same steps as in training, denoising included; --denoise chooses another, for example for
+noisy images and a network that was trained on clean ones. OUT/NAME_mask.nii.gz, or .png for a picture, has the numbers
+of the masks of the training. No file is overwritten.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def mask_of(file: Path, network: nn.Module, settings: Settings) -> MetaTensor:
         raise ValueError(f"{file} cannot be prepared as in training: {reason(error)}") from error
     if (image.ndim - 1, len(image)) != (settings.dims, settings.channels):
         raise ValueError(
-            f"{file}: has {image.ndim - 1} axes and {len(image)} channel(s), but the network was trained on images with "
-            f"{settings.dims} and {settings.channels}"
+            f"{file}: has {image.ndim - 1} axes and {len(image)} channel(s), but the network was trained on images "
+            f"with {settings.dims} and {settings.channels}"
         )
     if settings.pixdim and "original_affine" not in image.meta:
         raise ValueError(f"{file}: does not say how large its voxels are, as the images of the training did")

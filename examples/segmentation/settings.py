@@ -33,8 +33,8 @@ class Settings:
         crop: edge of the training crops in voxels.
         batch_size: crops per step.
         learning_rate: learning rate of Adam.
-        schedule: ``"plateau"`` halves the learning rate after half the patience without improvement, ``"cosine"`` lowers
-            it to 0 at the last epoch, ``"constant"`` keeps it.
+        schedule: ``"plateau"`` halves the learning rate after half the patience without improvement, ``"cosine"``
+            lowers it to 0 at the last epoch, ``"constant"`` keeps it.
         monitor: ``"val_dice"`` or ``"val_loss"``.
         mode: ``"max"`` or ``"min"``: whether a high or a low `monitor` is better.
         patience: epochs without improvement after which training ends.

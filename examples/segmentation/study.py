@@ -3,11 +3,12 @@
 Usage: python examples/segmentation/study.py [--folder runs/study] [--seed 0 --seed 1 ...] [--report-only]
 
 Each seed has its own phantoms, split, weights and augmentation. It trains one network for each recipe: on clean
-phantoms, on phantoms with noise as scanners make it, with noise added at random, or with denoising. Each network is then
-tested on 16 new phantoms, with noise of several levels and kernels, and with each kind of denoising before the network.
-nlmeans finds the noise in each image, or is told of it. A training takes about half a minute, and all of the study less than an hour on
-one core. The folder keeps finished results, so that an interrupted study continues where it stopped, and two studies
-with different seeds can run at the same time. Writes benchmarks/results/segmentation.md, .json and .png.
+phantoms, on phantoms with noise as scanners make it, with noise added at random, or with denoising. Each network is
+then tested on 16 new phantoms, with noise of several levels and kernels, and with each kind of denoising before the
+network. nlmeans finds the noise in each image, or is told of it. A training takes about half a minute, and all of the
+study less than an hour on one core. The folder keeps finished results, so that an interrupted study continues where it
+stopped, and two studies with different seeds can run at the same time. Writes benchmarks/results/segmentation.md, .json
+and .png.
 """
 
 from __future__ import annotations

@@ -127,15 +127,15 @@ def page(results: list[Result], tested: int, most_epochs: int) -> str:
         "",
         f"Made by `python examples/segmentation/study.py`: {len(results)} trainings of {len({*TITLES, 'white-bayes'})} "
         f"kinds, each with {len(seeds)} seeds, which have their own phantoms and split. {whole} took all {most_epochs} "
-        f"epochs, {len(results) - whole} stopped early. Every network is tested on the same {tested} new phantoms of its "
-        "seed. Noise is Rician, in per cent of the brightness of the body: white, or correlated as in scans that are "
-        "zero-filled or apodised. The methods of nlmeans find it in each image; told, they are given the true noise "
-        "model.",
+        f"epochs, {len(results) - whole} stopped early. Every network is tested on the same {tested} new phantoms of "
+        "its seed. Noise is Rician, in per cent of the brightness of the body: white, or correlated as in scans that "
+        "are zero-filled or apodised. The methods of nlmeans find it in each image; told, they are given the true "
+        "noise model.",
         "",
         "Dice is the mean over three structures, test phantoms and seeds. Changes are from the same network without "
-        f"denoising. In brackets: 95 % interval from Student's t over the {len(seeds)} seeds. Bold: the interval leaves "
-        f"out 0. Of {count.of} changes, {count.better} are gains and {count.worse} losses in this sense; by chance about "
-        f"{count.of / 20:.0f} would be one or the other.",
+        f"denoising. In brackets: 95 % interval from Student's t over the {len(seeds)} seeds. Bold: the interval "
+        f"leaves out 0. Of {count.of} changes, {count.better} are gains and {count.worse} losses in this sense; by "
+        f"chance about {count.of / 20:.0f} would be one or the other.",
         "",
         "![Dice over noise](segmentation.png)",
         *(line for recipe in TITLES for line in section(found, recipe)),

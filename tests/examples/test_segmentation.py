@@ -9,7 +9,6 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from PIL import Image
 
 
