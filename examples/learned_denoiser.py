@@ -225,7 +225,7 @@ def page(rows: list[str], steps: int) -> str:
             "",
             f"Made by `python examples/learned_denoiser.py`: PSNR in dB and SSIM, mean over {TESTED} new phantoms of "
             f"{SIZE}³ voxels, with Gaussian noise in per cent of the brightness. The networks saw {TRAINED} phantoms, "
-            f"all of them noisy, for {steps} steps, one training each, so that differences below about 0.3 dB mean "
+            f"all of them noisy, for {steps} steps, one training each, so that small differences mean "
             "little. `classic` and `bayes` find the noise in each volume and have learned nothing. CPU seconds: of one "
             f"volume, and of the training, with {torch.get_num_threads()} thread(s) of PyTorch.",
             "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ def gain_over_images(differences: ArrayLike) -> Gain:
     return Gain(values.mean(), *np.quantile(drawn, [0.025, 0.975]))
 
 
-def table(results: dict[str, Scores], structures: list[str], unit: str) -> str:
+def table(results: dict[str, Scores], structures: Sequence[str], unit: str) -> str:
     """Table of Dice for each structure and their mean, and of the distance: mean ± standard deviation over images."""
     head = ["denoising", *structures, "mean", f"HD95 ({unit})"]
     rows = [head, ["-" * len(word) for word in head]]

@@ -90,8 +90,7 @@ def noise_matching(settings: Settings) -> list[Transform]:
     """Return the steps that raise the noise at random; the cache keeps what the first of them finds."""
     if settings.match is None:
         return []
-    kind = "rician" if settings.noise == "auto" else settings.noise
-    return [EstimateNoised("image", kind), RandMatchNoised("image", target=settings.match, noise="meta")]
+    return [EstimateNoised("image", settings.noise), RandMatchNoised("image", target=settings.match, noise="meta")]
 
 
 def preparation(settings: Settings, keys: Sequence[str] = BOTH, training: bool = False) -> list[Transform]:

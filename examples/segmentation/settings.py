@@ -24,7 +24,7 @@ class Settings:
 
     Attributes:
         denoise: one of `loading.DENOISE`.
-        noise: noise model of nlmeans; ``"auto"`` finds the kind in each image.
+        noise: kind of noise, for denoising and for `match`; ``"auto"`` finds it in each image.
         match: smallest and largest sigma, in image units, to which `RandMatchNoised` raises the noise of training
             images, drawn anew in each epoch; None to leave them as they are.
         dims, channels, values, spacing, flat, pixdim: as in `loading.Kind`.
@@ -88,6 +88,8 @@ class Settings:
             raise ValueError(
                 f"match={self.match} adds noise, and denoise={self.denoise!r} removes it; use one of the two"
             )
+        if self.match and self.noise == "poisson":
+            raise ValueError("match raises Gaussian and Rician noise; for photon counts leave it out")
 
     @property
     def classes(self) -> int:

@@ -70,8 +70,8 @@ RECIPES = {
     "clean": Recipe(Noise(0)),
     "white": Recipe(Noise(10)),
     "zero-filled": Recipe(Noise(10, "zero-filled")),
-    "clean-added": Recipe(Noise(0), {"match": (0.1 * PERCENT, 30 * PERCENT)}),
-    "white-added": Recipe(Noise(10), {"match": (10 * PERCENT, 30 * PERCENT)}),
+    "clean-added": Recipe(Noise(0), {"match": (0.1 * PERCENT, 30 * PERCENT), "noise": "rician"}),
+    "white-added": Recipe(Noise(10), {"match": (10 * PERCENT, 30 * PERCENT), "noise": "rician"}),
     "white-bayes": Recipe(Noise(10), {"denoise": "bayes"}),
 }
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,18 +77,30 @@ def checked_data(place: Path) -> tuple[list[pairs.Pair], kinds.Kind]:
     return found, kinds.kind(found)
 
 
-def compare_trainings(place: Path, denoise: tuple[str, ...], out: Path, resume: bool, options: dict[str, Any]) -> None:
+def settings_for(kind: kinds.Kind, options: dict[str, Any]) -> Settings:
+    """Combine what the data are with what was asked for."""
+    pixdim = options.pop("pixdim")
+    if pixdim and not kind.pixdim:
+        raise ValueError("--pixdim is for volumes whose files say how large their voxels are; leave it out")
+    return Settings(**kind._asdict() | options | ({"pixdim": pixdim} if pixdim else {}))
+
+
+def compare_trainings(
+    place: Path, denoise: tuple[str, ...], out: Path, resume: bool, names: Sequence[str], options: dict[str, Any]
+) -> None:
     """Train and test one network for each kind of denoising, and print a table."""
     tensorboard = options.pop("tensorboard")
     found, kind = checked_data(place)
-    parts = pairs.split(found, options["seed"])
+    settings = settings_for(kind, options)
+    parts = pairs.split(found, settings.seed)
     click.echo(f"{len(found)} pairs: " + ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
-    common = kind._asdict() | {name: value for name, value in options.items() if value is not None}
     results = {}
     for one in dict.fromkeys(denoise or ("none",)):
         click.echo(f"\ndenoising: {one}")
-        results[one] = train(out / one, Settings(denoise=one, **common), parts, resume, tensorboard)
-    show(results, kind, f"{len(parts['test'])} test images")
+        results[one] = train(out / one, dataclasses.replace(settings, denoise=one), parts, resume, tensorboard)
+    show(
+        results, names or [f"class {value}" for value in kind.values[1:]], settings, f"{len(parts['test'])} test images"
+    )
     for one in results:
         click.echo(f"Model: {out / one / 'best.pt'} (curves.png and test.png are in the same folder)")
 
@@ -98,12 +111,11 @@ QUICK_TEST, QUICK_NOISE = 12, 20
 
 def show_where_it_helps(denoise: tuple[str, ...], out: Path, count: int, resume: bool, options: dict[str, Any]) -> None:
     """Train one network on clean phantoms; test it on noisy ones with each kind of denoising, and print a table."""
-    seed, tensorboard = options["seed"], options.pop("tensorboard")
-    found, kind = checked_data(phantom_data(out / "clean", count, 0, seed))
-    noisy, _ = checked_data(phantom_data(out / "noisy", QUICK_TEST, QUICK_NOISE, seed, first=count))
-    parts = pairs.split(found, seed)
-    common = kind._asdict() | {name: value for name, value in options.items() if value is not None}
-    settings = Settings(**common)
+    tensorboard = options.pop("tensorboard")
+    found, kind = checked_data(phantom_data(out / "clean", count, 0, options["seed"]))
+    settings = settings_for(kind, options)
+    noisy, _ = checked_data(phantom_data(out / "noisy", QUICK_TEST, QUICK_NOISE, settings.seed, first=count))
+    parts = pairs.split(found, settings.seed)
     click.echo(f"training on {len(parts['train'])} phantoms without noise")
     run = Run(out / "none", settings, parts, resume, tensorboard)
     network = run.train()
@@ -115,22 +127,29 @@ def show_where_it_helps(denoise: tuple[str, ...], out: Path, count: int, resume:
         results[one] = testing.test(network, prepared, data)
         drawn = pictures.segmentations(network, prepared, data, [pair["name"] for pair in noisy])
         drawn.savefig(out / "none" / f"test-{one}.png", dpi=120)
-    show(results, kind, f"{len(noisy)} phantoms with {QUICK_NOISE} % noise", one_network=True)
+    images = f"{len(noisy)} phantoms with {QUICK_NOISE} % noise"
+    show(results, phantoms.STRUCTURES, settings, images, one_network=True)
     click.echo("A network that was trained on noise like that of the test gains nothing: see docs/segmentation.md.")
     click.echo(f"Model: {out / 'none' / 'best.pt'} (curves.png and test-*.png are in the same folder)")
 
 
-def show(results: dict[str, testing.Scores], kind: kinds.Kind, images: str, one_network: bool = False) -> None:
-    made_here = kind.values[1:] == tuple(range(1, 1 + len(phantoms.STRUCTURES)))
-    names = list(phantoms.STRUCTURES) if made_here else [f"class {value}" for value in kind.values[1:]]
+def show(
+    results: dict[str, testing.Scores],
+    names: Sequence[str],
+    settings: Settings,
+    images: str,
+    one_network: bool = False,
+) -> None:
     click.echo(f"\nDice and surface distance of {images}, mean ± standard deviation\n")
-    click.echo(f"{table(results, names, 'mm' if kind.pixdim else 'voxels')}\n\n{verdict(results, one_network)}\n")
+    click.echo(f"{table(results, names, 'mm' if settings.pixdim else 'voxels')}\n\n{verdict(results, one_network)}\n")
 
 
 @click.command(help=__doc__)
 @click.argument("data", type=click.Path(path_type=Path), required=False)
 @click.option("--denoise", type=click.Choice(loading.DENOISE), multiple=True, help="Repeatable.  [default: none]")
-@click.option("--noise", type=click.Choice(["auto", "gaussian", "rician", "poisson"]), help="Default: auto, found.")
+@click.option(
+    "--noise", type=click.Choice(["auto", "gaussian", "rician", "poisson"]), default="auto", show_default=True
+)
 @click.option("--match", type=click.FloatRange(0, min_open=True), nargs=2, help="Raise noise to between these sigmas.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/segmentation"), show_default=True)
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint, as if never interrupted.")
@@ -166,8 +185,6 @@ def main(
 ) -> None:
     options["mode"] = options["mode"] or MONITORED[options["monitor"]]
     options["crop"] = options["crop"] or max(24, 2 * networks.MULTIPLE[options["model"]])
-    if options["match"] == ():  # click's empty value of a pair
-        options["match"] = None
     try:
         if quick:
             if data:
@@ -175,7 +192,7 @@ def main(
             show_where_it_helps(denoise, out, count, resume, options)
         else:
             place = data or phantom_data(out / "data", count, level, options["seed"])
-            compare_trainings(place, denoise, out, resume, options)
+            compare_trainings(place, denoise, out, resume, () if data else phantoms.STRUCTURES, options)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
 

@@ -66,5 +66,9 @@ def test_the_table_has_all_methods_and_all_networks(example: Any, tmp_path: Path
     rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ") and "PSNR" not in line]
     assert rows[1:] == [
         *("noisy", "classic", "bayes"),
-        *(f"{how}, trained on 10 % {kind}" for kind in ("white", "zero-filled") for how in ("noise2noise", "noise2self")),
+        *(
+            f"{how}, trained on 10 % {kind}"
+            for kind in ("white", "zero-filled")
+            for how in ("noise2noise", "noise2self")
+        ),
     ]

@@ -87,6 +87,8 @@ def pictures(folder: Path) -> None:
 def test_own_pictures_with_masks_of_0_and_255_get_such_masks(example: Any, tmp_path: Path) -> None:
     pictures(tmp_path)
     (tmp_path / "masks" / "5.png").unlink()
+    refused = run(example.train, tmp_path, "--pixdim", "1", "1", "1", "--out", tmp_path / "out")
+    assert "--pixdim is for volumes whose files say how large their voxels are" in refused.output
     words = ("--denoise", "classic", "--epochs", "25", "--crop", "16", "--out", tmp_path / "out")
     result = run(example.train, tmp_path, *words)
     assert result.exit_code == 0, result.output
@@ -113,6 +115,7 @@ def test_what_does_not_fit_is_refused_before_the_training(example: Any, tmp_path
         (("--amp",), "amp is for a GPU, but the device is 'cpu'"),
         (("--model", "swinunetr", "--crop", "32"), "swinunetr needs a multiple of 32, at least 64"),
         (("--match", "60", "120", "--denoise", "bayes"), "use one of the two"),
+        (("--match", "60", "120", "--noise", "poisson"), "for photon counts leave it out"),
         ((tmp_path, "--quick"), "leave out DATA, or --quick"),
     ):
         result = run(example.train, *small, *words)
