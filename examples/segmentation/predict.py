@@ -13,13 +13,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import nibabel
 import numpy as np
 import torch
 from kinds import reason
 from loading import DENOISE, preparation
 from monai.data import MetaTensor
-from monai.transforms import Compose, Invertd, MapLabelValued, SaveImage
+from monai.transforms import Compose, Invertd, MapLabelValued
 from pairs import ENDINGS
+from PIL import Image
 from settings import Settings, saved_settings
 from testing import best_network, segment
 from torch import nn
@@ -77,6 +79,15 @@ def mask_of(file: Path, network: nn.Module, settings: Settings) -> MetaTensor:
     return mask[..., None] if settings.flat else mask
 
 
+def save(mask: MetaTensor, target: Path, dtype: type) -> None:
+    """Write a mask, (1, ...). MONAI's SaveImage would drop the last axis of a single slice."""
+    values = mask[0].numpy().astype(dtype)
+    if target.suffix == ".png":
+        Image.fromarray(values.T).save(target)  # the first axis points right, as MONAI reads pictures
+    else:
+        nibabel.save(nibabel.Nifti1Image(values, mask.meta.get("original_affine", np.eye(4))), target)
+
+
 @click.command(help=__doc__)
 @click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("images", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
@@ -86,18 +97,15 @@ def mask_of(file: Path, network: nn.Module, settings: Settings) -> MetaTensor:
 def main(run: Path, images: tuple[Path, ...], out: Path, denoise: str | None, device: str) -> None:
     try:
         chosen = {"denoise": denoise, "match": None} if denoise else {}
-        settings = saved_settings(run, device=device, **chosen)
+        settings = saved_settings(run, device, **chosen)
         network = best_network(run, settings)
         small = max(settings.values) < 256 and min(settings.values) >= 0
         ending = ".png" if settings.dims == 2 and not settings.flat and small else ".nii.gz"
         targets = named(images, out, ending)
-        save = SaveImage(
-            output_ext=ending, output_dtype=np.uint8 if small else np.int32, resample=False, print_log=False
-        )
         out.mkdir(parents=True, exist_ok=True)
         for file, target in targets.items():
             mask = mask_of(file, network, settings)
-            save(mask, filename=str(target).removesuffix(ending))
+            save(mask, target, np.uint8 if small else np.int32)
             counts = {value: int((mask == value).sum()) for value in settings.values[1:]}
             click.echo(f"{target}: " + ", ".join(f"{count} voxels of class {value}" for value, count in counts.items()))
     except ValueError as error:

@@ -41,7 +41,7 @@ class Settings:
         min_delta: the least change that counts as an improvement.
         epochs: maximum number of epochs.
         seed: random seed of weights, order and augmentation.
-        amp: automatic mixed precision, on a GPU.
+        amp: automatic mixed precision in bfloat16, on a GPU.
         workers: processes that load training data beside the training.
         device: for example ``"cpu"`` or ``"cuda"``.
 
@@ -103,8 +103,8 @@ class Settings:
         return json.loads(json.dumps({name: value for name, value in asdict(self).items() if name not in free}))
 
 
-def saved_settings(folder: Path, **changes: Any) -> Settings:
-    """Read the settings of a run.
+def saved_settings(folder: Path, device: str, **changes: Any) -> Settings:
+    """Read the settings of a run, to use its network on any device.
 
     Raises:
         ValueError: the folder holds no run.
@@ -114,4 +114,5 @@ def saved_settings(folder: Path, **changes: Any) -> Settings:
         raise ValueError(f"{folder}: no {FILE}, so this is not the folder of a run, such as runs/segmentation/none")
     values = json.loads(path.read_text(encoding="utf-8"))["settings"]
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return Settings(**{**values, **changes})
+    values["amp"] = values["amp"] and torch.device(device).type == "cuda"
+    return Settings(**{**values, "device": device, **changes})

@@ -16,11 +16,14 @@ from monai.inferers import SlidingWindowInferer
 from monai.losses import DiceLoss
 from monai.metrics import DiceMetric, HausdorffDistanceMetric
 from monai.networks import one_hot
-from monai.transforms import AsDiscreted, Compose, CopyItemsd
+from monai.transforms import AsDiscreted, Compose, CopyItemsd, EnsureTyped
 from networks import build
 from numpy.typing import NDArray
 from settings import Settings
 from torch import nn
+
+AMP = {"dtype": torch.bfloat16}
+"""Mixed precision with the range of float32, so that a resumed run needs no scale of gradients, which MONAI forgets."""
 
 
 class Scores(NamedTuple):
@@ -48,7 +51,11 @@ def predictor(settings: Settings) -> SlidingWindowInferer:
 
 def evaluator(network: nn.Module, settings: Settings, data: CacheDataset) -> SupervisedEvaluator:
     """Build the evaluator of the mean Dice of the structures, ``"val_dice"``, and the loss, ``"val_loss"``."""
-    post = [CopyItemsd("pred", names="logits"), AsDiscreted("pred", argmax=True)]
+    post = [
+        EnsureTyped("pred", dtype=torch.float32),
+        CopyItemsd("pred", names="logits"),
+        AsDiscreted("pred", argmax=True),
+    ]
     loss_fn = DiceLoss(to_onehot_y=True, softmax=True)
     dice = MeanDice(False, num_classes=settings.classes, output_transform=from_engine(["pred", "label"]))
     return SupervisedEvaluator(
@@ -62,13 +69,14 @@ def evaluator(network: nn.Module, settings: Settings, data: CacheDataset) -> Sup
             "val_loss": IgniteMetricHandler(loss_fn=loss_fn, output_transform=from_engine(["logits", "label"]))
         },
         amp=settings.amp,
+        amp_kwargs=AMP,
     )
 
 
 @torch.inference_mode()
 def segment(network: nn.Module, settings: Settings, image: torch.Tensor) -> torch.Tensor:
     """Return the number of the class of each voxel, (B, 1, ...), for prepared images, (B, C, ...)."""
-    with torch.autocast(torch.device(settings.device).type, enabled=settings.amp):
+    with torch.autocast(torch.device(settings.device).type, enabled=settings.amp, **AMP):
         logits = predictor(settings)(image.to(settings.device), network)
     return logits.argmax(1, keepdim=True)
 

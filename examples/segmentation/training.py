@@ -26,7 +26,7 @@ from monai.utils import set_determinism
 from networks import build
 from pairs import Pair
 from settings import FILE, Settings
-from testing import best_network, evaluator
+from testing import AMP, best_network, evaluator
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, ReduceLROnPlateau
 
@@ -73,6 +73,7 @@ class Run:
             loss_function=DiceLoss(to_onehot_y=True, softmax=True),
             key_train_metric={"train_loss": Average(from_engine("loss", first=True))},
             amp=settings.amp,
+            amp_kwargs=AMP,
         )
         self.add_handlers(tensorboard)
 
@@ -125,7 +126,6 @@ class Run:
             "schedule": self.schedule,
             "stopping": self.stopping,
             "best": best,
-            **({"scaler": trainer.scaler} if settings.amp else {}),
         }
         last = Checkpoint(
             state,

@@ -199,5 +199,31 @@ def test_images_that_the_network_does_not_know_are_refused(example: Any, parts: 
         result = run(example.predict, tmp_path / "run", tmp_path / name, "--out", tmp_path / "out")
         assert result.exit_code == 1
         assert said in result.output
+    saved = tmp_path / "run" / "settings.json"
+    saved.write_text(saved.read_text(encoding="utf-8").replace('"amp": false', '"amp": true'), encoding="utf-8")
+    assert not example.settings.saved_settings(tmp_path / "run", "cpu").amp
+    assert example.settings.saved_settings(tmp_path / "run", "cuda").amp
     elsewhere = run(example.predict, tmp_path, tmp_path / "bare.npy")
     assert "this is not the folder of a run" in elsewhere.output
+
+
+def test_a_volume_of_one_slice_gets_a_mask_of_one_slice(example: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    affine = np.diag([-2.0, 2.0, 5.0, 1.0])
+    for number in range(4):
+        mask = np.zeros((20, 24, 1), np.uint8)
+        mask[4:14, 6:16] = 7
+        for part, values in (("frames", mask * 20 + rng.normal(50, 5, mask.shape)), ("masks", mask)):
+            (tmp_path / part).mkdir(exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(values.astype(np.int16), affine), tmp_path / part / f"{number}.nii")
+    words = ("--crop", "16", "--epochs", "12", "--denoise", "classic", "--out", tmp_path / "out")
+    trained = run(example.train, tmp_path, *words)
+    assert trained.exit_code == 0, trained.output
+    result = run(
+        example.predict, tmp_path / "out" / "classic", tmp_path / "frames" / "0.nii", "--out", tmp_path / "new"
+    )
+    assert result.exit_code == 0, result.output
+    found = nibabel.load(tmp_path / "new" / "0_mask.nii.gz")
+    assert found.shape == (20, 24, 1)
+    np.testing.assert_allclose(found.affine, affine)
+    assert set(np.unique(found.dataobj)) == {0, 7}
