@@ -20,8 +20,8 @@ class Gain(NamedTuple):
 
     @property
     def sure(self) -> bool:
-        """Whether the interval is on one side of 0."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval is on one side of 0, and the mean is not 0 in the digits shown."""
+        return (self.low > 0 or self.high < 0) and abs(self.mean) >= 0.0005
 
     def __str__(self) -> str:
         interval = "" if np.isnan(self.low) else f" ({self.low:+.3f} to {self.high:+.3f})"

@@ -29,8 +29,12 @@ DIFFERENCES = (
     ("the same, told of the noise", ("clean", "bayes, told"), ("clean", "none")),
     ("noise added in training, instead of nothing", ("clean-added", "none"), ("clean", "none")),
     ("bayes instead of noise added in training", ("clean", "bayes"), ("clean-added", "none")),
-    ("trained on the true kind, 10 % white, instead of bayes", ("white", "none"), ("clean", "bayes")),
-    ("bayes in training (10 % white) and test, instead of none in both", ("white-bayes", "bayes"), ("white", "none")),
+    ("10 % white noise in training, instead of bayes in the test", ("white", "none"), ("clean", "bayes")),
+    (
+        "trained on 10 % white: bayes in training and test, instead of neither",
+        ("white-bayes", "bayes"),
+        ("white", "none"),
+    ),
 )
 """Questions that a table answers: what, and the recipe and denoising of both sides."""
 

@@ -27,7 +27,7 @@ def test_the_page_has_means_and_marks_what_is_sure_over_the_seeds(example: Any) 
     assert "| 20 % white | 0.600 | **+0.103 (+0.089 to +0.118)** | +0.033 (-0.110 to +0.177) |" in page
     assert "2 took all 40 epochs, 2 stopped early" in page
     assert "Of 2 changes, 1 are gains and 0 losses" in page
-    assert "trained on the true kind, 10 % white, instead of bayes | +0.200 |" in page
+    assert "10 % white noise in training, instead of bayes in the test | +0.200 |" in page
     example.study_report.chart(results)
 
 
