@@ -35,6 +35,7 @@ DIFFERENCES = (
         ("white-bayes", "bayes"),
         ("white", "none"),
     ),
+    ("the same, instead of noise added in training", ("white-bayes", "bayes"), ("white-added", "none")),
 )
 """Questions that a table answers: what, and the recipe and denoising of both sides."""
 
