@@ -94,13 +94,13 @@ def compare_trainings(
     settings = settings_for(kind, options)
     parts = pairs.split(found, settings.seed)
     click.echo(f"{len(found)} pairs: " + ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
+    each = {one: dataclasses.replace(settings, denoise=one) for one in denoise or ("none",)}
     results = {}
-    for one in dict.fromkeys(denoise or ("none",)):
+    for one, chosen in each.items():
         click.echo(f"\ndenoising: {one}")
-        results[one] = train(out / one, dataclasses.replace(settings, denoise=one), parts, resume, tensorboard)
-    show(
-        results, names or [f"class {value}" for value in kind.values[1:]], settings, f"{len(parts['test'])} test images"
-    )
+        results[one] = train(out / one, chosen, parts, resume, tensorboard)
+    names = names or [f"class {value}" for value in kind.values[1:]]
+    show(results, names, settings, f"{len(parts['test'])} test images")
     for one in results:
         click.echo(f"Model: {out / one / 'best.pt'} (curves.png and test.png are in the same folder)")
 
@@ -129,7 +129,7 @@ def show_where_it_helps(denoise: tuple[str, ...], out: Path, count: int, resume:
         drawn.savefig(out / "none" / f"test-{one}.png", dpi=120)
     images = f"{len(noisy)} phantoms with {QUICK_NOISE} % noise"
     show(results, phantoms.STRUCTURES, settings, images, one_network=True)
-    click.echo("A network that was trained on noise like that of the test gains nothing: see docs/segmentation.md.")
+    click.echo("A network that was trained on such noise gains nothing, or loses: see docs/segmentation.md.")
     click.echo(f"Model: {out / 'none' / 'best.pt'} (curves.png and test-*.png are in the same folder)")
 
 

@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_refused_before_the_training(example: Any, tmp_path
     for words, said in (
         (("--amp",), "amp is for a GPU, but the device is 'cpu'"),
         (("--model", "swinunetr", "--crop", "32"), "swinunetr needs a multiple of 32, at least 64"),
-        (("--match", "60", "120", "--denoise", "bayes"), "use one of the two"),
+        (("--match", "60", "120", "--denoise", "none", "--denoise", "bayes"), "use one of the two"),
         (("--match", "60", "120", "--noise", "poisson"), "for photon counts leave it out"),
         ((tmp_path, "--quick"), "leave out DATA, or --quick"),
     ):
