@@ -1,6 +1,6 @@
 """Learn to denoise without clean images, by noise2noise or noise2self, and compare with bayes, which learns nothing.
 
-Usage: python examples/learned_denoiser.py [--steps 1000] [--out learned.md]
+Usage: python examples/learned_denoiser.py [--steps 2500] [--out learned.md]
 
 A small 3D network with a non-local block sees noisy phantoms only. With noise2noise it predicts a second scan of the
 same object from the first, whose noise is independent. With noise2self it has one scan of each object: it predicts
@@ -8,7 +8,7 @@ voxels from their neighbours, which works as far as neighbouring voxels have no 
 the noise: white, or zero-filled, which is correlated. Each network is tested on new phantoms with the noise that it was
 trained on and with other noise, as are the methods of nlmeans, which find the noise in each volume.
 
-The four trainings take about ten minutes on one core. The table is written anew after each of them.
+The four trainings take about a quarter of an hour on one core. The table is written anew after each of them.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def page(rows: list[str], steps: int) -> str:
 
 
 @click.command(help=__doc__)
-@click.option("--steps", type=click.IntRange(1), default=1000, show_default=True, help="Steps of each training.")
+@click.option("--steps", type=click.IntRange(1), default=2500, show_default=True, help="Steps of each training.")
 @click.option("--out", type=click.Path(path_type=Path), help="Markdown file for the table.")
 def main(steps: int, out: Path | None) -> None:
     rows: list[str] = []
