@@ -46,7 +46,7 @@ def gain_over_images(differences: ArrayLike) -> Gain:
     """Paired bootstrap over the images of one run: it holds for other images, but not for another training.
 
     >>> print(gain_over_images([0.1, 0.2, 0.3, 0.2]))
-    +0.200 (+0.150 to +0.275)
+    +0.200 (+0.125 to +0.275)
     """
     values = np.asarray(differences, float)
     if len(values) < 3:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,12 @@ def test_a_sentence_says_what_the_table_means_and_how_sure_that_is(example: Any,
     plain = scores(example, [[0.5]] * len(gains))
     better = scores(example, [[0.5 + gain] for gain in gains])
     assert said in example.comparing.verdict({"none": plain, "bayes": better}, one_network=True)
+
+
+def test_the_examples_of_intervals_hold(example: Any) -> None:
+    found = doctest.testmod(example.comparing)
+    assert found.attempted == 2
+    assert not found.failed
 
 
 # training
