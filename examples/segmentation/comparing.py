@@ -99,6 +99,8 @@ def verdict(results: dict[str, Scores], one_network: bool) -> str:
     if "none" not in results or len(results) < 2:
         return "To see what denoising does, compare it with --denoise none."
     plain = means(results["none"].dice)
+    if not any(np.nansum(scores.dice) for scores in results.values()):
+        return "Nothing was found in any image: train for more epochs, or with a smaller --learning-rate."
     lines = []
     for denoise, scores in results.items():
         differences = known(means(scores.dice) - plain)

@@ -56,6 +56,9 @@ MODELS: dict[str, Callable[[int, int, int], nn.Module]] = {
 MULTIPLE = {"unet": 4, "segresnet": 4, "dynunet": 4, "swinunetr": 32}
 """The edge of a network's input is a multiple of this, as often as the network halves it."""
 
+LEARNING_RATE = {"unet": 0.01, "segresnet": 0.002, "dynunet": 0.01, "swinunetr": 0.001}
+"""Learning rates to start with; SegResNet found nothing but background with 0.01."""
+
 
 def build(model: str, dims: int, channels: int, classes: int, non_local: bool = False) -> nn.Module:
     """Build a network with random weights.

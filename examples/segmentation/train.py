@@ -164,7 +164,7 @@ def show(
 @click.option("--mode", type=click.Choice(["max", "min"]), help="Goal for --monitor.  [default: max for Dice]")
 @click.option("--crop", type=click.IntRange(8), help="Edge in voxels.  [default: 24; 64 for swinunetr]")
 @click.option("--batch-size", type=click.IntRange(1), default=2, show_default=True, help="Crops per step.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=0.01, show_default=True)
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Of Adam.  [default: by the model]")
 @click.option("--schedule", type=click.Choice(SCHEDULES), default="plateau", show_default=True)
 @click.option("--amp", is_flag=True, help="Mixed precision, on a GPU.")
 @click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that load data.")
@@ -184,6 +184,7 @@ def main(
     **options: Any,
 ) -> None:
     options["mode"] = options["mode"] or MONITORED[options["monitor"]]
+    options["learning_rate"] = options["learning_rate"] or networks.LEARNING_RATE[options["model"]]
     options["crop"] = options["crop"] or max(24, 2 * networks.MULTIPLE[options["model"]])
     try:
         if quick:

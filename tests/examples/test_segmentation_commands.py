@@ -56,6 +56,12 @@ def test_the_examples_of_intervals_hold(example: Any) -> None:
     assert not found.failed
 
 
+def test_a_network_that_finds_nothing_is_not_compared(example: Any) -> None:
+    nothing = scores(example, [[0.0]] * 4)
+    said = example.comparing.verdict({"none": nothing, "bayes": nothing}, one_network=True)
+    assert said == "Nothing was found in any image: train for more epochs, or with a smaller --learning-rate."
+
+
 # training
 
 
