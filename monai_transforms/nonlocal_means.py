@@ -291,13 +291,17 @@ def found_in_middle(settings: Settings, values: Tensor, mask: Tensor | None) -> 
     return settings, cast(Level, settings.sigma)
 
 
-MIDDLE = {2: 256, 3: 64}
-"""Voxels along each axis of an image and a volume in which an augmentation looks for the noise."""
+MIDDLE = {2: 256**2, 3: 40**3}
+"""Voxels of an image and of a volume in which an augmentation looks for the noise."""
 
 
 def middle_of(values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Return the middle of an image, (C, ...), and of its mask; all of it if the middle shows nothing but constants."""
-    lengths = [min(n, MIDDLE[values.ndim - 1]) for n in values.shape[1:]]
+    lengths = list(values.shape[1:])
+    left = MIDDLE[len(lengths)]
+    for done, axis in enumerate(sorted(range(len(lengths)), key=lengths.__getitem__)):  # thin volumes are cut wider
+        lengths[axis] = min(lengths[axis], max(1, round(left ** (1 / (len(lengths) - done)))))
+        left //= lengths[axis]
     place = tuple(slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(values.shape[1:], lengths, strict=True))
     middle = values[:, *place]
     if mask is not None and not bool((mask[place] != 0).any()):
@@ -388,8 +392,9 @@ class RandNonLocalMeans(RandomizableTransform):
         strength: smallest and largest strength, from 0.01 to 100; one is drawn uniformly for each image. The noise is
             removed as if it were so many times as strong as it is. A strength below 1 leaves some noise; above 1 it
             also removes fine detail.
-        sigma: as for `NonLocalMeans`. None finds the noise in the middle of each image, up to 64 voxels along each axis
-            of a volume and 256 of an image; ``"meta"`` reads what `EstimateNoise` found once for the whole image.
+        sigma: as for `NonLocalMeans`. None finds the noise in the middle of each image, 40³ voxels of a volume or 256²
+            of an image, anew in each call. ``"meta"`` reads what `EstimateNoise` found once for the whole image: the
+            way for training, as it is more exact and costs nothing in later epochs.
         arguments: all other arguments of `NonLocalMeans`, but for its strength. By default the method is `classic`,
             which an augmentation can afford in every epoch.
 

@@ -60,3 +60,12 @@ def test_no_other_strength_is_much_better_than_the_default_with_the_modality_alo
         [sys.executable, "-c", JOURNEY.format(case=case)], cwd=BENCHMARKS, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_cost_of_transforms_is_written_as_tables(tmp_path: Path) -> None:
+    words = ("monai_cost.py", "--quick", "--method", "classic", "--out", str(tmp_path))
+    done = subprocess.run([sys.executable, *words], cwd=BENCHMARKS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "monai-cost.md").read_text(encoding="utf-8")
+    for row in ("EstimateNoised, then classic", "NonLocalMeansd, classic", "RandNonLocalMeansd, sigma known"):
+        assert f"| {row} | " in page

@@ -1,7 +1,8 @@
 """Make a data set of noisy phantoms with three structures, to try and to measure the pipeline.
 
 Each phantom is a bright ellipsoid with a darker, bent cavity, two nuclei of weak contrast and a few small lesions.
-Their shapes, positions and brightness vary. The noise is Rician, as in MR magnitude images.
+Their shapes, positions and brightness vary. The noise is Rician, as in MR magnitude images, and white or correlated by
+a filter of scanners.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from monai_transforms import RandScannerNoise
 
 SHAPE = (40, 40, 24)
 
@@ -66,25 +70,37 @@ def soft(inside: Volume) -> Volume:
     return np.clip(inside + 0.5, 0, 1)
 
 
-def rician(image: Volume, sigma: float, rng: np.random.Generator) -> Volume:
-    """Add independent Gaussian noise to both parts of a complex image and return its magnitude."""
-    return np.hypot(image + sigma * rng.normal(size=image.shape), sigma * rng.normal(size=image.shape))
+def noisy(clean: Volume, percent: float, correlation: str | None, seed: int) -> Volume:
+    """Add Rician noise as a scanner makes it.
+
+    Args:
+        clean: image without noise.
+        percent: standard deviation in per cent of BODY.
+        correlation: None for white noise, or a filter that `RandScannerNoise` knows, such as ``"zero-filled"``.
+        seed: random seed of the noise.
+    """
+    if not percent:
+        return clean
+    add = RandScannerNoise(1.0, "rician", sigma=percent / 100 * BODY, correlation=correlation)
+    return add.set_random_state(seed)(torch.from_numpy(clean)[None])[0].numpy()
 
 
-def write(folder: Path, count: int, noise: float, seed: int) -> None:
-    """Fill ``folder/frames`` and ``folder/masks``; the seed determines the anatomy, independently of the noise.
+def write(folder: Path, count: int, noise: float, seed: int, correlation: str | None = None, first: int = 0) -> None:
+    """Fill ``folder/frames`` and ``folder/masks``; seed and number determine the anatomy, independently of the noise.
 
     Args:
         folder: folder to fill; created if missing.
         count: number of phantoms.
         noise: standard deviation in per cent of BODY.
         seed: random seed of shapes and noise.
+        correlation: of the noise of neighbouring voxels, as for `noisy`.
+        first: number of the first phantom, so that others than before are made.
     """
     for part in ("frames", "masks"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    for number in range(count):
+    for number in range(first, first + count):
         clean, labels = phantom(np.random.default_rng([seed, number, 0]))
-        noisy = rician(clean, noise / 100 * BODY, np.random.default_rng([seed, number, 1]))
+        image = noisy(clean, noise, correlation, 1000 * seed + number)
         name = f"phantom-{number:03d}.nii.gz"
-        nibabel.save(nibabel.Nifti1Image(np.rint(noisy).astype(np.int16), np.eye(4)), folder / "frames" / name)
+        nibabel.save(nibabel.Nifti1Image(np.rint(image).astype(np.int16), np.eye(4)), folder / "frames" / name)
         nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), folder / "masks" / name)

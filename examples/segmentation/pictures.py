@@ -9,8 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from monai.data import CacheDataset
+from settings import Settings
+from testing import segment
 from torch import nn
-from training import Run, Settings, predictor
+from training import Run
 
 
 def learning_curves(run: Run) -> Figure:
@@ -32,7 +34,6 @@ def learning_curves(run: Run) -> Figure:
     return figure
 
 
-@torch.no_grad()
 def segmentations(
     network: nn.Module, settings: Settings, data: CacheDataset, names: list[str], rows: int = 3
 ) -> Figure:
@@ -40,14 +41,13 @@ def segmentations(
     rows = min(rows, len(data))
     figure = Figure((9, 3 * rows), layout="constrained")
     panels = figure.subplots(rows, 3, squeeze=False)
-    for row, name, batch in zip(panels, names, loader(data), strict=False):
+    for row, name, batch in zip(panels, names, loader(data, settings), strict=False):
         image = batch["image"]
-        found = predictor(settings)(image.to(settings.device), network).cpu()
+        found = segment(network, settings, image).cpu()
         title = f"{name}, denoising: {settings.denoise}"
         for axes, labels, label in zip(row, (None, batch["label"], found), (title, "mask", "found"), strict=True):
-            show(
-                axes, slice_of(image[0, 0]), None if labels is None else slice_of(labels[0].argmax(0)), settings.classes
-            )
+            drawn = None if labels is None else slice_of(labels[0, 0])
+            show(axes, slice_of(image[0, 0]), drawn, settings.classes)
             axes.set_title(label, fontsize=9)
     return figure
 

@@ -1,186 +1,137 @@
-"""Does denoising improve a segmentation? Measure Dice for each method, at three noise levels, with three seeds.
+"""Where does denoising help a segmentation? Train some networks, and test each on scans of many kinds.
 
-Usage: python examples/segmentation/study.py [--folder runs/study] [--seed 0 --seed 1 --seed 2] [--report-only]
+Usage: python examples/segmentation/study.py [--folder runs/study] [--seed 0 --seed 1 ...] [--report-only]
 
-Each seed has its own 40 phantoms, split, weights and augmentation; only the denoising differs. A second table is for
-networks trained on phantoms without noise and without denoising. The folder keeps finished results, so that an
-interrupted study continues where it stopped. Two studies with different seeds can run at the same time. Takes about
-half an hour on two cores. Writes benchmarks/results/segmentation.md, .json and .png.
+Each seed has its own phantoms, split, weights and augmentation. It trains one network for each recipe: on clean
+phantoms, on phantoms with noise as scanners make it, with noise added at random, or with denoising. Each network is
+then tested on 16 new phantoms, with noise of several levels and kernels, and with each kind of denoising before the
+network. nlmeans finds the noise in each image, or is told of it. A training takes about half a minute, and all of the
+study less than an hour on one core. The folder keeps finished results, so that an interrupted study continues where it
+stopped, and two studies with different seeds can run at the same time. Writes benchmarks/results/segmentation.md, .json
+and .png.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
+import loading
 import pairs
 import phantoms
-import pictures
+import study_report
+import testing
 import training
-from loading import DENOISE
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from settings import Settings
 
-LEVELS = (10, 20, 30)
-"""Standard deviation of the noise, per cent of the brightness of the body."""
+from nlmeans import NoiseModel
+from nlmeans.noise.drawn.fields import scanner_correlation
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2, 3, 4, 5)
 
-COUNT = 40
+COUNT, TESTED = 40, 16
+"""Phantoms for training and validation, and others for the test."""
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
-SETTINGS = training.Settings(values=(0, 1, 2, 3))
+SETTINGS = Settings(values=(0, 1, 2, 3), pixdim=(1.0, 1.0, 1.0))
+
+PERCENT = phantoms.BODY / 100
 
 
 @dataclasses.dataclass(frozen=True)
-class Case:
-    """Noise levels in training and test, kind of denoising, and seed."""
+class Noise:
+    """Rician noise, in per cent of the brightness of the body, white or correlated by a filter of scanners."""
 
-    trained: int
-    tested: int
-    denoise: str
-    seed: int
+    percent: int
+    filter: str | None = None
 
-    def file(self, folder: Path) -> Path:
-        return folder / "results" / f"trained{self.trained}-tested{self.tested}-{self.denoise}-{self.seed}.json"
+    def __str__(self) -> str:
+        return f"{self.percent} % {self.filter or 'white'}" if self.percent else "no noise"
 
-
-def cases(seed: int) -> Iterator[Case]:
-    """Yield the cases of a seed; those that share one training come first."""
-    yield Case(0, 0, "none", seed)
-    tests = list(itertools.product(LEVELS, DENOISE))
-    yield from (Case(0, level, denoise, seed) for level, denoise in tests)
-    yield from (Case(level, level, denoise, seed) for level, denoise in tests)
+    def model(self) -> NoiseModel:
+        """Return the noise model that a scan of the same kind, or a phantom in the scanner, would have given."""
+        correlation = scanner_correlation(self.filter, 3) if self.filter else None
+        return NoiseModel(kind="rician", sigma=self.percent * PERCENT, correlation=correlation)
 
 
-def data(folder: Path, level: int, seed: int) -> dict[str, list[pairs.Pair]]:
-    place = folder / "data" / f"noise{level}-{seed}"
-    phantoms.write(place, COUNT, level, seed)
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: on which noise, and with what else."""
+
+    noise: Noise
+    more: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+RECIPES = {
+    "clean": Recipe(Noise(0)),
+    "white": Recipe(Noise(10)),
+    "zero-filled": Recipe(Noise(10, "zero-filled")),
+    "clean-added": Recipe(Noise(0), {"match": (0.1 * PERCENT, 30 * PERCENT), "noise": "rician"}),
+    "white-added": Recipe(Noise(10), {"match": (10 * PERCENT, 30 * PERCENT), "noise": "rician"}),
+    "white-bayes": Recipe(Noise(10), {"denoise": "bayes"}),
+}
+
+NOISES = (
+    Noise(0),
+    Noise(10),
+    Noise(20),
+    Noise(30),
+    Noise(10, "zero-filled"),
+    Noise(20, "zero-filled"),
+    Noise(20, "apodised"),
+)
+
+
+TOLD = "bayes, told"
+"""The method `bayes` with the true noise model instead of what it finds in each image."""
+
+
+def ways(settings: Settings, noise: Noise) -> tuple[str, ...]:
+    """Kinds of denoising to test a network with: all, or that of its training."""
+    if settings.denoise != "none":
+        return (settings.denoise,)
+    return (*loading.DENOISE, TOLD) if noise.percent else loading.DENOISE
+
+
+class Tests:
+    """Test images of a seed, each denoised once for all networks."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.seed = folder, seed
+        self.made: dict[tuple[Noise, str], Any] = {}
+
+    def data(self, noise: Noise, denoise: str) -> Any:
+        if (noise, denoise) not in self.made:
+            place = self.folder / "data" / f"test-{noise.percent}-{noise.filter}-{self.seed}"
+            phantoms.write(place, TESTED, noise.percent, self.seed, noise.filter, first=COUNT)
+            found, _ = pairs.find(place)
+            if denoise == TOLD:
+                settings = dataclasses.replace(SETTINGS, denoise="bayes", noise=noise.model())
+            else:
+                settings = dataclasses.replace(SETTINGS, denoise=denoise)
+            self.made[noise, denoise] = loading.evaluation_data(settings, found)
+        return self.made[noise, denoise]
+
+
+def measure(folder: Path, name: str, seed: int, tests: Tests) -> dict[str, Any]:
+    """Train a network, unless that is done; return the Dice of each test image and structure in all tests."""
+    recipe = RECIPES[name]
+    place = folder / "data" / f"train-{recipe.noise.percent}-{recipe.noise.filter}-{seed}"
+    phantoms.write(place, COUNT, recipe.noise.percent, seed, recipe.noise.filter)
     found, _ = pairs.find(place)
-    return pairs.split(found, seed)
-
-
-def measure(folder: Path, case: Case) -> dict[str, Any]:
-    """Train the network if necessary; return the case, Dice of each structure, and the epochs of training."""
-    trained_with = case.denoise if case.trained else "none"
-    settings = dataclasses.replace(SETTINGS, denoise=trained_with, seed=case.seed)
-    place = folder / f"trained{case.trained}-{trained_with}-{case.seed}"
-    run = training.Run(place, settings, data(folder, case.trained, case.seed), resume=True)
+    settings = dataclasses.replace(SETTINGS, seed=seed, **recipe.more)
+    run = training.Run(folder / f"{name}-{seed}", settings, pairs.split(found, seed), resume=True)
     network = run.train()
-    pictures.learning_curves(run).savefig(place / "curves.png")
-    tested = dataclasses.replace(settings, denoise=case.denoise)
-    images = training.evaluation_data(tested, data(folder, case.tested, case.seed)["test"])
-    dice = np.nanmean(training.test(network, tested, images), 0)
-    return {**dataclasses.asdict(case), "dice": dice.tolist(), "epochs": len(run.curves)}
-
-
-def report(folder: Path) -> None:
-    files = sorted((folder / "results").glob("*.json"))
-    results = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    (RESULTS / "segmentation.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / "segmentation.md").write_text(page(results), encoding="utf-8")
-    chart(results).savefig(RESULTS / "segmentation.png", dpi=120)
-
-
-Dice = dict[int, NDArray[np.float64]]
-"""Dice of each structure for each seed, mean over the test images."""
-
-
-def dice(results: list[dict[str, Any]], trained_on_noise: bool, level: int, denoise: str) -> Dice:
-    return {
-        result["seed"]: np.array(result["dice"])
-        for result in results
-        if ((result["trained"] > 0), result["tested"], result["denoise"]) == (trained_on_noise, level, denoise)
-    }
-
-
-def spread(found: Dice) -> str:
-    """Format mean ± standard deviation over the seeds of the mean over the structures."""
-    means = [each.mean() for each in found.values()]
-    if len(means) < 2:
-        return f"{means[0]:.3f}" if means else "–"
-    return f"{np.mean(means):.3f} ± {np.std(means, ddof=1):.3f}"
-
-
-def gain(found: Dice, none: Dice) -> str:
-    """Format the mean difference from none with the same seed, and the number of seeds with a gain."""
-    differences = np.array([found[seed].mean() - none[seed].mean() for seed in sorted(found.keys() & none.keys())])
-    return f"{differences.mean():+.3f}, {(differences > 0).sum()} of {len(differences)}" if len(differences) else "–"
-
-
-def structures(found: Dice) -> str:
-    return ", ".join(f"{value:.2f}" for value in np.mean(list(found.values()), 0)) if found else "–"
-
-
-def rows(kinds: Sequence[str], cell: Callable[[str, int], str]) -> list[str]:
-    """Markdown table with a row per kind of denoising and a column per level."""
-    head = ["| | " + " | ".join(f"{level} %" for level in LEVELS) + " |", "|---" * (1 + len(LEVELS)) + "|"]
-    return head + [f"| {kind} | " + " | ".join(cell(kind, level) for level in LEVELS) + " |" for kind in kinds]
-
-
-def section(title: str, results: list[dict[str, Any]], trained_on_noise: bool) -> list[str]:
-    found = {(kind, level): dice(results, trained_on_noise, level, kind) for kind in DENOISE for level in LEVELS}
-    return [
-        *("", f"## {title}", ""),
-        *rows(DENOISE, lambda kind, level: spread(found[kind, level])),
-        *("", "Difference from none with the same seed: mean, and number of seeds with a gain.", ""),
-        *rows(DENOISE[1:], lambda kind, level: gain(found[kind, level], found["none", level])),
-        *("", f"Each structure ({', '.join(phantoms.STRUCTURES)}), mean over the seeds:", ""),
-        *rows(DENOISE, lambda kind, level: structures(found[kind, level])),
-    ]
-
-
-def page(results: list[dict[str, Any]]) -> str:
-    seeds = {result["seed"] for result in results}
-    epochs = {
-        (result["trained"], result["trained"] and result["denoise"], result["seed"]): result["epochs"]
-        for result in results
-    }
-    whole = sum(count == SETTINGS.epochs for count in epochs.values())
-    lines = [
-        "# Segmentation with and without denoising",
-        "",
-        "Made by `python examples/segmentation/study.py`. The tables give Dice: the mean over three structures and the "
-        f"test phantoms ({COUNT // 10} of {COUNT}) of each seed, then mean ± standard deviation over {len(seeds)} "
-        "seeds. Noise is Rician, in per cent of the brightness of the body; its level is estimated from each image. "
-        f"Only the denoising differs. Of {len(epochs)} trainings, {whole} took all {SETTINGS.epochs} epochs and "
-        f"{len(epochs) - whole} stopped early.",
-        "",
-        "![Dice over noise](segmentation.png)",
-        *section("Trained and tested with noise, with the same denoising", results, True),
-        *section("Trained without noise, tested with noise, with denoising only in the test", results, False),
-        "",
-        f"Trained and tested without noise: {spread(dice(results, False, 0, 'none'))}.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def chart(results: list[dict[str, Any]]) -> Figure:
-    """Plot Dice over noise: lines through the means, a point per seed."""
-    figure = Figure((9, 3.6), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    titles = "trained with noise, same denoising", "trained without noise"
-    for axes, trained_on_noise, title in zip(panels, (True, False), titles, strict=True):
-        for number, kind in enumerate(DENOISE):
-            points = [
-                (level + 0.8 * (number - 1.5), [each.mean() for each in found.values()])
-                for level in LEVELS
-                if (found := dice(results, trained_on_noise, level, kind))
-            ]
-            axes.plot([x for x, _ in points], [np.mean(values) for _, values in points], f"C{number}", label=kind)
-            for x, values in points:
-                axes.plot([x] * len(values), values, f"C{number}.")
-        axes.set(title=title, xlabel="noise in % of the brightness", xticks=LEVELS)
-    panels[0].set_ylabel("Dice on the test phantoms")
-    panels[0].legend(title="denoising")
-    return figure
+    results = []
+    for noise in NOISES:
+        for denoise in ways(settings, noise):
+            scores = testing.test(network, settings, tests.data(noise, denoise))
+            results.append({"noise": str(noise), "denoise": denoise, "dice": scores.dice.round(4).tolist()})
+    return {"recipe": name, "seed": seed, "epochs": len(run.curves), "tests": results}
 
 
 @click.command(help=__doc__)
@@ -190,14 +141,18 @@ def chart(results: list[dict[str, Any]]) -> Figure:
 def main(folder: Path, seeds: tuple[int, ...], report_only: bool) -> None:
     (folder / "results").mkdir(parents=True, exist_ok=True)
     for seed in () if report_only else seeds:
-        for case in cases(seed):
-            if not case.file(folder).exists():
-                result = measure(folder, case)
-                click.echo(f"{case}: Dice {np.mean(result['dice']):.3f}")
-                unfinished = case.file(folder).with_suffix(".part")
+        tests = Tests(folder, seed)
+        for name in RECIPES:
+            file = folder / "results" / f"{name}-{seed}.json"
+            if not file.exists():
+                result = measure(folder, name, seed, tests)
+                unfinished = file.with_suffix(".part")
                 unfinished.write_text(json.dumps(result), encoding="utf-8")
-                unfinished.replace(case.file(folder))
-    report(folder)
+                unfinished.replace(file)
+                click.echo(f"seed {seed}, {name}: done, {result['epochs']} epochs")
+    if not list((folder / "results").glob("*.json")):
+        raise click.ClickException(f"{folder}: no training is finished")
+    study_report.write(folder / "results", RESULTS, TESTED, SETTINGS.epochs)
 
 
 if __name__ == "__main__":

@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from PIL import Image
-
-pytest.importorskip("ignite", reason="the example trains with MONAI and ignite")
-
-FOLDER = Path(__file__).parents[2] / "examples" / "segmentation"
-MODULES = ("pairs", "phantoms", "loading", "training", "pictures", "train", "study")
-
-
-@pytest.fixture(scope="module")
-def example() -> Iterator[Any]:
-    """The scripts, as when one of them is run; their short names are not left behind for other tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        yield SimpleNamespace(**{name: __import__(name) for name in MODULES})
-    for name in MODULES:
-        del sys.modules[name]
-
-
-@pytest.fixture(scope="module")
-def parts(example: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("data")
-    example.phantoms.write(folder, count=6, noise=10, seed=0)
-    found, _ = example.pairs.find(folder)
-    return example.pairs.split(found, seed=0)
 
 
 def settings(example: Any, **changes: Any) -> Any:
-    return example.training.Settings(values=(0, 1, 2, 3), crop=16, **changes)
+    return example.settings.Settings(values=(0, 1, 2, 3), crop=16, **changes)
 
 
 def empty_files(folder: Path, *names: str) -> None:
@@ -133,7 +106,8 @@ def test_the_same_seed_gives_the_same_anatomy_at_every_noise(example: Any, tmp_p
 
 def test_all_that_differs_is_the_denoising(example: Any) -> None:
     plain, *others = (
-        [type(step) for step in settings(example, denoise=kind).preparation()] for kind in example.loading.DENOISE
+        [type(step) for step in example.loading.preparation(settings(example, denoise=kind))]
+        for kind in example.loading.DENOISE
     )
     for steps in others:
         assert len(steps) == len(plain) + 1
@@ -146,7 +120,7 @@ def test_each_denoising_is_nearer_to_the_clean_image(example: Any, tmp_path: Pat
         example.phantoms.write(tmp_path / str(noise), count=1, noise=noise, seed=0)
     for noise, kind in ((0, "none"), *((10, kind) for kind in example.loading.DENOISE)):
         found, _ = example.pairs.find(tmp_path / str(noise))
-        data = example.training.evaluation_data(settings(example, denoise=kind), found)
+        data = example.loading.evaluation_data(settings(example, denoise=kind), found)
         images[noise, kind] = data[0]["image"]
     error = {kind: (images[10, kind] - images[0, "none"]).std() for kind in example.loading.DENOISE}
     assert error["bayes"] < error["classic"] < error["none"]
@@ -159,7 +133,7 @@ def test_a_mask_of_another_shape_is_refused(example: Any, tmp_path: Path) -> Non
         Image.fromarray(np.ones((20, size), np.uint8)).save(tmp_path / part / "a.png")
     found, _ = example.pairs.find(tmp_path)
     with pytest.raises(ValueError, match=r"a\.png: has channels and shape \(1, 21, 20\), its image \(1, 20, 20\)"):
-        example.loading.kind(found)
+        example.kinds.kind(found)
 
 
 def picture(folder: Path, frame: Image.Image, mask: Image.Image) -> None:
@@ -179,27 +153,27 @@ def test_pictures_are_grey_or_rgb_however_they_are_stored(
     example: Any, tmp_path: Path, mode: str, channels: int
 ) -> None:
     picture(tmp_path, GREY.convert(mode), DISC)
-    kind = example.loading.kind(example.pairs.find(tmp_path)[0])
+    kind = example.kinds.kind(example.pairs.find(tmp_path)[0])
     assert (kind.dims, kind.channels, kind.values) == (2, channels, (0, 255))
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_a_grey_mask_may_be_stored_as_rgb(example: Any, tmp_path: Path, mode: str) -> None:
     picture(tmp_path, GREY, DISC.convert(mode))
-    assert example.loading.kind(example.pairs.find(tmp_path)[0]).values == (0, 255)
+    assert example.kinds.kind(example.pairs.find(tmp_path)[0]).values == (0, 255)
 
 
 def test_the_numbers_of_a_mask_with_a_palette_are_its_indices(example: Any, tmp_path: Path) -> None:
     mask = Image.fromarray(np.asarray(DISC) // 255 * 2)
     mask.putpalette([0, 0, 0, 9, 9, 9, 200, 30, 10])
     picture(tmp_path, GREY, mask)
-    assert example.loading.kind(example.pairs.find(tmp_path)[0]).values == (0, 2)
+    assert example.kinds.kind(example.pairs.find(tmp_path)[0]).values == (0, 2)
 
 
 def test_a_coloured_mask_is_refused(example: Any, tmp_path: Path) -> None:
     picture(tmp_path, GREY, Image.merge("RGB", (DISC, GREY, GREY)))
     with pytest.raises(ValueError, match=r"a mask has one channel \(no colours\)"):
-        example.loading.kind(example.pairs.find(tmp_path)[0])
+        example.kinds.kind(example.pairs.find(tmp_path)[0])
 
 
 def test_a_mask_that_is_a_jpeg_is_refused(example: Any, tmp_path: Path) -> None:
@@ -212,7 +186,7 @@ def test_a_file_that_cannot_be_read_is_named_with_the_cause(example: Any, tmp_pa
     picture(tmp_path, GREY, DISC)
     (tmp_path / "frames" / "a.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"a\.png cannot be read: cannot identify image file"):
-        example.loading.kind(example.pairs.find(tmp_path)[0])
+        example.kinds.kind(example.pairs.find(tmp_path)[0])
 
 
 def volumes(folder: Path, shape: tuple[int, ...], mask_affine: np.ndarray) -> None:
@@ -225,19 +199,19 @@ def volumes(folder: Path, shape: tuple[int, ...], mask_affine: np.ndarray) -> No
 def test_a_mask_that_lies_elsewhere_is_refused(example: Any, tmp_path: Path) -> None:
     volumes(tmp_path, (20, 20, 8), np.diag([-1.0, 1, 1, 1]))
     with pytest.raises(ValueError, match=r"masks.a\.nii\.gz: lies elsewhere in space"):
-        example.loading.kind(example.pairs.find(tmp_path)[0])
+        example.kinds.kind(example.pairs.find(tmp_path)[0])
 
 
 @pytest.mark.parametrize("denoise", ["none", "gaussian", "classic", "bayes"])
 def test_a_volume_of_one_slice_is_an_image(example: Any, tmp_path: Path, denoise: str) -> None:
     volumes(tmp_path, (20, 24, 1), np.eye(4))
     found, _ = example.pairs.find(tmp_path)
-    kind = example.loading.kind(found)
+    kind = example.kinds.kind(found)
     assert (kind.dims, kind.flat) == (2, True)
-    chosen = example.training.Settings(**kind._asdict(), denoise=denoise, crop=16)
-    (item,) = example.training.evaluation_data(chosen, found)
+    chosen = example.settings.Settings(**kind._asdict(), denoise=denoise, crop=16)
+    (item,) = example.loading.evaluation_data(chosen, found)
     assert item["image"].shape == (1, 20, 24)
-    assert item["label"].shape == (2, 20, 24)
+    assert item["label"].shape == (1, 20, 24)
 
 
 def test_an_image_is_not_taken_for_a_mask(example: Any, tmp_path: Path) -> None:
@@ -247,7 +221,7 @@ def test_an_image_is_not_taken_for_a_mask(example: Any, tmp_path: Path) -> None:
         np.save(tmp_path / part / "a.npy", image)
     found, _ = example.pairs.find(tmp_path)
     with pytest.raises(ValueError, match="a mask holds one whole number per class"):
-        example.loading.kind(found)
+        example.kinds.kind(found)
 
 
 # training
@@ -285,8 +259,8 @@ def test_the_best_network_is_kept(example: Any, parts: Any, tmp_path: Path, moni
     run = example.training.Run(tmp_path, chosen, parts)
     network = run.train()
     wanted = {"max": max, "min": min}[mode](row[monitor] for row in run.curves)
-    data = example.training.evaluation_data(chosen, parts["val"])
-    engine = example.training.evaluator(network, chosen, data)
+    data = example.loading.evaluation_data(chosen, parts["val"])
+    engine = example.testing.evaluator(network, chosen, data)
     engine.run()
     assert float(engine.state.metrics[monitor]) == pytest.approx(wanted, rel=1e-5)
 
@@ -303,91 +277,112 @@ def test_a_run_is_neither_overwritten_nor_mixed_with_another(example: Any, parts
 
 
 def test_a_crop_that_the_network_cannot_halve_twice_is_refused(example: Any) -> None:
-    with pytest.raises(ValueError, match="crop is 18; it must be a multiple of 4"):
-        example.training.Settings(crop=18)
+    with pytest.raises(ValueError, match="crop is 18; unet needs a multiple of 4, at least 8"):
+        example.settings.Settings(crop=18)
 
 
-# the command
+def test_a_resumed_run_with_workers_draws_the_same_numbers(example: Any, parts: Any, tmp_path: Path) -> None:
+    chosen = {"workers": 1, "schedule": "cosine"}
+    whole = example.training.Run(tmp_path / "whole", settings(example, epochs=2, **chosen), parts)
+    whole.train()
+    halves = example.training.Run(tmp_path / "halves", settings(example, epochs=2, **chosen), parts)
+    halves.trainer.add_event_handler(example.training.Events.EPOCH_COMPLETED(once=1), halves.trainer.terminate)
+    halves.train()
+    assert len(halves.curves) == 1
+    resumed = example.training.Run(tmp_path / "halves", settings(example, epochs=2, **chosen), parts, resume=True)
+    resumed.train()
+    assert resumed.curves == whole.curves
+    assert [row["learning_rate"] for row in resumed.curves] == pytest.approx([0.01, 0.005])
+    with pytest.raises(ValueError, match="was trained with epochs=2, now 3"):
+        example.training.Run(tmp_path / "halves", settings(example, epochs=3, **chosen), parts, resume=True)
 
 
-def run(example: Any, *words: str) -> Result:
-    return CliRunner().invoke(example.train.main, list(words))
+def test_the_learning_rate_falls_when_nothing_improves(example: Any, parts: Any, tmp_path: Path) -> None:
+    never = settings(example, epochs=5, patience=4, min_delta=1.0)
+    run = example.training.Run(tmp_path, never, parts)
+    run.train()
+    assert [row["learning_rate"] for row in run.curves] == [0.01, 0.01, 0.01, 0.01, 0.005]
 
 
-def test_the_table_leaves_out_what_is_not_there(example: Any) -> None:
-    dice = np.array([[0.5, np.nan, np.nan], [np.nan] * 3, [0.7, 0.9, np.nan]])
-    row = example.train.table({"none": dice}, ["a", "b", "c"]).splitlines()[-1]
-    assert [cell.strip() for cell in row.split("|")[1:-1]] == [
-        *("none", "0.600 ± 0.100", "0.900 ± 0.000", "–", "0.650 ± 0.150")
-    ]
+# networks
 
 
-def test_quick_ends_with_the_table_of_two_and_a_saved_model(example: Any, tmp_path: Path) -> None:
-    small = ("--quick", "--phantoms", "6", "--epochs", "1", "--crop", "16", "--out", str(tmp_path))
-    result = run(example, *small)
-    assert result.exit_code == 0, result.output
-    rows = [line for line in result.output.splitlines() if line.startswith("|")]
-    assert [row.split()[1] for row in rows[2:]] == ["none", "classic"]
-    assert rows[0].split(" | ")[1:] == [name.ljust(13) for name in (*example.phantoms.STRUCTURES,)] + [
-        "mean          |"
-    ]
-    for kind in ("none", "classic"):
-        for name in ("best.pt", "curves.png", "test.png", "test.json"):
-            assert (tmp_path / kind / name).is_file()
-    again = run(example, *small)
-    assert again.exit_code == 1
-    assert "holds a run already" in again.output
-    assert "Dice of the 1 test images" in run(example, *small, "--resume").output
+@pytest.mark.parametrize("non_local", [False, True])
+@pytest.mark.parametrize(
+    ("model", "dims", "size"),
+    [("unet", 3, 16), ("segresnet", 3, 16), ("dynunet", 3, 16), ("unet", 2, 16), ("swinunetr", 2, 64)],
+)
+def test_every_network_learns_and_a_new_block_changes_nothing(
+    example: Any, model: str, dims: int, size: int, non_local: bool
+) -> None:
+    if model == "swinunetr":
+        pytest.importorskip("einops")
+    torch.manual_seed(0)
+    network = example.networks.build(model, dims, 2, 3, non_local).eval()
+    torch.manual_seed(0)
+    plain = example.networks.build(model, dims, 2, 3).eval()
+    image = torch.rand(1, 2, *(size,) * dims)
+    found = network(image)
+    assert found.shape == (1, 3, *image.shape[2:])
+    blocks = [module for module in network.modules() if type(module).__name__ == "NonLocalBlock"]
+    assert len(blocks) == non_local
+    if non_local:
+        assert torch.equal(found, plain(image))
+        found.square().sum().backward()
+        assert bool(blocks[0].out.weight.grad.any())
 
 
-def test_own_pictures_with_masks_of_0_and_255(example: Any, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
+def test_swinunetr_without_einops_names_the_remedy(example: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(example.networks, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs einops: pip install 'nlmeans\[examples\]'"):
+        example.networks.build("swinunetr", 3, 1, 2)
+
+
+# one grid
+
+
+def test_volumes_of_any_orientation_and_voxel_size_come_to_one_grid(example: Any, tmp_path: Path) -> None:
+    example.phantoms.write(tmp_path, count=2, noise=0, seed=0)
     for part in ("frames", "masks"):
-        (tmp_path / part).mkdir()
-    for number in range(7):
-        mask = np.zeros((30 + number, 40), bool)
-        mask[5:20, 10 + number : 25 + number] = True
-        noisy = rng.normal(60 + 120 * mask[..., None], 10, (*mask.shape, 3)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(noisy).save(tmp_path / "frames" / f"{number}.png")
-        Image.fromarray((255 * mask).astype(np.uint8)).save(tmp_path / "masks" / f"{number}.png")
-    (tmp_path / "masks" / "5.png").unlink()
-    words = ("--denoise", "classic", "--epochs", "25", "--crop", "16", "--out", str(tmp_path / "out"))
-    result = run(example, str(tmp_path), *words)
-    assert result.exit_code == 0, result.output
-    assert "5.png: has no mask" in result.output
-    assert "6 pairs: 4 train, 1 val, 1 test" in result.output
-    assert "class 255" in result.output
-    (dice,) = (float(line.split()[3]) for line in result.output.splitlines() if line.startswith("| classic"))
-    assert dice > 0.8
+        path = tmp_path / part / "phantom-001.nii.gz"
+        image = nibabel.load(tmp_path / part / "phantom-000.nii.gz")
+        thick = nibabel.Nifti1Image(np.asarray(image.dataobj)[:, :, ::2], image.affine @ np.diag([1, 1, 2, 1]))
+        codes = nibabel.orientations.axcodes2ornt(("S", "L", "P"))
+        nibabel.save(thick.as_reoriented(codes), path)
+    found, _ = example.pairs.find(tmp_path)
+    kind = example.kinds.kind(found)
+    assert kind.pixdim == (1.0, 1.0, 1.5)
+    first, second = example.loading.evaluation_data(example.settings.Settings(**kind._asdict()), found)
+    assert first["image"].shape == (1, 40, 40, 16)
+    for one in (first, second):
+        np.testing.assert_allclose(one["image"].pixdim, [1, 1, 1.5], rtol=1e-3)
+    assert abs(second["image"].shape[-1] - 16) <= 1
+    same = (first["label"] == second["label"][..., :16]).float().mean()
+    assert same > 0.95
+    assert first["label"].dtype == torch.uint8
 
 
-# the study
+def test_noise_is_raised_anew_in_each_epoch_but_measured_once(example: Any, parts: Any) -> None:
+    raised = settings(example, match=(60.0, 180.0))
+    data = example.loading.training_data(raised, parts["train"])
+    assert "noise_model" in data._cache[0]["image"].meta
+    (first,), (second,) = data[0], data[0]
+    assert not torch.equal(first["image"], second["image"])
+    assert "noise_model" not in example.loading.evaluation_data(raised, parts["train"])[0]["image"].meta
 
 
-def test_the_table_of_the_study_has_mean_spread_and_gain_with_the_same_seed(example: Any) -> None:
-    results = [
-        {"trained": 10, "tested": 10, "denoise": kind, "seed": seed, "dice": [value + 0.1 * seed] * 3, "epochs": 40}
-        for kind, value, seeds in (("none", 0.5, (0, 1, 2)), ("bayes", 0.6, (2, 1)))
-        for seed in seeds
-    ]
-    page = example.study.page(results)
-    assert "| none | 0.600 ± 0.100 | – | – |" in page
-    assert "| bayes | +0.100, 2 of 2 | – | – |" in page
-    assert "Of 5 trainings, 5 took all 40 epochs" in page
-    example.study.chart(results)
+def test_the_distance_is_in_millimetres_and_infinite_where_nothing_is_found(example: Any) -> None:
+    label = torch.zeros(1, 1, 16, 16, 16, dtype=torch.uint8)
+    label[..., 4:8, 4:8, 4:8] = 1
+    moved = label.roll(2, -1)
+    chosen = example.settings.Settings(values=(0, 1, 2), crop=16, pixdim=(1.0, 1.0, 3.0))
 
+    def network(image: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.one_hot(moved[0].long(), 3).moveaxis(-1, 1).float()
 
-def test_the_study_goes_on_where_it_was(example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = example.study
-    monkeypatch.setattr(study, "COUNT", 4)
-    monkeypatch.setattr(study, "LEVELS", (10,))
-    monkeypatch.setattr(study, "DENOISE", ("none", "classic"))
-    monkeypatch.setattr(study, "SETTINGS", settings(example, epochs=1))
-    monkeypatch.setattr(study, "RESULTS", tmp_path)
-    words = ["--folder", str(tmp_path / "study"), "--seed", "0"]
-    first = CliRunner().invoke(study.main, words, catch_exceptions=False).output
-    assert first.count("Case(") == 5
-    made = (tmp_path / "segmentation.md").read_text(encoding="utf-8")
-    assert "Of 3 trainings, 3 took all 1 epochs" in made
-    assert "Case(" not in CliRunner().invoke(study.main, words, catch_exceptions=False).output
-    assert (tmp_path / "segmentation.md").read_text(encoding="utf-8") == made
+    data = [{"image": torch.zeros(1, 16, 16, 16), "label": label[0]}]
+    scores = example.testing.test(network, chosen, data)
+    assert scores.distance[0, 0] == pytest.approx(6)
+    assert np.isnan(scores.distance[0, 1])
+    moved = torch.zeros_like(label)
+    assert np.isinf(example.testing.test(network, chosen, data).distance[0, 0])
