@@ -74,7 +74,7 @@ def fitted(data: npt.NDArray[Any], axes: int) -> npt.NDArray[Any]:
 
 def is_placed(image: Any) -> bool:
     """Whether the file of an image says where it lies in the patient."""
-    if set(image.extra or {}) & {"npy", "tiff", "analyze"}:
+    if set(image.extra or {}) & {"npy", "tiff", "analyze", "unplaced"}:
         return False
     return bool(image.header["qform_code"] > 0 or image.header["sform_code"] > 0)
 

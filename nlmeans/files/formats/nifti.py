@@ -96,6 +96,8 @@ def check_values(numbers: npt.NDArray[Any], path: Path) -> None:
 
 def read_file(path: Path) -> Any:
     """Read a file of NIfTI, or of another format of nibabel, as a NIfTI image."""
+    if path.name.lower().endswith(".v"):
+        return read_ecat(path)
     image = open_file(path)
     if isinstance(image, nib.Nifti1Pair):
         return image
@@ -107,6 +109,15 @@ def read_file(path: Path) -> Any:
         extra = {"analyze": True}
     with errors_naming(path):
         return in_nifti(np.asarray(image.dataobj), image.affine, float(zooms[3]) if len(zooms) > 3 else None, extra)
+
+
+def read_ecat(path: Path) -> Any:
+    """Read a PET image of ECAT 7, which nibabel's ``load`` leaves out, as a NIfTI image. Frames are volumes."""
+    check_regular(path)
+    with errors_naming(path), path.open("rb") as file:  # nibabel's own load leaves it open
+        holder = nib.fileholders.FileHolder(str(path), file)
+        image: Any = nib.ecat.EcatImage.from_file_map({"header": holder, "image": holder})
+        return in_nifti(np.asarray(image.dataobj), image.affine)
 
 
 def open_file(path: Path) -> Any:
