@@ -33,6 +33,8 @@ class Wrapped(NamedTuple):
     """Make an image of a result, where the image lies."""
     place: Any
     """Where the image lies, as an array that can be compared; None if it is not known."""
+    modality: str | None = None
+    """DICOM's code of what made the image, where it is known."""
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Complete the arguments of denoising: axes by number, and the voxel size of the image.
@@ -48,6 +50,8 @@ class Wrapped(NamedTuple):
                 found[key] = self.names.index(found[key])
         if found.get("channels") is None and found.get("series") is None:
             found["series"] = self.series
+        if found.get("modality") is None and self.modality is not None:
+            found["modality"] = self.modality
         if "spacing" not in found and self.spacing is not None:
             others = {axis % self.values.ndim for key in ("channels", "series") if (axis := found.get(key)) is not None}
             spatial = [axis for axis in range(self.values.ndim) if axis not in others]
@@ -146,13 +150,27 @@ def spatial_direction(image: Any) -> Values:
 
 
 def of_nibabel(image: Any) -> Wrapped:
-    """An image of nibabel, whose fourth axis counts volumes."""
-    values = np.asarray(image.dataobj)
+    """An image of nibabel, whose fourth axis counts volumes. What `load_image` read of DICOM says what made it."""
+    values = with_volumes_last(np.asarray(image.dataobj))
     zooms = tuple(float(size) for size in image.header.get_zooms())
 
     def wrap(result: Values) -> Any:
-        made = type(image)(result, image.affine, image.header, extra=image.extra)
+        made = type(image)(result.reshape(image.shape), image.affine, image.header, extra=image.extra)
         made.set_data_dtype(result.dtype)
         return made
 
-    return Wrapped(values, zooms, 3 if values.ndim == 4 else None, (), wrap, np.asarray(image.affine))
+    place, modality = np.asarray(image.affine), (image.extra or {}).get("modality")
+    return Wrapped(values, zooms, 3 if values.ndim == 4 else None, (), wrap, place, modality)
+
+
+def with_volumes_last(values: Values) -> Values:
+    """Values of NIfTI with four axes at most: the fourth counts volumes, those of all echoes.
+
+    >>> with_volumes_last(np.ones((5, 6, 7, 1, 1))).shape, with_volumes_last(np.ones((5, 6, 7, 3, 2))).shape
+    ((5, 6, 7, 1), (5, 6, 7, 6))
+    """
+    while values.ndim > 4 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.ndim == 5 and values.shape[3] > 1:  # with one volume, the last axis is a vector
+        values = values.reshape(*values.shape[:3], -1)
+    return values

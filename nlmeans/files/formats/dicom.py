@@ -92,7 +92,7 @@ def volumes_of_series(folder: Path, files: Sequence[Path]) -> DicomScan:
     return DicomScan(
         folder,
         data,
-        in_nifti(data, affine, extra=None if placed else {"unplaced": True}),
+        in_nifti(data, affine, extra={"modality": modality} | ({} if placed else {"unplaced": True})),
         inside=np.logical_and.reduce(known) if known else None,
         modality=modality,
         frames=tuple(tuple(frames[index] for index in those) for those in order),
