@@ -34,7 +34,6 @@ NO_READER = Foreign("there is no reader for this format")
 NO_AXES = Foreign("its reader does not take as many axes")
 FRAMES = Foreign("its reader stacks the frames along one axis, without their scaling")
 BACKWARDS = Foreign("its reader begins with the last slice")
-GUESSED = Foreign("its reader guesses the order of the slices")
 DIRECTIONS = Foreign("its reader needs a direction for each axis")
 
 NIFTI = [
@@ -242,7 +241,7 @@ DICOM = [
     Case("DICOM, a slice is missing", dicom.without_slice(), Refused("lacks 1 of 11 slices")),
     Case("DICOM, tilted gantry", dicom.changed("tilted gantry"), NO_VOLUME, monai=INT16, napari=INT16),
     Case("DICOM, two series", dicom.changed("two series"), Refused("holds 2 series"), monai=INT16),
-    Case("DICOM, no place", dicom.changed("no place"), Refused("has no ImagePositionPatient"), GUESSED, INT16),
+    Case("DICOM, no place", dicom.changed("no place"), Refused("has no ImagePositionPatient"), INT16, INT16),
     Case("DICOM, damaged JPEG", dicom.changed("damaged JPEG"), Refused("is compressed as JPEG Lossless")),
 ]
 
