@@ -175,6 +175,7 @@ NRRD = [
     Case("NRRD of text", other.nrrd(volume(), encoding="ascii"), INT16),
     Case("NRRD, big-endian", other.nrrd(volume(">i2")), INT16),
     Case("NRRD, volumes first", other.nrrd(np.moveaxis(volume("int16", 3), -1, 0)), INT16, monai=DIRECTIONS),
+    Case("NRRD of complex numbers", other.itk(volume("complex64"), "scan.nrrd"), COMPLEX64, NO_READER, NO_READER),
     Case("NRRD header alone", other.nrrd(volume(), apart="missing.raw"), Refused("missing.raw")),
 ]
 
