@@ -113,21 +113,27 @@ def check_device(device: torch.device) -> None:
         ) from error
 
 
-def voxel_size(img: NdarrayOrTensor) -> tuple[float, ...]:
-    """Read the voxel size in mm from the affine of an image, one number per spatial axis.
+def known_affine(img: NdarrayOrTensor) -> Tensor | None:
+    """The affine of an image; None if it has none, or only the identity that MONAI makes up.
 
     A `MetaTensor` that was made from a plain array has the identity as its affine, as if its voxels were 1 mm wide.
     An image that was loaded from a file has an ``"original_affine"`` in its metadata, so 1 mm is accepted there.
+    """
+    if not isinstance(img, MetaTensor):
+        return None
+    affine = without_metadata(img.affine)
+    made_up = torch.equal(affine, torch.eye(len(affine)).to(affine)) and "original_affine" not in img.meta
+    return None if made_up else affine
+
+
+def voxel_size(img: NdarrayOrTensor) -> tuple[float, ...]:
+    """Read the voxel size in mm from the affine of an image, one number per spatial axis.
 
     Raises:
         ValueError: `img` has no affine, or only the identity that MONAI makes up.
     """
-    affine = torch.eye(4)
-    if isinstance(img, MetaTensor):
-        affine = without_metadata(img.affine)
-    if not isinstance(img, MetaTensor) or (
-        torch.equal(affine, torch.eye(len(affine)).to(affine)) and "original_affine" not in img.meta
-    ):
+    affine = known_affine(img)
+    if affine is None:
         raise ValueError(
             "spacing='affine' needs an image with an affine, as LoadImage(d) makes it; this image has none. "
             "Affines are lost without set_track_meta(True) or PersistentDataset(track_meta=True). "
@@ -138,8 +144,31 @@ def voxel_size(img: NdarrayOrTensor) -> tuple[float, ...]:
     return tuple(float(f"{size:.6g}") for size in sizes[: img.ndim - 1])
 
 
+def turned_to(image: Tensor, here: Tensor, values: Tensor, there: Tensor, name: str) -> Tensor:
+    """Turn a volume to the orientation of an image, (C, D, H, W), by their affines.
+
+    Raises:
+        ValueError: the volume has another grid.
+    """
+    from nlmeans.files.formats.grid import difference, reoriented
+
+    shape, before = tuple(image.shape[1:]), values.cpu().numpy()
+    places = [np.asarray(affine.cpu(), np.float64) for affine in (there, here)]
+    turned = reoriented(before, places[0], shape, places[1])
+    if turned is None:
+        raise ValueError(
+            f"{name} has another grid than the image: {difference(places[0], before.shape, places[1], shape)}; put "
+            "ResampleToMatch(d) before this transform, or, if its affine is wrong, give it as a plain tensor"
+        )
+    if not np.array_equal(turned, before):
+        log.warning("%s was turned to the orientation of the image, by their affines", name)
+    return torch.from_numpy(turned).to(values.device)
+
+
 def spatial_array(array: NdarrayOrTensor, name: str, image: Tensor) -> Tensor:
     """Return a mask or map as a plain tensor of the spatial shape of the image.
+
+    If both say where they lie, an array that is stored in another orientation is turned, which is logged.
 
     Args:
         array: (H, W) or (D, H, W) like the image, or the same with a first axis of 1.
@@ -147,11 +176,14 @@ def spatial_array(array: NdarrayOrTensor, name: str, image: Tensor) -> Tensor:
         image: (C, H, W) or (C, D, H, W).
 
     Raises:
-        ValueError: `array` has another shape.
+        ValueError: `array` has another shape, or lies elsewhere.
     """
     values = without_metadata(torch.as_tensor(array))
     if values.ndim == image.ndim and len(values) == 1:
         values = values[0]
+    there, here = known_affine(array), known_affine(image)
+    if there is not None and here is not None and values.ndim == 3 and not torch.equal(there, here):
+        values = turned_to(image, here, values, there, name)
     if values.shape != image.shape[1:]:
         spatial = tuple(image.shape[1:])
         raise ValueError(

@@ -142,7 +142,8 @@ class NonLocalMeans(Transform):
         Args:
             img: (C, H, W) or (C, D, H, W), any real dtype; never written to.
             mask: where to denoise, (H, W) or (D, H, W), or the same with a first axis of 1. Voxels where it is zero
-                come back unchanged.
+                come back unchanged. If image and mask have affines, a volume stored in another orientation is turned,
+                and one of another grid refused.
             sigma: sigma of this image, which replaces that of the transform: one number, one per channel, or a map of
                 the spatial shape, ``(1, *spatial shape)``, or the shape of the image.
 

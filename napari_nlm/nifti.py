@@ -129,9 +129,9 @@ def find_turn(shown: LayerArray, grid: LayerArray, data: LayerArray) -> LayerArr
 
 
 def thinned(data: LayerArray) -> LayerArray:
-    """Evenly spaced values of a large image; all values of a small one."""
+    """Evenly spaced values of a large image; all values of a small one. NaN, which is outside, becomes 0."""
     step = max(1, round((data.size / COMPARED_VALUES) ** (1 / data.ndim)))
-    return data[(slice(None, None, step),) * data.ndim]
+    return np.nan_to_num(data[(slice(None, None, step),) * data.ndim])
 
 
 def turns(shape: tuple[int, ...], wanted: tuple[int, ...]) -> Iterator[Turn]:

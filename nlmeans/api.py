@@ -74,7 +74,8 @@ def denoise(
             either; None takes the noise for white; or the autocovariance in units of sigma², as in a `NoiseModel`,
             which needs `sigma`.
         modality: DICOM's code of what made the volume, which says what kinds of noise to look for: ``"MR"`` for
-            magnitudes, ``"PT"``, ``"NM"`` or ``"GM"`` (microscopy) for counts, ``"CT"`` for neither. None for all.
+            magnitudes, ``"PT"``, ``"NM"`` or ``"GM"`` (microscopy) for counts, ``"CT"`` for neither. None for what
+            `load_image` read with an image from DICOM, and otherwise for all.
         strength: how strong the method takes the noise to be, relative to what it is: 1 is the method's own choice, 0.5
             removes less, 2 removes more. It acts on every method, by what they subtract or by `h`, which it multiplies.
             From 0.01 to 100.
@@ -506,7 +507,7 @@ def estimate_noise(
     checks.choice("kind", kind, ("auto", *NOISES))
     image = taken_apart(volume)
     if image is not None:
-        volume, mask = image.values, beside(mask, image, "mask")
+        volume, mask, modality = image.values, beside(mask, image, "mask"), modality or image.modality
     source = arrays.readable(volume, "volume")
     layout = Layout.of(source, None, None)
     ((values, inside),) = sampled_channels(source, 0, layout, readable_spatial(mask, "mask", layout))

@@ -35,6 +35,8 @@ class Wrapped(NamedTuple):
     """Make an image of one slice of a result, where this slice lies, from the slice, its axis and its number."""
     place: Any
     """Where the image lies, as an array that can be compared; None if it is not known."""
+    modality: str | None = None
+    """DICOM's code of what made the image, where it is known."""
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Complete the arguments of denoising: axes by number, and the voxel size of the image.
@@ -50,6 +52,8 @@ class Wrapped(NamedTuple):
                 found[key] = self.names.index(found[key])
         if found.get("channels") is None and found.get("series") is None:
             found["series"] = self.series
+        if found.get("modality") is None and self.modality is not None:
+            found["modality"] = self.modality
         if "spacing" not in found and self.spacing is not None:
             others = {axis % self.values.ndim for key in ("channels", "series") if (axis := found.get(key)) is not None}
             spatial = [axis for axis in range(self.values.ndim) if axis not in others]
@@ -157,8 +161,8 @@ def spatial_direction(image: Any) -> Values:
 
 
 def of_nibabel(image: Any) -> Wrapped:
-    """An image of nibabel, whose fourth axis counts volumes."""
-    values = np.asarray(image.dataobj)
+    """An image of nibabel, whose fourth axis counts volumes. What `load_image` read of DICOM says what made it."""
+    values = with_volumes_last(np.asarray(image.dataobj))
     zooms = tuple(float(size) for size in image.header.get_zooms())
 
     def as_image(result: Values, where: Any) -> Any:
@@ -167,11 +171,24 @@ def of_nibabel(image: Any) -> Wrapped:
         return made
 
     def wrap(result: Values, without: int | None = None) -> Any:
-        return as_image(result, image)
+        return as_image(result.reshape(image.shape) if without is None else result, image)
 
     def wrap_slice(result: Values, axis: int, index: int) -> Any:
         box = tuple(slice(index, index + 1) if number == axis else slice(None) for number in range(values.ndim))
         return as_image(np.expand_dims(result, axis), image.slicer[box])
 
-    series = 3 if values.ndim == 4 else None
-    return Wrapped(values, zooms, series, (), wrap, wrap_slice, np.asarray(image.affine))
+    place, modality = np.asarray(image.affine), (image.extra or {}).get("modality")
+    return Wrapped(values, zooms, 3 if values.ndim == 4 else None, (), wrap, wrap_slice, place, modality)
+
+
+def with_volumes_last(values: Values) -> Values:
+    """Values of NIfTI with four axes at most: the fourth counts volumes, those of all echoes.
+
+    >>> with_volumes_last(np.ones((5, 6, 7, 1, 1))).shape, with_volumes_last(np.ones((5, 6, 7, 3, 2))).shape
+    ((5, 6, 7, 1), (5, 6, 7, 6))
+    """
+    while values.ndim > 4 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.ndim == 5 and values.shape[3] > 1:  # with one volume, the last axis is a vector
+        values = values.reshape(*values.shape[:3], -1)
+    return values

@@ -15,6 +15,7 @@ from nlmeans.core.checks import Radius
 from nlmeans.core.constants import REACH_OF_CONSTANTS
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed
+from nlmeans.engine.basis import HOT_REACH
 from nlmeans.engine.series import is_one_series
 from nlmeans.engine.settings import Settings
 from nlmeans.methods.automatic import pick_method
@@ -131,7 +132,8 @@ class Choices:
             margins += [self.search_radius] * len(margins)
         if correlated:
             margins.append((self.method.coarser_reach,) * 3)
-        reach = (sum(margin) + DESPECKLE_REACH * self.settings.despeckle for margin in zip(*margins, strict=True))
+        outliers = DESPECKLE_REACH * self.settings.despeckle + HOT_REACH * self.method.joint
+        reach = (sum(margin) + outliers for margin in zip(*margins, strict=True))
         d, h, w = (max(voxels, 2 * REACH_OF_CONSTANTS) for voxels in reach)
         return d, h, w
 

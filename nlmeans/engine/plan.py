@@ -19,7 +19,7 @@ from nlmeans.core.metrics import Removed
 from nlmeans.core.modes import outside_autocast
 from nlmeans.core.progress import Report, part, silent
 from nlmeans.core.tiles import Piece, Tile, shifted, tile_shape, tiles
-from nlmeans.engine.basis import shared_basis
+from nlmeans.engine.basis import HOT_REACH, shared_basis, without_hot_voxels
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.noise import LEAST_SIGMA, noise_of
 from nlmeans.engine.settings import Settings
@@ -138,13 +138,15 @@ class Plan:
         Raises:
             ValueError: there are infinite values.
         """
-        present, noisy = self.present(), self.read(box, self.device)
+        around = Tile.around(box, self.layout.shape, (HOT_REACH,) * 3)
+        present, noisy = self.present(), self.read(around.outer, self.device)
         arrays.known_range(noisy, "volume")
-        relative = self.relative_sigma(box, self.device)
+        relative = self.relative_sigma(around.outer, self.device)
         if isinstance(relative, float):
-            return self.scaled(noisy[present], present, relative)
+            return without_hot_voxels(self.scaled(noisy[present], present, relative), relative)[0][:, *around.within]
         uneven = relative.clamp_min(LEAST_RELATIVE_SIGMA)
-        return torch.where(relative > 0, self.scaled(noisy[present], present, uneven) / uneven, 0)
+        scaled, _ = without_hot_voxels(self.scaled(noisy[present], present, uneven), uneven)
+        return torch.where(relative > 0, scaled / uneven, 0)[:, *around.within]
 
     def for_all_volumes(self, basis: Tensor) -> Tensor:
         """Complete a basis of the volumes that have noise; the others have no part in it."""
@@ -336,7 +338,7 @@ class Plan:
         for number, some in enumerate(chunks):
             if present := self.present(some):
                 noisy = self.read(tile.outer, work.device, some)[[channel - some.start for channel in present]]
-                scaled = self.scaled(noisy, present, relative)
+                scaled, _ = without_hot_voxels(self.scaled(noisy, present, relative), relative)
                 components.flatten(1).addmm_(basis[present].mT, scaled.flatten(1))
                 if self.has_magnitudes:
                     variance += self.variance_of_magnitudes(scaled, present, relative, work).sum(0)
@@ -352,8 +354,9 @@ class Plan:
             if present := self.present(some):
                 signals = (basis[present] @ denoised.flatten(1)).view(-1, *denoised.shape[1:])
                 chosen = [channel - some.start for channel in present]
-                changing = inside & self.has_noise(noisy[chosen])[:, *tile.within]
-                scaled = self.scaled(noisy[chosen], present, relative)[:, *tile.within]
+                scaled, hot = without_hot_voxels(self.scaled(noisy[chosen], present, relative), relative)
+                changing = inside & (self.has_noise(noisy[chosen]) & ~hot)[:, *tile.within]
+                scaled = scaled[:, *tile.within]
                 signals += left * scaled
                 self.count_removed(scaled, signals, relative, tile, changing)
                 result[chosen] = self.merged(result[chosen], signals, present, tile, relative, changing)

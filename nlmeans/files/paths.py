@@ -26,8 +26,12 @@ def errors_naming(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise MemoryError(f"{path} does not fit into free memory: {error}") from error
     except Exception as error:
-        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+        if isinstance(error, ValueError | TypeError | OSError) and str(error).startswith(str(path)):
             raise
+        if isinstance(error, FileNotFoundError) and error.filename and path.exists():
+            raise FileNotFoundError(
+                f"{path} needs the file {Path(error.filename).name}, which is not there; put both into one folder"
+            ) from error
         raise ValueError(
             f"{path} cannot be read; it may be damaged or not an image: {' '.join(str(error).split())}"
         ) from error

@@ -49,9 +49,11 @@ def read_scan(source: Path, dicom_series: str | None = None, complex_too: bool =
 
 
 def is_dicom(source: Path) -> bool:
-    """Whether a path is that of a DICOM file, such as an enhanced image or a dose grid."""
+    """Whether a path is that of a DICOM file, by its name or its mark, such as an enhanced image or a dose grid."""
     if not source.is_file() or registry.format_of(source) is not None:
         return False
+    if source.suffix.lower() in registry.DICOM_NAMES:
+        return True
     with source.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
 

@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 import nlmeans
 from monai_transforms import EstimateNoise, NonLocalMeans, images
 from tests.monai_transforms.scans import KINDS, SHAPE, array, image, of_kind, volume
+from tests.nlmeans.scans import OBLIQUE
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -152,3 +153,39 @@ def test_the_engine_alone_says_what_it_did(caplog: pytest.LogCaptureFixture) -> 
     caplog.set_level("INFO")
     nlmeans.denoise(torch.rand(20, 20), 0.1, method="classic")
     assert "classic on cpu, gaussian noise, sigma 0.1, in 1 tiles" in caplog.text
+
+
+TURNS: dict[str, tuple[Any, Any]] = {
+    "same": (lambda mask: mask, np.eye(4)),
+    "reversed": (lambda mask: mask[::-1], np.array([[-1.0, 0, 0, 11], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])),
+    "transposed": (lambda mask: mask.transpose(2, 0, 1), np.eye(4)[:, [2, 0, 1, 3]]),
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("channel", [False, True])
+def test_a_mask_stored_in_another_orientation_is_turned_to_the_image(turn: str, channel: bool) -> None:
+    """Each reading of the mask lies where the others lie, by its affine."""
+    mask = np.random.default_rng(0).random((12, 10, 8)) < 0.3
+    turned, affine = TURNS[turn]
+    here = torch.from_numpy(OBLIQUE)
+    stored = torch.from_numpy(np.ascontiguousarray(turned(mask)))
+    other = MetaTensor(stored[None] if channel else stored, affine=here @ torch.from_numpy(affine))
+    values = MetaTensor(100 * torch.rand(1, 12, 10, 8), affine=here)
+    np.testing.assert_array_equal(images.spatial_array(other, "mask", values).numpy(), mask)
+    result = NonLocalMeans(20.0, method="classic")(values, mask=other)
+    changed = (result != values).numpy()[0]
+    assert not changed[~mask].any()
+    assert changed[mask].any()
+
+
+def test_a_mask_of_another_grid_is_refused_with_the_difference() -> None:
+    values = MetaTensor(torch.rand(1, 12, 10, 8), affine=torch.from_numpy(OBLIQUE))
+    mask = MetaTensor(torch.ones(1, 12, 10, 8), affine=torch.diag(torch.tensor([9.0, 9, 9, 1])))
+    with pytest.raises(
+        ValueError, match=r"mask has another grid than the image: voxels of .* put ResampleToMatch\(d\)"
+    ):
+        NonLocalMeans(5.0, method="classic")(values, mask=mask)
+    nowhere = MetaTensor(torch.ones(1, 12, 10, 8))  # the identity, which MONAI makes up
+    for plain in (nowhere, torch.ones(12, 10, 8), np.ones((12, 10, 8))):
+        assert images.spatial_array(plain, "mask", values).shape == (12, 10, 8)

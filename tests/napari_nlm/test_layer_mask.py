@@ -53,3 +53,39 @@ def test_a_lazy_mask_is_read_where_it_is_needed() -> None:
     assert inside.asked == []
     assert view[(slice(0, 2), slice(0, 3), slice(0, 4))].shape == (2, 3, 4)
     assert inside.asked == [24]
+
+
+PLACE = {"scale": (4.0, 2, 2), "translate": (5.0, 6, 7)}
+
+
+@pytest.mark.parametrize(
+    ("place", "fits"),
+    [
+        (PLACE, True),
+        ({}, True),  # drawn by a program that knows of no scale
+        ({"scale": (4.0, 2, 2), "translate": (5.1, 6, 7)}, True),
+        ({"scale": (4.0, 2, 2)}, False),
+        ({"scale": (9.0, 9, 9), "translate": (5.0, 6, 7)}, False),
+        ({"scale": (4.0, 2, -2), "translate": (5.0, 6, 7 + 2 * 27)}, False),  # reversed
+    ],
+)
+def test_a_mask_that_lies_elsewhere_is_refused(place: dict[str, tuple[float, ...]], fits: bool) -> None:
+    source = LayerSource.of(Image(volume(), **PLACE))
+    mask = Labels(np.ones(volume().shape, int), name="mask", **place)
+    if fits:
+        assert LayerMask.of(mask, source).name == "mask"
+    else:
+        with pytest.raises(ValueError, match="mask 'mask' lies elsewhere than the image"):
+            LayerMask.of(mask, source)
+    nowhere = LayerSource.of(Image(volume()))
+    assert LayerMask.of(mask, nowhere).name == "mask"
+
+
+def test_a_mask_of_one_volume_or_of_all_lies_where_the_series_does() -> None:
+    source = LayerSource.of(Image(series(), scale=(1.5, 4, 2, 2), translate=(0, 5, 6, 7)))
+    spatial, every = np.zeros((10, 16, 18), int), np.zeros((3, 10, 16, 18), int)
+    assert LayerMask.of(Labels(spatial, **PLACE), source).data.shape == (10, 16, 18)
+    assert LayerMask.of(Labels(every, scale=(1, 4, 2, 2), translate=(0, 5, 6, 7)), source)
+    for elsewhere in (Labels(spatial, scale=(2, 4, 4)), Labels(every, scale=(1, 4, 2, 2))):
+        with pytest.raises(ValueError, match="lies elsewhere"):
+            LayerMask.of(elsewhere, source)

@@ -85,6 +85,17 @@ def test_a_volume_comes_back_on_its_grid(bench: Bench, tmp_path: Path, affine: s
 
 
 @pytest.mark.parametrize("reader", READERS)
+def test_a_volume_with_nan_outside_comes_back_on_its_grid(bench: Bench, tmp_path: Path, reader: str) -> None:
+    data = noisy(*SHAPE).astype("f4")
+    data[:, :3] = np.nan
+    original = save(scan(data, affine=SAGITTAL), tmp_path / "scan.nii.gz")
+    opened(bench, original, reader)
+    target = saved(bench.run(), tmp_path / "denoised.nii.gz")
+    assert_like(target, original)
+    np.testing.assert_array_equal(np.isnan(values(target)), np.isnan(data))
+
+
+@pytest.mark.parametrize("reader", READERS)
 def test_a_series_comes_back_on_its_grid(bench: Bench, tmp_path: Path, reader: str) -> None:
     original = save(scan(noisy(*SHAPE, 3), "int16", SAGITTAL), tmp_path / "scan.nii.gz")
     layer = opened(bench, original, reader)

@@ -21,7 +21,8 @@ from click.testing import CliRunner
 
 from nlmeans import cli
 from nlmeans.files import batch, computed, paths
-from nlmeans.files.formats import nifti
+from nlmeans.files.formats import nifti, registry
+from tests.nlmeans.cohorts import write_dataset
 from tests.nlmeans.scans import RAS, contents, names, noisy, save, scan
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, limits and locks are those of POSIX")
@@ -151,6 +152,47 @@ def test_a_cohort_that_is_stopped_goes_on_where_it_was(kind: signal.Signals, tmp
     for index in range(2):
         assert_whole(tmp_path / "out" / f"{index}_denoised.nii.gz")
     assert not [name for name in contents(tmp_path / "out") if ".nlmeans-" in name]
+
+
+@posix
+@pytest.mark.parametrize("ending", [".mhd", ".nhdr", ".hdr"])
+def test_a_header_and_its_voxels_are_both_whole_or_none_is_there(ending: str, tmp_path: Path, runs: int) -> None:
+    if ending != ".hdr":
+        pytest.importorskip("SimpleITK")
+    chance = random.Random(SEED)
+    source, target = image(tmp_path / "in" / "scan.nii.gz"), tmp_path / "out" / f"scan{ending}"
+    target.parent.mkdir()
+    words = ("denoise", source, target, "--overwrite", *QUICK)
+    for _ in range(runs):
+        child = start(*words)
+        time.sleep(chance.uniform(0, 2.0))
+        os.kill(child.pid, signal.SIGKILL)
+        ended(child)
+        if target.exists():
+            assert registry.load_scan(target).data.shape == (10, 11, 12)
+            record = json.loads(target.with_name("scan.json").read_text())
+            assert record["output_sha256"] == registry.hash_of(target)
+    assert CliRunner().invoke(cli.main, [str(word) for word in words]).exit_code == 0
+    assert sorted(names(target.parent)) == sorted([*(file.name for file in registry.files_of(target)), "scan.json"])
+
+
+@posix
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+def test_a_bids_app_that_is_stopped_goes_on_where_it_was(kind: signal.Signals, tmp_path: Path, runs: int) -> None:
+    chance = random.Random(SEED)
+    dataset, out = write_dataset(tmp_path / "data", 2), tmp_path / "out"
+    words = ("bids", dataset, out, "participant", "--threads", 1, *QUICK)
+    for _ in range(runs):
+        child = start(*words)
+        time.sleep(chance.uniform(0, 4.0))
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, kind)
+        code, error = ended(child)
+        assert kind == signal.SIGKILL or code in (0, 130, -kind), error
+    assert CliRunner().invoke(cli.main, [str(word) for word in words]).exit_code == 0
+    for number in ("01", "02"):
+        assert_whole(out / f"sub-{number}" / "anat" / f"sub-{number}_desc-denoised_T1w.nii.gz")
+    assert not [name for name in contents(out) if ".nlmeans-" in name]
 
 
 @pytest.fixture

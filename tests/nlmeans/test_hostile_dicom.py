@@ -128,8 +128,9 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
     raw = file.read_bytes()
     meta = 144 + struct.unpack("<I", raw[140:144])[0]
     file.write_bytes(raw[:meta] + zeros)
-    with pytest.raises(ValueError, match=r"001\.dcm cannot be read; .* the whole file is compressed \(deflated\)"):
-        dicom.read_series(tmp_path / "in")
+    for source in (tmp_path / "in", file):
+        with pytest.raises(ValueError, match=r"001\.dcm is compressed as a whole \(deflated\)"):
+            dicom.read_series(source)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes and loops are those of POSIX")
@@ -148,6 +149,6 @@ def test_pipes_devices_loops_and_odd_names_in_a_folder_are_passed_by(tmp_path: P
 def test_a_file_that_is_no_image_is_named_in_one_line(tmp_path: Path) -> None:
     write_series(tmp_path / "in", np.full(SHAPE, 900, "u2"))
     (tmp_path / "in" / "x.dcm").write_text("no image")
-    with pytest.raises(ValueError, match=r"x\.dcm cannot be read; it may be damaged") as error:
+    with pytest.raises(ValueError, match=r"x\.dcm lacks the mark DICM.*: it may be damaged") as error:
         dicom.read_series(tmp_path / "in")
     assert "\n" not in str(error.value)

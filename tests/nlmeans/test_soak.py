@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from nlmeans import denoise
+from nlmeans import cli, denoise, load_image, save_image
 from nlmeans.files.denoise import denoise_file
+from nlmeans.files.formats import nifti
+from tests.nlmeans import cohorts
+from tests.nlmeans.cohorts import write_dataset
 from tests.nlmeans.scans import RAS, contents, noisy, save, scan
 from tests.soak import assert_nothing_stays, rounds
 
@@ -62,3 +67,46 @@ def test_files(tmp_path: Path, request: pytest.FixtureRequest) -> None:
 
     assert_nothing_stays(run, rounds(request, 4, 20), rounds(request, 12, 200))
     assert len(contents(tmp_path)) == len(sources) + 3
+
+
+def test_formats(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    for library in ("SimpleITK", "tifffile"):
+        pytest.importorskip(library)
+    image = nifti.in_nifti(noisy(10, 11, 12).astype("f4"), RAS)
+    endings = (".nrrd", ".mhd", ".mgz", ".ome.tif", ".npy", ".hdr", ".tif", ".nhdr")
+    sources = [tmp_path / f"in{number}{ending}" for number, ending in enumerate(endings)]
+    for source in sources:
+        save_image(image, source)
+
+    def run(index: int) -> None:
+        target = tmp_path / f"out{endings[(3 * index + 1) % len(endings)]}"
+        denoise_file(sources[index % len(endings)], target, overwrite=True, method="classic", device="cpu")
+        save_image(load_image(target), tmp_path / f"again{endings[index % len(endings)]}", overwrite=True)
+
+    assert_nothing_stays(run, rounds(request, 8, 40), rounds(request, 16, 200))
+
+
+def test_a_bids_app(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    dataset = write_dataset(tmp_path / "data", 1)
+
+    def run(index: int) -> None:
+        if index % 2:  # otherwise everything was finished before
+            shutil.rmtree(tmp_path / "out")
+        words = ["bids", dataset, tmp_path / "out", "participant", *cohorts.QUICK]
+        assert CliRunner().invoke(cli.main, [str(word) for word in words]).exit_code == 0
+
+    assert_nothing_stays(run, rounds(request, 4, 20), rounds(request, 8, 20))  # see the known limits in docs/trust.md
+
+
+def test_a_zarr_stream(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    pytest.importorskip("zarr")
+    from nlmeans import denoise_zarr
+    from tests.nlmeans import zarrs
+
+    volume, times = zarrs.noisy(12, 16, 16), zarrs.noisy(3, 6, 16, 16)
+    sources = [zarrs.save(tmp_path / "a.zarr", volume, "zyx"), zarrs.save(tmp_path / "b.zarr", times, "tzyx")]
+
+    def run(index: int) -> None:
+        denoise_zarr(sources[index % 2], tmp_path / "out.zarr", overwrite=True, **zarrs.SAME)
+
+    assert_nothing_stays(run, rounds(request, 6, 30), rounds(request, 12, 150))

@@ -9,9 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlmeans import denoise
+from nlmeans import Settings, denoise
+from nlmeans.core.layout import Layout
+from nlmeans.engine.choices import Choices
+from nlmeans.engine.plan import Plan
 from tests.properties.strategies import Floats, content, seeds, shapes
 from tests.properties.test_denoise import SIGMA, tiles_of
+from tests.properties.test_plans import boxes
 
 AXIS = st.integers(-4, 3)
 SHAPE = shapes(dimensions=3, voxels=400, longest=14)
@@ -84,8 +88,9 @@ def test_where_the_map_is_zero_nothing_changes(volumes: Floats, seed: int) -> No
     assert np.isfinite(result).all()
 
 
-@given(volumes=series(), tile=st.tuples(*[st.integers(3, 24)] * 3))
-def test_tiles_change_nothing(volumes: Floats, tile: tuple[int, ...]) -> None:
+@given(volumes=series(), tile=st.tuples(*[st.integers(3, 24)] * 3), spikes=st.sampled_from([0, 0.01]), seed=seeds)
+def test_tiles_change_nothing(volumes: Floats, tile: tuple[int, ...], spikes: float, seed: int) -> None:
+    volumes = volumes + 100 * (np.random.default_rng(seed).random(volumes.shape) < spikes)
     whole = together(volumes)
     with tiles_of(tile):
         tiled = together(volumes)
@@ -103,3 +108,22 @@ def test_any_axis_can_hold_the_volumes(volumes: Floats, axis: int) -> None:
 def test_numpy_and_torch_give_the_same_bits(volumes: Floats) -> None:
     for values in (volumes, volumes.astype(np.float32)):
         np.testing.assert_array_equal(together(torch.from_numpy(values)).numpy(), together(values))
+
+
+@given(volumes=series(kinds=("noise", "steps", "ramp")), seed=seeds)
+def test_the_order_of_volumes_does_not_matter(volumes: Floats, seed: int) -> None:
+    order = np.random.default_rng(seed).permutation(len(volumes))
+    np.testing.assert_allclose(together(volumes[order]), together(volumes)[order], atol=2e-2 * SIGMA)
+
+
+@given(volumes=series(), noise=st.sampled_from(["gaussian", "rician"]), data=st.data())
+def test_any_box_equals_that_box_of_the_whole(volumes: Floats, noise: str, data: st.DataObject) -> None:
+    volumes = np.abs(volumes)
+    settings = Settings(sigma=SIGMA, method="series", noise=noise, series=0)
+    layout = Layout.of(volumes, None, 0)
+    choices = Choices.of(settings, layout, volumes)
+    plan = Plan.of(volumes, 0, choices.layout, choices)
+    box = data.draw(boxes(plan.layout.shape))
+    whole = np.asarray(plan.run(plan.layout.everywhere))
+    np.testing.assert_allclose(np.asarray(plan.run(box)), whole[:, *box], atol=1e-3 * SIGMA)
+    np.testing.assert_allclose(whole, together(volumes, noise=noise), atol=1e-6)

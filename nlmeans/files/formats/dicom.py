@@ -5,6 +5,7 @@ pydicom reads the files; highdicom computes the geometry.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +21,15 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.utils import get_expected_length
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, MRImageStorage
 
 from nlmeans.core import memory
 from nlmeans.files.formats.dicom_frames import Frame, frames_of, has_frames, volumes_of, why_no_volumes
 from nlmeans.files.formats.nifti import Scan, check_values, in_nifti
+from nlmeans.files.formats.registry import DICOM_NAMES
 from nlmeans.files.paths import errors_naming
+
+log = logging.getLogger("nlmeans")
 
 ORIENTATION_TOLERANCE = 1e-4
 """Largest difference between direction cosines that count as equal. Scanners write about six digits."""
@@ -57,7 +61,7 @@ def read_series(folder: Path, series: str | None = None) -> DicomScan:
         ValueError: there are several series and `series` is None, there is no such series, a file cannot be read, or
             the slices do not form volumes of parallel slices at even distances.
     """
-    files = series_files(folder, series) if folder.is_dir() else [folder]
+    files = series_files(folder, series) if folder.is_dir() else [image_file(folder)]
     with errors_naming(folder):  # pydicom decodes an element only when it is used
         return volumes_of_series(folder, files)
 
@@ -65,7 +69,7 @@ def read_series(folder: Path, series: str | None = None) -> DicomScan:
 def volumes_of_series(folder: Path, files: Sequence[Path]) -> DicomScan:
     """Read the files of a series and stack their slices to volumes."""
     slices, frames = read_slices(files)
-    check_places(folder, slices)
+    placed = check_places(folder, slices)
     groups = volumes_of(slices)
     read = [volume_of_slices(folder, [slices[index] for index in group]) for group in groups]
     affine = read[0].affine
@@ -88,7 +92,7 @@ def volumes_of_series(folder: Path, files: Sequence[Path]) -> DicomScan:
     return DicomScan(
         folder,
         data,
-        in_nifti(data, affine),
+        in_nifti(data, affine, extra={"modality": modality} | ({} if placed else {"unplaced": True})),
         inside=np.logical_and.reduce(known) if known else None,
         modality=modality,
         frames=tuple(tuple(frames[index] for index in those) for those in order),
@@ -180,23 +184,36 @@ def series_files(folder: Path, series: str | None) -> list[Path]:
     return found[matching[0]]
 
 
+def image_file(file: Path) -> Path:
+    """Check that a single file is a DICOM image, and return it."""
+    with errors_naming(file):
+        header = header_of(file)
+    if header is None or "Rows" not in header:
+        what = getattr(header and header.get("SOPClassUID"), "name", "of no known kind")
+        raise ValueError(f"{file} is a DICOM file without an image ({what}); name one that has pixels")
+    return file
+
+
 def header_of(file: Path) -> Dataset | None:
     """Read the tags that say which series a file belongs to; None if it neither is nor claims to be a DICOM file."""
     try:
         if read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             raise ValueError(
-                "the whole file is compressed (deflated), so its size is not known in advance; decompress it, for "
+                f"{file} is compressed as a whole (deflated), so its size is not known in advance; decompress it, for "
                 "instance with gdcmconv --raw"
             )
         return pydicom.dcmread(
             file,
             stop_before_pixels=True,
-            specific_tags=["Rows", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"],
+            specific_tags=["SOPClassUID", "Rows", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"],
         )
-    except InvalidDicomError:
-        if file.suffix.lower() not in (".dcm", ".ima"):
+    except InvalidDicomError as error:
+        if file.suffix.lower() not in DICOM_NAMES:
             return None
-        raise
+        raise ValueError(
+            f"{file} lacks the mark DICM, which a DICOM file has at byte 128: it may be damaged, or older than the "
+            "mark; convert an old one, for instance with dcmconv"
+        ) from error
 
 
 def check_image(file: Path, image: Dataset) -> None:
@@ -211,7 +228,9 @@ def check_image(file: Path, image: Dataset) -> None:
             f"{file} holds {image.NumberOfFrames} frames that do not say where they lie; convert it to single frames, "
             "or to NIfTI"
         )
-    if image.get("SamplesPerPixel", 1) != 1:
+    if image.get("BitsAllocated") == 1:
+        raise ValueError(f"{file} holds one bit per voxel, as a segmentation does, not intensities")
+    if image.get("SamplesPerPixel", 1) != 1 or image.get("PhotometricInterpretation") == "PALETTE COLOR":
         raise ValueError(
             f"{file} holds colours ({image.get('PhotometricInterpretation')}), not intensities; convert it to grey "
             "first"
@@ -252,19 +271,49 @@ def check_scaling(file: Path, image: Dataset) -> None:
 # ---------------------------------------------------------------- which order, which values
 
 
-def check_places(folder: Path, slices: Sequence[Dataset]) -> None:
-    """Raise ``ValueError`` unless every slice says where it lies."""
+PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+"""Attributes that say where a slice lies."""
+
+
+SHARED_UIDS = {"SeriesInstanceUID": "2.25.0", "FrameOfReferenceUID": "2.25.0", "SOPClassUID": MRImageStorage}
+"""Attributes that all slices of a series share and anonymising may remove, with what they are then taken for."""
+
+
+def check_places(folder: Path, slices: Sequence[Dataset]) -> bool:
+    """Raise ``ValueError`` unless every slice says where it lies. A single image need not, and is then put somewhere.
+
+    Returns:
+        Whether it is known where the slices lie.
+    """
     for one in slices:
-        missing = [
-            name for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not one.get(name)
-        ]
-        if missing:
-            raise ValueError(
-                f"{folder}: {Path(str(one.filename)).name} has no {missing[0]}, so its position in the volume is "
-                "unknown"
-            )
-        if "FrameOfReferenceUID" not in one:  # anonymising may remove it; all slices of a series share one
-            one.FrameOfReferenceUID = "2.25.0"
+        for name, usual in SHARED_UIDS.items():
+            if name not in one:
+                setattr(one, name, usual)
+    missing = [(one, name) for one in slices for name in PLACE if not one.get(name)]
+    if missing and len(slices) > 1:
+        one, name = missing[0]
+        raise ValueError(
+            f"{folder}: {Path(str(one.filename)).name} has no {name}, so its position in the volume is unknown"
+        )
+    if missing:
+        put_anywhere(folder, slices[0])
+    return not missing
+
+
+def put_anywhere(path: Path, image: Dataset) -> None:
+    """Let an image that does not say where it lies, such as a radiograph, lie at the origin; this is logged."""
+    sizes = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+    known = next((image[name].value for name in sizes if image.get(name)), None)
+    down, along = known or (1.0, 1.0)
+    log.warning(
+        "%s does not say where it lies in the patient: the origin is assumed, with pixels of %g × %g mm%s",
+        path,
+        along,
+        down,
+        "" if known else ", whose size it does not say either",
+    )
+    image.PixelSpacing, image.ImagePositionPatient = [down, along], [0.0, 0.0, 0.0]
+    image.ImageOrientationPatient = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
 
 
 def stacking_order(folder: Path, slices: Sequence[Dataset]) -> list[int]:

@@ -40,15 +40,12 @@ def on_grid_of(scan: Scan, other: Scan, resample: bool = False, order: int = 0) 
         return data
     here, there = millimetres(scan.image), millimetres(other.image)
     shape = scan.data.shape[:3]
-    between = np.linalg.inv(here) @ there
-    turn = io_orientation(between)
-    if not np.isnan(turn).any():
-        turned = apply_orientation(data, turn)
-        if turned.shape[:3] == shape and is_same(between @ inv_ornt_aff(turn, data.shape[:3]), shape):
-            if not np.array_equal(turn, [[0, 1], [1, 1], [2, 1]]):
-                codes = ["".join(aff2axcodes(affine)) for affine in (there, here)]
-                log.warning("%s was reoriented from %s to %s, as %s is stored", other.path, *codes, scan.path)
-            return np.ascontiguousarray(turned)
+    turned = reoriented(data, there, shape, here)
+    if turned is not None:
+        codes = ["".join(aff2axcodes(affine)) for affine in (there, here)]
+        if codes[0] != codes[1]:
+            log.warning("%s was reoriented from %s to %s, as %s is stored", other.path, *codes, scan.path)
+        return turned
     if not resample:
         raise ValueError(
             f"{other.path} has another grid than {scan.path}: {difference(there, data.shape, here, shape)}; resample "
@@ -62,6 +59,28 @@ def on_grid_of(scan: Scan, other: Scan, resample: bool = False, order: int = 0) 
     return np.asarray(resample_from_to(in_nifti(data, there), target, order=order, mode=mode).dataobj)
 
 
+def reoriented(data: npt.NDArray[Any], there: Affine, shape: tuple[int, ...], here: Affine) -> npt.NDArray[Any] | None:
+    """Turn an image of the same grid whose axes are stored in another order or direction.
+
+    Args:
+        data: values, whose first three axes are spatial.
+        there: from its voxels to mm.
+        shape: spatial shape of the grid.
+        here: from the voxels of the grid to mm.
+
+    Returns:
+        The values as the grid is stored; None if `data` has another grid.
+    """
+    between = np.linalg.inv(here) @ there
+    turn = io_orientation(between)
+    if np.isnan(turn).any():
+        return None
+    turned = apply_orientation(data, turn)
+    if turned.shape[:3] != tuple(shape) or not is_same(between @ inv_ornt_aff(turn, data.shape[:3]), turned.shape[:3]):
+        return None
+    return np.ascontiguousarray(turned)
+
+
 def fitted(data: npt.NDArray[Any], axes: int) -> npt.NDArray[Any]:
     """Drop trailing axes of one voxel beyond the number of axes, or add one for the slice of a flat image."""
     while data.ndim > min(axes, 3) and data.shape[-1] == 1:
@@ -71,7 +90,7 @@ def fitted(data: npt.NDArray[Any], axes: int) -> npt.NDArray[Any]:
 
 def is_placed(image: Any) -> bool:
     """Whether the file of an image says where it lies in the patient."""
-    if set(image.extra or {}) & {"npy", "tiff", "analyze"}:
+    if set(image.extra or {}) & {"npy", "tiff", "analyze", "unplaced"}:
         return False
     return bool(image.header["qform_code"] > 0 or image.header["sform_code"] > 0)
 

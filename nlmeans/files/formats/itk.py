@@ -19,6 +19,9 @@ OWN_KEYS = ("ITK_", "NRRD_", "Modality")
 COLOURS = (2, 3, 4)
 """Components of a voxel, in 8 bits, that are colours."""
 
+COMPLEX_PIXELS = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
+"""Pixels whose two components are one number."""
+
 ITK_TYPES = ("uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 ITK_COMPLEX = ("complex64", "complex128")
 
@@ -28,7 +31,8 @@ def read_file(path: Path) -> Any:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    parts, size = reader.GetNumberOfComponents(), reader.GetSize()
+    parts = 1 if reader.GetPixelIDValue() in COMPLEX_PIXELS else reader.GetNumberOfComponents()
+    size = reader.GetSize()
     if len(size) > 4 or (len(size) > 3 and parts > 1):
         raise ValueError(f"{path} has {len(size)} axes of sizes {size}; only 2D, 3D and series can be denoised")
     needed = math.prod(size) * parts  # bytes at least
@@ -86,5 +90,7 @@ def itk_of_nifti(image: Any, name: Any = "the image") -> sitk.Image:
 
 
 def write_file(image: Any, path: Path, name: Path) -> None:
-    """Write a NIfTI image as NRRD or MetaImage."""
+    """Write a NIfTI image as NRRD, or as MetaImage, which would hold complex numbers as two volumes."""
+    if path.name.lower().endswith((".mha", ".mhd")) and image.get_data_dtype().kind == "c":
+        storable(np.asarray(image.dataobj), ITK_TYPES, name)
     sitk.WriteImage(itk_of_nifti(image, name), str(path), not path.name.lower().endswith((".mhd", ".nhdr")))

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nlmeans.core import arrays
+from nlmeans.core.wrapped import with_volumes_last
 from nlmeans.files.formats import nifti_header
 from nlmeans.files.paths import check_regular, errors_naming
 
@@ -74,10 +75,7 @@ def scan_of(path: Path, image: Any, complex_too: bool = False) -> Scan:
         data = np.asarray(image.dataobj)
     for numbers in (data.real, data.imag) if complex_too and arrays.is_complex(data) else (data,):
         check_values(numbers, path)
-    while data.ndim > 4 and data.shape[-1] == 1:
-        data = data[..., 0]
-    if data.ndim == 5 and data.shape[3] > 1:  # several echoes of a series; with one volume, the last axis is a vector
-        data = data.reshape(*data.shape[:3], -1)
+    data = with_volumes_last(data)
     if data.ndim not in (2, 3, 4):
         raise ValueError(f"{path} has shape {image.shape}; only 2D, 3D and series of volumes can be denoised")
     return Scan(path, data, image)
@@ -96,6 +94,8 @@ def check_values(numbers: npt.NDArray[Any], path: Path) -> None:
 
 def read_file(path: Path) -> Any:
     """Read a file of NIfTI, or of another format of nibabel, as a NIfTI image."""
+    if path.name.lower().endswith(".v"):
+        return read_ecat(path)
     image = open_file(path)
     if isinstance(image, nib.Nifti1Pair):
         return image
@@ -107,6 +107,15 @@ def read_file(path: Path) -> Any:
         extra = {"analyze": True}
     with errors_naming(path):
         return in_nifti(np.asarray(image.dataobj), image.affine, float(zooms[3]) if len(zooms) > 3 else None, extra)
+
+
+def read_ecat(path: Path) -> Any:
+    """Read a PET image of ECAT 7, which nibabel's ``load`` leaves out, as a NIfTI image. Frames are volumes."""
+    check_regular(path)
+    with errors_naming(path), path.open("rb") as file:  # nibabel's own load leaves it open
+        holder = nib.fileholders.FileHolder(str(path), file)
+        image: Any = nib.ecat.EcatImage.from_file_map({"header": holder, "image": holder})
+        return in_nifti(np.asarray(image.dataobj), image.affine)
 
 
 def open_file(path: Path) -> Any:

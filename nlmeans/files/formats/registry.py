@@ -119,10 +119,13 @@ FORMATS = (
         "formats.nifti",
         limits="only read",
         writes=False,
-        second=(".rec", ".brik", ".brik.gz", ".v"),
+        second=(".rec", ".brik", ".brik.gz"),
     ),
 )
 """All formats, the most usual first."""
+
+DICOM_NAMES = (".dcm", ".ima")
+"""Endings of the names of DICOM files, where they have any."""
 
 NIFTI, OTHERS_OF_NIBABEL = FORMATS[0], FORMATS[-1]
 

@@ -55,6 +55,23 @@ def test_the_fourth_axis_of_an_image_counts_volumes() -> None:
     np.testing.assert_array_equal(np.asarray(found.dataobj), expected)
 
 
+@pytest.mark.parametrize("shape", [(10, 11, 12, 1, 1), (10, 11, 12, 3, 2)])
+def test_an_image_of_five_axes_keeps_them(shape: tuple[int, ...]) -> None:
+    data = noisy(*SHAPE, int(np.prod(shape[3:]))).astype("i2")
+    found = denoise(NIFTI.Nifti1Image(data.reshape(shape), thick()), 10.0, **QUICK)
+    expected = denoise(data, 10.0, series=3, spacing=(1, 1, 5), **QUICK)
+    np.testing.assert_array_equal(np.asarray(found.dataobj), expected.reshape(shape))
+
+
+def test_an_image_may_know_what_made_it() -> None:
+    magnitudes = np.hypot(*(noisy(24, 24, 24, seed=seed) - 60 for seed in (0, 1))).astype("f4")
+    image = NIFTI.Nifti1Image(magnitudes, np.eye(4), extra={"modality": "CT"})
+    assert estimate_noise(magnitudes).kind == "rician"
+    assert (estimate_noise(image).kind, estimate_noise(image, modality="MR").kind) == ("gaussian", "rician")
+    plain = denoise(magnitudes, modality="CT", spacing=(1, 1, 1), **QUICK)
+    np.testing.assert_array_equal(np.asarray(denoise(image, **QUICK).dataobj), plain)
+
+
 def test_a_mask_must_lie_where_the_image_lies() -> None:
     data, mask = noisy(*SHAPE).astype("f4"), (noisy(*SHAPE) > 60).astype("u1")
     image = NIFTI.Nifti1Image(data, OBLIQUE)

@@ -33,6 +33,20 @@ def test_a_source_is_a_path_or_a_pattern_that_matches_some(tmp_path: Path, monke
         next(paths.existing("b*"))
 
 
+def test_errors_that_name_the_file_stay_and_others_get_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "scan.hdr"
+    path.touch()
+    cases: list[tuple[Exception, type[Exception], str]] = [
+        (TypeError(f"{path} holds colours"), TypeError, "holds colours"),
+        (KeyError("dim"), ValueError, "cannot be read; it may be damaged or not an image: 'dim'"),
+        (FileNotFoundError(2, "none", "scan.img"), FileNotFoundError, "needs the file scan.img, which is not there"),
+    ]
+    for raised, kind, message in cases:
+        with pytest.raises(kind) as error, paths.errors_naming(path), paths.errors_naming(path):
+            raise raised
+        assert str(error.value).startswith(f"{path} {message}")
+
+
 # ---------------------------------------------------------------- outputs
 
 

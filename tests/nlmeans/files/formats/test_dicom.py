@@ -19,7 +19,7 @@ from pydicom.uid import JPEGLosslessSV1
 
 import nlmeans
 from nlmeans import cli
-from nlmeans.files.formats import dicom, dicom_derived
+from nlmeans.files.formats import dicom, dicom_derived, grid
 from tests.nlmeans.scans import NIFTI, contents, noisy, values
 from tests.nlmeans.series import AXIAL, OBLIQUE, SAGITTAL, write_series
 
@@ -84,13 +84,52 @@ def test_values_are_rescaled_slice_by_slice(
     np.testing.assert_allclose(scan.data, wanted, rtol=1e-6)
 
 
-def test_an_anonymous_series_without_a_frame_of_reference_is_read(tmp_path: Path) -> None:
-    write_series(tmp_path / "in", stored())
-    for file in (tmp_path / "in").iterdir():
+def without(folder: Path, *names: str) -> Path:
+    """Remove tags from all files in a folder."""
+    for file in folder.iterdir():
         one = pydicom.dcmread(file)
-        del one.FrameOfReferenceUID
+        for name in names:
+            delattr(one, name)
         one.save_as(file)
+    return folder
+
+
+def test_an_anonymous_series_without_uids_is_read(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", stored())
+    without(tmp_path / "in", "FrameOfReferenceUID", "SeriesInstanceUID", "SOPClassUID")
     np.testing.assert_array_equal(dicom.read_series(tmp_path / "in").data, stored())
+
+
+@pytest.mark.parametrize(
+    ("tags", "size"),
+    [
+        ({}, (0.7, 0.9)),
+        ({"PixelSpacing": None, "ImagerPixelSpacing": [0.2, 0.1]}, (0.1, 0.2)),
+        ({"PixelSpacing": None}, (1, 1)),
+    ],
+)
+def test_a_single_image_need_not_say_where_it_lies(
+    tags: dict[str, Any], size: tuple[float, float], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_series(tmp_path / "in", stored()[..., :1], **tags)
+    (file,) = without(tmp_path / "in", "ImagePositionPatient", "ImageOrientationPatient").iterdir()
+    for source in (tmp_path / "in", file):
+        scan = dicom.read_series(source)
+        np.testing.assert_array_equal(scan.data, stored()[..., :1])
+        assert scan.spacing == pytest.approx((*size, 2.5))
+        assert not grid.is_placed(scan.image)
+        assert f"{source} does not say where it lies in the patient" in caplog.text
+    result = call("denoise", file, tmp_path / "out", *QUICK)
+    assert result.exit_code == 0, result.stderr
+    (derived,) = slices(tmp_path / "out")
+    assert "ImagePositionPatient" not in derived
+
+
+def test_several_images_must_say_where_they_lie(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", stored())
+    without(tmp_path / "in", "ImagePositionPatient")
+    with pytest.raises(ValueError, match="has no ImagePositionPatient, so its position in the volume is unknown"):
+        dicom.read_series(tmp_path / "in")
 
 
 def test_one_slice_is_as_thick_as_it_says(tmp_path: Path) -> None:
@@ -273,7 +312,7 @@ def test_what_is_no_slice_of_intensities_is_refused(tags: dict[str, Any], messag
 def test_a_damaged_dcm_file_is_named(tmp_path: Path) -> None:
     write_series(tmp_path / "in", stored())
     (tmp_path / "in" / "010.dcm").write_bytes(b"damaged")
-    assert_refused(tmp_path / "in", "010.dcm cannot be read; it may be damaged")
+    assert_refused(tmp_path / "in", "010.dcm lacks the mark DICM, which a DICOM file has at byte 128")
 
 
 def test_a_compression_that_cannot_be_read_is_named_with_the_remedy(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nlmeans.files.formats import registry
+from nlmeans.files.formats import nifti, registry
 from tests.nlmeans.scans import noisy
 
 sitk = pytest.importorskip("SimpleITK")
@@ -72,12 +72,17 @@ def test_a_flat_image_stays_flat() -> None:
     np.testing.assert_array_equal(sitk.GetArrayFromImage(after), sitk.GetArrayFromImage(image))
 
 
-def test_complex_nrrd_comes_back(tmp_path: Path) -> None:
-    values = (noisy(4, 5, 6) + 1j * noisy(4, 5, 6, seed=1)).astype("c8")
-    sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "a.nrrd"))
-    scan = registry.load_scan(tmp_path / "a.nrrd", complex_too=True)
-    registry.save_scan(scan, scan.data, tmp_path / "b.nrrd", [tmp_path / "b.nrrd"])
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "b.nrrd"))), values)
+@pytest.mark.parametrize("shape", [(4, 5, 6), (3, 4, 5, 2)])
+def test_complex_numbers_come_back_from_nrrd_and_are_refused_for_metaimage(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    values = (noisy(*shape) + 1j * noisy(*shape, seed=1)).astype("c8")
+    image = nifti.in_nifti(values, np.eye(4))
+    registry.write_format(image, tmp_path / "b.nrrd", [tmp_path / "b.nrrd"])
+    np.testing.assert_array_equal(registry.load_scan(tmp_path / "b.nrrd", complex_too=True).data, values)
+    with pytest.raises(TypeError, match=r"b\.mha cannot hold complex numbers; write a \.nii\.gz instead"):
+        registry.write_format(image, tmp_path / "b.mha", [tmp_path / "b.mha"])
+    assert not (tmp_path / "b.mha").exists()
 
 
 def test_colours_are_refused(tmp_path: Path) -> None:

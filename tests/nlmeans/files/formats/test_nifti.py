@@ -257,6 +257,19 @@ def test_other_formats_of_nibabel_are_in_mm_and_seconds(name: str, step: float |
     assert found.spacing == pytest.approx(zooms[:3], rel=1e-5)
 
 
+def test_a_pet_image_of_ecat_is_read_where_nibabel_puts_it() -> None:
+    found = nifti.read_nifti(Path(data_path) / "tinypet.v")
+    gc.collect()  # nothing was left open
+    assert (found.data.shape, found.spacing) == ((10, 10, 3, 1), pytest.approx((2.2024, 2.2024, 3.125), rel=1e-4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # nibabel's own load leaves it open
+        original = NIFTI.ecat.load(Path(data_path) / "tinypet.v")
+        np.testing.assert_array_equal(found.data, np.asarray(original.dataobj))
+        np.testing.assert_allclose(found.image.affine, original.affine)
+        del original
+        gc.collect()
+
+
 def test_it_is_said_that_analyze_has_no_sides(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save(NIFTI.AnalyzeImage(noisy(*SHAPE).astype("i2"), np.diag([2.0, 3, 4, 1])), tmp_path / "scan.img")
     found = nifti.read_nifti(tmp_path / "scan.img")
