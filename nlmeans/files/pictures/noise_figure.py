@@ -14,7 +14,8 @@ from nlmeans.core import arrays
 from nlmeans.noise.kinds import MAGNITUDES
 from nlmeans.noise.model import NoiseModel
 from nlmeans.noise.rician import rician_deviation
-from nlmeans.noise.search.curve import Numbers, VarianceCurve, flattest_parts, variance_curve
+from nlmeans.noise.search.air import Numbers
+from nlmeans.noise.search.curve import VarianceCurve, flattest_parts, variance_curve
 from nlmeans.noise.search.finest import finest_detail_by_slabs
 from nlmeans.noise.search.found import response_of_finest
 

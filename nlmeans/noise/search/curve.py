@@ -6,21 +6,18 @@ a straight line. Structure only adds variance, so a curve may lie below what was
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nlmeans.noise.rician import coils_of_air, mean_of_air, rician_deviation
+from nlmeans.noise.rician import mean_of_air, rician_deviation
+from nlmeans.noise.search.air import MUCH_AIR, NO_AIR, Air, Numbers
 from nlmeans.noise.search.finest import DetailMaps, robust_deviation
-from nlmeans.noise.search.usable import MOST_SORTED, object_threshold
-
-Numbers = npt.NDArray[np.float64]
+from nlmeans.noise.search.usable import range_without_ends
 
 BINS = 16
 """Parts of equal width that the range of intensities is divided into."""
@@ -46,87 +43,6 @@ class VarianceCurve(NamedTuple):
     """Standard deviation of the logarithm of each variance."""
 
 
-class Air(NamedTuple):
-    """The values of the dark part of a volume."""
-
-    mean: float
-    deviation: float
-    skewness: float
-    voxels: int
-    share: float
-    """Share of all voxels."""
-
-    @property
-    def coils(self) -> float | None:
-        """Effective number of coils, if these are magnitudes without signal: 1 for Rician noise. Otherwise None."""
-        if self.voxels < LEAST_AIR or self.deviation == 0 or self.mean < LEAST_RATIO * self.deviation:
-            return None
-        coils = coils_of_air(self.mean, self.deviation)
-        mean = mean_of_air(coils)
-        variance = 2 * coils - mean**2
-        skewness = mean * (1 - 2 * variance) / variance**1.5
-        if coils > MOST_COILS_SEEN or abs(self.skewness - skewness) > SKEWNESS_ERROR:
-            return None
-        return 1.0 if coils < MORE_THAN_ONE else coils
-
-
-NO_AIR = Air(0.0, 0.0, 0.0, 0, 0.0)
-
-LEAST_AIR = 500
-"""Voxels from which the distribution of air can be told."""
-
-MUCH_AIR = 0.05
-"""Share of all voxels that is no coincidence."""
-
-LEAST_RATIO = 1.75
-"""Least mean of air over its deviation; with a single coil it is 1.91."""
-
-SKEWNESS_ERROR = 0.12
-"""Largest error of the skewness of air. It is 0.63 for one coil, 0.27 for four, and 0 for Gaussian noise."""
-
-MORE_THAN_ONE = 1.15
-"""Effective number of coils from which the noise is not Rician."""
-
-MOST_COILS_SEEN = 12.0
-"""Largest number of coils that is told from Gaussian noise and from dark tissue."""
-
-
-def air_of(volume: Tensor, around: DetailMaps, usable: Tensor) -> Air:
-    """Measure the air in a volume: what is dark by its range or by Otsu's threshold, if these are magnitudes.
-
-    Args:
-        volume: (D, H, W).
-        around: measures around each voxel of it.
-        usable: which of these count.
-    """
-    brightness = around.brightness[usable]
-    if len(brightness) < LEAST_AIR:
-        return NO_AIR
-    low, high = range_without_ends(brightness)
-    values = without_border(volume)[usable]
-    for start, factor in itertools.product((object_threshold(brightness), low + (high - low) / BINS), (1.5, 2.0)):
-        limit = start
-        for _ in range(3):  # towards everything up to a multiple of the median of the air
-            dark = brightness < limit
-            if int(dark.sum()) >= LEAST_AIR:
-                limit = factor * float(brightness[dark].median())
-        dark = brightness < limit
-        if int(dark.sum()) < LEAST_AIR:
-            continue
-        some = values[dark].double()
-        mean, deviation = float(some.mean()), float(some.std())
-        skewness = float(((some - mean) / max(deviation, 1e-300)).pow(3).mean())
-        found = Air(mean, deviation, skewness, len(some), len(some) / len(brightness))
-        if found.coils is not None:
-            return found
-    return NO_AIR
-
-
-def without_border(volume: Tensor) -> Tensor:
-    """Return the voxels of a volume that `DetailMaps` has measures around."""
-    return volume[tuple(slice(1, -1) if n >= 3 else slice(None) for n in volume.shape)]
-
-
 class Fit(NamedTuple):
     """A kind of noise fitted to a curve of variance."""
 
@@ -136,12 +52,6 @@ class Fit(NamedTuple):
     parameters: tuple[float, ...]
     """Sigma, and for magnitudes the number of coils; for photon counts, the slope of the variance and its value at
     intensity 0."""
-
-
-def range_without_ends(values: Tensor) -> tuple[float, float]:
-    """Return the values below and above which a thousandth of them lies; of very many, of an even sample of them."""
-    ordered = values[:: max(1, len(values) // MOST_SORTED)].sort().values
-    return float(ordered[len(ordered) // 1000]), float(ordered[-1 - len(ordered) // 1000])
 
 
 def variance_curve(around: DetailMaps, usable: Tensor) -> VarianceCurve:
@@ -221,9 +131,10 @@ def kind_of_noise(curve: VarianceCurve, air: Air, kinds: Collection[str]) -> Fit
         whole = curve._replace(variance=curve.variance * scale)
         white, much = scale < MOST_ABOVE_FINEST, air.share > MUCH_AIR
         several, rising, least = fit_magnitudes(whole, air.coils), fit_line(whole), math.inf
-        if several.kind == "chi" or rise_of(rising, whole) > MOST_RISE_OF_MAGNITUDES:
+        rise = rise_of(rising, whole)
+        if several.kind == "chi" or rise > MOST_RISE_OF_MAGNITUDES:
             least = fit_constant(whole).cost - CLEARLY
-        if not (white and much):
+        if rise > 1 and not (white and much):  # what falls is no line of photon counts
             least = min(least, rising.cost + CLEARLY * (4 if much else 1))
         if several.cost < least and (several.kind == "rician" or ("chi" in kinds and white)):
             return several

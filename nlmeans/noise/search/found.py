@@ -16,20 +16,18 @@ from nlmeans.noise.model import NoiseModel, checked_correlation, with_next_voxel
 from nlmeans.noise.poisson import stabilise_counts
 from nlmeans.noise.rician import sigma_of_air
 from nlmeans.noise.search.acquired import acquired_shares
+from nlmeans.noise.search.air import MUCH_AIR, Air, air_of, correlation_in_air, without_border
 from nlmeans.noise.search.correlation import CorrelatedNoise, estimate_correlated_noise
 from nlmeans.noise.search.curve import (
     CLEARLY,
     FEWEST_BINS,
-    Air,
     Fit,
     VarianceCurve,
-    air_of,
     fit_line,
     fit_line_through_zero,
     fit_magnitudes,
     kind_of_noise,
     variance_curve,
-    without_border,
 )
 from nlmeans.noise.search.estimate import sigma_of_detail
 from nlmeans.noise.search.finest import DetailMaps, finest_detail_by_slabs, grey_step
@@ -196,15 +194,23 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
         evidence.append(
             f"the finest detail has {fine * seen.peak:.4g}, {ratio:.0%} of that; white noise would have all of it"
         )
+    lags = None if found is None or white else found.autocovariance
     low, high = AIR_AGREES[white]
+    if air > high * sigma and seen.air.share > MUCH_AIR:  # magnitudes without signal, but smoother than white noise
+        in_air = correlation_in_air(seen.volume, seen.around, seen.air)
+        if in_air is not None and response_of_finest(in_air) < NEARLY_WHITE:
+            lags, sigma = in_air, air
+            evidence.append("neighbours correlate in the air")
     if low < air / max(sigma, LEAST_LEVEL) < high:
         evidence.append(f"the air has the mean of magnitudes without signal for a sigma of {air * seen.peak:.4g}")
         sigma = air
-    if found is None or found.sigma == 0:
+    if lags is not None:
+        evidence.append("so the noise of neighbours is correlated")
+    elif found is None or found.sigma == 0:
         evidence.append("there are too few flat blocks to see a correlation, so the noise counts as white")
     else:
-        evidence.append("so the noise is white" if white else "so the noise of neighbours is correlated")
-    if not (found is None or white):
+        evidence.append("so the noise is white")
+    if lags is not None:
         first = 1 if seen.volume.shape[0] == 1 else 0  # an image has no axis of depth
         evidence += [
             f"along axis {axis - first}, only about {share:.0%} of the frequencies hold anything: the scan was "
@@ -216,7 +222,7 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
         evidence.append(
             f"the noise is weaker than the step of {step * seen.peak:.4g} between grey values: little can be removed"
         )
-    correlation = None if found is None or white else checked_correlation(found.autocovariance)
+    correlation = None if lags is None else checked_correlation(lags)
     return NoiseModel(
         kind=kind,
         sigma=sigma * seen.peak,

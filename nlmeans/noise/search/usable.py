@@ -92,6 +92,12 @@ count as far; and a difference relative to the middle that is rounding."""
 MOST_SORTED = 100_000
 
 
+def range_without_ends(values: Tensor) -> tuple[float, float]:
+    """Return the values below and above which a thousandth of them lies; of very many, of an even sample of them."""
+    ordered = values[:: max(1, len(values) // MOST_SORTED)].sort().values
+    return float(ordered[len(ordered) // 1000]), float(ordered[-1 - len(ordered) // 1000])
+
+
 def object_threshold(values: Tensor) -> float:
     """Return the threshold above which the object is: Otsu's, unless only a few voxels are brighter than that.
 

@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from nlmeans.noise.rician import rician_deviation, rician_moments
+from nlmeans.noise.search.air import NO_AIR, Air, air_of
 from nlmeans.noise.search.curve import (
     BINS,
-    Air,
     Fit,
     VarianceCurve,
-    air_of,
     cost_of,
     fit_constant,
     fit_line,
@@ -31,7 +30,6 @@ STAIRS = 20.0 * np.repeat(np.arange(12), 6)[None, None] * np.ones((40, 40, 1))
 """Steps from 0 to 220."""
 HEAD = np.where(np.indices((32, 34, 36)).max(0) < 22, 300.0, 0.0)
 KINDS = ("rician", "chi", "poisson")
-NO_AIR = Air(0.0, 0.0, 0.0, 0, 0.0)
 
 
 def seen(volume: Any) -> tuple[VarianceCurve, Air]:
