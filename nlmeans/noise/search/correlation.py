@@ -49,6 +49,8 @@ class CorrelatedNoise(NamedTuple):
     """In units of sigma², at lags −l … l along depth, height and width; 1 in the middle. float64."""
     blocks: int
     """Blocks that it was read from."""
+    of: int
+    """Blocks looked at."""
 
 
 def estimate_correlated_noise(volume: Tensor, inside: Tensor | None = None) -> CorrelatedNoise | None:
@@ -93,15 +95,15 @@ def fit_blocks(blocks: Samples, size: Axes, lag: Axes) -> CorrelatedNoise:
         mean, shape = trace / len(projector), trace**2 / square / 2 if square > 0 else math.inf
         scale, threshold = fit_lower_end(ordered, shape, threshold) if 0 < shape < math.inf else (0.0, 0.0)
         if scale == 0:
-            return CorrelatedNoise(0.0, autocovariance, 0)
+            return CorrelatedNoise(0.0, autocovariance, 0, len(blocks))
         sigma = math.sqrt(scale * shape / mean)
         chosen = blocks[variance < threshold]
         if not len(chosen):  # all that are flat are equally so
-            return CorrelatedNoise(0.0, autocovariance, 0)
+            return CorrelatedNoise(0.0, autocovariance, 0, len(blocks))
         found = mean_over_lags(torch.from_numpy(chosen.T @ chosen / len(chosen)), size, lag)
         expected = mean_over_lags(torch.from_numpy(covariance), size, lag)
         autocovariance = symmetric(autocovariance + found / found[lag] - expected / expected[lag])
-    return CorrelatedNoise(sigma, autocovariance, len(chosen))
+    return CorrelatedNoise(sigma, autocovariance, len(chosen), len(blocks))
 
 
 def sigma_found_for_one(found: CorrelatedNoise, size: Axes, lag: Axes) -> float:

@@ -173,8 +173,8 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
     """Find level and correlation of noise that is Gaussian, apart from the bias of magnitudes."""
     fine = sigma_of_detail(seen.around, "rician" if kind in MAGNITUDES else kind)
     found, where = flat_blocks(seen, kind)
-    if found is not None and found.sigma > 0 and found.blocks < FEWEST_CHOSEN:
-        found = None  # fitted to so few blocks, level and correlation would depend on how sums are rounded
+    if found is not None and found.sigma > 0 and not are_enough(found, fine):
+        found = None
     evidence, white, sigma = [], True, fine
     air = 0.0
     if kind in MAGNITUDES and seen.air.coils is not None:
@@ -223,13 +223,19 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
             f"the noise is weaker than the step of {step * seen.peak:.4g} between grey values: little can be removed"
         )
     correlation = None if lags is None else checked_correlation(lags)
+    doubts = doubts_about_level(seen, kind, sigma, correlation)
+    if found is not None and lags is found.autocovariance and found.blocks < FEWEST_CHOSEN:
+        doubts += (
+            f"only {found.blocks} flat blocks show the noise and that it is correlated: if what was removed shows "
+            "structure, give sigma, and correlation=None",
+        )
     return NoiseModel(
         kind=kind,
         sigma=sigma * seen.peak,
         coils=coils,
         correlation=correlation,
         evidence=tuple(evidence),
-        doubts=doubts_about_level(seen, kind, sigma, correlation),
+        doubts=doubts,
     )
 
 
@@ -255,6 +261,12 @@ UNEVENLY = 0.3
 
 AS_TEXTURE = 0.74
 """Correlation with the next voxel beyond that of usual filters, whose noise has up to 0.7."""
+
+
+def are_enough(found: CorrelatedNoise, fine: float) -> bool:
+    """Whether flat blocks are believed: many, or a few of very many, in which noise is far above the finest detail."""
+    few = found.blocks >= FEWEST_OF_MANY and found.of >= MANY_LOOKED_AT and found.sigma > FAR_ABOVE * fine
+    return found.blocks >= FEWEST_CHOSEN or few
 
 
 def flat_blocks_are_surer(found: CorrelatedNoise, fine: float, kind: str, seen: Observed) -> bool:
@@ -286,6 +298,10 @@ LEAST_LEVEL = 1e-38
 
 FEWEST_CHOSEN = 25
 """Flat blocks that must agree before noise counts as correlated. Fewer may be structure of a small volume."""
+
+FEWEST_OF_MANY, MANY_LOOKED_AT, FAR_ABOVE = 11, 1000, 3.0
+"""Flat blocks that are believed, with a doubt, if they are of so many and their noise is so many times the finest
+detail: white noise among structure is up to 2.1 times that."""
 
 
 def flat_blocks(seen: Observed, kind: str) -> tuple[CorrelatedNoise | None, str]:

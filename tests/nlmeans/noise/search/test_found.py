@@ -292,3 +292,13 @@ def test_noise_as_smooth_as_texture_is_doubted() -> None:
     assert rough.correlation is not None
     assert not rough.doubts
     assert NoiseModel.from_json(smooth.to_json()) == smooth
+
+
+def test_a_few_flat_blocks_of_very_many_show_correlated_noise_with_a_doubt() -> None:
+    clean = sample("thick_clean")[70:118, 60:108]
+    noisy = clean + 40 * filtered("apodised", clean.shape, 1)
+    model = estimate_noise(noisy)
+    assert model.sigma == pytest.approx(40, rel=0.3)
+    assert model.correlation is not None
+    assert "only 13 flat blocks show the noise" in model.doubts[0]
+    assert psnr(clean, denoise(noisy)) > psnr(clean, noisy) + 2
