@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nlmeans.noise.kinds import MAGNITUDES, NOISES, not_magnitudes, possible_kind
-from nlmeans.noise.model import NoiseModel, checked_correlation, with_next_voxel
+from nlmeans.noise.model import NoiseModel, checked_correlation
 from nlmeans.noise.poisson import stabilise_counts
 from nlmeans.noise.rician import sigma_of_air
 from nlmeans.noise.search.acquired import acquired_shares
@@ -29,6 +29,7 @@ from nlmeans.noise.search.curve import (
     kind_of_noise,
     variance_curve,
 )
+from nlmeans.noise.search.doubts import FEWEST_CHOSEN, doubts_about
 from nlmeans.noise.search.estimate import sigma_of_detail
 from nlmeans.noise.search.finest import DetailMaps, finest_detail_by_slabs, grey_step
 from nlmeans.noise.search.usable import object_threshold
@@ -205,62 +206,28 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
         evidence.append(f"the air has the mean of magnitudes without signal for a sigma of {air * seen.peak:.4g}")
         sigma = air
     if lags is not None:
-        evidence.append("so the noise of neighbours is correlated")
-    elif found is None or found.sigma == 0:
-        evidence.append("there are too few flat blocks to see a correlation, so the noise counts as white")
-    else:
-        evidence.append("so the noise is white")
-    if lags is not None:
         first = 1 if seen.volume.shape[0] == 1 else 0  # an image has no axis of depth
-        evidence += [
+        evidence += ["so the noise of neighbours is correlated"] + [
             f"along axis {axis - first}, only about {share:.0%} of the frequencies hold anything: the scan was "
             "zero-filled, that is, saved on a finer grid than it was measured on"
             for axis, share in acquired_shares(seen.volume).items()
         ]
+    elif found is None or found.sigma == 0:
+        evidence.append("there are too few flat blocks to see a correlation, so the noise counts as white")
+    else:
+        evidence.append("so the noise is white")
     step = grey_step(seen.volume)
     if sigma < WEAK * step:
         evidence.append(
             f"the noise is weaker than the step of {step * seen.peak:.4g} between grey values: little can be removed"
         )
     correlation = None if lags is None else checked_correlation(lags)
-    doubts = doubts_about_level(seen, kind, sigma, correlation)
-    if found is not None and lags is found.autocovariance and found.blocks < FEWEST_CHOSEN:
-        doubts += (
-            f"only {found.blocks} flat blocks show the noise and that it is correlated: if what was removed shows "
-            "structure, give sigma, and correlation=None",
-        )
-    return NoiseModel(
-        kind=kind,
-        sigma=sigma * seen.peak,
-        coils=coils,
-        correlation=correlation,
-        evidence=tuple(evidence),
-        doubts=doubts,
+    model = NoiseModel(
+        kind=kind, sigma=sigma * seen.peak, coils=coils, correlation=correlation, evidence=tuple(evidence)
     )
-
-
-def doubts_about_level(seen: Observed, kind: str, sigma: float, correlation: npt.ArrayLike | None) -> tuple[str, ...]:
-    """Say what speaks against noise of one level, or against correlated noise. Structure adds to noise, never less."""
-    least = math.sqrt(seen.curve.variance.min()) if len(seen.curve.variance) else sigma
-    if correlation is None and kind == "gaussian" and least < UNEVENLY * sigma:
-        return (
-            f"in parts the noise is much weaker, {least * seen.peak:.3g}, than the {sigma * seen.peak:.3g} that was "
-            "found: it varies, or structure is among it; try sigma='map', or give sigma",
-        )
-    smooth = max(value or 0.0 for value in with_next_voxel(correlation))
-    if smooth > AS_TEXTURE:
-        return (
-            f"the noise that was found is as smooth as texture: neighbours correlate by {smooth:.2f}; if it is "
-            "texture, give sigma, and correlation=None",
-        )
-    return ()
-
-
-UNEVENLY = 0.3
-"""Deviation in the weakest part, relative to sigma, from which noise is hardly the same everywhere."""
-
-AS_TEXTURE = 0.74
-"""Correlation with the next voxel beyond that of usual filters, whose noise has up to 0.7."""
+    weakest = math.sqrt(seen.curve.variance.min()) * seen.peak if len(seen.curve.variance) else None
+    blocks = None if found is None or lags is not found.autocovariance else found.blocks
+    return dataclasses.replace(model, doubts=doubts_about(model, weakest, blocks))
 
 
 def are_enough(found: CorrelatedNoise, fine: float) -> bool:
@@ -295,9 +262,6 @@ AIR_AGREES = {True: (0.5, 1.2), False: (0.85, 1.2)}
 Structure makes the latter too large. Far less noise in the air means that the air was filtered."""
 
 LEAST_LEVEL = 1e-38
-
-FEWEST_CHOSEN = 25
-"""Flat blocks that must agree before noise counts as correlated. Fewer may be structure of a small volume."""
 
 FEWEST_OF_MANY, MANY_LOOKED_AT, FAR_ABOVE = 11, 1000, 3.0
 """Flat blocks that are believed, with a doubt, if they are of so many and their noise is so many times the finest

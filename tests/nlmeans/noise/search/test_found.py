@@ -270,35 +270,3 @@ def test_an_offset_that_no_value_lies_below_is_kept() -> None:
     model = estimate_noise(noisy)
     assert (model.kind, model.gain) == ("poisson", pytest.approx(2.0, rel=0.1))
     assert model.offset == pytest.approx(300, abs=30)
-
-
-def test_noise_that_varies_is_doubted_unless_sigma_is_a_map(caplog: pytest.LogCaptureFixture) -> None:
-    clean = np.repeat([-500.0, -200.0], 20) * np.ones((40, 40, 1))
-    levels = np.where(clean > -300, 20.0, 2.0)
-    noisy = clean + levels * np.random.default_rng(0).standard_normal(clean.shape)
-    assert "try sigma='map'" in estimate_noise(noisy).doubts[0]
-    denoise(noisy)
-    assert "in parts the noise is much weaker" in caplog.text
-    caplog.clear()
-    denoise(noisy, sigma="map")
-    assert not caplog.messages
-    assert not estimate_noise(clean + 10 * np.random.default_rng(0).standard_normal(clean.shape)).doubts
-
-
-def test_noise_as_smooth_as_texture_is_doubted() -> None:
-    texture = gaussian_filter(np.random.default_rng(0).standard_normal((40, 60, 60)), 2.5, mode="wrap")
-    smooth, rough = (estimate_noise(values / values.std()) for values in (texture, filtered("apodised", (40, 60, 60))))
-    assert "as smooth as texture" in smooth.doubts[0]
-    assert rough.correlation is not None
-    assert not rough.doubts
-    assert NoiseModel.from_json(smooth.to_json()) == smooth
-
-
-def test_a_few_flat_blocks_of_very_many_show_correlated_noise_with_a_doubt() -> None:
-    clean = sample("thick_clean")[70:118, 60:108]
-    noisy = clean + 40 * filtered("apodised", clean.shape, 1)
-    model = estimate_noise(noisy)
-    assert model.sigma == pytest.approx(40, rel=0.3)
-    assert model.correlation is not None
-    assert "only 13 flat blocks show the noise" in model.doubts[0]
-    assert psnr(clean, denoise(noisy)) > psnr(clean, noisy) + 2
