@@ -80,7 +80,7 @@ FORMATS = (
         second=(".img",),
         pairs=((".hdr", ".img"), (".img", ".hdr")),
     ),
-    Format("DICOM", (), "highdicom", "formats.dicom", "dicom", "a folder; integers alone"),
+    Format("DICOM", (), "highdicom", "formats.dicom.series", "dicom", "a folder; integers alone"),
     Format("OME-Zarr", (".zarr",), "zarr", "zarr.denoise", "zarr", "a folder; made of zarr images alone"),
     Format(
         "NRRD",
