@@ -56,7 +56,7 @@ def read_file(path: Path) -> Any:
             raise ValueError(
                 f"{path} needs {memory.size_text(series.nbytes)}, but only {memory.size_text(memory.free())} is free"
             )
-        sizes, step = sizes_of(file)
+        spacing, step = sizes_of(file)
         try:
             values = series.asarray()
         except ValueError as error:
@@ -64,7 +64,7 @@ def read_file(path: Path) -> Any:
                 how = tifffile.COMPRESSION(file.pages.first.compression).name
                 raise ValueError(f"{path} is compressed as {how}; to read it: pip install imagecodecs") from error
             raise
-    return of_named_axes(values, axes, sizes, step, path)
+    return of_named_axes(values, axes, spacing, step, path)
 
 
 def sizes_of(file: tifffile.TiffFile) -> tuple[dict[str, float], float | None]:
