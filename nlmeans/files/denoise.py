@@ -268,7 +268,7 @@ def check_outputs(
     target, record, *others = outputs
     if as_dicom:
         with scan.needs_dicom(source):
-            from nlmeans.files.formats.dicom_derived import check_series_folder
+            from nlmeans.files.formats.dicom.derived import check_series_folder
         check_series_folder(target, source, overwrite)
         if as_float:
             raise ValueError(
@@ -298,8 +298,8 @@ def check_image_file(path: Path, overwrite: bool) -> None:
 
 def write_dicom(noisy: nifti.Scan, result: npt.NDArray[Any], folder: Path, how: str) -> None:
     """Write a result as a derived DICOM series."""
-    from nlmeans.files.formats.dicom import DicomScan
-    from nlmeans.files.formats.dicom_derived import write_derived
+    from nlmeans.files.formats.dicom.derived import write_derived
+    from nlmeans.files.formats.dicom.series import DicomScan
 
     write_derived(cast(DicomScan, noisy), result, folder, f"Denoised by nlmeans {version('nlmeans')}: {how}")
 

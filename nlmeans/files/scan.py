@@ -39,7 +39,7 @@ def read_scan(source: Path, dicom_series: str | None = None, complex_too: bool =
     """
     if source.is_dir() or is_dicom(source):
         with needs_dicom(source):
-            from nlmeans.files.formats.dicom import read_series
+            from nlmeans.files.formats.dicom.series import read_series
         return read_series(source, dicom_series)
     if dicom_series is not None:
         raise ValueError(

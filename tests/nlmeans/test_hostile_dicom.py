@@ -21,7 +21,8 @@ import pydicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from nlmeans.core import memory
-from nlmeans.files.formats import dicom, dicom_derived
+from nlmeans.files.formats.dicom import derived as dicom_derived
+from nlmeans.files.formats.dicom import series as dicom
 from tests.nlmeans.hostile import bits_flipped, damaged, refusal
 from tests.nlmeans.series import write_series
 

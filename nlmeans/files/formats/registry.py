@@ -40,7 +40,7 @@ class Format:
     home: str
     """Module, below `nlmeans.files`."""
     extra: str | None = None
-    """Extra of `nlmeans` that installs the library; None for what is always there."""
+    """Extra of `nlmeans` that installs the library; None for what is always there, or in no extra."""
     limits: str = ""
     """What it cannot hold or do, in a few words."""
     writes: bool = True
@@ -48,6 +48,8 @@ class Format:
     """Those of the endings whose files only accompany others."""
     pairs: tuple[tuple[str, str], ...] = ()
     """Endings that are written as two files: that of the named file, that of the other."""
+    packages: str = ""
+    """What installs the library, if no extra does."""
 
     @property
     def available(self) -> bool:
@@ -57,7 +59,17 @@ class Format:
     @property
     def remedy(self) -> str:
         """How to install its library."""
-        return f'needs {self.library}: pip install "nlmeans[{self.extra}]"'
+        return f"needs {self.library}: pip install {self.install}"
+
+    @property
+    def install(self) -> str:
+        """What pip is told to install."""
+        return self.packages or f'"nlmeans[{self.extra}]"'
+
+    def needed(self, path: Path) -> contextlib.AbstractContextManager[None]:
+        """Say what to install for `path` if an import inside the block fails."""
+        purpose = "read or write it" if self.writes else "read it"
+        return needs_packages(self.install, f"{path} is {self.name}; to {purpose}")
 
     def module(self, path: Path) -> Any:
         """Import its module.
@@ -65,7 +77,8 @@ class Format:
         Raises:
             ValueError: the library is missing.
         """
-        with needs_extra(self.extra or "", f"{path} is {self.name}; to read or write it"):
+        with self.needed(path):
+            importlib.import_module(self.library)
             return importlib.import_module(f"nlmeans.files.{self.home}")
 
 
@@ -80,7 +93,7 @@ FORMATS = (
         second=(".img",),
         pairs=((".hdr", ".img"), (".img", ".hdr")),
     ),
-    Format("DICOM", (), "highdicom", "formats.dicom", "dicom", "a folder; integers alone"),
+    Format("DICOM", (), "highdicom", "formats.dicom.series", "dicom", "a folder; integers alone"),
     Format("OME-Zarr", (".zarr",), "zarr", "zarr.denoise", "zarr", "a folder; made of zarr images alone"),
     Format(
         "NRRD",
@@ -112,6 +125,24 @@ FORMATS = (
         "neither orientation nor position",
     ),
     Format("numpy", (".npy",), "numpy", "formats.npy", limits="no geometry"),
+    *(
+        Format(
+            name,
+            endings,
+            f"bioio_{reader}",
+            "formats.microscopy",
+            limits="only read",
+            writes=False,
+            packages=f"bioio bioio-{reader}",
+        )
+        for name, endings, reader in (
+            ("Zeiss CZI", (".czi",), "czi"),
+            ("Leica LIF", (".lif",), "lif"),
+            ("Nikon ND2", (".nd2",), "nd2"),
+            ("DeltaVision", (".dv", ".r3d"), "dv"),
+            ("SlideBook", (".sldy",), "sldy"),
+        )
+    ),
     Format(
         "PAR/REC, AFNI, ECAT",
         (".par", ".rec", ".head", ".brik", ".brik.gz", ".v"),
@@ -147,10 +178,17 @@ def needs_extra(extra: str, purpose: str) -> Iterator[None]:
     Traceback (most recent call last):
     ValueError: in is a folder; to read the DICOM series in it, install: pip install "nlmeans[dicom]"
     """
+    with needs_packages(f'"nlmeans[{extra}]"', purpose):
+        yield
+
+
+@contextlib.contextmanager
+def needs_packages(packages: str, purpose: str) -> Iterator[None]:
+    """Say which packages to install if an import inside the block fails."""
     try:
         yield
     except ModuleNotFoundError as error:
-        raise ValueError(f'{purpose}, install: pip install "nlmeans[{extra}]"') from error
+        raise ValueError(f"{purpose}, install: pip install {packages}") from error
 
 
 def format_of(path: Path | str) -> Format | None:

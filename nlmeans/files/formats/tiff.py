@@ -14,7 +14,8 @@ import tifffile
 
 from nlmeans.core import memory
 from nlmeans.files.formats import nifti
-from nlmeans.files.formats.geometry import affine_of, spacing_direction_origin, storable
+from nlmeans.files.formats.axes import of_named_axes, order_of
+from nlmeans.files.formats.geometry import spacing_direction_origin, storable
 
 log = logging.getLogger("nlmeans")
 
@@ -31,9 +32,6 @@ MILLIMETRES = {
 SMALL = 0.05
 """Voxel sizes below this, in mm, are written in µm."""
 
-STACKED = "ZQI"
-"""Names of the axis of slices: Z, or one that a plain stack of pages does not name."""
-
 IMAGEJ_TYPES = ("uint8", "uint16", "float32")
 IMAGEJ_BYTES = 2**32 - 2**20
 """The most that an ImageJ TIFF holds."""
@@ -49,14 +47,16 @@ def read_file(path: Path) -> Any:
             sizes = "; ".join(f"{one.axes} {one.shape}" for one in file.series[:8])
             raise ValueError(f"{path} holds {len(file.series)} images ({sizes}); put each into its own file")
         series = file.series[0]
-        axes, shape = series.axes, series.shape
+        axes = series.axes
         if "S" in axes:
-            raise ValueError(f"{path} holds colours ({shape[axes.index('S')]} samples), not intensities; convert it")
+            raise ValueError(
+                f"{path} holds colours ({series.shape[axes.index('S')]} samples), not intensities; convert it"
+            )
         if series.nbytes > memory.free():
             raise ValueError(
                 f"{path} needs {memory.size_text(series.nbytes)}, but only {memory.size_text(memory.free())} is free"
             )
-        spacing, step = sizes_of(file, path)
+        spacing, step = sizes_of(file)
         try:
             values = series.asarray()
         except ValueError as error:
@@ -64,30 +64,11 @@ def read_file(path: Path) -> Any:
                 how = tifffile.COMPRESSION(file.pages.first.compression).name
                 raise ValueError(f"{path} is compressed as {how}; to read it: pip install imagecodecs") from error
             raise
-    order = order_of(axes)
-    data = values.transpose(order)
-    if len(order) > 2:
-        if not set(axes) & set(STACKED):  # images over time are volumes of one slice
-            data = data[:, :, None]
-        data = data.reshape(*data.shape[:3], *([-1] if data.ndim > 3 else []))
-    affine = affine_of([spacing[axis] for axis in "XYZ"], np.eye(3), np.zeros(3))
-    extra = {"tiff": {"axes": axes, "shape": shape}}
-    return nifti.in_nifti(np.ascontiguousarray(data), affine, step, extra)
+    return of_named_axes(values, axes, spacing, step, path)
 
 
-def order_of(axes: str) -> list[int]:
-    """Return where X, Y and Z, and then all other axes, are among the axes of a file.
-
-    >>> order_of("TCZYX"), order_of("QYX")
-    ([4, 3, 2, 0, 1], [2, 1, 0])
-    """
-    slices = next((axis for axis in STACKED if axis in axes), "")
-    rest = [axis for axis in axes if axis not in "XY" + slices]
-    return [axes.index(axis) for axis in ("X", "Y", *slices, *rest)]
-
-
-def sizes_of(file: tifffile.TiffFile, path: Path) -> tuple[dict[str, float], float | None]:
-    """Read the voxel size along each axis, in mm, and the time between volumes, in seconds."""
+def sizes_of(file: tifffile.TiffFile) -> tuple[dict[str, float], float | None]:
+    """Read the voxel size along each axis, in mm, and the time between volumes, in seconds, where the file has them."""
     found: dict[str, float] = {}
     step = None
     if file.is_ome and file.ome_metadata:
@@ -108,13 +89,7 @@ def sizes_of(file: tifffile.TiffFile, path: Path) -> tuple[dict[str, float], flo
             if "spacing" in about:
                 found["Z"] = scale * float(about["spacing"])
         step = float(about["finterval"]) if "finterval" in about else None
-    stacked = set(file.series[0].axes) & set(STACKED)
-    missing = [axis for axis in ("XYZ" if stacked else "XY") if not found.get(axis, 0) > 0]
-    if missing:
-        known = min((size for size in found.values() if size > 0), default=1.0)
-        log.warning("%s has no voxel size along %s: %g mm is assumed", path, ", ".join(missing), known)
-        found |= dict.fromkeys(missing, known)
-    return {"Z": found.get("X", 1.0), **found}, step
+    return found, step
 
 
 def write_file(image: Any, path: Path, name: Path) -> None:

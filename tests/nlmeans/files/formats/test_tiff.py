@@ -13,8 +13,6 @@ from nlmeans.files.formats.nifti import Scan
 
 tifffile = pytest.importorskip("tifffile")
 
-from nlmeans.files.formats import tiff  # noqa: E402  # needs tifffile
-
 STACK = np.random.default_rng(0).integers(0, 1000, (5, 6, 7)).astype("u2")
 
 
@@ -98,10 +96,6 @@ def test_what_is_no_one_grey_image_is_refused(values: Any, message: str, tmp_pat
             file.write(one)
     with pytest.raises(ValueError, match=message):
         registry.load_scan(tmp_path / "a.tif")
-
-
-def test_the_order_of_axes_puts_space_first() -> None:
-    assert tiff.order_of("TCYX") == [3, 2, 0, 1]
 
 
 def test_a_flat_image_stays_flat(tmp_path: Path) -> None:

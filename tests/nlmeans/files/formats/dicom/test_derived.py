@@ -1,4 +1,4 @@
-"""A derived series goes only where nothing else lies. What it holds is tested in test_dicom and test_dicom_frames."""
+"""A derived series goes only where nothing else lies. What it holds is tested in test_series and test_frames."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("highdicom")
 
-from nlmeans.files.formats.dicom_derived import check_series_folder, padded
+from nlmeans.files.formats.dicom.derived import check_series_folder, padded
 from tests.nlmeans.scans import noisy
 
 

@@ -20,7 +20,9 @@ from pydicom.dataset import Dataset  # noqa: E402
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless, generate_uid  # noqa: E402
 
 from nlmeans.files.denoise import denoise_file  # noqa: E402
-from nlmeans.files.formats import dicom, dicom_derived, dicom_frames  # noqa: E402
+from nlmeans.files.formats.dicom import derived as dicom_derived  # noqa: E402
+from nlmeans.files.formats.dicom import frames as dicom_frames  # noqa: E402
+from nlmeans.files.formats.dicom import series as dicom  # noqa: E402
 from tests.nlmeans.scans import NIFTI, noisy  # noqa: E402
 from tests.nlmeans.series import AXIAL, OBLIQUE, SAGITTAL, write_enhanced, write_series  # noqa: E402
 

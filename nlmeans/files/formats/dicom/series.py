@@ -24,7 +24,7 @@ from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MRImageStorage
 
 from nlmeans.core import memory
-from nlmeans.files.formats.dicom_frames import Frame, frames_of, has_frames, volumes_of, why_no_volumes
+from nlmeans.files.formats.dicom.frames import Frame, frames_of, has_frames, volumes_of, why_no_volumes
 from nlmeans.files.formats.nifti import Scan, check_values, in_nifti
 from nlmeans.files.formats.registry import DICOM_NAMES
 from nlmeans.files.paths import errors_naming

@@ -19,7 +19,9 @@ from pydicom.uid import JPEGLosslessSV1
 
 import nlmeans
 from nlmeans import cli
-from nlmeans.files.formats import dicom, dicom_derived, grid
+from nlmeans.files.formats import grid
+from nlmeans.files.formats.dicom import derived as dicom_derived
+from nlmeans.files.formats.dicom import series as dicom
 from tests.nlmeans.scans import NIFTI, contents, noisy, values
 from tests.nlmeans.series import AXIAL, OBLIQUE, SAGITTAL, write_series
 

@@ -16,8 +16,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from nlmeans.files.formats.dicom import DicomScan, stored_range
-from nlmeans.files.formats.dicom_frames import Frame, say_derived
+from nlmeans.files.formats.dicom.frames import Frame, say_derived
+from nlmeans.files.formats.dicom.series import DicomScan, stored_range
 from nlmeans.files.paths import apart, check_folder, errors_naming
 
 STALE = (
