@@ -29,7 +29,8 @@ METHOD = "wiener"
 def level_of(values: Values) -> float:
     """A sigma that changes the values and does not flatten them."""
     known = np.abs(values[np.isfinite(values)].astype(np.result_type(values.dtype, "float64")))
-    return float(0.2 * known.std()) if known.size and np.ptp(known) > 0 else 1.0
+    share = 1.0 if values.dtype == bool else 0.2  # truth values are rounded to what they were by less
+    return float(share * known.std()) if known.size and np.ptp(known) > 0 else 1.0
 
 
 def denoised(
@@ -54,8 +55,11 @@ def denoised(
     return np.stack(volumes, axis=-1)
 
 
-DOUBTS = "structure may have been removed|hardly any noise was removed|no noise was found"
-"""What the engine says of a result. It depends on the values, which are those of the file whatever its format."""
+DOUBTS = (
+    "structure may have been removed|hardly any noise was removed|no noise was found|in parts the noise is much weaker|"
+    "as smooth as texture|flat blocks show the noise"
+)
+"""What the engine says of a result, or of the noise it found. It depends on the values, which are those of the file whatever its format."""
 
 
 def assert_said(log: pytest.LogCaptureFixture, outcome: Denoised) -> None:
