@@ -59,7 +59,8 @@ DOUBTS = (
     "structure may have been removed|hardly any noise was removed|no noise was found|in parts the noise is much weaker|"
     "as smooth as texture|flat blocks show the noise"
 )
-"""What the engine says of a result, or of the noise it found. It depends on the values, which are those of the file whatever its format."""
+"""What the engine says of a result, or of the noise it found. It depends on the values, which are those of the file
+whatever its format."""
 
 
 def assert_said(log: pytest.LogCaptureFixture, outcome: Denoised) -> None:

@@ -22,8 +22,8 @@ def read_file(path: Path) -> Any:
     """Read the file of a microscope as a NIfTI image. Its times and channels are volumes, as those of OME-TIFF are.
 
     Raises:
-        ValueError: bioio is missing; or the file holds several images, colours, or tiles that are not one image, or does
-            not fit into free memory.
+        ValueError: bioio is missing; or the file holds several images, colours, or tiles that are not one image; or it
+            does not fit into free memory.
     """
     known = registry.format_of(path)
     assert known is not None
