@@ -131,10 +131,10 @@ def kind_of_noise(curve: VarianceCurve, air: Air, kinds: Collection[str]) -> Fit
         whole = curve._replace(variance=curve.variance * scale)
         white, much = scale < MOST_ABOVE_FINEST, air.share > MUCH_AIR
         several, rising, least = fit_magnitudes(whole, air.coils), fit_line(whole), math.inf
-        rise = rise_of(rising, whole)
-        if several.kind == "chi" or rise > MOST_RISE_OF_MAGNITUDES:
+        surely, rise = white and much, rise_of(rising, whole)
+        if several.kind == "chi" or (rise > MOST_RISE_OF_MAGNITUDES and not surely):
             least = fit_constant(whole).cost - CLEARLY
-        if rise > 1 and not (white and much):  # what falls is no line of photon counts
+        if rise > 1 and not surely:  # what falls is no line of photon counts
             least = min(least, rising.cost + CLEARLY * (4 if much else 1))
         if several.cost < least and (several.kind == "rician" or ("chi" in kinds and white)):
             return several
