@@ -46,18 +46,30 @@ def without_hot_voxels(signals: Tensor, relative: float | Tensor) -> tuple[Tenso
     Returns:
         The signals, with the middle of the neighbours where a voxel is hot; and where these are, (V, D, H, W).
     """
+    cleaned, hot = signals, torch.zeros_like(signals, dtype=torch.bool)
     if max(signals.shape[1:]) == 1:  # no neighbours
-        return signals, torch.zeros_like(signals, dtype=torch.bool)
-    high, low = torch.full_like(signals, -math.inf), torch.full_like(signals, math.inf)
-    for axis, n in enumerate(signals.shape[1:], 1):
+        return cleaned, hot
+    limit = torch.as_tensor(HOT * relative, device=signals.device)
+    for number, signal in enumerate(signals):
+        low, high = range_beside(signal)
+        far = torch.maximum(HOT_RATIO * (high - low), limit)
+        torch.gt(torch.maximum(signal - high, low - signal), far, out=hot[number])
+        if bool(hot[number].any()):
+            cleaned = signals.clone() if cleaned is signals else cleaned
+            cleaned[number] = torch.where(hot[number], (high + low) / 2, signal)
+    return cleaned, hot
+
+
+def range_beside(signal: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the least and the greatest of the neighbours that share a face with each voxel of (D, H, W)."""
+    low, high = torch.full_like(signal, math.inf), torch.full_like(signal, -math.inf)
+    for axis, n in enumerate(signal.shape):
         for here, there in ((0, 1), (1, 0)) if n > 1 else ():
-            beside = signals.narrow(axis, there, n - 1)
+            beside = signal.narrow(axis, there, n - 1)
             for found, merge in ((high, torch.maximum), (low, torch.minimum)):
                 own = found.narrow(axis, here, n - 1)
                 own.copy_(merge(own, beside))
-    far = torch.maximum(HOT_RATIO * (high - low), torch.as_tensor(HOT * relative, device=signals.device))
-    hot = torch.maximum(signals - high, low - signals) > far
-    return torch.where(hot, (high + low) / 2, signals) if bool(hot.any()) else signals, hot
+    return low, high
 
 
 def shared_basis(signals: Signals, shape: Axes, volumes: int, autocovariance: Tensor | None, memory: int) -> Tensor:
