@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy.typing as npt
+
 from nlmeans.noise.model import NoiseModel, with_next_voxel
 
 
@@ -24,7 +26,7 @@ def doubts_about(model: NoiseModel, weakest: float | None, blocks: int | None) -
             f"in parts the noise is much weaker, {weakest:.3g}, than the {sigma:.3g} that was found: it varies, or "
             "structure is among it; try sigma='map', or give sigma"
         )
-    smooth = max(value or 0.0 for value in with_next_voxel(model.correlation))
+    smooth = largest_with_next(model.correlation)
     if smooth > AS_TEXTURE:
         doubts.append(
             f"the noise that was found is as smooth as texture: neighbours correlate by {smooth:.2f}; if it is "
@@ -36,6 +38,11 @@ def doubts_about(model: NoiseModel, weakest: float | None, blocks: int | None) -
             "structure, give sigma, and correlation=None"
         )
     return tuple(doubts)
+
+
+def largest_with_next(correlation: npt.ArrayLike | None) -> float:
+    """Return the largest correlation with the next voxel along an axis; 0 for white noise."""
+    return max(value or 0.0 for value in with_next_voxel(correlation))
 
 
 UNEVENLY = 0.3

@@ -29,7 +29,7 @@ from nlmeans.noise.search.curve import (
     kind_of_noise,
     variance_curve,
 )
-from nlmeans.noise.search.doubts import FEWEST_CHOSEN, doubts_about
+from nlmeans.noise.search.doubts import AS_TEXTURE, FEWEST_CHOSEN, doubts_about, largest_with_next
 from nlmeans.noise.search.estimate import sigma_of_detail
 from nlmeans.noise.search.finest import DetailMaps, finest_detail_by_slabs, grey_step
 from nlmeans.noise.search.usable import object_threshold
@@ -231,9 +231,10 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
 
 
 def are_enough(found: CorrelatedNoise, fine: float) -> bool:
-    """Whether flat blocks are believed: many, or a few of very many, in which noise is far above the finest detail."""
+    """Whether flat blocks are believed: many, or a few of very many, whose noise is far above the finest detail, but
+    not as smooth as texture."""
     few = found.blocks >= FEWEST_OF_MANY and found.of >= MANY_LOOKED_AT and found.sigma > FAR_ABOVE * fine
-    return found.blocks >= FEWEST_CHOSEN or few
+    return found.blocks >= FEWEST_CHOSEN or (few and largest_with_next(found.autocovariance.numpy()) <= AS_TEXTURE)
 
 
 def flat_blocks_are_surer(found: CorrelatedNoise, fine: float, kind: str, seen: Observed) -> bool:
