@@ -115,7 +115,7 @@ def correlation_in_air(volume: Tensor, around: DetailMaps, air: Air) -> Tensor |
     inside = torch.zeros_like(volume, dtype=torch.bool)
     without_border(inside).copy_((around.brightness < air.limit) & around.usable)
     found = estimate_correlated_noise(volume, inside)
-    if found is None or not EVEN_AIR < found.sigma / air.deviation < 1 / EVEN_AIR:
+    if found is None or found.blocks < FEWEST_IN_AIR or not EVEN_AIR < found.sigma / air.deviation < 1 / EVEN_AIR:
         return None
     magnitudes = found.autocovariance.where(found.autocovariance > LEAST_CORRELATION, torch.zeros(()).double())
     return torch.from_numpy(np.interp(magnitudes.numpy(), of_magnitudes(TABULATED), TABULATED))
@@ -123,6 +123,9 @@ def correlation_in_air(volume: Tensor, around: DetailMaps, air: Air) -> Tensor |
 
 EVEN_AIR = 0.8
 """Ratio of the deviation within blocks of air and of all air, either way, to which the air is even."""
+
+FEWEST_IN_AIR = 25
+"""Flat blocks of air that are believed. What is dark in a small volume may be tissue."""
 
 LEAST_CORRELATION = 0.03
 """Correlation of magnitudes below which it may be chance."""

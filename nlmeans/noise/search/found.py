@@ -197,7 +197,8 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
         )
     lags = None if found is None or white else found.autocovariance
     low, high = AIR_AGREES[white]
-    if air > high * sigma and seen.air.share > MUCH_AIR:  # magnitudes without signal, but smoother than white noise
+    seen_white = found is not None and found.sigma > 0 and white
+    if air > high * sigma and seen.air.share > MUCH_AIR and not seen_white:  # no signal, but smoother than white noise
         in_air = correlation_in_air(seen.volume, seen.around, seen.air)
         if in_air is not None and response_of_finest(in_air) < NEARLY_WHITE:
             lags, sigma = in_air, air
