@@ -145,6 +145,7 @@ def main(quick: bool, methods: tuple[str, ...], out: Path) -> None:
     volumes = QUICK if quick else VOLUMES
     tables = [measured(preprocessing(methods), volume, PLAIN) for volume in volumes]
     tables.append(measured(augmentations(), volumes[0], AUGMENTED))
+    out.mkdir(parents=True, exist_ok=True)
     (out / "monai-cost.md").write_text(report(tables, load), encoding="utf-8")
 
 
