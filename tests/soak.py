@@ -40,6 +40,22 @@ def rounds(request: pytest.FixtureRequest, few: int, many: int) -> int:
 
 def assert_nothing_stays(run: Callable[[int], object], warm_up: int, runs: int) -> None:
     """After `warm_up` runs, `runs` more hold no more memory, threads, open files and temporary files than the first."""
+    with tempfile.TemporaryDirectory() as own, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", own)  # other programs, and other tests, make temporary files meanwhile
+        patch.setenv("TMPDIR", own)
+        early, late = _held_in_the_beginning_and_in_the_end(run, warm_up, runs)
+    first, last = (statistics.median(held.memory for held in part) for part in (early, late))
+    sizes = f"{first / 2**20:.1f} to {last / 2**20:.1f} MiB ({last / first - 1:+.1%})"
+    print(f"\n{runs} runs after {warm_up}: memory {sizes}; {early[0][1:3]} to {late[-1][1:3]} threads and open files")
+    assert last <= GROWTH * first
+    assert late[-1].threads <= max(held.threads for held in early)
+    assert late[-1].files <= max(held.files for held in early)
+    assert late[-1].temporary <= early[0].temporary
+
+
+def _held_in_the_beginning_and_in_the_end(
+    run: Callable[[int], object], warm_up: int, runs: int
+) -> tuple[list[Held], list[Held]]:
     for index in range(warm_up):
         run(index)
     tenth = max(runs // 10, 3)  # looked at in the beginning and in the end: to look takes longer than a small run
@@ -50,10 +66,4 @@ def assert_nothing_stays(run: Callable[[int], object], warm_up: int, runs: int) 
             early.append(Held.now())
         if index >= runs - tenth:
             late.append(Held.now())
-    first, last = (statistics.median(held.memory for held in part) for part in (early, late))
-    sizes = f"{first / 2**20:.1f} to {last / 2**20:.1f} MiB ({last / first - 1:+.1%})"
-    print(f"\n{runs} runs after {warm_up}: memory {sizes}; {early[0][1:3]} to {late[-1][1:3]} threads and open files")
-    assert last <= GROWTH * first
-    assert late[-1].threads <= max(held.threads for held in early)
-    assert late[-1].files <= max(held.files for held in early)
-    assert late[-1].temporary <= early[0].temporary
+    return early, late
