@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from nlmeans import denoise, despeckle, estimate_sigma, nonlocal_means, preview
+from nlmeans.core.modes import libraries_of_numpy
 from tests.nlmeans.volumes import SINGLE, Floats, gaussian, piecewise
 
 SIGMA = 10.0
@@ -105,6 +106,7 @@ def shared() -> dict[str, Any]:
     state: Any = np.random.get_state()  # noqa: NPY002
     return {
         "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "numpy's threads": [library["num_threads"] for library in libraries_of_numpy().info()],
         "dtype": torch.get_default_dtype(),
         "device": str(torch.get_default_device()),
         "grad": (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_anomaly_enabled()),

@@ -13,7 +13,7 @@ from torch import Tensor
 from nlmeans.noise.rician import coils_of_air, mean_of_air
 from nlmeans.noise.search.correlation import estimate_correlated_noise
 from nlmeans.noise.search.finest import DetailMaps
-from nlmeans.noise.search.usable import object_threshold, range_without_ends
+from nlmeans.noise.search.usable import MOST_SORTED, object_threshold, range_without_ends
 
 Numbers = npt.NDArray[np.float64]
 
@@ -80,20 +80,21 @@ def air_of(volume: Tensor, around: DetailMaps, usable: Tensor) -> Air:
     if len(brightness) < LEAST_AIR:
         return NO_AIR
     low, high = range_without_ends(brightness)
-    values = without_border(volume)[usable]
+    values, every = without_border(volume)[usable], max(1, len(brightness) // MOST_SORTED)
+    some = brightness[::every].sort().values
     for start, factor in itertools.product((object_threshold(brightness), low + (high - low) * DARKEST), (1.5, 2.0)):
         limit = start
         for _ in range(3):  # towards everything up to a multiple of the median of the air
-            dark = brightness < limit
-            if int(dark.sum()) >= LEAST_AIR:
-                limit = factor * float(brightness[dark].median())
+            below = int(torch.searchsorted(some, limit))
+            if below * every >= LEAST_AIR:
+                limit = factor * float(some[(below - 1) // 2])
         dark = brightness < limit
         if int(dark.sum()) < LEAST_AIR:
             continue
-        some = values[dark].double()
-        mean, deviation = float(some.mean()), float(some.std())
-        skewness = float(((some - mean) / max(deviation, 1e-300)).pow(3).mean())
-        found = Air(mean, deviation, skewness, len(some), len(some) / len(brightness), limit)
+        air = values[dark].double()
+        mean, deviation = float(air.mean()), float(air.std())
+        skewness = float(((air - mean) / max(deviation, 1e-300)).pow(3).mean())
+        found = Air(mean, deviation, skewness, len(air), len(air) / len(brightness), limit)
         if found.coils is not None:
             return found
     return NO_AIR
@@ -104,7 +105,7 @@ def without_border(volume: Tensor) -> Tensor:
     return volume[tuple(slice(1, -1) if n >= 3 else slice(None) for n in volume.shape)]
 
 
-def correlation_in_air(volume: Tensor, around: DetailMaps, air: Air) -> Tensor | None:
+def correlation_in_air(volume: Tensor, measured: Tensor, around: DetailMaps, air: Air) -> Tensor | None:
     """Find the autocovariance of the noise from the air of a magnitude image.
 
     Magnitudes correlate nearly as the square of what the noise does. The sign is lost, so that all is positive.
@@ -114,7 +115,7 @@ def correlation_in_air(volume: Tensor, around: DetailMaps, air: Air) -> Tensor |
     """
     inside = torch.zeros_like(volume, dtype=torch.bool)
     without_border(inside).copy_((around.brightness < air.limit) & around.usable)
-    found = estimate_correlated_noise(volume, inside)
+    found = estimate_correlated_noise(volume, inside, measured)
     if found is None or found.blocks < FEWEST_IN_AIR or not EVEN_AIR < found.sigma / air.deviation < 1 / EVEN_AIR:
         return None
     magnitudes = found.autocovariance.where(found.autocovariance > LEAST_CORRELATION, torch.zeros(()).double())

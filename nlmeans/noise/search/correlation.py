@@ -53,12 +53,15 @@ class CorrelatedNoise(NamedTuple):
     """Blocks looked at."""
 
 
-def estimate_correlated_noise(volume: Tensor, inside: Tensor | None = None) -> CorrelatedNoise | None:
+def estimate_correlated_noise(
+    volume: Tensor, inside: Tensor | None = None, measured: Tensor | None = None
+) -> CorrelatedNoise | None:
     """Find level and correlation of Gaussian noise in one volume (D, H, W).
 
     Args:
         volume: floating point; a depth of 1 is an image.
         inside: where to look, (D, H, W); a block counts if all of it is inside.
+        measured: which voxels hold a measurement, (D, H, W); None for `measured_voxels`.
 
     Returns:
         None where fewer than `FEWEST_BLOCKS` blocks can be used.
@@ -68,7 +71,7 @@ def estimate_correlated_noise(volume: Tensor, inside: Tensor | None = None) -> C
         doi:10.1109/TIP.2015.2439041 (the covariance of noise from the flattest patches).
     """
     size, lag = block_and_lag(tuple(volume.shape))
-    blocks = detrended_blocks(volume, inside, size)
+    blocks = detrended_blocks(volume, inside, size, measured)
     if len(blocks) < FEWEST_BLOCKS or not blocks.any():
         return None
     found = fit_blocks(blocks, size, lag)
@@ -83,27 +86,28 @@ def estimate_correlated_noise(volume: Tensor, inside: Tensor | None = None) -> C
 def fit_blocks(blocks: Samples, size: Axes, lag: Axes) -> CorrelatedNoise:
     """Fit sigma and autocovariance to detrended blocks, (blocks, voxels)."""
     variance = np.square(blocks).mean(1)
-    ordered = np.sort(variance)
-    projector = plane_projector(size)
+    order = np.argsort(variance)
+    ordered = variance[order]
     autocovariance = torch.zeros([2 * n + 1 for n in lag], dtype=torch.float64)
     autocovariance[lag] = 1
     threshold = float(ordered[len(ordered) // 10])
-    sigma, chosen = 0.0, blocks[:0]
+    sigma, chosen, products = 0.0, 0, np.zeros((blocks.shape[1],) * 2)
     for _ in range(ROUNDS):
-        covariance = projector @ covariance_over(autocovariance, size).numpy() @ projector
+        covariance = without_planes(without_planes(covariance_over(autocovariance, size).numpy(), size).T, size)
         trace, square = float(np.trace(covariance)), float(np.square(covariance).sum())
-        mean, shape = trace / len(projector), trace**2 / square / 2 if square > 0 else math.inf
+        mean, shape = trace / len(covariance), trace**2 / square / 2 if square > 0 else math.inf
         scale, threshold = fit_lower_end(ordered, shape, threshold) if 0 < shape < math.inf else (0.0, 0.0)
         if scale == 0:
             return CorrelatedNoise(0.0, autocovariance, 0, len(blocks))
-        sigma = math.sqrt(scale * shape / mean)
-        chosen = blocks[variance < threshold]
-        if not len(chosen):  # all that are flat are equally so
+        sigma, before = math.sqrt(scale * shape / mean), chosen
+        chosen = int(np.searchsorted(ordered, threshold))
+        if not chosen:  # all that are flat are equally so
             return CorrelatedNoise(0.0, autocovariance, 0, len(blocks))
-        found = mean_over_lags(torch.from_numpy(chosen.T @ chosen / len(chosen)), size, lag)
-        expected = mean_over_lags(torch.from_numpy(covariance), size, lag)
+        others = blocks[order[min(before, chosen) : max(before, chosen)]]
+        products += math.copysign(1, chosen - before) * (others.T @ others)  # few change from round to round
+        found, expected = (mean_over_lags(torch.from_numpy(m), size, lag) for m in (products / chosen, covariance))
         autocovariance = symmetric(autocovariance + found / found[lag] - expected / expected[lag])
-    return CorrelatedNoise(sigma, autocovariance, len(chosen), len(blocks))
+    return CorrelatedNoise(sigma, autocovariance, chosen, len(blocks))
 
 
 def sigma_found_for_one(found: CorrelatedNoise, size: Axes, lag: Axes) -> float:
@@ -113,8 +117,13 @@ def sigma_found_for_one(found: CorrelatedNoise, size: Axes, lag: Axes) -> float:
     is: corrected in the same way, it made results up to 2 dB worse where parts of k-space have no noise.
     """
     colour = whitening(found.autocovariance, size).colour.numpy()
-    noise = np.random.default_rng(0).standard_normal((SIMULATED_BLOCKS, len(colour)))
-    return fit_blocks(noise @ colour @ plane_projector(size), size, lag).sigma
+    return fit_blocks(without_planes(simulated_blocks(len(colour)) @ colour, size), size, lag).sigma
+
+
+@functools.lru_cache(maxsize=2)
+def simulated_blocks(voxels: int) -> Samples:
+    """Return white noise, (blocks, voxels), always the same."""
+    return np.random.default_rng(0).standard_normal((SIMULATED_BLOCKS, voxels))
 
 
 def symmetric(autocovariance: Tensor) -> Tensor:
@@ -132,7 +141,7 @@ def block_and_lag(shape: tuple[int, ...]) -> tuple[Axes, Axes]:
     return (d, h, w), (z, y, x)
 
 
-def detrended_blocks(volume: Tensor, inside: Tensor | None, size: Axes) -> Samples:
+def detrended_blocks(volume: Tensor, inside: Tensor | None, size: Axes, measured: Tensor | None = None) -> Samples:
     """Return evenly spaced blocks without their best plane, (blocks, voxels): at most about `BLOCKS_READ`.
 
     From here on NumPy computes: products of matrices in torch hang in processes that were forked.
@@ -146,14 +155,12 @@ def detrended_blocks(volume: Tensor, inside: Tensor | None, size: Axes) -> Sampl
             values = values.unfold(axis, edge, stride)
         return values.reshape(-1, math.prod(size))
 
-    usable = cut(measured_voxels(volume)).all(1)
+    usable = cut(measured_voxels(volume) if measured is None else measured).all(1)
     if inside is not None:
         usable &= cut(inside).all(1)
     blocks: Samples = cut(volume)[usable].double().cpu().numpy()
     largest = np.abs(blocks).max(initial=0.0)
-    blocks = blocks - blocks.mean(1, keepdims=True)
-    basis = planes(size)
-    blocks -= blocks @ basis @ basis.T
+    blocks = without_planes(blocks - blocks.mean(1, keepdims=True), size)
     blocks[np.abs(blocks).max(1, initial=0.0) < FLAT_TO_ROUNDING * largest] = 0.0  # a constant or a plane
     return blocks
 
@@ -162,13 +169,13 @@ FLAT_TO_ROUNDING = 1e-6
 """Deviation from a plane, relative to the largest value of all, that is rounding."""
 
 
-def plane_projector(size: Axes) -> Samples:
-    """Return the matrix that subtracts the best plane from a block, (voxels, voxels)."""
+def without_planes(blocks: Samples, size: Axes) -> Samples:
+    """Subtract the best plane from each block, (blocks, voxels)."""
     basis = planes(size)
-    projector: Samples = np.eye(len(basis)) - basis @ basis.T
-    return projector
+    return blocks - (blocks @ basis) @ basis.T
 
 
+@functools.lru_cache(maxsize=8)
 def planes(size: Axes) -> Samples:
     """Return an orthonormal basis of the planes over a block, (voxels, planes)."""
     places = np.indices(size).reshape(3, -1).astype(np.float64)

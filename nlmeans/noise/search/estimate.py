@@ -15,6 +15,7 @@ from nlmeans.core import arrays
 from nlmeans.core.axes import Axes
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed
+from nlmeans.core.modes import in_one_thread
 from nlmeans.core.tiles import Piece, piece
 from nlmeans.noise.kinds import possible_kind
 from nlmeans.noise.outliers import sigma_between_outliers, without_outliers
@@ -92,6 +93,7 @@ def sampled_channels(
         yield values, known
 
 
+@in_one_thread
 def without_outside(values: Tensor, inside: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[float, float]]:
     """Return values with 0 in place of NaN, the mask without these voxels, and the range of the others.
 
@@ -223,6 +225,7 @@ def read_pieces(array: arrays.Source, layout: Layout, places: list[arrays.Slices
     return torch.cat(pieces, dim=0 if layout.shape[0] > 1 else 1)
 
 
+@in_one_thread
 def sigma_of_volume(volume: Tensor, noise: str, inside: Tensor | None) -> float:
     """Estimate sigma of one volume, (D, H, W), in image units."""
     peak = float(volume.abs().max())

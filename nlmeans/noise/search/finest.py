@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nlmeans.core.padding import reflect
@@ -89,9 +88,12 @@ DETAIL_SLAB_VOXELS = 2**20
 """Voxels measured at once on a CPU."""
 
 
-def finest_detail_by_slabs(volume: Tensor, scale: float, inside: Tensor | None) -> DetailMaps:
-    """Measure a volume divided by `scale`; a large one slab by slab, which takes less memory."""
-    measured = measured_voxels(volume)
+def finest_detail_by_slabs(
+    volume: Tensor, scale: float, inside: Tensor | None, measured: Tensor | None = None
+) -> DetailMaps:
+    """Measure a volume divided by `scale`; a large one slab by slab, which takes less memory. `measured` says which
+    voxels hold a measurement; None finds that."""
+    measured = measured_voxels(volume) if measured is None else measured
     longest = max(range(3), key=lambda axis: volume.shape[axis])
     length = volume.shape[longest] - 2
     thickness = max(1, DETAIL_SLAB_VOXELS * length // volume.numel())
@@ -128,9 +130,16 @@ def combine_neighbours(values: Tensor, axis: int, function: Callable[[Tensor, Te
 
 def box_sums(values: Tensor, radius: int) -> Tensor:
     """Sum over 2r + 1 voxels along each axis longer than 1; the borders are reflected."""
+    long = [axis for axis, n in enumerate(values.shape) if n > 1]
     d, h, w = (radius * (n > 1) for n in values.shape)
-    means = F.avg_pool3d(reflect(values[None], (d, h, w)), (2 * d + 1, 2 * h + 1, 2 * w + 1), stride=1)[0]
-    return means * box_voxels(values, radius)
+    sums = reflect(values, (d, h, w))
+    for axis in long:
+        length = values.shape[axis]
+        here = sums.narrow(axis, 0, length).clone()
+        for start in range(1, 2 * radius + 1):
+            here += sums.narrow(axis, start, length)
+        sums = here
+    return sums
 
 
 def ring_means(values: Tensor, outer: int) -> Tensor:

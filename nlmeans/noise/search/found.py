@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nlmeans.core.modes import in_one_thread
 from nlmeans.noise.kinds import MAGNITUDES, NOISES, not_magnitudes, possible_kind
 from nlmeans.noise.model import NoiseModel, checked_correlation
 from nlmeans.noise.poisson import stabilise_counts
@@ -32,7 +33,7 @@ from nlmeans.noise.search.curve import (
 from nlmeans.noise.search.doubts import AS_TEXTURE, FEWEST_CHOSEN, doubts_about, largest_with_next
 from nlmeans.noise.search.estimate import sigma_of_detail
 from nlmeans.noise.search.finest import DetailMaps, finest_detail_by_slabs, grey_step
-from nlmeans.noise.search.usable import object_threshold
+from nlmeans.noise.search.usable import measured_voxels, object_threshold
 
 WHITE_RATIO = 0.75
 """Standard deviation of the finest detail, relative to that of the noise, below which the noise is correlated. Both the
@@ -50,6 +51,8 @@ class Observed(NamedTuple):
     volume: Tensor
     inside: Tensor | None
     """Where to look, (D, H, W); None for everywhere."""
+    measured: Tensor
+    """Which voxels hold a measurement, (D, H, W)."""
     peak: float
     """The largest absolute value, in image units."""
     around: DetailMaps
@@ -57,6 +60,7 @@ class Observed(NamedTuple):
     air: Air
 
 
+@in_one_thread
 def model_of_volume(
     volume: Tensor,
     kind: str = "auto",
@@ -82,10 +86,11 @@ def model_of_volume(
     peak = max(-lowest, highest)
     if lowest == highest or max(volume.shape) < 3:
         return NoiseModel(kind="gaussian" if kind == "auto" else kind, sigma=0.0, evidence=(NOTHING_SEEN,))
-    around = finest_detail_by_slabs(volume, peak, inside)
+    measured = measured_voxels(volume)
+    around = finest_detail_by_slabs(volume, peak, inside, measured)
     usable = around.usable if inside is None or around.inside is None else around.usable & around.inside
-    scaled = volume / peak
-    seen = Observed(scaled, inside, peak, around, variance_curve(around, usable), air_of(scaled, around, usable))
+    scaled, curve = volume / peak, variance_curve(around, usable)
+    seen = Observed(scaled, inside, measured, peak, around, curve, air_of(scaled, around, usable))
     impossible = possible_kind(kind, lowest) != kind
     kind = "gaussian" if impossible else kind
     if kind == "auto":
@@ -199,7 +204,7 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
     low, high = AIR_AGREES[white]
     seen_white = found is not None and found.sigma > 0 and white
     if air > high * sigma and seen.air.share > MUCH_AIR and not seen_white:  # no signal, but smoother than white noise
-        in_air = correlation_in_air(seen.volume, seen.around, seen.air)
+        in_air = correlation_in_air(seen.volume, seen.measured, seen.around, seen.air)
         if in_air is not None and response_of_finest(in_air) < NEARLY_WHITE:
             lags, sigma = in_air, air
             evidence.append("neighbours correlate in the air")
@@ -276,12 +281,13 @@ def flat_blocks(seen: Observed, kind: str) -> tuple[CorrelatedNoise | None, str]
     Air counts too, as long as its noise is that of the object. In a magnitude image it is weaker.
     """
     if seen.inside is not None:
-        return estimate_correlated_noise(seen.volume, seen.inside), "in the mask"
+        return estimate_correlated_noise(seen.volume, seen.inside, seen.measured), "in the mask"
     if kind in MAGNITUDES or seen.air.coils is not None:
-        found = estimate_correlated_noise(seen.volume, seen.volume > object_threshold(seen.volume))
+        bright = seen.volume > object_threshold(seen.volume)
+        found = estimate_correlated_noise(seen.volume, bright, seen.measured)
         if found is not None:
             return found, "in the object"
-    return estimate_correlated_noise(seen.volume), "anywhere"
+    return estimate_correlated_noise(seen.volume, None, seen.measured), "anywhere"
 
 
 def response_of_finest(autocovariance: Tensor) -> float:

@@ -26,8 +26,11 @@ def measured_voxels(volume: Tensor) -> Tensor:
     measured = ~zero | stands_alone(zero)
     for end in torch.aminmax(volume):
         piled = measured & (volume == end)
-        count, others = int(piled.sum()), volume[measured & ~piled]
-        if len(others) and count > max(LEAST_PILED, PILED * volume.numel()):
+        count = int(piled.sum())
+        if count <= max(LEAST_PILED, PILED * volume.numel()):
+            continue
+        others = volume[measured & ~piled]
+        if len(others):
             beside = others.min() if end < others[0] else others.max()
             if count > HIGHER * int((others == beside).sum()):
                 measured &= ~piled

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import nlmeans
 from nlmeans import blur
-from nlmeans.core.modes import outside_autocast, shared_among
+from nlmeans.core.modes import in_one_thread, libraries_of_numpy, outside_autocast, shared_among
 from nlmeans.methods.registry import METHODS
 from tests.nlmeans.volumes import SINGLE
 
@@ -142,3 +142,38 @@ def test_tasks_that_overlap_leave_no_share_behind() -> None:
     for thread in tasks:
         thread.join(10)
     assert threads_of_a_new_thread() == 6
+
+
+def threads_of_numpy() -> list[int]:
+    return [library["num_threads"] for library in libraries_of_numpy().info()]
+
+
+@pytest.mark.usefixtures("six_threads")
+def test_a_function_in_one_thread_has_one_in_torch_and_numpy_and_leaves_them_as_they_were() -> None:
+    before = threads_of_numpy()
+
+    @in_one_thread
+    def both() -> tuple[int, list[int]]:
+        return torch.get_num_threads(), threads_of_numpy()
+
+    assert in_one_thread(both)() == (1, [1] * len(before))
+    assert (torch.get_num_threads(), threads_of_numpy()) == (6, before)
+
+
+def test_functions_in_one_thread_that_overlap_leave_numpy_as_it_was() -> None:
+    before, started, leave = threads_of_numpy(), threading.Barrier(3), threading.Event()
+
+    @in_one_thread
+    def task() -> None:
+        started.wait(10)
+        leave.wait(10)
+
+    tasks = [threading.Thread(target=task) for _ in range(2)]
+    for thread in tasks:
+        thread.start()
+    started.wait(10)
+    assert set(threads_of_numpy()) <= {1}
+    leave.set()
+    for thread in tasks:
+        thread.join(10)
+    assert threads_of_numpy() == before
