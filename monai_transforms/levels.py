@@ -146,7 +146,7 @@ def models_per_channel(values: Tensor, noise: str, mask: Tensor | None) -> list[
     settings = Settings(noise=noise, modality="MR", series=0)
     layout = Layout.of(source, None, 0)
     found = [noise_of(source, index, layout, settings, mask, None) for index in range(len(values))]
-    return [dataclasses.replace(noise.model, sigma=noise.sigma[0]) for noise in found]
+    return [dataclasses.replace(noise.model.without_variation(), sigma=noise.sigma[0]) for noise in found]
 
 
 def models_in_metadata_of(img: NdarrayOrTensor, image: Tensor) -> list[NoiseModel]:

@@ -75,6 +75,9 @@ class NonLocalMeans(Transform):
         coils: effective number of coils, for chi noise; None reads it from the air.
         correlation: ``"auto"`` looks for noise that neighbouring voxels have in common if `sigma` is not given either;
             None takes the noise for white; or the autocovariance in units of sigma², as in a `nlmeans.NoiseModel`.
+        variation: ``"auto"`` looks for noise that is stronger in some places than in others if `sigma` is not given
+            either; None takes it for equally strong everywhere; or the level relative to `sigma` at the points of an
+            even grid over the image, as in a `nlmeans.NoiseModel`.
         modality: DICOM's code of what made the images, such as ``"MR"`` or ``"CT"``, which limits the kinds of noise to
             look for.
         strength: how strong the method takes the noise to be, relative to what it is: 1 is the method's own choice, 0.5
@@ -288,7 +291,8 @@ def found_in_middle(settings: Settings, values: Tensor, mask: Tensor | None) -> 
     searched, inside = middle_of(values, mask)
     layout = Layout.of(searched, settings.channels, settings.series)
     choices = Choices.of(settings, layout)
-    settings = settled(settings, Plan.of(searched, 0, choices.layout, choices, mask=inside).facts)
+    facts = Plan.of(searched, 0, choices.layout, choices, mask=inside).facts
+    settings = settled(settings, dataclasses.replace(facts, noise=facts.noise.without_variation()))
     return settings, cast(Level, settings.sigma)
 
 

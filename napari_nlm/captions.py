@@ -67,6 +67,8 @@ def found_noise_in_words(known: Known) -> str:
         found.append(f"gain {noise.gain:.3g}, offset {noise.offset:.3g}")
     if noise.correlation is not None:
         found.append("correlated between neighbours")
+    if noise.variation is not None:
+        found.append("uneven in space")
     return f"; found: {', '.join(found)}" if found else ""
 
 

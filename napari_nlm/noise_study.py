@@ -40,9 +40,9 @@ class NoiseStudy:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The parameters that state this noise; none if its correlation, which they leave out, would be lost."""
+        """The parameters that state this noise; none if they would leave out its correlation or variation."""
         model = self.model
-        if model.correlation is not None:
+        if model.correlation is not None or model.variation is not None:
             return {}
         counts = {"gain": model.gain, "offset": model.offset} if model.kind == "poisson" else {}
         return {"noise": model.kind, "sigma": model.sigma, **counts}

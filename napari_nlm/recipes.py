@@ -58,7 +58,7 @@ def arguments_of(denoising: Denoising, volume: VolumeIndex | None) -> dict[str, 
         one = volume or denoising.source.volumes[0]
         exact = denoising.record(one, denoising.survey(one))
         settings = dataclasses.replace(settings, h=None if parameters.h is None else exact.h)
-        if exact.correlation is None:  # else the text leaves it to be found again
+        if exact.correlation is None and exact.variation is None:  # else the text leaves it to be found again
             names = ("noise", "gain", "offset", "coils", "sigma")
             settings = dataclasses.replace(settings, **{name: getattr(exact, name) for name in names})
     elif parameters.h is not None and is_poisson(parameters):  # the engine takes h in units of the noise

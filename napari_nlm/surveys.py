@@ -183,4 +183,6 @@ class Surveys:
             mask = mask if mask.any() else None  # no part of it is here
         choices = choices_for(self.source, parameters)
         plan = Plan.of(arrays.readable(data, "volume"), 0, Layout.of(data, layout.channels, None), choices, mask=mask)
-        return VolumeSurvey(plan.facts, sampled=data.shape != tuple(view.shape))
+        sampled = data.shape != tuple(view.shape)
+        noise = plan.facts.noise.without_variation() if sampled else plan.facts.noise
+        return VolumeSurvey(dataclasses.replace(plan.facts, noise=noise), sampled=sampled)

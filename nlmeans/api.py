@@ -27,9 +27,10 @@ from nlmeans.noise.model import NoiseModel
 from nlmeans.noise.search.estimate import (
     SigmaMap,
     sampled_channels,
+    sampled_places,
     sigma_maps,
 )
-from nlmeans.noise.search.found import model_of_volume
+from nlmeans.noise.search.uneven import model_of_sample
 
 
 @outside_autocast
@@ -66,13 +67,17 @@ def denoise(
             squares of several coils (a volume with negative values has neither, so it counts as Gaussian, with a
             warning); or ``"poisson"`` for counts of photons or decays. For Poisson noise, `sigma` is
             the read noise of the detector, and None means that there is none. Or a `NoiseModel`, such as
-            `estimate_noise` finds. `sigma`, `gain`, `offset`, `coils` and `correlation` win over those of the model.
+            `estimate_noise` finds. `sigma`, `gain`, `offset`, `coils`, `correlation` and `variation` win over the
+            model's.
         gain: image units per photon, for Poisson noise; ``"auto"`` finds gain, offset and read noise in each volume.
         offset: image value where no photon arrives, for Poisson noise.
         coils: effective number of coils, 1 to 64, for chi noise; None reads it from the air around the object.
         correlation: whether neighbouring voxels have noise in common. ``"auto"`` looks for it if `sigma` is not given
             either; None takes the noise for white; or the autocovariance in units of sigma², as in a `NoiseModel`,
             which needs `sigma`.
+        variation: whether the noise is stronger in some places than in others, as parallel imaging makes it. ``"auto"``
+            looks for it if `sigma` is not given either; None takes it for equally strong everywhere; or the level
+            relative to `sigma` at the points of an even grid, as in a `NoiseModel`, which needs `sigma`.
         modality: DICOM's code of what made the volume, which says what kinds of noise to look for: ``"MR"`` for
             magnitudes, ``"PT"``, ``"NM"`` or ``"GM"`` (microscopy) for counts, ``"CT"`` for neither. None for what
             `load_image` read with an image from DICOM, and otherwise for all.
@@ -512,7 +517,7 @@ def estimate_noise(
     layout = Layout.of(source, None, None)
     ((values, inside),) = sampled_channels(source, 0, layout, readable_spatial(mask, "mask", layout))
     possible, likely = kinds_of(modality)
-    return model_of_volume(values, kind, inside, possible, likely=likely)
+    return model_of_sample(values, inside, layout.shape, sampled_places(source, layout), kind, possible, likely=likely)
 
 
 def with_axes(

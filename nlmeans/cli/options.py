@@ -88,6 +88,7 @@ METHOD_OPTIONS = (
         is_flag=True,
         help="Take the noise of neighbouring voxels for independent, without looking.",
     ),
+    click.option("--even", is_flag=True, help="Take the noise for equally strong everywhere, without looking."),
     click.option(
         "--modality",
         help="DICOM's code of what made the image, which limits the kinds of noise to look for: MR, CT, PT, NM, GM "
@@ -195,5 +196,9 @@ def cohort_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def as_arguments(options: dict[str, Any]) -> dict[str, Any]:
     """Turn the options of a command into arguments of Python."""
-    others = {name: value for name, value in options.items() if name != "white"}
-    return {**others, "correlation": None if options["white"] else "auto"}
+    others = {name: value for name, value in options.items() if name not in ("white", "even")}
+    return {
+        **others,
+        "correlation": None if options["white"] else "auto",
+        "variation": None if options["even"] else "auto",
+    }

@@ -25,6 +25,7 @@ class CommonArguments(TypedDict, total=False):
     offset: float
     coils: float | None
     correlation: npt.ArrayLike | Literal["auto"] | None
+    variation: npt.ArrayLike | Literal["auto"] | None
     modality: str | None
     h: float | None
     patch_radius: Radius | None
@@ -57,6 +58,7 @@ ARGUMENT_DEFAULTS: dict[str, Any] = {
     "gain": 1.0,
     "offset": 0.0,
     "correlation": "auto",
+    "variation": "auto",
     "strength": 1.0,
     "despeckle": False,
     "seed": 0,

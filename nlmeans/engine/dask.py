@@ -404,7 +404,8 @@ def noise_of_pieces(values: list[NumpyArray], inside: list[NumpyArray], layout: 
     where = np.concatenate(inside, axis=0) if inside else None
     sampled = Layout(together.shape, layout.channels, layout.series)
     with own_threads():
-        return noise_of(together, 0, sampled, settings, where, None)
+        found = noise_of(together, 0, sampled, settings, where, None)
+    return found._replace(model=found.model.without_variation()) if settings.finds_noise else found
 
 
 def join_facts(

@@ -40,7 +40,8 @@ def sigma_of_plan(plan: Plan, denoised: arrays.Array) -> Tensor:
     if plan.sigma_map is not None:
         given = plan.read_spatial(plan.sigma_map, "sigma", layout.everywhere, torch.device("cpu"))
         return given.float().expand(layout.channel_count, *layout.shape)
-    return torch.tensor(facts.sigma, dtype=torch.float32)[:, None, None, None].expand(-1, *layout.shape)
+    relative = plan.relative_sigma(layout.everywhere, torch.device("cpu"))
+    return torch.tensor(facts.sigma)[:, None, None, None] * torch.as_tensor(relative).expand(1, *layout.shape)
 
 
 def residual_of(volume: arrays.Source, denoised: arrays.Array) -> arrays.Array:

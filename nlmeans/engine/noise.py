@@ -20,8 +20,15 @@ from nlmeans.noise.kinds import MAGNITUDES, kinds_of
 from nlmeans.noise.model import NoiseModel
 from nlmeans.noise.poisson import stabilise_counts
 from nlmeans.noise.search.curve import magnitudes_of_series
-from nlmeans.noise.search.estimate import sampled_channels, sigma_levels, sigma_maps, sigma_of_volume
+from nlmeans.noise.search.estimate import (
+    sampled_channels,
+    sampled_places,
+    sigma_levels,
+    sigma_maps,
+    sigma_of_volume,
+)
 from nlmeans.noise.search.found import model_of_volume, response_of_finest
+from nlmeans.noise.search.uneven import model_of_sample
 
 log = logging.getLogger("nlmeans")
 
@@ -114,12 +121,22 @@ def found_noise(
     if count > 1:  # channels share one model, but not one detector
         possible = tuple(kind for kind in possible if kind != "poisson")
     models: dict[int, NoiseModel] = {}
-    fine = []
+    fine, places = [], sampled_places(volume, layout, settings.memory)
     for channel, (values, inside) in enumerate(
         sampled_channels(volume, index, layout, mask, settings.memory, settings.despeckle)
     ):
         if channel % math.ceil(count / PROBED) == 0:
-            models[channel] = model_of_volume(values, settings.noise, inside, possible, settings.coils, likely)
+            models[channel] = model_of_sample(
+                values,
+                inside,
+                layout.shape,
+                places,
+                settings.noise,
+                possible,
+                settings.coils,
+                likely,
+                is_auto(settings.variation),
+            )
         fine.append(sigma_of_volume(values, "gaussian", inside) if count > 1 else 0.0)
     model = shared_model(list(models.values()))
     if not is_auto(settings.correlation):
@@ -201,6 +218,7 @@ def shared_model(models: list[NoiseModel]) -> NoiseModel:
         kind="gaussian" if differ else first.kind,
         coils=1.0 if differ else float(np.median([one.coils for one in models])),
         correlation=np.mean(lags, axis=0) if len(lags) == len(models) else None,
+        variation=None,
         evidence=("the channels speak for different kinds of noise, so it counts as Gaussian",) * differ
         or first.evidence,
     )
@@ -299,6 +317,9 @@ def estimated_map(
         alone = dataclasses.replace(settings, sigma=None, noise=settings.noise)
         model = found_noise(volume, index, layout, alone, mask).model if alone.finds_noise else model
         model = dataclasses.replace(model, doubts=())  # which are of one level for all places
+        if model.variation is not None and model.correlation is not None:
+            return Noise(model, (model.sigma or 0.0,) * layout.channel_count, None)
+        model = dataclasses.replace(model, variation=None)
     kind = "rician" if model.kind in MAGNITUDES else "gaussian"
     if model.correlation is not None and model.sigma:
         fine = sigma_levels(volume, index, layout, kind, mask, settings.memory, settings.despeckle)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ from nlmeans.noise.kinds import MAGNITUDES
 from nlmeans.noise.outliers import without_outliers
 from nlmeans.noise.rician import rician_deviation, without_rician_bias
 from nlmeans.noise.search.found import NOTHING_SEEN
+from nlmeans.noise.variation import Levels, variation_at
 
 log = logging.getLogger("nlmeans")
 
@@ -454,9 +455,10 @@ class Plan:
         return rician_deviation(mean / relative, self.facts.noise.coils).square()
 
     def relative_sigma(self, piece: Piece, device: torch.device) -> float | Tensor:
-        """Return sigma at every voxel of a piece relative to its largest value, (D, H, W); 1 if it does not vary."""
+        """Return the level of the noise at every voxel of a piece, (D, H, W), in units of sigma; 1 if it is even."""
+        variation = self.facts.noise.variation
         if self.sigma_map is None:
-            return 1.0
+            return 1.0 if variation is None else variation_at(cast(Levels, variation), self.layout.shape, piece, device)
         level = self.read_spatial(self.sigma_map, "sigma", piece, device)
         return (level / max(self.facts.sigma[0], LEAST_SIGMA)).float()
 

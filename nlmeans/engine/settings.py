@@ -19,6 +19,7 @@ from nlmeans.engine.arguments import Arguments, check_names
 from nlmeans.methods.registry import method_names
 from nlmeans.noise.kinds import NOISES
 from nlmeans.noise.model import Lags, NoiseModel, checked_coils, checked_correlation
+from nlmeans.noise.variation import Levels, checked_variation
 from nlmeans.operator.backends import BACKENDS
 
 NoiseLevel = float | tuple[float, ...] | Literal["map"]
@@ -68,6 +69,9 @@ class Settings:
     dtype: str | None = None
     correlation: Lags | Literal["auto"] | None = "auto"
     """Autocovariance of the noise in units of sigma²; None for white noise; ``"auto"`` for what is found."""
+    variation: Levels | Literal["auto"] | None = "auto"
+    """How strong the noise is in parts of the volume, relative to sigma; None for equally strong everywhere; ``"auto"``
+    for what is found."""
     modality: str | None = None
     """DICOM's code of what made the image."""
 
@@ -120,6 +124,13 @@ class Settings:
             raise TypeError(f"modality={self.modality!r} must be a DICOM code such as 'MR' or 'CT', or None")
         if self.correlation is not None and not is_auto(self.correlation):
             self._set("correlation", checked_correlation(self.correlation))
+        if self.variation is not None and not is_auto(self.variation):
+            self._set("variation", checked_variation(self.variation))
+            if not isinstance(self.sigma, float | tuple) or self.noise == "poisson":
+                raise ValueError(
+                    f"variation is relative to sigma, but sigma={self.sigma} and noise={self.noise!r}; give sigma as a "
+                    "number, and another kind than 'poisson', whose strength follows from the counts"
+                )
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -145,8 +156,12 @@ class Settings:
     @property
     def stated(self) -> NoiseModel:
         """The noise model as far as it is stated: white where nothing is said."""
+        varies = self.variation is not None and not is_auto(self.variation)
+        level = self.sigma[0] if isinstance(self.sigma, tuple) else self.sigma
         return NoiseModel(
             kind="gaussian" if self.kind == "auto" else self.kind,
+            sigma=cast(float, level) if varies else None,
+            variation=self.variation if varies else None,
             gain=1.0 if self.gain == "auto" else self.gain,
             offset=self.offset,
             coils=self.coils or 1.0,
@@ -268,8 +283,10 @@ def settings_from(sigma: GivenSigma, arguments: Mapping[str, Any]) -> tuple[Sett
     given = dict(arguments)
     if isinstance(given.get("noise"), NoiseModel):
         model: NoiseModel = given["noise"]
-        for name in ("gain", "offset", "correlation"):
+        for name in ("gain", "offset", "correlation", "variation"):
             given.setdefault(name, getattr(model, name))
+        if isinstance(sigma, np.ndarray | Tensor) and sigma.ndim > 1:
+            given["variation"] = None  # the map that is given says how the noise varies
         if model.kind == "chi":
             given.setdefault("coils", model.coils)
         given["noise"] = model.kind

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,11 +32,12 @@ class Facts:
     """Facts about one volume, in plain numbers, so that a record can store them for a run that is resumed later."""
 
     sigma: tuple[float, ...]
-    """Standard deviation of the noise in each channel; with a map of sigma, its largest value. 0 for no noise."""
+    """Standard deviation of the noise in each channel; with a map of sigma, its largest value; where the noise model
+    varies, what its variation is relative to. 0 for no noise."""
     shift: tuple[float, ...]
     """Middle of each channel's range, which is subtracted, so that a constant channel comes back exactly."""
     contrast: float
-    """Range of the values in units of sigma, averaged over the channels. The default of h depends on it."""
+    """Range of the values in units of the largest sigma, averaged over the channels. The default of h depends on it."""
     noise: NoiseModel
     """The noise, as it is stated or found. Its own sigma counts only for Poisson noise, as the read noise of the
     detector; `sigma` and `shift` are then those of the stabilised counts."""
@@ -80,7 +81,8 @@ def settled(settings: Settings, facts: Facts) -> Settings:
     sigma = noise.sigma if noise.kind == "poisson" else facts.sigma if len(set(facts.sigma)) > 1 else facts.sigma[0]
     if settings.sigma is not None:
         sigma = settings.sigma
-    return dataclasses.replace(settings, sigma=sigma, correlation=cast(Any, noise.correlation), **stated)
+    stated |= {"correlation": noise.correlation, "variation": noise.variation}
+    return dataclasses.replace(settings, sigma=sigma, **stated)
 
 
 def levels_of(known: Sequence[Facts]) -> tuple[float, ...] | None:
@@ -101,7 +103,7 @@ def noise_in_words(known: Sequence[Facts], sigma: str = "") -> str:
     """
     first, levels = known[0].noise, levels_of(known)
     if sigma:
-        return f"{dataclasses.replace(first, sigma=None)}, sigma {sigma}"
+        return f"{dataclasses.replace(first, sigma=None, variation=None)}, sigma {sigma}"
     if levels is None or (len(known) == 1 and len(set(levels)) == 1):
         return str(first)
     kinds = " or ".join(sorted({facts.noise.kind for facts in known}))
@@ -236,7 +238,8 @@ def facts_of(seen: list[Seen], settings: Settings, noise: Noise) -> Facts:
     peaks = (max(-low, high) for low, high in ranges)
     sigma = tuple(s if 0 < peak * NEGLIGIBLE < s else 0.0 for s, peak in zip(noise.sigma, peaks, strict=True))
     middles = tuple(low / 2 + high / 2 for low, high in ranges)
-    spans = [robust_span(some) / s for some, s in zip(values, sigma, strict=True) if s > 0 and len(some)]
+    most = 1.0 if model.variation is None else float(np.max(model.variation))
+    spans = [robust_span(some) / (s * most) for some, s in zip(values, sigma, strict=True) if s > 0 and len(some)]
     return Facts(sigma, middles, sum(spans) / max(len(spans), 1), model)
 
 

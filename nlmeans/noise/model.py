@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from nlmeans.core import checks
 from nlmeans.noise.kinds import NOISES
+from nlmeans.noise.variation import checked_variation
 
 Lags = tuple[tuple[tuple[float, ...], ...], ...]
 """One number per lag along depth, height and width."""
@@ -32,6 +33,9 @@ class NoiseModel:
         correlation: autocovariance of the noise in units of sigma², at lags −l … l along depth, height and width, with
             1 in the middle: three nested sequences or an array with an odd number of entries along each axis. Lags
             beyond those given are not correlated. None: the noise of neighbouring voxels is independent (white).
+        variation: how strong the noise is in parts of the volume, relative to `sigma`, at the points of an even grid
+            along depth, height and width, from the first voxel to the last; linear between them. Three nested sequences
+            or an array. None: it is equally strong everywhere.
         evidence: how the model was found, in sentences.
         doubts: what speaks against what was found, each with a remedy. Doors warn of it.
 
@@ -52,6 +56,7 @@ class NoiseModel:
     offset: float = 0.0
     coils: float = 1.0
     correlation: npt.ArrayLike | None = None
+    variation: npt.ArrayLike | None = None
     evidence: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
@@ -66,11 +71,29 @@ class NoiseModel:
         object.__setattr__(self, "doubts", tuple(map(str, self.doubts)))
         if self.correlation is not None:
             object.__setattr__(self, "correlation", checked_correlation(self.correlation))
+        if self.variation is not None:
+            object.__setattr__(self, "variation", checked_variation(self.variation))
+            if self.kind == "poisson" or self.sigma is None:
+                raise ValueError(
+                    f"variation is relative to sigma, but sigma={self.sigma} and kind={self.kind!r}; give sigma, and a "
+                    "kind other than 'poisson', whose strength follows from the counts"
+                )
 
     @property
     def autocovariance(self) -> npt.NDArray[np.float64] | None:
         """The correlation as an array; None for white noise."""
         return None if self.correlation is None else np.array(self.correlation)
+
+    def without_variation(self) -> NoiseModel:
+        """The same model with one level for all places, for what cannot use a variation; the doubts say so."""
+        if self.variation is None:
+            return self
+        levels = limits_in_words(self.variation, self.sigma or 0.0)
+        doubt = (
+            f"the noise varies in space, from {levels}, but counts as equally strong everywhere, as it was looked for "
+            "in parts of the volume alone; denoise an array in memory, or give sigma as an array"
+        )
+        return dataclasses.replace(self, variation=None, doubts=(*self.doubts, doubt))
 
     @property
     def detector(self) -> tuple[float, float, float]:
@@ -104,7 +127,18 @@ class NoiseModel:
             text += f" of {self.coils:.3g} coils"
         if self.sigma is not None:
             text += f", {'read noise' if self.kind == 'poisson' else 'sigma'} {self.sigma:.4g}"
+        if self.variation is not None:
+            text += f", in parts {limits_in_words(self.variation, self.sigma or 0.0)}"
         return text + ("" if self.correlation is None else f", correlated: {correlations_in_words(self.correlation)}")
+
+
+def limits_in_words(variation: npt.ArrayLike, sigma: float) -> str:
+    """Between what the level of the noise lies, in image units.
+
+    >>> limits_in_words([[[0.5, 2.0]]], 10.0)
+    '5 to 20'
+    """
+    return f"{np.min(variation) * sigma:.3g} to {np.max(variation) * sigma:.3g}"
 
 
 def checked_coils(coils: float) -> float:

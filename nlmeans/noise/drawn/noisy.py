@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nlmeans.core import arrays
+from nlmeans.core.axes import Axes
+from nlmeans.core.tiles import piece
 from nlmeans.noise.drawn.fields import gaussian_field
 from nlmeans.noise.kinds import MAGNITUDES, check_counts
 from nlmeans.noise.model import NoiseModel
+from nlmeans.noise.variation import Levels, variation_at
 
 
 def with_noise(image: Tensor, model: NoiseModel, generator: torch.Generator, sigma: Tensor | None = None) -> Tensor:
@@ -53,6 +57,8 @@ def with_noise(image: Tensor, model: NoiseModel, generator: torch.Generator, sig
     if model.kind == "poisson":
         return photons(signal, lowest, model, generator).to(image.dtype)
     level: Tensor | float | None = model.sigma if sigma is None else sigma.to(signal)
+    if sigma is None and model.variation is not None:
+        level = level_of(model, signal)
     if level is None:
         raise ValueError("sigma is missing: the noise model has none; give one, or one for each voxel")
     if model.kind in MAGNITUDES and lowest < 0:
@@ -72,6 +78,13 @@ def with_noise(image: Tensor, model: NoiseModel, generator: torch.Generator, sig
             squares += min(others - number, 1.0) * part().square()
         result = squares.sqrt()
     return result.to(image.dtype)
+
+
+def level_of(model: NoiseModel, signal: Tensor) -> Tensor:
+    """Return sigma of a model that varies in space at each voxel of an image, in its dtype."""
+    shape = cast(Axes, (1,) * (3 - signal.ndim) + tuple(signal.shape))
+    relative = variation_at(cast(Levels, model.variation), shape, piece([slice(0, n) for n in shape]), signal.device)
+    return (relative * (model.sigma or 0.0)).view_as(signal).to(signal)
 
 
 def photons(signal: Tensor, lowest: float, model: NoiseModel, generator: torch.Generator) -> Tensor:
@@ -122,4 +135,5 @@ def missing_noise(own: NoiseModel, target: NoiseModel) -> NoiseModel | None:
         both[tuple(n // 2 for n in shape)] = 1.0
         correlation = both.clip(-1, 1)
     evidence = (f"it brings {mine:.4g} to {wanted:.4g}",)
-    return dataclasses.replace(kind, sigma=math.sqrt(variance), correlation=correlation, evidence=evidence)
+    even = dataclasses.replace(kind, sigma=math.sqrt(variance), variation=None)
+    return dataclasses.replace(even, correlation=correlation, evidence=evidence)

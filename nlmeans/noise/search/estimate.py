@@ -81,7 +81,7 @@ def sampled_channels(
     Raises:
         ValueError: there are infinite values, or nothing but NaN.
     """
-    pieces = sample_pieces(layout.shape, affordable_voxels(volume, memory))
+    pieces = sampled_places(volume, layout, memory)
     inside = read_mask(mask, layout, pieces, arrays.device_of(volume))
     if index == 0:
         warn_of_small_mask(inside)
@@ -91,6 +91,11 @@ def sampled_channels(
         if despeckled:
             values = without_outliers(values, sigma_between_outliers(values))
         yield values, known
+
+
+def sampled_places(volume: arrays.Source, layout: Layout, memory: int | None = None) -> list[Piece]:
+    """Return the boxes that `sampled_channels` reads of each volume."""
+    return sample_pieces(layout.shape, affordable_voxels(volume, memory))
 
 
 @in_one_thread

@@ -16,6 +16,7 @@ from torch.nn.functional import avg_pool3d, pad
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
 from nlmeans.core.modes import outside_autocast
+from nlmeans.core.tiles import Piece, piece
 from nlmeans.noise.kinds import possible_kind
 from nlmeans.noise.rician import RAYLEIGH_MEAN, STRONG_SIGNAL, rician_moments
 from nlmeans.noise.search.finest import (
@@ -103,7 +104,7 @@ def sigma_map_of_volume(volume: Tensor, noise: str = "gaussian", inside: Tensor 
     start = robust_deviation(measured.finest) if len(measured.finest) else 0.0
     if start == 0:
         return torch.zeros(shape, dtype=torch.float32, device=volume.device)
-    spline = Spline((d, h, w))
+    spline = Spline((d, h, w), voxel_stride(shape))
     coefficients = fit_spline(spline, measured, start, possible_kind(noise, float(volume.min())) == "rician")
     low, high = torch.aminmax(spline.in_cells(coefficients)[torch.unique(measured.cell)])
     along = [spline_basis(n, torch.arange(n)).to(volume.device, torch.float32) for n in shape]
@@ -137,19 +138,28 @@ def measure_volume(volume: Tensor, peak: float, inside: Tensor | None) -> Measur
     longest = max(range(3), key=lambda axis: volume.shape[axis])
     length = volume.shape[longest]
     thickness = max(1, MAP_SLAB_VOXELS * length // volume.numel())
-    halo = OUTER_FOR_NOISE + 1
+    halo, every = OUTER_FOR_NOISE + 1, voxel_stride(volume.shape)
     slabs = []
     for start in range(0, length, thickness):
         first, last = max(start - halo, 0), min(start + thickness + halo, length)
         slab = volume.narrow(longest, first, last - first) / peak
         where = None if inside is None else inside.narrow(longest, first, last - first) != 0
-        slabs.append(measure_slab(slab, where, tuple(volume.shape), longest, first, range(start, start + thickness)))
+        core = [slice(0, n) for n in volume.shape]
+        core[longest] = slice(start, start + thickness)
+        origin = [first if axis == longest else 0 for axis in range(3)]
+        slabs.append(measure_slab(slab, where, tuple(volume.shape), origin, piece(core), every))
     measured = Measurements(*(torch.cat(values) for values in zip(*slabs, strict=True)))
     return measured if inside is None or len(measured.finest) >= LEAST_IN_MASK else measure_volume(volume, peak, None)
 
 
 def measure_slab(
-    slab: Tensor, inside: Tensor | None, shape: tuple[int, ...], axis: int, first: int, core: range
+    slab: Tensor,
+    inside: Tensor | None,
+    shape: tuple[int, ...],
+    origin: Sequence[int],
+    core: Piece,
+    every: int,
+    measured: Tensor | None = None,
 ) -> Measurements:
     """Measure the usable voxels in the core of a slab.
 
@@ -157,23 +167,19 @@ def measure_slab(
         slab: part of a volume, with a halo.
         inside: mask of the slab.
         shape: of the whole volume.
-        axis: the axis that the slab was cut along.
-        first: where the slab begins along this axis.
-        core: which positions along this axis to measure.
+        origin: first voxel of the slab.
+        core: which voxels of the volume to measure.
+        every: how many of these voxels stand for one that is measured.
+        measured: which voxels of the slab hold a measurement; None for all but exact zeros.
     """
-    around = finest_detail(slab, inside)
+    around = finest_detail(slab, inside, measured)
     noise = ring_means(around.finest.square(), OUTER_FOR_NOISE)
     mean = box_sums(around.brightness, 1) / box_voxels(around.brightness, 1)
     wanted = around.usable if around.inside is None else around.usable & around.inside
     place = wanted.nonzero().cpu()
-    origin = torch.tensor([int(n >= 3) for n in shape])
-    origin[axis] += first
-    position = place + origin
-    chosen = (
-        (position.sum(1) % voxel_stride(shape) == 0)
-        & (position[:, axis] >= core.start)
-        & (position[:, axis] < core.stop)
-    )
+    position = place + torch.tensor([first + int(n >= 3) for first, n in zip(origin, slab.shape, strict=True)])
+    starts, stops = (torch.tensor(ends) for ends in zip(*((side.start, side.stop) for side in core), strict=True))
+    chosen = (position.sum(1) % every == 0) & ((position >= starts) & (position < stops)).all(1)
     place, position = place[chosen], position[chosen]
     d, h, w = place.to(slab.device).unbind(1)
     finest, mean, detail, noise = (
@@ -217,7 +223,8 @@ def spline_basis(length: int, positions: Tensor) -> Tensor:
 class Spline:
     """Spline for the logarithm of sigma over a volume: products of B-splines along the axes."""
 
-    def __init__(self, shape: Sequence[int]) -> None:
+    def __init__(self, shape: Sequence[int], every: int) -> None:
+        """`every` is how many voxels stand for one that was measured."""
         sizes, counts = zip(*(cells_along(n) for n in shape), strict=True)
         self.cells: tuple[int, ...] = counts
         self.along = [
@@ -226,7 +233,7 @@ class Spline:
         ]
         self.shape = tuple(b.shape[1] for b in self.along)
         self.roughness = roughness_form(self.shape)
-        self.independent = min(1.0, voxel_stride(shape) / VOXELS_PER_INDEPENDENT ** sum(n >= 3 for n in shape))
+        self.independent = min(1.0, every / VOXELS_PER_INDEPENDENT ** sum(n >= 3 for n in shape))
         self.rank = int(torch.linalg.matrix_rank(self.roughness)) if self.roughness.any() else 0
 
     def in_cells(self, coefficients: Tensor) -> Tensor:

@@ -33,12 +33,13 @@ ALL: dict[str, Any] = {
     "memory": 2**30,
     "dtype": "float32",
     "correlation": (((0.5, 1.0, 0.5),),),
+    "variation": None,
     "coils": None,
     "modality": "MR",
 }
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(**ALL), Settings(sigma=3)])
+@pytest.mark.parametrize("settings", [Settings(), Settings(**ALL), Settings(sigma=3, variation=[[[0.5, 1]]])])
 def test_json_brings_back_the_same(settings: Settings) -> None:
     assert Settings.from_json(settings.to_json()) == settings
     assert Settings.from_dict(json.loads(settings.to_json())) == settings

@@ -1,0 +1,171 @@
+"""Noise that is stronger in some places than in others, as parallel imaging makes it: how it varies, if it does."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from nlmeans.core.axes import Axes
+from nlmeans.core.modes import in_one_thread
+from nlmeans.core.tiles import Piece
+from nlmeans.noise.kinds import MAGNITUDES, NOISES
+from nlmeans.noise.model import NoiseModel, limits_in_words
+from nlmeans.noise.search.estimate import LEAST_FOR_MEDIAN
+from nlmeans.noise.search.finest import robust_deviation
+from nlmeans.noise.search.found import model_of_volume
+from nlmeans.noise.search.sigma_map import (
+    Measurements,
+    Spline,
+    fit_spline,
+    flattest_of_blocks,
+    measure_slab,
+    spline_basis,
+)
+from nlmeans.noise.search.usable import measured_voxels, object_threshold
+from nlmeans.noise.variation import Levels, checked_variation, variation_at
+
+FITTED_VOXELS = 2**17
+"""Voxels that suffice to tell how the noise varies."""
+
+LEAST_FITTED = 5000
+"""Voxels below which nothing can be told."""
+
+UNEVEN_RATIO = 1.5
+"""Ratio of the levels that 95 and 5 % of the voxels are below, from which the noise counts as uneven. Even noise among
+structure has up to 1.3."""
+
+
+@in_one_thread
+def model_of_sample(
+    values: Tensor,
+    inside: Tensor | None,
+    shape: Axes,
+    places: Sequence[Piece],
+    kind: str = "auto",
+    possible: Collection[str] = NOISES,
+    coils: float | None = None,
+    likely: str | None = None,
+    varies: bool = True,
+) -> NoiseModel:
+    """Find the noise model of a volume in pieces of it, and how the noise varies in space.
+
+    Noise that varies looks like structure where one level is looked for. So the volume is divided by the variation, and
+    what is then even is looked at again.
+
+    Args:
+        values: the pieces, joined along their first axis longer than 1, floating point.
+        inside: where to look, of the same shape; None for everywhere.
+        shape: that of the whole volume.
+        places: the box of each piece.
+        kind: as for `model_of_volume`, and so are the others.
+        possible: kinds that are possible besides Gaussian noise.
+        coils: number of coils for ``"chi"``.
+        likely: what the noise is where the volume does not speak against it.
+        varies: whether the noise may vary in space.
+    """
+    model = model_of_volume(values, kind, inside, possible, coils, likely)
+    if not varies or model.kind == "poisson" or model.correlation is not None or not model.sigma:
+        return model
+    possible = [one for one in possible if one != "poisson"]
+    for magnitudes in (False, True)[model.kind in MAGNITUDES :]:
+        variation = variation_of(values, inside, shape, places, magnitudes)
+        if variation is None:
+            return model
+        even = model_of_volume(evened(values, variation, shape, places), kind, inside, possible, coils, likely)
+        if (even.kind in MAGNITUDES) == magnitudes:
+            break
+    else:
+        return model
+    if even.correlation is not None or not even.sigma:
+        return model
+    levels = limits_in_words(variation, even.sigma)
+    said = f"the noise is not equally strong everywhere: its standard deviation goes from {levels}"
+    return dataclasses.replace(even, variation=variation, evidence=(*even.evidence, said))
+
+
+def variation_of(
+    values: Tensor, inside: Tensor | None, shape: Axes, places: Sequence[Piece], magnitudes: bool
+) -> Levels | None:
+    """Find how the noise varies in space.
+
+    Args:
+        values: the pieces of a volume, joined along their first axis longer than 1, floating point.
+        inside: where to look, of the same shape; None for all but exact zeros.
+        shape: that of the whole volume.
+        places: the box of each piece.
+        magnitudes: whether the noise is that of magnitudes, which is weaker in the dark.
+
+    Returns:
+        The level at the points of an even grid over the whole volume, with a root mean square of 1 over the object;
+        None if it varies too little to tell it from an even level.
+    """
+    peak = float(values.abs().max())
+    if peak == 0 or max(shape) < 3:
+        return None
+    every = math.ceil(values.numel() / FITTED_VOXELS)
+    axis = 0 if shape[0] > 1 else 1
+    lengths = [place[axis].stop - place[axis].start for place in places]
+    masks = [None] * len(places) if inside is None else torch.split(inside, lengths, axis)
+    split = [torch.split(every_voxel, lengths, axis) for every_voxel in (values / peak, measured_voxels(values))]
+    pieces = [
+        measure_slab(part, where, shape, [side.start for side in place], place, every, known)
+        for part, known, where, place in zip(*split, masks, places, strict=True)
+    ]
+    measured = Measurements(*(torch.cat(found) for found in zip(*pieces, strict=True)))
+    level = robust_deviation(measured.finest) if len(measured.finest) >= LEAST_FITTED / every else 0.0
+    if level == 0:
+        return None
+    spline = Spline(shape, every)
+    coefficients = fit_spline(spline, measured, level, magnitudes)
+    bright = measured.mean > object_threshold(measured.mean)
+    if filtered_in_the_dark(measured, spline.in_cells(coefficients)[measured.cell], bright):
+        measured, bright = measured.subset(bright), bright[bright]
+        coefficients = fit_spline(spline, measured, level, magnitudes)
+    levels = spline.in_cells(coefficients)[measured.cell]
+    here = levels.sort().values
+    lowest, low, high, highest = (float(here[int(share * (len(here) - 1))]) for share in (0.01, 0.05, 0.95, 0.99))
+    if high - low < math.log(UNEVEN_RATIO):
+        return None
+    points = [
+        spline_basis(n, torch.linspace(0, n - 1, points_along(basis.shape[1])))
+        for n, basis in zip(shape, spline.along, strict=True)
+    ]
+    logarithm = torch.einsum("abc,da,hb,wc->dhw", coefficients, *points).clamp(lowest, highest)
+    middle = 0.5 * (float((2 * levels[bright]).logsumexp(0)) - math.log(int(bright.sum())))
+    return checked_variation((logarithm - middle).exp().numpy().round(4))
+
+
+def filtered_in_the_dark(measured: Measurements, levels: Tensor, bright: Tensor) -> bool:
+    """Whether the dark has less noise than the logarithm of the level says, compared with what is bright.
+
+    Scanners filter the air, or set parts of it to 0, and the object ends in steps that no smooth level follows.
+    """
+    if min(int(bright.sum()), int((~bright).sum())) < LEAST_FOR_MEDIAN:
+        return False
+
+    def deviation(part: Tensor) -> float:
+        level = levels[part].exp()
+        flat = flattest_of_blocks(measured.detail[part] / level.square(), measured.block[part])
+        return float((measured.finest[part].abs() / level)[flat].median())
+
+    return deviation(~bright) < FILTERED * deviation(bright)
+
+
+FILTERED = 0.8
+"""Noise in the dark relative to that in the object, both in units of the level found, from which the dark counts as
+filtered, and only the object as evidence."""
+
+
+def points_along(coefficients: int) -> int:
+    """Return the number of points along an axis that a spline with so many coefficients is evaluated at."""
+    return max(1, 2 * (coefficients - 3) + 1)
+
+
+def evened(values: Tensor, variation: Levels, shape: Axes, places: Sequence[Piece]) -> Tensor:
+    """Divide the joined pieces of a volume by the level of the noise, which is then the same everywhere."""
+    levels = [variation_at(variation, shape, place, values.device) for place in places]
+    return values / torch.cat(levels, dim=0 if shape[0] > 1 else 1)

@@ -1,0 +1,125 @@
+"""Noise that is stronger in some places than in others is found, and denoised as such, wherever the volume is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nlmeans import NoiseModel, denoise, denoise_with_maps, estimate_noise
+from nlmeans.core.metrics import psnr
+from nlmeans.core.tiles import piece
+from nlmeans.noise.drawn.noisy import with_noise
+from nlmeans.noise.variation import variation_at
+from tests.nlmeans.volumes import Floats, piecewise
+
+SHAPE = (40, 48, 44)
+CLEAN = piecewise(*SHAPE)
+LEVEL = 4 * 4 ** np.linspace(0, 1, SHAPE[1])[:, None] * np.ones(SHAPE)
+"""From 4 to 16."""
+
+
+def noisy(seed: int = 0, clean: Floats = CLEAN, level: Floats | float = LEVEL) -> Floats:
+    return np.asarray(clean + level * np.random.default_rng(seed).standard_normal(clean.shape))
+
+
+def level_of(model: NoiseModel, shape: tuple[int, ...]) -> Floats:
+    assert model.variation is not None
+    variation: Any = model.variation
+    whole = piece([slice(0, n) for n in shape])
+    return np.asarray((model.sigma or 0.0) * variation_at(variation, (shape[0], shape[1], shape[2]), whole).numpy())
+
+
+def test_the_level_at_each_voxel_is_found() -> None:
+    found = level_of(estimate_noise(noisy()), SHAPE)
+    assert np.abs(found / LEVEL - 1).mean() < 0.1
+
+
+def test_magnitudes_vary_in_space_too() -> None:
+    random, signal = np.random.default_rng(0), np.pad(CLEAN + 60, 8)
+    level = np.pad(LEVEL, 8, mode="edge")
+    parts = (signal + level * random.standard_normal(signal.shape), level * random.standard_normal(signal.shape))
+    model = estimate_noise(np.hypot(*parts))
+    assert model.kind == "rician"
+    assert np.abs(level_of(model, signal.shape) / level - 1)[signal > 0].mean() < 0.15
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_even_noise_has_no_variation(seed: int) -> None:
+    assert estimate_noise(noisy(seed, level=8.0)).variation is None
+
+
+def test_air_that_a_scanner_has_filtered_makes_no_variation() -> None:
+    clean = np.pad(CLEAN + 200, 8)
+    assert estimate_noise(noisy(clean=clean, level=np.where(clean > 0, 8.0, 1.0))).variation is None
+
+
+@pytest.mark.parametrize("method", ["classic", "bayes", "wiener"])
+def test_the_default_gains_more_than_with_one_level(method: str) -> None:
+    given = noisy()
+    found, even = (denoise(given, method=method, **how) for how in ({}, {"variation": None}))
+    told = denoise(given, LEVEL.astype(np.float32), method=method)
+    assert psnr(CLEAN, found) > psnr(CLEAN, even) + 0.5
+    assert psnr(CLEAN, found) > psnr(CLEAN, told) - 2
+
+
+def test_the_model_that_was_found_gives_the_same_result_when_it_is_stated() -> None:
+    given = noisy()
+    stated = denoise(given, noise=estimate_noise(given), method="classic")
+    np.testing.assert_allclose(stated, denoise(given, method="classic"), atol=1e-3)
+
+
+def test_tiles_have_the_level_of_their_place() -> None:
+    given = np.concatenate([noisy(), noisy(1)])
+    whole, tiles = (denoise(given, method="classic", search_radius=1, memory=memory) for memory in (None, "20MB"))
+    np.testing.assert_allclose(tiles, whole, atol=1e-3)
+
+
+def test_the_noise_map_shows_it() -> None:
+    with_maps = denoise_with_maps(noisy(), method="classic")
+    assert np.abs(with_maps.noise_map / LEVEL - 1).mean() < 0.1
+
+
+def test_a_stated_variation_scales_sigma() -> None:
+    given, levels = noisy(), LEVEL[:1, :, :1] / 4
+    stated = denoise(given, 4.0, variation=levels, method="classic", noise="gaussian", correlation=None)
+    told = denoise(given, LEVEL.astype(np.float32), method="classic", noise="gaussian", correlation=None)
+    np.testing.assert_allclose(stated, told, atol=1e-2)
+
+
+def test_noise_of_the_model_varies_as_it_says() -> None:
+    model = NoiseModel(sigma=2.0, variation=[[[0.5, 1.5]]])
+    assert NoiseModel.from_json(model.to_json()) == model
+    assert str(model) == "gaussian noise, sigma 2, in parts 1 to 3"
+    drawn = with_noise(torch.zeros(60, 60, 3), model, torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(drawn.std((0, 1)), [1, 2, 3], rtol=0.05)
+
+
+def test_a_volume_that_is_read_in_parts_says_that_its_noise_counts_as_even() -> None:
+    model = estimate_noise(noisy())
+    even = model.without_variation()
+    assert even.variation is None
+    assert "the noise varies in space, from" in even.doubts[-1]
+    assert "counts as equally strong everywhere" in even.doubts[-1]
+    assert estimate_noise(noisy(level=8.0)).without_variation().doubts == ()
+
+
+def test_chunks_of_dask_share_one_level() -> None:
+    array = pytest.importorskip("dask.array").from_array(noisy().astype(np.float32), chunks=24)
+    lazy = denoise(array, method="classic").compute(scheduler="sync")
+    model = estimate_noise(noisy().astype(np.float32))
+    even = denoise(noisy().astype(np.float32), model.sigma, method="classic")
+    assert np.abs(lazy - even).mean() < 0.1
+
+
+@pytest.mark.parametrize("how", [{}, {"sigma": "map"}, {"sigma": 3.0, "noise": "poisson"}])
+def test_a_variation_without_a_sigma_is_refused(how: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="variation is relative to sigma, but sigma="):
+        denoise(noisy(), variation=[[[0.5, 1.5]]], **how)
+
+
+def test_a_variation_is_read_on_the_device_of_the_volume() -> None:
+    result = denoise(torch.from_numpy(noisy()).float(), 4.0, variation=[[[1.0, 2.0]]], method="classic")
+    assert result.device.type == "cpu"
