@@ -90,7 +90,7 @@ def journey(edge: int) -> list[tuple[float, str]]:
     with beats.during("open the dock"):
         _, dock = viewer.window.add_plugin_dock_widget("nlmeans", "Denoise by non-local means")
         wait(lambda: dock.inner is not None)
-    from napari_nlm.preview_layers import COMPARE_MODES
+    from napari_nlm.pictures import COMPARE_MODES
 
     widget = dock.inner
     session = widget.session
