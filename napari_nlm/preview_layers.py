@@ -33,7 +33,7 @@ NAME_SIZE = 8
 
 OUTLINE_COLOUR = "#e0a030"
 
-PLACE = ("scale", "rotate", "shear", "affine", "units", "axis_labels")
+SHARED_PLACE = ("scale", "rotate", "shear", "affine", "units", "axis_labels")
 """What the outline takes of the appearance of its source."""
 
 PREVIEW_MARK = "nlmeans preview"
@@ -199,7 +199,7 @@ class PreviewLayers:
         for kind in KINDS:
             if kind in self.layers:
                 named = scene.mode in (SPLIT, SIDE_BY_SIDE) and kind in wanted - {EXACT_REGION}
-                yield from naming(self.layers[kind], named, (kind, scene.mode) == (DENOISED, SPLIT))
+                yield from written_on_canvas(self.layers[kind], named, (kind, scene.mode) == (DENOISED, SPLIT))
 
     def dismissing(self) -> Iterator[None]:
         """The steps that remove what is leaving."""
@@ -227,10 +227,10 @@ class PreviewLayers:
     def add(self, kind: str, picture: Picture, content: Content) -> None:
         """Add a layer, hidden at first, without a change of the selection."""
         source = picture.source
-        own = {"visible": False, "opacity": 1.0, "translate": place_of(picture, content)}
+        own = {"visible": False, "opacity": 1.0, "translate": place_in_world(picture, content)}
         looks = appearance(source) | own
         if kind == EXACT_REGION:
-            place = {name: looks[name] for name in (*PLACE, *own)}
+            place = {name: looks[name] for name in (*SHARED_PLACE, *own)}
             layer: Any = Vectors(content.data, vector_style="line", edge_color=OUTLINE_COLOUR, **place, **content.look)
         else:
             layer = Image(content.data, **looks | content.look)
@@ -250,7 +250,7 @@ class PreviewLayers:
         layer = self.layers[kind]
         if isinstance(layer, Image) and layer.data.shape != content.data.shape:
             layer.data = layer.data[(slice(1),) * layer.ndim]  # so that it never extends beyond its source
-        layer.translate = place_of(picture, content)
+        layer.translate = place_in_world(picture, content)
         layer.data = content.data
         for name in {"contrast_limits", "edge_width"} & content.look.keys():
             setattr(layer, name, content.look[name])
@@ -305,14 +305,14 @@ def fits(layer: Any, picture: Picture, content: Content | None) -> bool:
     return bool(same or isinstance(layer, Vectors))
 
 
-def place_of(picture: Picture, content: Content) -> npt.NDArray[np.float64]:
+def place_in_world(picture: Picture, content: Content) -> npt.NDArray[np.float64]:
     """The `translate` of a layer of the preview."""
     if content.box is None:
         return np.asarray(picture.source.translate, dtype=float)
     return translate_of(picture.source, picture.view, content.box)
 
 
-def naming(layer: Any, named: bool, right: bool) -> Iterator[None]:
+def written_on_canvas(layer: Any, named: bool, right: bool) -> Iterator[None]:
     """The steps that write the name of a layer on the canvas, or take it away.
 
     Args:
