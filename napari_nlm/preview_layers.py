@@ -11,6 +11,7 @@ import numpy.typing as npt
 from napari.components import ViewerModel
 from napari.layers import Image, Vectors
 
+from napari_nlm.canvas import hold_canvas
 from napari_nlm.collector import new_objects_alone, no_collection
 from napari_nlm.geometry import appearance, translate_of
 from napari_nlm.jobs import Deliver, call_now
@@ -32,6 +33,9 @@ NAME_SIZE = 8
 """Size of the names on the canvas, in points."""
 
 OUTLINE_COLOUR = "#e0a030"
+
+END = object()
+"""What comes after the last step."""
 
 SHARED_PLACE = ("scale", "rotate", "shear", "affine", "units", "axis_labels")
 """What the outline takes of the appearance of its source."""
@@ -113,6 +117,7 @@ class PreviewLayers:
         with new_objects_alone(), self.viewer.layers.batched_update() if present else contextlib.nullcontext():
             self.leave_grid()
             self.unveil()
+            hold_canvas(self.viewer)
             for layer in present:
                 self.viewer.layers.remove(layer)
 
@@ -171,10 +176,11 @@ class PreviewLayers:
             self.leaving.append(self.layers.pop(kind))
             self.needless.discard(kind)
         yield from self.dismissing()
-        if not beside and self.before_grid is not None:
-            self.hide(self.layers.keys() - wanted)
-            self.leave_grid()
-            yield
+        if not beside:
+            if self.before_grid is not None:
+                self.hide(self.layers.keys() - wanted)
+                self.leave_grid()
+                yield
             self.unveil()
         for kind in sorted(wanted - self.layers.keys(), key=KINDS.index):
             with no_collection():
@@ -204,11 +210,12 @@ class PreviewLayers:
     def dismissing(self) -> Iterator[None]:
         """The steps that remove what is leaving."""
         while self.leaving:
+            yield  # hiding it was the step before
             layer = self.leaving.pop()
             if layer in self.viewer.layers:
+                hold_canvas(self.viewer)
                 with new_objects_alone():  # napari collects garbage now
                     self.viewer.layers.remove(layer)
-                yield
 
     def hide(self, kinds: Collection[str]) -> None:
         """Hide what a mode does not need, apart from what the user has shown nevertheless."""

@@ -10,6 +10,7 @@ from napari.components import ViewerModel
 from napari.layers import Image
 from psygnal import Signal
 
+from napari_nlm.canvas import hold_canvas
 from napari_nlm.chosen import ChosenImage, Connections, disconnect
 from napari_nlm.jobs import Deliver, Lane, call_now
 from napari_nlm.layer_source import is_boolean, unwrapped
@@ -91,6 +92,7 @@ class Session:
         layers, dims = self.viewer.layers, self.viewer.dims
         wanted: list[tuple[Any, Callable[..., None]]] = [
             (layers.events.inserted, self.on_inserted),
+            (layers.events.removing, self.on_removing),
             (layers.events.removed, self.on_removed),
             (layers.events.renamed, self.on_renamed),
             (layers.selection.events.active, self.on_active),
@@ -133,6 +135,10 @@ class Session:
         self.layers_changed.emit()
         if not self.runs.adding:
             self.preview.layers.raise_to_top()
+
+    def on_removing(self, event: Any) -> None:
+        """The user may remove layers of the preview whose names are on the canvas."""
+        hold_canvas(self.viewer)
 
     def on_removed(self, event: Any) -> None:
         layer, preview = unwrapped(event.value), self.preview
