@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from napari.components import ViewerModel
@@ -20,4 +21,5 @@ def hold_canvas(viewer: ViewerModel) -> None:
     inner = getattr(getattr(window, "_qt_viewer", None), "canvas", None)
     native = getattr(inner, "native", None)
     if native is not None:
-        native.makeCurrent()
+        with contextlib.suppress(RuntimeError):  # the window is gone, and its canvas with it
+            native.makeCurrent()

@@ -43,7 +43,7 @@ def new_objects_alone() -> Iterator[None]:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Let Python not collect by itself in this block, which takes seconds at most and makes objects that stay.
+    """Let Python not collect by itself in this block, which takes seconds and makes objects that stay.
 
     They are as old as all others afterwards, so that the next collections need not look at them.
     """
