@@ -18,7 +18,7 @@ from napari._qt.dialogs.qt_notification import NapariQtNotification
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 
-from napari_nlm.preview_layers import COMPARE_MODES
+from napari_nlm.pictures import COMPARE_MODES
 
 FOLDER = Path(__file__).parent
 SIZE = (1280, 800)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 
 from app_model import Application
 from app_model.expressions import parse_expression
 from app_model.types import CommandRule, MenuItem
 from npe2 import PluginContext
+
+from napari_nlm.importing import import_apart
 
 HEAVY = "napari_nlm.widget"
 """What takes seconds to import, as torch does."""
@@ -28,7 +29,7 @@ def activate(context: PluginContext) -> None:
     Args:
         context: of the plugin, from npe2.
     """
-    threading.Thread(target=importlib.import_module, args=[HEAVY], name="nlmeans import", daemon=True).start()
+    threading.Thread(target=import_apart, args=[HEAVY], name="nlmeans import", daemon=True).start()
     application = Application.get_app("napari")
     if application is None:  # the plugin is used without napari's window
         return

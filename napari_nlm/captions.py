@@ -9,7 +9,7 @@ from typing import Any
 
 from napari_nlm.known import Known, MemoryNeed
 from napari_nlm.parameters import is_poisson
-from napari_nlm.preview_layers import Picture
+from napari_nlm.pictures import Picture
 from napari_nlm.runs import Running
 from nlmeans.core.axes import Axes
 from nlmeans.core.memory import size_text

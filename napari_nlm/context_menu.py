@@ -28,22 +28,18 @@ WAITING: list[MenuRun] = []
 """Runs of this process that are not over. The first one is computing: each may use all threads and half the memory."""
 
 
-def denoise_fast(viewer: ViewerModel) -> None:
-    """Denoise the selected image layers with everything found and chosen by the engine."""
-    denoise_selected(viewer, Parameters())
+def denoise_layers(viewer: ViewerModel, selected: Sequence[Any], method: str) -> None:
+    """Denoise those of the selected layers that are images, each with its own noise; a line says so if there are none.
 
-
-def denoise_best(viewer: ViewerModel) -> None:
-    """Denoise the selected image layers by the method ``best``, which takes several times as long as ``auto``."""
-    denoise_selected(viewer, Parameters(method="best"))
-
-
-def denoise_selected(viewer: ViewerModel, parameters: Parameters) -> None:
-    """Denoise the selected image layers, each with its own noise; a line says so if there are none."""
+    Args:
+        viewer: where the layers are.
+        selected: layers of any kind. Those that were removed meanwhile are left out.
+        method: for all of them.
+    """
     images = ChosenImage(viewer, show_failure).images
-    layers = [layer for layer in images if layer in set(map(unwrapped, viewer.layers.selection))]
+    layers = [layer for layer in images if layer in set(map(unwrapped, selected))]
     if layers:
-        MenuRun(viewer, layers, parameters).start()
+        MenuRun(viewer, layers, Parameters(method=method)).start()
     else:
         show_info("Select an image layer to denoise; layers of True and False, labels and maps have no noise")
 

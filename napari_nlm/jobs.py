@@ -15,6 +15,12 @@ T = TypeVar("T")
 Deliver = Callable[[Callable[[], None]], None]
 """Takes a function, from any thread, and calls it in the main thread soon. Keeps the order."""
 
+
+def call_now(function: Callable[[], None]) -> None:
+    """A `Deliver` without an event loop."""
+    function()
+
+
 REPORT_INTERVAL = 0.05
 """Seconds: at most one progress report per interval reaches the main thread."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sys
 import threading
@@ -14,12 +13,16 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout
 
+from napari_nlm.collector import no_collection
 from napari_nlm.docked import DockedWidget
-from napari_nlm.mailbox import Mailbox
+from napari_nlm.importing import import_apart
+from napari_nlm.mailbox import Mailbox, next_turn
 
 KERNEL_LOG = "nlmeans.kernels"
 """The logger that says that kernels are being compiled."""
 
+LONGEST_FILL = 5.0
+"""Seconds after which the kernels are warmed up in any case: the window may be gone."""
 
 EMPTY_WIDTH = 370
 """Pixels of a dock that has nothing in it yet."""
@@ -50,15 +53,22 @@ class LoadingDock(DockedWidget):
             threading.Thread(target=self.load, name="nlmeans loading", daemon=True).start()
 
     def load(self) -> None:
-        """Import the module in the background, then warm up the kernels."""
+        """Import the module in the background. Warm up the kernels once the window has the widget and rests."""
+        filled = threading.Event()
+
+        def fill() -> None:
+            self.fill()
+            next_turn(filled.set)
+
         try:
-            importlib.import_module(self.module)
+            import_apart(self.module)
         except Exception as error:  # the window shows every error
             failure = error
             self.mailbox.deliver(lambda: self.show_failure(failure))
             return
-        self.mailbox.deliver(self.fill)
-        with KernelNotices(lambda text: self.mailbox.deliver(lambda: self.show_compiling(text))):
+        self.mailbox.deliver(fill)
+        filled.wait(LONGEST_FILL)
+        with KernelNotices(lambda text: self.mailbox.deliver(lambda: self.show_compiling(text))), no_collection():
             warm_up()
 
     def fill(self) -> None:
@@ -66,7 +76,8 @@ class LoadingDock(DockedWidget):
         if self.ended:
             return
         make = getattr(sys.modules[self.module], self.name)
-        self.inner = make(self.viewer)
+        with no_collection():
+            self.inner = make(self.viewer)
         self.said.hide()
         while self.column.count():  # also the stretch that napari adds to a dock with little in it
             self.column.takeAt(0)

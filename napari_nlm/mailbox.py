@@ -38,3 +38,11 @@ def gathered_in(owner: QObject, milliseconds: int) -> Callable[[Callable[[], Non
         return lambda: timer.start()
 
     return gather
+
+
+def next_turn(function: Callable[[], None]) -> None:
+    """Call a function in the main thread's next turn of the event loop, after what it has to paint now.
+
+    Called from the main thread. A timer of 0 ms would be no turn of its own.
+    """
+    QTimer.singleShot(1, function)

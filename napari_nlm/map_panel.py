@@ -8,7 +8,7 @@ from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_nlm.maps import COMPONENTS, MAP_NAMES, NOISE_MAP
-from napari_nlm.preview_layers import REMOVED
+from napari_nlm.pictures import REMOVED
 
 MAP_TIPS = {
     NOISE_MAP: "Standard deviation of the noise at every voxel, in image units.",

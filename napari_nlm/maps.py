@@ -12,7 +12,7 @@ import torch
 from napari_nlm.denoising import Denoising
 from napari_nlm.geometry import appearance, translate_from
 from napari_nlm.layer_source import LayerBox, VolumeIndex
-from napari_nlm.preview_layers import REMOVED, SHOWN_DEVIATIONS
+from napari_nlm.pictures import REMOVED, SHOWN_DEVIATIONS
 from napari_nlm.volume_view import LayerArray
 from nlmeans.core.arrays import standard_deviation
 from nlmeans.core.progress import Report

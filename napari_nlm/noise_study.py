@@ -12,7 +12,7 @@ from napari.layers import Image, Labels, Shapes
 from napari_nlm.layer_mask import LayerMask
 from napari_nlm.layer_source import LayerSource, VolumeIndex
 from napari_nlm.parameters import Parameters
-from napari_nlm.preview_layers import Picture
+from napari_nlm.pictures import Picture
 from napari_nlm.surveys import Surveys
 from nlmeans import NoiseModel
 

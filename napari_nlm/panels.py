@@ -30,7 +30,7 @@ from superqt import QCollapsible
 from napari_nlm.controls import Field, Switch, field_for
 from napari_nlm.map_panel import MapPanel
 from napari_nlm.parameters import CONTROLS, Parameters
-from napari_nlm.preview_layers import COMPARE_MODES
+from napari_nlm.pictures import COMPARE_MODES
 from napari_nlm.recipes import RECIPE_KINDS
 
 NOTED = ("sigma", "method", "h", "search_radius", "patch_radius")

@@ -12,10 +12,11 @@ from psygnal import Signal
 from napari_nlm.captions import JUDGING
 from napari_nlm.denoising import Denoising
 from napari_nlm.geometry import View, visible_part
-from napari_nlm.jobs import BackgroundJob, Lane
+from napari_nlm.jobs import BackgroundJob, Deliver, Lane
 from napari_nlm.layer_source import VolumeIndex
 from napari_nlm.next_run import NextRun
-from napari_nlm.preview_layers import DENOISED, Picture, PreviewLayers
+from napari_nlm.pictures import DENOISED, Picture
+from napari_nlm.preview_layers import PreviewLayers
 from napari_nlm.results import LayerResult, ResultLayers
 from napari_nlm.surveys import PreviewSlab
 from nlmeans.core.progress import Report, part
@@ -53,6 +54,7 @@ class LivePreview:
         results: layers of finished runs, which may already show the slice.
         lane: the thread to compute in.
         gather: turns several changes into one refresh.
+        next_turn: calls a function in the next turn of the event loop.
     """
 
     shown = Signal(object)
@@ -67,10 +69,16 @@ class LivePreview:
     """An exception."""
 
     def __init__(
-        self, viewer: ViewerModel, next_run: NextRun, results: ResultLayers, lane: Lane, gather: Gather
+        self,
+        viewer: ViewerModel,
+        next_run: NextRun,
+        results: ResultLayers,
+        lane: Lane,
+        gather: Gather,
+        next_turn: Deliver,
     ) -> None:
         self.viewer, self.next_run, self.results, self.lane = viewer, next_run, results, lane
-        self.layers = PreviewLayers(viewer)
+        self.layers = PreviewLayers(viewer, lambda step: next_turn(lambda: self.careful(step)))
         self.live, self.mode, self.split = True, DENOISED, 0.5
         self.picture: Picture | None = None
         self.hidden: list[Any] = []
@@ -112,6 +120,7 @@ class LivePreview:
         """Stop all work and, if there is still a window, remove the preview."""
         self.closed = True
         self.lane.close()
+        self.layers.stop()
         if not window_gone:
             self.hold(False)
             self.layers.clear()
@@ -213,6 +222,13 @@ class LivePreview:
         covered = result is not None and not picture.draft and result.cut(picture.view.box) is not None
         self.layers.show(picture, self.mode, self.split, covered)
         self.shown.emit(picture)
+
+    def careful(self, step: Callable[[], None]) -> None:
+        """Do something that the event loop calls, and must not see fail."""
+        try:
+            step()
+        except Exception as error:  # the widget shows every error
+            self.on_failed(error)
 
     def on_failed(self, error: Exception) -> None:
         self.layers.clear()

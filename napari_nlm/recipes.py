@@ -12,7 +12,7 @@ from napari_nlm.denoising import Denoising
 from napari_nlm.layer_source import VolumeIndex
 from napari_nlm.maps import COMPONENTS, MAP_NAMES, NOISE_MAP, axis_of_series, why_no_map
 from napari_nlm.parameters import ENGINE_DEFAULTS, is_poisson
-from napari_nlm.preview_layers import REMOVED
+from napari_nlm.pictures import REMOVED
 from nlmeans.cli.denoise import denoise_command as command
 from nlmeans.engine.settings import device_or_gpu
 from nlmeans.files.formats import nifti

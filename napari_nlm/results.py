@@ -14,6 +14,8 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 import nlmeans
+from napari_nlm.canvas import hold_canvas
+from napari_nlm.collector import new_objects_alone, no_collection
 from napari_nlm.denoising import Denoising, parts
 from napari_nlm.geometry import appearance, translate_from
 from napari_nlm.layer_source import LayerBox, VolumeIndex, unwrapped
@@ -212,10 +214,13 @@ class ResultLayers:
             if isinstance(data, np.ndarray) and not old.multiscale and old.data.shape == data.shape:
                 old.data, old.metadata = data, metadata
                 return old
-            self.viewer.layers.remove(old)
+            hold_canvas(self.viewer)
+            with new_objects_alone():  # napari collects garbage now
+                self.viewer.layers.remove(old)
         volume = "" if result.volume is None else f" {list(result.volume)}"
         layer = Image(data, name=f"{source.name} {kind}{volume}", metadata=metadata, **looks)
-        self.viewer.add_layer(layer)
+        with no_collection():
+            self.viewer.add_layer(layer)
         self.layers[key] = layer
         return layer
 

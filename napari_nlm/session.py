@@ -10,13 +10,15 @@ from napari.components import ViewerModel
 from napari.layers import Image
 from psygnal import Signal
 
+from napari_nlm.canvas import hold_canvas
 from napari_nlm.chosen import ChosenImage, Connections, disconnect
-from napari_nlm.jobs import Deliver, Lane
+from napari_nlm.jobs import Deliver, Lane, call_now
 from napari_nlm.layer_source import is_boolean, unwrapped
 from napari_nlm.next_run import NextRun
 from napari_nlm.parameters import Parameters
+from napari_nlm.pictures import DENOISED
 from napari_nlm.preview import Gather, LivePreview, at_once
-from napari_nlm.preview_layers import DENOISED, is_preview
+from napari_nlm.preview_layers import is_preview
 from napari_nlm.results import ResultLayers, is_result
 from napari_nlm.runs import Runs
 from napari_nlm.split_line import SplitLine
@@ -38,6 +40,7 @@ class Session:
         deliver: calls functions in the main thread, from any thread.
         parameters: the choices to begin with.
         gather: turns several changes into one refresh of the preview.
+        next_turn: calls functions of the main thread in the next turn of the event loop.
     """
 
     layers_changed = Signal()
@@ -52,14 +55,19 @@ class Session:
     """Something that the user should know."""
 
     def __init__(
-        self, viewer: ViewerModel, deliver: Deliver, parameters: Parameters | None = None, gather: Gather = at_once
+        self,
+        viewer: ViewerModel,
+        deliver: Deliver,
+        parameters: Parameters | None = None,
+        gather: Gather = at_once,
+        next_turn: Deliver = call_now,
     ) -> None:
         look, run, self.saving = (Lane(f"nlmeans {name}", deliver) for name in ("look", "run", "save"))
         self.viewer, self.deliver, self.closed = viewer, deliver, False
         self.results = ResultLayers(viewer)
         self.chosen = ChosenImage(viewer, self.on_failed)
         self.next_run = NextRun(viewer, self.chosen, parameters or Parameters())
-        self.preview = LivePreview(viewer, self.next_run, self.results, look, gather)
+        self.preview = LivePreview(viewer, self.next_run, self.results, look, gather, next_turn)
         self.split_line = SplitLine(self.preview)
         self.runs = Runs(viewer, self.next_run, self.results, run)
         self.lanes = (look, run, self.saving)
@@ -84,6 +92,7 @@ class Session:
         layers, dims = self.viewer.layers, self.viewer.dims
         wanted: list[tuple[Any, Callable[..., None]]] = [
             (layers.events.inserted, self.on_inserted),
+            (layers.events.removing, self.on_removing),
             (layers.events.removed, self.on_removed),
             (layers.events.renamed, self.on_renamed),
             (layers.selection.events.active, self.on_active),
@@ -98,8 +107,8 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        """Whether anything is computed or saved in the background."""
-        return any(lane.busy for lane in self.lanes)
+        """Whether anything is computed or saved in the background, or shown in the next turns of the event loop."""
+        return self.preview.layers.busy or any(lane.busy for lane in self.lanes)
 
     def close(self, window_gone: bool = False) -> None:
         """Stop all work and, if there is still a window, remove the preview."""
@@ -126,6 +135,10 @@ class Session:
         self.layers_changed.emit()
         if not self.runs.adding:
             self.preview.layers.raise_to_top()
+
+    def on_removing(self, event: Any) -> None:
+        """The user may remove layers of the preview whose names are on the canvas."""
+        hold_canvas(self.viewer)
 
     def on_removed(self, event: Any) -> None:
         layer, preview = unwrapped(event.value), self.preview
@@ -168,7 +181,7 @@ class Session:
     def on_dimensions(self, event: Any) -> None:
         """Remove the preview at once in 3D: napari crashes if a layer goes between the switch and its first picture."""
         if self.viewer.dims.ndisplay != 2:
-            self.preview.layers.clear()
+            self.preview.layers.clear_now()
         self.on_view(event)
 
     def on_view(self, event: Any) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from napari_nlm.geometry import matrix_and_offset, runs_backwards
 from napari_nlm.layer_source import unwrapped
+from napari_nlm.pictures import SPLIT, Picture
 from napari_nlm.preview import LivePreview
-from napari_nlm.preview_layers import SPLIT, Picture
 
 GRIP = 8
 """Pixels of the canvas beside the line where it can be taken."""

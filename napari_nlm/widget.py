@@ -19,13 +19,13 @@ from napari_nlm.docked import DockedWidget
 from napari_nlm.errors import message
 from napari_nlm.known import Known
 from napari_nlm.layer_source import labels_of, possible_roles, unwrapped
-from napari_nlm.mailbox import Mailbox, gathered_in
+from napari_nlm.mailbox import Mailbox, gathered_in, next_turn
 from napari_nlm.map_panel import MapPanel
 from napari_nlm.marks import PROVENANCE_KEY
 from napari_nlm.nifti import write_layer
 from napari_nlm.panels import ImagePanel, ParameterPanels, PreviewPanel, RunPanel, fill, show_row, stack_panels
 from napari_nlm.parameters import Parameters
-from napari_nlm.preview_layers import COMPARE_MODES, SPLIT, Picture
+from napari_nlm.pictures import COMPARE_MODES, SPLIT, Picture
 from napari_nlm.recipes import recipe
 from napari_nlm.results import proposed_file
 from napari_nlm.runs import Running
@@ -47,7 +47,9 @@ class DenoiseWidget(DockedWidget):
         super().__init__()
         self.viewer = napari_viewer
         self.mailbox = Mailbox()
-        self.session = Session(napari_viewer, self.mailbox.deliver, storage.load_choices(), gathered_in(self, GATHER))
+        self.session = Session(
+            napari_viewer, self.mailbox.deliver, storage.load_choices(), gathered_in(self, GATHER), next_turn
+        )
         self.activity: Activity | None = None
         self.last_error: str | None = None
         self.image, self.preview, self.runs = ImagePanel(), PreviewPanel(HOLD_KEY), RunPanel(RUN_KEY)

@@ -7,7 +7,10 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
+from napari.layers import Image
 
+from napari_nlm.geometry import View
+from napari_nlm.pictures import Picture
 from tests.nlmeans.volumes import decaying_series
 
 SIGMA = 8.0
@@ -82,3 +85,10 @@ class Watched:
         part = self.data[index]
         self.asked.append(np.asarray(part).size)
         return part
+
+
+def picture(layer: Image, cut: float = 0.0) -> Picture:
+    """A slice of `volume`, from which something was taken."""
+    box = (slice(3, 4), slice(0, 24), slice(0, 28))
+    before = layer.data[box]
+    return Picture(layer, View((1, 2), box, False), before, before - cut, SIGMA)

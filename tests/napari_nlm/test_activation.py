@@ -78,7 +78,7 @@ def test_the_engine_is_imported_in_the_background(monkeypatch: pytest.MonkeyPatc
         done.set()
 
     monkeypatch.setattr(activation.Application, "get_app", lambda name: None)
-    monkeypatch.setattr(activation.importlib, "import_module", importing)
+    monkeypatch.setattr(activation, "import_apart", importing)
     activate(PluginContext("nlmeans", None))  # type: ignore[arg-type]
     assert done.wait(10)
     assert threads == ["nlmeans import"]

@@ -12,7 +12,7 @@ from napari.layers import Image
 from napari_nlm import captions
 from napari_nlm.geometry import View
 from napari_nlm.known import MemoryNeed
-from napari_nlm.preview_layers import Picture
+from napari_nlm.pictures import Picture
 from napari_nlm.runs import Running
 from nlmeans import METHODS, NoiseModel
 from nlmeans.engine.survey import Facts, Judgement

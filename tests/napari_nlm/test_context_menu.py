@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import nlmeans
-from napari_nlm import context_menu
+from napari_nlm import context_menu, quick_runs
 from napari_nlm.context_menu import WAITING, MenuRun
 from napari_nlm.marks import PROVENANCE_KEY
 from napari_nlm.parameters import Parameters
@@ -60,7 +60,7 @@ def choose(viewer: Any, *layers: Any) -> list[Any]:
 def test_the_result_is_a_new_layer_with_its_provenance(viewer: Any, wait: Callable[..., None], said: Said) -> None:
     layer = viewer.add_image(volume(12, 16, 18), name="scan", scale=(3, 1, 1), units="mm")
     choose(viewer, layer)
-    context_menu.denoise_fast(viewer)
+    quick_runs.denoise_fast(viewer)
     assert WAITING
     wait()
     result = viewer.layers["scan denoised"]
@@ -72,7 +72,7 @@ def test_the_result_is_a_new_layer_with_its_provenance(viewer: Any, wait: Callab
     assert said.notes[-1].startswith("scan denoised: bayes")
     assert not said.errors
     choose(viewer, layer)
-    context_menu.denoise_best(viewer)
+    quick_runs.denoise_best(viewer)
     wait()
     assert len(viewer.layers) == 3
     assert viewer.layers[-1].metadata[PROVENANCE_KEY]["settings"]["method"] == "best"
@@ -93,7 +93,7 @@ def test_a_layer_that_fails_is_told_by_name_and_others_are_denoised(
     broken = viewer.add_image(bad, name="broken", contrast_limits=(0, 255))
     good = viewer.add_image(volume(12, 16, 18), name="good")
     choose(viewer, broken, good)
-    context_menu.denoise_fast(viewer)
+    quick_runs.denoise_fast(viewer)
     wait()
     assert "good denoised" in viewer.layers
     assert "broken denoised" not in viewer.layers
@@ -103,7 +103,7 @@ def test_a_layer_that_fails_is_told_by_name_and_others_are_denoised(
 
 def test_without_an_image_the_user_is_told_what_to_select(viewer: Any, said: Said) -> None:
     viewer.add_labels(np.ones((4, 5, 6), int))
-    context_menu.denoise_fast(viewer)
+    quick_runs.denoise_fast(viewer)
     assert not WAITING
     assert said.notes[-1].startswith("Select an image layer")
 

@@ -62,7 +62,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         gate.wait(20)
         monkeypatch.setitem(sys.modules, name, sys.modules["napari_nlm.widget"])
 
-    monkeypatch.setattr(loading.importlib, "import_module", importing)
+    monkeypatch.setattr(loading, "import_apart", importing)
     monkeypatch.setattr(loading, "warm_up", lambda: logging.getLogger(KERNEL_LOG).info("compiling kernels"))
     return gate
 
@@ -107,7 +107,7 @@ def test_an_import_that_fails_is_said_in_the_dock(
     def failing(name: str) -> Any:
         raise ImportError("no torch here")
 
-    monkeypatch.setattr(loading.importlib, "import_module", failing)
+    monkeypatch.setattr(loading, "import_apart", failing)
     told: list[Any] = []
     monkeypatch.setattr(loading.notification_manager, "receive_error", lambda *error: told.append(error[1]))
     dock = Slow(viewer)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from qtpy.QtCore import QObject
 
-from napari_nlm.mailbox import Mailbox, gathered_in
+from napari_nlm.mailbox import Mailbox, gathered_in, next_turn
 
 
 def test_calls_from_a_thread_arrive_in_the_main_thread_in_order(qtbot: Any) -> None:
@@ -45,3 +45,13 @@ def test_many_requests_become_one_call(qtbot: Any) -> None:
     assert calls == [1]
     ask()
     qtbot.waitUntil(lambda: len(calls) == 2)
+
+
+@pytest.mark.usefixtures("qapp")
+def test_the_next_turn_comes_after_what_is_waiting_now(qtbot: Any) -> None:
+    mailbox, calls = Mailbox(), list[str]()
+    next_turn(lambda: (calls.append("turn"), next_turn(lambda: calls.append("another turn"))))
+    mailbox.deliver(lambda: calls.append("mail"))
+    assert calls == []
+    qtbot.waitUntil(lambda: len(calls) == 3)
+    assert calls == ["mail", "turn", "another turn"]

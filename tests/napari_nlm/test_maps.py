@@ -12,7 +12,7 @@ import nlmeans
 from napari_nlm.layer_source import AxisRoles
 from napari_nlm.maps import COMPONENTS, MAP_NAMES, MAPPED_IMAGE, NOISE_MAP
 from napari_nlm.marks import PROVENANCE_KEY
-from napari_nlm.preview_layers import REMOVED
+from napari_nlm.pictures import REMOVED
 from napari_nlm.results import is_map
 from tests.napari_nlm.conftest import Bench
 from tests.napari_nlm.images import SIGMA, decay, series, volume

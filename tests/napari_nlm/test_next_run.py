@@ -7,7 +7,7 @@ import pytest
 
 import nlmeans
 from napari_nlm.maps import COMPONENTS, NOISE_MAP
-from napari_nlm.preview_layers import REMOVED
+from napari_nlm.pictures import REMOVED
 from tests.napari_nlm.conftest import Bench
 from tests.napari_nlm.images import SIGMA, decay, series, volume
 

@@ -16,7 +16,7 @@ from napari_nlm import sample_data
 from napari_nlm.maps import MAP_NAMES, NOISE_MAP
 from napari_nlm.marks import PROVENANCE_KEY
 from napari_nlm.nifti import find_turn, write_layer
-from napari_nlm.preview_layers import REMOVED
+from napari_nlm.pictures import REMOVED
 from nlmeans.files import samples
 from nlmeans.files.formats import nifti
 from tests.napari_nlm.conftest import Bench

@@ -17,7 +17,7 @@ from napari_nlm.panels import (
     stack_panels,
 )
 from napari_nlm.parameters import CONTROLS, Parameters
-from napari_nlm.preview_layers import COMPARE_MODES
+from napari_nlm.pictures import COMPARE_MODES
 from napari_nlm.recipes import RECIPE_KINDS
 
 pytestmark = pytest.mark.usefixtures("qapp")

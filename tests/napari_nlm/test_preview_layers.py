@@ -8,22 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from napari.components import ViewerModel
-from napari.layers import Image
 
 from napari_nlm.geometry import View, matrix_and_offset
-from napari_nlm.preview_layers import (
-    COMPARE_MODES,
-    DENOISED,
-    REMOVED,
-    SIDE_BY_SIDE,
-    SPLIT,
-    Picture,
-    PreviewLayers,
-    denoised_part,
-    is_preview,
-)
+from napari_nlm.pictures import COMPARE_MODES, DENOISED, REMOVED, SIDE_BY_SIDE, SPLIT, Picture
+from napari_nlm.preview_layers import PreviewLayers, is_preview
 from tests.napari_nlm.conftest import Bench, Dock
-from tests.napari_nlm.images import ORIENTATIONS, SIGMA, volume
+from tests.napari_nlm.images import ORIENTATIONS, picture, volume
 
 Pixels = npt.NDArray[Any]
 
@@ -121,12 +111,6 @@ def test_a_split_view_shows_noise_on_the_left_alone(dock: Dock) -> None:
     assert right[rows].std() < 0.5 * left[rows].std()
 
 
-def picture(layer: Image, cut: float = 0.0) -> Picture:
-    box = (slice(3, 4), slice(0, 24), slice(0, 28))
-    before = layer.data[box]
-    return Picture(layer, View((1, 2), box, False), before, before - cut, SIGMA)
-
-
 def test_a_layer_is_changed_in_place_where_it_can_be() -> None:
     viewer = ViewerModel()
     source = viewer.add_image(volume(), name="scan")
@@ -152,14 +136,8 @@ def test_a_result_that_covers_the_slice_needs_no_preview() -> None:
     assert layers.layers == {}
     layers.show(picture(source), SPLIT, 0.5, covered=True)
     assert list(layers.layers) == ["original", "denoised"]
-
-
-@pytest.mark.parametrize(("size", "columns"), [(1.0, slice(7, 28)), (-1.0, slice(0, 21))])
-def test_what_is_denoised_lies_right_of_the_line_on_the_canvas(size: float, columns: slice) -> None:
-    viewer = ViewerModel()
-    source = viewer.add_image(volume(), name="scan", scale=(1, 1, size))
-    box, _ = denoised_part(picture(source), 0.25)
-    assert box[2] == columns
+    layers.show(picture(source), DENOISED, 0.5, covered=True)
+    assert not any(layer.visible for layer in layers.layers.values())
 
 
 def test_the_removed_noise_of_colours_is_grey_where_nothing_was_removed() -> None:
@@ -181,3 +159,126 @@ def test_a_removed_layer_is_forgotten_by_its_kind() -> None:
     assert layers.forget(source) is None
     assert layers.forget(layers.layers["denoised"]) == "denoised"
     assert layers.layers == {}
+
+
+def shown(layers: PreviewLayers) -> list[str]:
+    return [kind for kind, layer in layers.layers.items() if layer.visible]
+
+
+def test_what_a_mode_does_not_need_is_hidden_and_comes_back_up_to_date() -> None:
+    viewer = ViewerModel()
+    source = viewer.add_image(volume(), name="scan")
+    layers = PreviewLayers(viewer)
+    layers.show(picture(source), SIDE_BY_SIDE, 0.5, covered=False)
+    own = dict(layers.layers)
+    assert shown(layers) == ["original", "denoised", "removed noise"]
+    for mode, kinds in ((REMOVED, ["removed noise"]), (DENOISED, ["denoised"]), (SPLIT, ["original", "denoised"])):
+        layers.show(picture(source), mode, 0.5, covered=False)
+        assert shown(layers) == kinds
+        assert source.visible
+        assert not viewer.canvas.grid.enabled
+    layers.show(picture(source, 3.0), REMOVED, 0.5, covered=False)
+    np.testing.assert_allclose(own["removed noise"].data, 3, atol=1e-4)
+    assert layers.layers == own
+    assert len(viewer.layers) == 4
+
+
+def test_a_layer_that_the_user_shows_in_another_mode_is_up_to_date() -> None:
+    viewer = ViewerModel()
+    source = viewer.add_image(volume(), name="scan")
+    layers = PreviewLayers(viewer)
+    layers.show(picture(source), REMOVED, 0.5, covered=False)
+    layers.show(picture(source, 3.0), DENOISED, 0.5, covered=False)
+    removed = layers.layers["removed noise"]
+    removed.visible = True
+    np.testing.assert_allclose(removed.data, 3, atol=1e-4)
+    layers.show(picture(source, 4.0), DENOISED, 0.5, covered=False)
+    np.testing.assert_allclose(removed.data, 4, atol=1e-4)
+    assert removed.visible
+
+
+def test_a_layer_that_the_user_hides_stays_hidden() -> None:
+    viewer = ViewerModel()
+    source = viewer.add_image(volume(), name="scan")
+    layers = PreviewLayers(viewer)
+    layers.show(picture(source), DENOISED, 0.5, covered=False)
+    layers.layers["denoised"].visible = False
+    layers.show(picture(source, 3.0), DENOISED, 0.5, covered=False)
+    assert shown(layers) == []
+
+
+class Turns:
+    """An event loop that turns when it is told to."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Any] = []
+
+    def __call__(self, function: Any) -> None:
+        self.waiting.append(function)
+
+    def turn(self) -> None:
+        (function,) = self.waiting  # never two for one sequence of steps
+        self.waiting = []
+        function()
+
+
+def test_one_turn_of_the_event_loop_adds_or_shows_or_removes_one_layer() -> None:
+    viewer, turns = ViewerModel(), Turns()
+    source = viewer.add_image(volume(), name="scan")
+    layers = PreviewLayers(viewer, turns)
+
+    def now() -> tuple[int, int]:
+        return len(viewer.layers), len(shown(layers))
+
+    layers.show(picture(source), SPLIT, 0.5, covered=False)
+    before = now()
+    assert before == (2, 0)
+    while layers.busy:
+        turns.turn()
+        assert sum(abs(a - b) for a, b in zip(before, now(), strict=True)) <= 1
+        before = now()
+    assert before == (3, 2)
+    layers.clear()
+    assert not any(layer.visible for layer in viewer.layers[1:])
+    while layers.busy:
+        turns.turn()
+    assert list(viewer.layers) == [source]
+
+
+def test_a_later_picture_takes_the_place_of_one_that_is_being_shown() -> None:
+    viewer, turns = ViewerModel(), Turns()
+    source = viewer.add_image(volume(), name="scan")
+    layers = PreviewLayers(viewer, turns)
+    layers.show(picture(source), SIDE_BY_SIDE, 0.5, covered=False)
+    turns.turn()
+    layers.show(picture(source, 3.0), DENOISED, 0.5, covered=False)
+    while layers.busy:
+        turns.turn()
+    assert shown(layers) == ["denoised"]
+    np.testing.assert_allclose(layers.layers["denoised"].data, source.data[3:4] - 3)
+    assert not viewer.canvas.grid.enabled
+    assert source.visible
+
+
+def test_a_preview_that_is_removed_halfway_does_no_harm() -> None:
+    viewer, turns = ViewerModel(), Turns()
+    source = viewer.add_image(volume(), name="scan")
+    layers = PreviewLayers(viewer, turns)
+    viewer.layers.events.removed.connect(lambda event: layers.forget(event.value))
+    layers.show(picture(source), SPLIT, 0.5, covered=False)
+    viewer.layers.remove(layers.layers["original"])
+    while layers.busy:
+        turns.turn()
+    assert shown(layers) == ["denoised"]
+
+
+def test_an_error_in_a_turn_ends_the_steps() -> None:
+    viewer, turns = ViewerModel(), Turns()
+    source = viewer.add_image(volume(), name="scan")
+    layers = PreviewLayers(viewer, turns)
+    layers.show(picture(source), SPLIT, 0.5, covered=False)
+    layers.put = None  # type: ignore[assignment, method-assign]
+    turns.turn()
+    with pytest.raises(TypeError):
+        turns.turn()
+    assert not layers.busy

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from napari_nlm import sample_data
 from napari_nlm.layer_source import AxisRoles
 from napari_nlm.maps import COMPONENTS, MAP_NAMES, NOISE_MAP
-from napari_nlm.preview_layers import REMOVED
+from napari_nlm.pictures import REMOVED
 from napari_nlm.recipes import recipe
 from nlmeans.cli import main
 from nlmeans.files.formats import nifti

@@ -10,7 +10,7 @@ from napari.layers import Image
 
 import nlmeans
 from napari_nlm.marks import PROVENANCE_KEY
-from napari_nlm.preview_layers import REMOVED
+from napari_nlm.pictures import REMOVED
 from napari_nlm.results import is_result, proposed_file
 from tests.napari_nlm.conftest import Bench
 from tests.napari_nlm.images import SIGMA, series, volume
@@ -48,7 +48,7 @@ def test_a_second_run_updates_its_own_layer(bench: Bench) -> None:
     second = bench.run()
     assert second is first
     assert not np.array_equal(first.data, before)
-    assert len([layer for layer in bench.viewer.layers if "denoised" in layer.name]) == 1
+    assert len([layer for layer in bench.viewer.layers if "denoised" in layer.name and layer.visible]) == 1
 
 
 def test_a_result_that_was_deleted_is_made_anew(bench: Bench) -> None:

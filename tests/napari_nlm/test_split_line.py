@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from napari_nlm.preview_layers import SPLIT
+from napari_nlm.pictures import SPLIT
 from tests.napari_nlm.conftest import Bench
 from tests.napari_nlm.images import volume
 

@@ -16,7 +16,7 @@ from napari_nlm.controls import Choice
 from napari_nlm.maps import COMPONENTS, MAP_NAMES, NOISE_MAP
 from napari_nlm.marks import PROVENANCE_KEY
 from napari_nlm.parameters import Parameters
-from napari_nlm.preview_layers import REMOVED
+from napari_nlm.pictures import REMOVED
 from napari_nlm.widget import DenoiseWidget
 from nlmeans import METHODS
 from tests.napari_nlm.conftest import Dock, slow
