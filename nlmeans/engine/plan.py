@@ -19,7 +19,7 @@ from nlmeans.core.metrics import Removed
 from nlmeans.core.modes import outside_autocast
 from nlmeans.core.progress import Report, part, silent
 from nlmeans.core.tiles import Piece, Tile, shifted, tile_shape, tiles
-from nlmeans.engine.basis import HOT_REACH, shared_basis, without_hot_voxels
+from nlmeans.engine.basis import shared_basis
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.noise import LEAST_SIGMA, noise_of
 from nlmeans.engine.settings import Settings
@@ -41,6 +41,7 @@ from nlmeans.noise.kinds import MAGNITUDES
 from nlmeans.noise.outliers import without_outliers
 from nlmeans.noise.rician import rician_deviation, without_rician_bias
 from nlmeans.noise.search.found import NOTHING_SEEN
+from nlmeans.patches.low_rank.hot import HOT_REACH, without_hot_voxels
 
 log = logging.getLogger("nlmeans")
 
