@@ -257,10 +257,10 @@ def to_integers(numbers: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[
     enough = np.float32 if dtype.itemsize < 4 and numbers.dtype == np.float32 else np.float64
     whole = np.rint(numbers, dtype=enough)
     if dtype.itemsize < 8:
-        whole.clip(limits.min, limits.max, out=whole)
-        return whole.astype(dtype)
+        narrow: npt.NDArray[Any] = whole.clip(limits.min, limits.max, out=whole).astype(dtype)
+        return narrow
     below, above = whole <= limits.min, whole >= limits.max
-    integers: npt.NDArray[Any] = np.where(below | above, 0, whole).astype(dtype)
+    integers = np.where(below | above, 0, whole).astype(dtype)
     integers[below], integers[above] = limits.min, limits.max
     return integers
 

@@ -136,7 +136,7 @@ def filter_volume(
                 average[channel].add(group, filtered)
             progress(before + (done - before) * min((start + batch) / len(corners), 1.0))
         before = done
-    return averaged(average, noisy)
+    return averaged(average, torch.empty_like(noisy))
 
 
 def find_groups(guide: Tensor, grid: Grid, floor: Tensor) -> Iterator[tuple[Tensor, float]]:
@@ -312,10 +312,9 @@ class Average:
         return (self.total.to(dtype) / covering).to(self.taper.dtype)
 
 
-def averaged(averages: list[Average], like: Tensor) -> Tensor:
-    """Return the average of each channel, (C, D, H, W) as `like`; the list is empty then."""
-    result = torch.empty_like(like)
-    d, h, w = like.shape[1:]
+def averaged(averages: list[Average], result: Tensor) -> Tensor:
+    """Write the average of each channel to `result`, (C, D, H, W), and return it; the list is empty then."""
+    d, h, w = result.shape[1:]
     for channel in result:
         channel.copy_(averages.pop(0).result()[:d, :h, :w])
     return result
