@@ -71,8 +71,11 @@ def slabs_of_patches(shape: Axes, planes: int) -> Iterator[Piece]:
 
 def products_of(signals: Tensor) -> tuple[Tensor, int]:
     """Return the sum of the products of each signal with itself, (V, V), float64, and the number of signals."""
-    flat = signals.double().flatten(1)
-    return (flat @ flat.mT).cpu(), flat.shape[1]
+    products = signals.new_zeros(len(signals), len(signals), dtype=torch.float64)
+    for plane in signals.unbind(1):  # one by one, so that no second copy of all is made
+        flat = plane.double().flatten(1)
+        products.addmm_(flat, flat.mT)
+    return products.cpu(), signals[0].numel()
 
 
 def common_of(seen: Sequence[tuple[Tensor, int]], autocovariance: Tensor | None) -> Common:
