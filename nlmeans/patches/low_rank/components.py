@@ -112,7 +112,8 @@ def components_of_patches(rest: Tensor, dimensions: int, autocovariance: Tensor 
         chosen = energies[:, -1] > least * level
         return components[chosen] / level[chosen, None, None].sqrt()
 
-    batches = [list(itertools.chain.from_iterable(batches_of_patches(grid, rest.device)))]  # nothing is written to them
+    turns = batches_of_patches(grid, len(rest), rest.device)
+    batches = [list(itertools.chain.from_iterable(turns))]  # nothing is written to them
     return torch.cat(each_batch(work, batches, rest.device, silent))
 
 

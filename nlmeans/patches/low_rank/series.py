@@ -23,7 +23,10 @@ PATCH, PATCH_STEP = 5, 2
 """Edge of a patch, and distance between patches, in voxels."""
 
 BATCH, BATCH_GPU = 512, 8192
-"""Patches filtered at once."""
+"""Most patches that are filtered at once."""
+
+BATCH_VALUES, BATCH_VALUES_GPU = 2**19, 2**28
+"""Most values of these patches: two megabytes in each thread."""
 
 
 LEAST_MEASURED = 1e-12
@@ -129,7 +132,7 @@ def summed_patches(
             one = filtered[:, number].view(*batch.places, -1)
             grid_view(target, offset, grid.step, batch.places).addcmul_(one, weight, value=window[number])
 
-    each_batch(work, batches_of_patches(grid, values.device), values.device, progress)
+    each_batch(work, batches_of_patches(grid, values.shape[-1], values.device), values.device, progress)
     return sums, facts
 
 
@@ -174,10 +177,11 @@ class PatchBatch(NamedTuple):
         return box.permute(0, 1, 2, 4, 5, 6, 3).reshape(math.prod(self.places), -1, values.shape[-1])
 
 
-def batches_of_patches(grid: Grid, device: torch.device) -> list[list[PatchBatch]]:
+def batches_of_patches(grid: Grid, volumes: int, device: torch.device) -> list[list[PatchBatch]]:
     """Return the batches of all patches of a grid, in turns: those of one turn do not overlap."""
     depth, height, width = grid.references
-    rows = min(height, max(1, (BATCH if device.type == "cpu" else BATCH_GPU) // width))
+    most, values = (BATCH, BATCH_VALUES) if device.type == "cpu" else (BATCH_GPU, BATCH_VALUES_GPU)
+    rows = min(height, max(1, min(most, values // (math.prod(grid.size) * volumes)) // width))
     apart = [-(-size // step) for size, step in zip(grid.size, grid.step, strict=True)]
     planes, stripes = apart[0], 1 + -(-(apart[1] - 1) // rows)
     turns: dict[tuple[int, int], list[PatchBatch]] = {}
