@@ -14,7 +14,7 @@ from nlmeans.core import arrays
 from nlmeans.core.axes import Axes
 from nlmeans.core.constants import constant_voxels, surrounded_by_others
 from nlmeans.core.layout import Layout
-from nlmeans.core.memory import allowed, shortage, size_text
+from nlmeans.core.memory import allowed, give_back, shortage, size_text
 from nlmeans.core.metrics import Removed
 from nlmeans.core.modes import outside_autocast
 from nlmeans.core.progress import Report, part, silent
@@ -131,7 +131,9 @@ class Plan:
     def shared_basis(self) -> Tensor:
         """Find what the signals of all volumes have in common, (volumes, components)."""
         lags, count = self.facts.autocovariance, self.layout.channel_count
-        return self.for_all_volumes(shared_basis(self.signals, self.layout.shape, count, lags, self.memory))
+        found = self.for_all_volumes(shared_basis(self.signals, self.layout.shape, count, lags, self.memory))
+        give_back()
+        return found
 
     def signals(self, box: Piece) -> Tensor:
         """Read the signals of a box, of the volumes that have noise, in units of sigma; 0 where there is no noise.
@@ -344,11 +346,13 @@ class Plan:
             self.add_components(basis, tile, work, relative, some, components, variance)
             reading((number + 1) / len(chunks))
         level = relative * (variance / len(self.present())).sqrt() if self.has_magnitudes else relative
+        give_back()
         denoised = self.filtered(components, level, tile.within, work.options, report)
         left = max(0.0, 1 - self.settings.strength**2)  # the Wiener gain of noise that is taken to be weaker than it is
         if left:
             denoised.sub_(components[:, *tile.within], alpha=left)
         del components
+        give_back()  # what the filter worked in: the result needs as much
         for some in chunks:  # no name holds a result while the next one is computed
             yield some, self.composed(basis, denoised, left, tile, work, relative, inside, some)
         progress(1.0)
@@ -428,7 +432,8 @@ class Plan:
     def volumes_at_once(self) -> list[slice]:
         """Return which volumes of a series are read and written together."""
         count = self.layout.channel_count
-        return [slice(first, min(first + VOLUMES_AT_ONCE, count)) for first in range(0, count, VOLUMES_AT_ONCE)]
+        some = min(VOLUMES_AT_ONCE, max(1, int(SHARE_AT_ONCE * count)))
+        return [slice(first, min(first + some, count)) for first in range(0, count, some)]
 
     def units(self, channels: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor]:
         """Return sigma of some channels, and the middle of each, (C, 1, 1, 1)."""
@@ -523,5 +528,6 @@ LEAST_RELATIVE_SIGMA = 1e-4
 FAR_BELOW = 10.0
 """Photons, or read noises, below the offset of a detector that chance does not lead to."""
 
-VOLUMES_AT_ONCE = 8
-"""Volumes of a series that are read and written together."""
+VOLUMES_AT_ONCE, SHARE_AT_ONCE = 8, 1 / 12
+"""Most volumes of a series that are read and written together, and the most of all that these are: several copies of
+them are made."""

@@ -45,6 +45,7 @@ def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progr
         tolerance=max(0.05, alike(lags)),
         autocovariance=lags,
         progress=second,
+        out=guide,
     )
 
 

@@ -41,6 +41,7 @@ def filter_volume(
     strength: float,
     steepest: float,
     noise: Whitening | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Group, filter and average the patches of a float32 volume, with the filter of `bayes.filter_group`.
 
@@ -54,6 +55,7 @@ def filter_volume(
         strength: as for `bayes.filter_group`.
         steepest: steepness above which a group is filtered in float64.
         noise: correlation of the noise over a patch; None for white noise.
+        out: as for `groups.filter_volume`.
     """
     from nlmeans.patches import bayes_cpu_kernel, groups_cpu_kernel  # import numba
 
@@ -90,7 +92,7 @@ def filter_volume(
     turns = chequerboard(cuts(grid, 0), cuts(grid, 1))
     batches = [slice(first, first + CHANNELS_AT_ONCE) for first in range(0, len(values), CHANNELS_AT_ONCE)]
     known: dict[tuple[range, ...], npt.NDArray[np.int64]] = {}
-    result = torch.empty_like(noisy)
+    result = torch.empty_like(noisy) if out is None else out
     for number, batch in enumerate(batches):
         average = [Average.of(channel, grid) for channel in values[batch]]
 
@@ -112,7 +114,7 @@ def filter_volume(
                         left = left[steep]
 
         in_turns(work, turns, part(progress, number / len(batches), (number + 1) / len(batches)))
-        averaged(average, result[batch])
+        averaged(average, result[batch])  # channels of the guide that are done are read no more
     return result
 
 
