@@ -528,6 +528,6 @@ LEAST_RELATIVE_SIGMA = 1e-4
 FAR_BELOW = 10.0
 """Photons, or read noises, below the offset of a detector that chance does not lead to."""
 
-VOLUMES_AT_ONCE, SHARE_AT_ONCE = 8, 1 / 12
+VOLUMES_AT_ONCE, SHARE_AT_ONCE = 8, 1 / 16
 """Most volumes of a series that are read and written together, and the most of all that these are: several copies of
 them are made."""
