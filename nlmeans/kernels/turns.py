@@ -9,16 +9,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 import torch
 
+from nlmeans.core.modes import Given
 from nlmeans.core.progress import Report, silent
 
 CutT = TypeVar("CutT")
 BlockT = TypeVar("BlockT")
 ResultT = TypeVar("ResultT")
-Given = ParamSpec("Given")
 
 
 def in_threads(work: Callable[[int, int], object], count: int) -> None:

@@ -90,7 +90,7 @@ def filter_volume(
         return corners
 
     turns = chequerboard(cuts(grid, 0), cuts(grid, 1))
-    batches = [slice(first, first + CHANNELS_AT_ONCE) for first in range(0, len(values), CHANNELS_AT_ONCE)]
+    batches = [slice(first, first + SUMMED_AT_ONCE) for first in range(0, len(values), SUMMED_AT_ONCE)]
     known: dict[tuple[range, ...], npt.NDArray[np.int64]] = {}
     result = torch.empty_like(noisy) if out is None else out
     for number, batch in enumerate(batches):
@@ -118,7 +118,7 @@ def filter_volume(
     return result
 
 
-CHANNELS_AT_ONCE = 4
+SUMMED_AT_ONCE = 4
 """Channels that are summed at once. For more, the groups are kept: they take less memory than the sums."""
 
 

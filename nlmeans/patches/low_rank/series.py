@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.lags import Whitening, whitening
 from nlmeans.core.modes import shared_among
 from nlmeans.core.progress import Report, silent
-from nlmeans.kernels.turns import in_turns
+from nlmeans.kernels.turns import ResultT, in_turns
 from nlmeans.patches.grid import grid_view, offsets
 from nlmeans.patches.groups import LEAST_VARIANCE, Grid, patch_means, taper_of
 from nlmeans.patches.low_rank.spectrum import Shrunk, shrink_singular_values
@@ -31,9 +31,6 @@ BATCH_VALUES, BATCH_VALUES_GPU = 2**19, 2**28
 
 LEAST_MEASURED = 1e-12
 """Lower limit of a measured variance, for values up to 1."""
-
-
-ResultT = TypeVar("ResultT")
 
 
 class SeriesResult(NamedTuple):

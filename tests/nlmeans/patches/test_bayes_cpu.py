@@ -27,7 +27,7 @@ def test_the_kernel_for_float32_follows_the_formula(shape: tuple[int, ...], vary
 
 def test_many_channels_follow_the_formula_too_and_may_be_written_to_the_guide() -> None:
     """More channels than are summed at once: the groups of the first are those of all."""
-    clean = 8 * blobs((9, 14, 16)).expand(2 * bayes_cpu.CHANNELS_AT_ONCE + 1, -1, -1, -1)
+    clean = 8 * blobs((9, 14, 16)).expand(2 * bayes_cpu.SUMMED_AT_ONCE + 1, -1, -1, -1)
     noisy, guide = (clean + s * normal(*clean.shape, seed=k) for k, s in enumerate((1.0, 0.2)))
     guide, noisy = guide.float(), noisy.float()
     exact = nl_bayes(noisy.double(), guide.double())

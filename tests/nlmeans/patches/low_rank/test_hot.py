@@ -59,3 +59,8 @@ def test_the_signals_that_were_given_stay_as_they_are() -> None:
     before = signals.clone()
     assert not torch.equal(without_hot_voxels(signals, 1.0)[0], before)
     assert torch.equal(signals, before)
+
+
+def test_no_volumes_have_no_hot_voxels() -> None:
+    calm, hot = without_hot_voxels(torch.zeros(0, 4, 5, 6), 1.0)
+    assert calm.shape == hot.shape == (0, 4, 5, 6)
