@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -75,7 +76,7 @@ def products_of(signals: Tensor) -> tuple[Tensor, int]:
     for plane in signals.unbind(1):  # one by one, so that no second copy of all is made
         flat = plane.double().flatten(1)
         products.addmm_(flat, flat.mT)
-    return products.cpu(), signals[0].numel()
+    return products.cpu(), math.prod(signals.shape[1:])
 
 
 def common_of(seen: Sequence[tuple[Tensor, int]], autocovariance: Tensor | None) -> Common:
