@@ -226,7 +226,7 @@ def write(array: Writable, piece: Slices, values: Tensor) -> None:
     if array.dtype.kind == "b":
         numbers = numbers >= 0.5
     elif array.dtype.kind in "ui":
-        numbers = clip_to_integers(np.rint(numbers.astype(np.float64)), array.dtype)
+        numbers = to_integers(numbers, array.dtype)
     elif array.dtype.itemsize < numbers.dtype.itemsize:
         limits = np.finfo(array.dtype)
         numbers = numbers.clip(float(limits.min), float(limits.max))
@@ -243,15 +243,24 @@ def to_dtype(values: Tensor, dtype: torch.dtype) -> Tensor:
         narrower = limits.max < torch.finfo(values.dtype).max
         return (values.clamp(limits.min, limits.max) if narrower else values).to(dtype)
     numpy_type = np.dtype(str(dtype).removeprefix("torch."))
-    integers = clip_to_integers(np.rint(values.detach().cpu().double().numpy()), numpy_type)
+    integers = to_integers(values.detach().cpu().numpy(), numpy_type)
     return torch.from_numpy(integers).to(values.device)
 
 
-def clip_to_integers(numbers: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Convert whole float64 numbers to `dtype`. 64-bit limits, which float64 rounds up, do not overflow."""
+def to_integers(numbers: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Round floating-point numbers and clip them to `dtype`. 64-bit limits, which float64 rounds up, do not overflow.
+
+    >>> to_integers(np.array([0.5, 1.5, 300.0]), np.dtype(np.uint8))
+    array([  0,   2, 255], dtype=uint8)
+    """
     limits = np.iinfo(dtype)
-    below, above = numbers <= limits.min, numbers >= limits.max
-    integers = np.where(below | above, 0, numbers).astype(dtype)
+    enough = np.float32 if dtype.itemsize < 4 and numbers.dtype == np.float32 else np.float64
+    whole = np.rint(numbers, dtype=enough)
+    if dtype.itemsize < 8:
+        narrow: npt.NDArray[Any] = whole.clip(limits.min, limits.max, out=whole).astype(dtype)
+        return narrow
+    below, above = whole <= limits.min, whole >= limits.max
+    integers = np.where(below | above, 0, whole).astype(dtype)
     integers[below], integers[above] = limits.min, limits.max
     return integers
 
@@ -324,13 +333,16 @@ def known_range(array: Array, name: str) -> tuple[float, float]:
 def is_nan(array: Array) -> Any:
     """Where an array is NaN, as the same kind of array; None if it is nowhere."""
     if isinstance(array, Tensor):
-        if not (array.is_floating_point() or array.is_complex()) or not bool(array.isnan().any()):
+        if not (array.is_floating_point() or array.is_complex()) or not array.numel():
             return None
-        return array.isnan()
+        if array.is_floating_point() and not bool(array.amin().isnan()):  # reads it once, and copies nothing
+            return None
+        found = array.isnan()
+        return found if bool(found.any()) else None
     if array.dtype.kind not in "fc" or (array.dtype.kind == "f" and not np.isnan(array.min())):
         return None
-    found = np.isnan(array)
-    return found if found.any() else None
+    holes = np.isnan(array)
+    return holes if holes.any() else None
 
 
 def without_nan(values: Tensor) -> Tensor:

@@ -28,50 +28,6 @@ SLAB_BYTES, MOST_BYTES = 24, 2**25
 """Working memory per voxel and volume of a slab, and how much memory to use if there is more."""
 
 
-HOT, HOT_RATIO, HOT_REACH = 10.0, 2.0, 1
-"""How far a hot voxel stands out, in units of sigma and of the range of its neighbours; and how far these lie. In high
-contrast, voxels stand out of even surroundings, but hardly ever by twice what these differ."""
-
-
-def without_hot_voxels(signals: Tensor, relative: float | Tensor) -> tuple[Tensor, Tensor]:
-    """Replace what stands far out of all its neighbours, such as a hot pixel or a spike of one volume.
-
-    One such value is larger than all that the volumes have in common: it would be a component of its own, and what
-    others have at the same voxel would follow it.
-
-    Args:
-        signals: (V, D, H, W), in units of sigma.
-        relative: sigma at every voxel relative to its largest value, (D, H, W); 1 if it does not vary.
-
-    Returns:
-        The signals, with the middle of the neighbours where a voxel is hot; and where these are, (V, D, H, W).
-    """
-    cleaned, hot = signals, torch.zeros_like(signals, dtype=torch.bool)
-    if max(signals.shape[1:]) == 1:  # no neighbours
-        return cleaned, hot
-    limit = torch.as_tensor(HOT * relative, device=signals.device)
-    for number, signal in enumerate(signals):
-        low, high = range_beside(signal)
-        far = torch.maximum(HOT_RATIO * (high - low), limit)
-        torch.gt(torch.maximum(signal - high, low - signal), far, out=hot[number])
-        if bool(hot[number].any()):
-            cleaned = signals.clone() if cleaned is signals else cleaned
-            cleaned[number] = torch.where(hot[number], (high + low) / 2, signal)
-    return cleaned, hot
-
-
-def range_beside(signal: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the least and the greatest of the neighbours that share a face with each voxel of (D, H, W)."""
-    low, high = torch.full_like(signal, math.inf), torch.full_like(signal, -math.inf)
-    for axis, n in enumerate(signal.shape):
-        for here, there in ((0, 1), (1, 0)) if n > 1 else ():
-            beside = signal.narrow(axis, there, n - 1)
-            for found, merge in ((high, torch.maximum), (low, torch.minimum)):
-                own = found.narrow(axis, here, n - 1)
-                own.copy_(merge(own, beside))
-    return low, high
-
-
 def shared_basis(signals: Signals, shape: Axes, volumes: int, autocovariance: Tensor | None, memory: int) -> Tensor:
     """Find the components that the signals of a series have: those of thousands of voxels, and those of a few.
 
@@ -116,8 +72,11 @@ def slabs_of_patches(shape: Axes, planes: int) -> Iterator[Piece]:
 
 def products_of(signals: Tensor) -> tuple[Tensor, int]:
     """Return the sum of the products of each signal with itself, (V, V), float64, and the number of signals."""
-    flat = signals.double().flatten(1)
-    return (flat @ flat.mT).cpu(), flat.shape[1]
+    products = signals.new_zeros(len(signals), len(signals), dtype=torch.float64)
+    for plane in signals.unbind(1):  # one by one, so that no second copy of all is made
+        flat = plane.double().flatten(1)
+        products.addmm_(flat, flat.mT)
+    return products.cpu(), math.prod(signals.shape[1:])
 
 
 def common_of(seen: Sequence[tuple[Tensor, int]], autocovariance: Tensor | None) -> Common:

@@ -15,7 +15,6 @@ from nlmeans.core.checks import Radius
 from nlmeans.core.constants import REACH_OF_CONSTANTS
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed
-from nlmeans.engine.basis import HOT_REACH
 from nlmeans.engine.series import is_one_series
 from nlmeans.engine.settings import Settings
 from nlmeans.methods.automatic import pick_method
@@ -25,6 +24,7 @@ from nlmeans.methods.registry import METHODS
 from nlmeans.noise.kinds import MAGNITUDES
 from nlmeans.noise.outliers import DESPECKLE_REACH
 from nlmeans.operator.windowed import windows_step
+from nlmeans.patches.low_rank.hot import HOT_REACH
 
 log = logging.getLogger("nlmeans")
 

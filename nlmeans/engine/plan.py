@@ -14,12 +14,12 @@ from nlmeans.core import arrays
 from nlmeans.core.axes import Axes
 from nlmeans.core.constants import constant_voxels, surrounded_by_others
 from nlmeans.core.layout import Layout
-from nlmeans.core.memory import allowed, shortage, size_text
+from nlmeans.core.memory import allowed, give_back, shortage, size_text
 from nlmeans.core.metrics import Removed
 from nlmeans.core.modes import outside_autocast
 from nlmeans.core.progress import Report, part, silent
 from nlmeans.core.tiles import Piece, Tile, shifted, tile_shape, tiles
-from nlmeans.engine.basis import HOT_REACH, shared_basis, without_hot_voxels
+from nlmeans.engine.basis import shared_basis
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.noise import LEAST_SIGMA, noise_of
 from nlmeans.engine.settings import Settings
@@ -42,6 +42,7 @@ from nlmeans.noise.outliers import without_outliers
 from nlmeans.noise.rician import rician_deviation, without_rician_bias
 from nlmeans.noise.search.found import NOTHING_SEEN
 from nlmeans.noise.variation import Levels, variation_at
+from nlmeans.patches.low_rank.hot import HOT_REACH, without_hot_voxels
 
 log = logging.getLogger("nlmeans")
 
@@ -131,7 +132,9 @@ class Plan:
     def shared_basis(self) -> Tensor:
         """Find what the signals of all volumes have in common, (volumes, components)."""
         lags, count = self.facts.autocovariance, self.layout.channel_count
-        return self.for_all_volumes(shared_basis(self.signals, self.layout.shape, count, lags, self.memory))
+        found = self.for_all_volumes(shared_basis(self.signals, self.layout.shape, count, lags, self.memory))
+        give_back()
+        return found
 
     def signals(self, box: Piece) -> Tensor:
         """Read the signals of a box, of the volumes that have noise, in units of sigma; 0 where there is no noise.
@@ -143,11 +146,14 @@ class Plan:
         present, noisy = self.present(), self.read(around.outer, self.device)
         arrays.known_range(noisy, "volume")
         relative = self.relative_sigma(around.outer, self.device)
+        level = relative if isinstance(relative, float) else relative.clamp_min(LEAST_RELATIVE_SIGMA)
+        scaled = self.scaled(chosen(noisy, present), present, level)
+        del noisy
+        signals = without_hot_voxels(scaled, level)[0][:, *around.within]
         if isinstance(relative, float):
-            return without_hot_voxels(self.scaled(noisy[present], present, relative), relative)[0][:, *around.within]
-        uneven = relative.clamp_min(LEAST_RELATIVE_SIGMA)
-        scaled, _ = without_hot_voxels(self.scaled(noisy[present], present, uneven), uneven)
-        return torch.where(relative > 0, scaled / uneven, 0)[:, *around.within]
+            return signals
+        inner = relative[tuple(around.within)]
+        return torch.where(inner > 0, signals / inner.clamp_min(LEAST_RELATIVE_SIGMA), 0)
 
     def for_all_volumes(self, basis: Tensor) -> Tensor:
         """Complete a basis of the volumes that have noise; the others have no part in it."""
@@ -270,6 +276,7 @@ class Plan:
                 for channels, denoised in self.denoise_tile(tile, work, progress, kept):
                     where = self.layout.index(self.index, place, channels)
                     arrays.write(into, where, self.layout.from_engine(denoised))
+                    del denoised  # before the next is computed
         except MemoryError as error:
             halves = tile.halves(self.layout.shape, self.halo, self.choices.grain)
             if not halves:
@@ -337,32 +344,69 @@ class Plan:
         variance, reading, report = basis.new_zeros(shape), part(progress, 0.0, 0.1), part(progress, 0.1, 0.9)
         chunks = self.volumes_at_once()
         for number, some in enumerate(chunks):
-            if present := self.present(some):
-                noisy = self.read(tile.outer, work.device, some)[[channel - some.start for channel in present]]
-                scaled, _ = without_hot_voxels(self.scaled(noisy, present, relative), relative)
-                components.flatten(1).addmm_(basis[present].mT, scaled.flatten(1))
-                if self.has_magnitudes:
-                    variance += self.variance_of_magnitudes(scaled, present, relative, work).sum(0)
+            self.add_components(basis, tile, work, relative, some, components, variance)
             reading((number + 1) / len(chunks))
         level = relative * (variance / len(self.present())).sqrt() if self.has_magnitudes else relative
+        give_back()
         denoised = self.filtered(components, level, tile.within, work.options, report)
         left = max(0.0, 1 - self.settings.strength**2)  # the Wiener gain of noise that is taken to be weaker than it is
-        denoised -= left * components[:, *tile.within]
+        if left:
+            denoised.sub_(components[:, *tile.within], alpha=left)
         del components
-        for some in chunks:
-            noisy = self.read(tile.outer, work.device, some)
-            result = noisy[:, *tile.within].clone()
-            if present := self.present(some):
-                signals = (basis[present] @ denoised.flatten(1)).view(-1, *denoised.shape[1:])
-                chosen = [channel - some.start for channel in present]
-                scaled, hot = without_hot_voxels(self.scaled(noisy[chosen], present, relative), relative)
-                changing = inside & (self.has_noise(noisy[chosen]) & ~hot)[:, *tile.within]
-                scaled = scaled[:, *tile.within]
-                signals += left * scaled
-                self.count_removed(scaled, signals, relative, tile, changing)
-                result[chosen] = self.merged(result[chosen], signals, present, tile, relative, changing)
-            yield some, result
+        give_back()  # what the filter worked in: the result needs as much
+        for some in chunks:  # no name holds a result while the next one is computed
+            yield some, self.composed(basis, denoised, left, tile, work, relative, inside, some)
         progress(1.0)
+
+    def add_components(
+        self,
+        basis: Tensor,
+        tile: Tile,
+        work: Work,
+        relative: float | Tensor,
+        some: slice,
+        components: Tensor,
+        variance: Tensor,
+    ) -> None:
+        """Add what some volumes of a tile have of the components, and the variance of their noise."""
+        if not (present := self.present(some)):
+            return
+        noisy = chosen(self.read(tile.outer, work.device, some), [channel - some.start for channel in present])
+        scaled, _ = without_hot_voxels(self.scaled(noisy, present, relative), relative)
+        components.flatten(1).addmm_(basis[present].mT, scaled.flatten(1))
+        if self.has_magnitudes:
+            variance += self.variance_of_magnitudes(scaled, present, relative, work).sum(0)
+
+    def composed(
+        self,
+        basis: Tensor,
+        denoised: Tensor,
+        left: float,
+        tile: Tile,
+        work: Work,
+        relative: float | Tensor,
+        inside: Tensor,
+        some: slice,
+    ) -> Tensor:
+        """Compose some volumes of a tile of denoised components, and of the share of their noise that is left."""
+        result = self.read(tile.outer, work.device, some)
+        if not (present := self.present(some)):
+            return result[:, *tile.within]
+        places = [channel - some.start for channel in present]
+        noisy = chosen(result, places)
+        scaled, hot = without_hot_voxels(self.scaled(noisy, present, relative), relative)
+        changing = inside & (self.has_noise(noisy) & ~hot)[:, *tile.within]
+        noisy, scaled, result = (values[:, *tile.within] for values in (noisy, scaled, result))
+        signals = (basis[present] @ denoised.flatten(1)).view(-1, *denoised.shape[1:])
+        if left:
+            signals.add_(scaled, alpha=left)
+        self.count_removed(scaled, signals, relative, tile, changing)
+        del scaled
+        merged = self.merged(noisy, signals, present, tile, relative, changing)
+        if len(present) == len(result):
+            return merged
+        result[places] = merged
+        return result
 
     def filtered(
         self, scaled: Tensor, level: float | Tensor, wanted: Piece, options: Options, progress: Report
@@ -389,7 +433,8 @@ class Plan:
     def volumes_at_once(self) -> list[slice]:
         """Return which volumes of a series are read and written together."""
         count = self.layout.channel_count
-        return [slice(first, min(first + VOLUMES_AT_ONCE, count)) for first in range(0, count, VOLUMES_AT_ONCE)]
+        some = min(VOLUMES_AT_ONCE, max(1, int(SHARE_AT_ONCE * count)))
+        return [slice(first, min(first + some, count)) for first in range(0, count, some)]
 
     def units(self, channels: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor]:
         """Return sigma of some channels, and the middle of each, (C, 1, 1, 1)."""
@@ -402,7 +447,7 @@ class Plan:
         noisy = arrays.without_nan(noisy)
         if self.facts.noise.kind == "poisson":
             noisy = poisson.stabilise_counts(noisy, *self.facts.noise.detector)
-        scaled = ((noisy - shift) / unit).float()
+        scaled = (noisy - shift).div_(unit).float()
         if self.settings.despeckle:
             for number, channel in enumerate(scaled):
                 scaled[number] = without_outliers(channel, relative)
@@ -425,7 +470,7 @@ class Plan:
             restored = without_rician_bias(restored, scale, self.facts.noise.coils)
         elif self.facts.noise.kind == "poisson":
             restored = poisson.restore_counts(restored, *self.facts.noise.detector)
-        return torch.where(inside, restored, noisy)
+        return torch.where(inside, restored, noisy, out=restored)
 
     def has_noise(self, noisy: Tensor) -> Tensor:
         """Return False at voxels that stay as they are: NaN, and those with exactly constant surroundings in a tile.
@@ -474,11 +519,17 @@ class Plan:
         return layout.to_engine(arrays.check_finite(values, name))[0]
 
 
+def chosen(volumes: Tensor, numbers: Sequence[int]) -> Tensor:
+    """Return some volumes of (C, D, H, W), by their numbers, which rise; the same tensor if these are all."""
+    return volumes if len(numbers) == len(volumes) else volumes[list(numbers)]
+
+
 LEAST_RELATIVE_SIGMA = 1e-4
 """Lower limit of sigma relative to the largest value of the map. Smaller noise is far below the rounding of float32."""
 
 FAR_BELOW = 10.0
 """Photons, or read noises, below the offset of a detector that chance does not lead to."""
 
-VOLUMES_AT_ONCE = 8
-"""Volumes of a series that are read and written together."""
+VOLUMES_AT_ONCE, SHARE_AT_ONCE = 8, 1 / 16
+"""Most volumes of a series that are read and written together, and the most of all that these are: several copies of
+them are made."""

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import torch
 
+from nlmeans.core.modes import Given
 from nlmeans.core.progress import Report, silent
 
 CutT = TypeVar("CutT")
@@ -28,7 +29,21 @@ def in_threads(work: Callable[[int, int], object], count: int) -> None:
         return
     bounds = [count * k // parts for k in range(parts + 1)]
     with ThreadPoolExecutor(parts) as pool:
-        list(pool.map(work, bounds[:-1], bounds[1:]))
+        list(pool.map(in_mode_of_caller(work), bounds[:-1], bounds[1:]))
+
+
+def in_mode_of_caller(work: Callable[Given, ResultT]) -> Callable[Given, ResultT]:
+    """Make a function run in any thread as in this one: with or without gradients, and in inference mode or not.
+
+    Tensors that were made in inference mode may not be written to outside of it.
+    """
+    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+    def call(*args: Given.args, **kwargs: Given.kwargs) -> ResultT:
+        with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
+            return work(*args, **kwargs)
+
+    return call
 
 
 def chequerboard(*cuts: Sequence[CutT]) -> list[list[tuple[CutT, ...]]]:
@@ -69,11 +84,12 @@ def in_turns(
         The results of `work`, in the order of the blocks.
     """
     results: list[ResultT] = []
+    call = in_mode_of_caller(work)
     count = sum(map(len, turns))
     pool = ThreadPoolExecutor(torch.get_num_threads())
     try:
         for turn in turns:
-            for result in pool.map(work, turn):
+            for result in pool.map(call, turn):
                 results.append(result)
                 progress(len(results) / count)
     finally:

@@ -32,9 +32,11 @@ def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progr
     found = series_low_rank(noisy, sigma, patch=patch, autocovariance=lags, progress=first)
     if options.rank is not None:
         options.rank.copy_(found.rank)
+    guide = found.series.contiguous()
+    del found
     return nl_bayes(
         noisy,
-        found.series.contiguous(),
+        guide,
         sigma,
         patch=group_patch(noisy),
         step=GROUP_STEP,
@@ -43,6 +45,7 @@ def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progr
         tolerance=max(0.05, alike(lags)),
         autocovariance=lags,
         progress=second,
+        out=guide,
     )
 
 

@@ -40,6 +40,7 @@ def nl_bayes(
     tolerance: float = 0.05,
     autocovariance: Tensor | None = None,
     progress: Report = silent,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Filter groups of similar patches by the mean and covariance of the guide's patches; see `filter_group`.
 
@@ -58,6 +59,7 @@ def nl_bayes(
             like that of the reference patch, which would not average out: a loss of 3 dB over air.
         autocovariance: of the noise, in units of sigma², with lag 0 in the middle; None for white noise.
         progress: called with the fraction done.
+        out: where to write the result; it may be the guide, which saves its memory. None for a new tensor.
 
     Returns:
         Same shape, dtype and device.
@@ -72,7 +74,7 @@ def nl_bayes(
     compiled: FilterVolume = partial(bayes_cpu.filter_volume, strength=strength, steepest=STEEPEST, noise=noise)
     plain: FilterVolume = partial(filter_volume, filter_groups=filter_groups)
     run: FilterVolume = kernel_for([noisy, guide], plain=plain, cpu=compiled)
-    return run(noisy, guide, sigma, grid, tolerance, progress=progress)
+    return run(noisy, guide, sigma, grid, tolerance, progress=progress, out=out)
 
 
 def filter_group(

@@ -10,10 +10,12 @@ import itertools
 import math
 
 import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from nlmeans.core.lags import Whitening
-from nlmeans.core.progress import Report
+from nlmeans.core.progress import Report, part
 from nlmeans.kernels.turns import chequerboard, in_turns
 from nlmeans.patches import groups_cpu
 from nlmeans.patches.dct import dct_basis
@@ -24,6 +26,7 @@ from nlmeans.patches.groups import (
     averaged,
     distance_floors,
     patch_means,
+    taper_of,
 )
 
 
@@ -38,6 +41,7 @@ def filter_volume(
     strength: float,
     steepest: float,
     noise: Whitening | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Group, filter and average the patches of a float32 volume, with the filter of `bayes.filter_group`.
 
@@ -51,6 +55,7 @@ def filter_volume(
         strength: as for `bayes.filter_group`.
         steepest: steepness above which a group is filtered in float64.
         noise: correlation of the noise over a patch; None for white noise.
+        out: as for `groups.filter_volume`.
     """
     from nlmeans.patches import bayes_cpu_kernel, groups_cpu_kernel  # import numba
 
@@ -61,12 +66,11 @@ def filter_volume(
         variance = noisy.new_tensor(sigma).square()
     levels = distance_floors(guides, grid, tolerance * variance)
     search = groups_cpu.search_in(guides, *grid.where, levels)
-    average = [Average.of(channel, grid) for channel in values]
     _, rows, columns = grid.references
     _, height, width = grid.shape
     layout = bayes_cpu_kernel.GroupLayout.of(grid.count, math.prod(grid.size))
     patch_rows = [(u * height + v) * width for u, v in itertools.product(range(grid.size[0]), range(grid.size[1]))]
-    taper, basis = average[0].taper.numpy(), dct_basis(grid.size).numpy()
+    taper, basis = taper_of(grid.size).float().numpy(), dct_basis(grid.size).numpy()
     precisions = [
         (
             bayes_cpu_kernel.FilterConstants(
@@ -78,25 +82,44 @@ def filter_volume(
         for dtype, limit in ((np.float32, steepest), (np.float64, math.inf))
     ]  # fmt: skip
 
-    def work(block: tuple[range, ...]) -> None:
-        """Filter the groups of a block, those that are too steep for float32 in float64."""
+    def matched(block: tuple[range, ...]) -> npt.NDArray[np.int64]:
+        """Find the corners of the groups of a block."""
         lines = np.array([z * rows + y for z, y in itertools.product(*block)])
         corners = np.empty((len(lines) * columns, grid.count), np.int64)
         groups_cpu_kernel.match_lines(search, lines, corners)
-        for channel, value, first in zip(average, values, guides, strict=True):
-            left = corners
-            for options, constants in precisions:
-                if len(left):
-                    steep = np.empty(len(left), np.bool_)
-                    bayes_cpu_kernel.filter_groups(
-                        value.view(-1).numpy(), first.view(-1).numpy(), left, variance.view(-1).numpy(), layout,
-                        options, constants.copy(), channel.total.view(-1).numpy(), channel.weights.view(-1).numpy(),
-                        steep,
-                    )  # fmt: skip
-                    left = left[steep]
+        return corners
 
-    in_turns(work, chequerboard(cuts(grid, 0), cuts(grid, 1)), progress)
-    return averaged(average, noisy)
+    turns = chequerboard(cuts(grid, 0), cuts(grid, 1))
+    batches = [slice(first, first + SUMMED_AT_ONCE) for first in range(0, len(values), SUMMED_AT_ONCE)]
+    known: dict[tuple[range, ...], npt.NDArray[np.int64]] = {}
+    result = torch.empty_like(noisy) if out is None else out
+    for number, batch in enumerate(batches):
+        average = [Average.of(channel, grid) for channel in values[batch]]
+
+        def work(block: tuple[range, ...], batch: slice = batch, average: list[Average] = average) -> None:
+            """Filter the groups of a block, those that are too steep for float32 in float64."""
+            corners = known[block] if block in known else matched(block)
+            if len(batches) > 1:
+                known[block] = corners
+            for channel, value, first in zip(average, values[batch], guides[batch], strict=True):
+                left = corners
+                for options, constants in precisions:
+                    if len(left):
+                        steep = np.empty(len(left), np.bool_)
+                        bayes_cpu_kernel.filter_groups(
+                            value.view(-1).numpy(), first.view(-1).numpy(), left, variance.view(-1).numpy(), layout,
+                            options, constants.copy(), channel.total.view(-1).numpy(), channel.weights.view(-1).numpy(),
+                            steep,
+                        )  # fmt: skip
+                        left = left[steep]
+
+        in_turns(work, turns, part(progress, number / len(batches), (number + 1) / len(batches)))
+        averaged(average, result[batch])  # channels of the guide that are done are read no more
+    return result
+
+
+SUMMED_AT_ONCE = 4
+"""Channels that are summed at once. For more, the groups are kept: they take less memory than the sums."""
 
 
 def cuts(grid: Grid, axis: int) -> list[range]:

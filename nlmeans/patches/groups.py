@@ -109,6 +109,7 @@ def filter_volume(
     tolerance: float,
     filter_groups: GroupFilter,
     progress: Report,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Group, filter and average the patches of a volume.
 
@@ -120,6 +121,7 @@ def filter_volume(
         tolerance: patches count as equally similar if their mean squared difference is below this times sigma².
         filter_groups: filters groups of one channel.
         progress: called with the fraction done.
+        out: where to write the result, of the same shape; it may be the guide. None for a new tensor.
     """
     size, values, guides = grid.size, grid.covered(noisy), grid.covered(guide)
     variance = None if isinstance(sigma, float | int) else patch_means(grid.covered(sigma[None].square())[0], grid)
@@ -136,7 +138,7 @@ def filter_volume(
                 average[channel].add(group, filtered)
             progress(before + (done - before) * min((start + batch) / len(corners), 1.0))
         before = done
-    return averaged(average, noisy)
+    return averaged(average, torch.empty_like(noisy) if out is None else out)
 
 
 def find_groups(guide: Tensor, grid: Grid, floor: Tensor) -> Iterator[tuple[Tensor, float]]:
@@ -312,10 +314,9 @@ class Average:
         return (self.total.to(dtype) / covering).to(self.taper.dtype)
 
 
-def averaged(averages: list[Average], like: Tensor) -> Tensor:
-    """Return the average of each channel, (C, D, H, W) as `like`; the list is empty then."""
-    result = torch.empty_like(like)
-    d, h, w = like.shape[1:]
+def averaged(averages: list[Average], result: Tensor) -> Tensor:
+    """Write the average of each channel to `result`, (C, D, H, W), and return it; the list is empty then."""
+    d, h, w = result.shape[1:]
     for channel in result:
         channel.copy_(averages.pop(0).result()[:d, :h, :w])
     return result

@@ -216,7 +216,7 @@ def image_like(scan: Scan, data: npt.NDArray[Any], keep_type: bool = True) -> An
         if (slope, intercept) != (1, 0):
             data = (data.astype(np.float64) - intercept) / slope
         if stored.kind in "ui" and data.dtype != stored:
-            data = arrays.clip_to_integers(np.rint(data.astype(np.float64)), stored)
+            data = arrays.to_integers(data, stored)
         data = data.astype(stored)
     else:
         data = data.astype(plain)

@@ -5,6 +5,7 @@ A signal has one number for each volume. Signals of noise alone point everywhere
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from nlmeans.core.axes import Axes
 from nlmeans.core.lags import whitening
+from nlmeans.core.progress import silent
 from nlmeans.patches.grid import patch_size
 from nlmeans.patches.groups import Grid
-from nlmeans.patches.low_rank.series import batches_of_patches
+from nlmeans.patches.low_rank.series import PatchBatch, batches_of_patches, each_batch
 from nlmeans.patches.low_rank.spectrum import (
     edge_of_noise,
     leading_eigenpairs,
@@ -98,15 +100,21 @@ def components_of_patches(rest: Tensor, dimensions: int, autocovariance: Tensor 
     shape = (fitted.shape[1], fitted.shape[2], fitted.shape[3])
     grid = Grid.of(shape, LOCAL_PATCH, LOCAL_STEP, 1, (0, 0, 0))
     noise = None if autocovariance is None else whitening(autocovariance, grid.size)
-    found = list[Tensor]()
-    for batch in batches_of_patches(fitted.movedim(0, -1).contiguous(), grid):
-        patches = batch.patches if noise is None else noise.whiten.to(rest) @ batch.patches
+    values = fitted.movedim(0, -1).contiguous()
+
+    def work(batch: PatchBatch) -> Tensor:
+        patches = batch.read(values, grid)
+        if noise is not None:
+            patches = noise.whiten.to(rest) @ patches
         energies, components = leading_components(patches)
         total = patches.square().sum((1, 2))
         level = variance_of_rest(energies, total, patches.shape[1], dimensions).clamp_min(1)
         chosen = energies[:, -1] > least * level
-        found.append(components[chosen] / level[chosen, None, None].sqrt())
-    return torch.cat(found)
+        return components[chosen] / level[chosen, None, None].sqrt()
+
+    turns = batches_of_patches(grid, len(rest), rest.device)
+    batches = [list(itertools.chain.from_iterable(turns))]  # nothing is written to them
+    return torch.cat(each_batch(work, batches, rest.device, silent))
 
 
 def leading_components(patches: Tensor) -> tuple[Tensor, Tensor]:

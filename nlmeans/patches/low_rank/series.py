@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from nlmeans.core.axes import Axes
 from nlmeans.core.lags import Whitening, whitening
+from nlmeans.core.modes import shared_among
 from nlmeans.core.progress import Report, silent
+from nlmeans.kernels.turns import ResultT, in_turns
 from nlmeans.patches.grid import grid_view, offsets
 from nlmeans.patches.groups import LEAST_VARIANCE, Grid, patch_means, taper_of
 from nlmeans.patches.low_rank.spectrum import Shrunk, shrink_singular_values
@@ -20,7 +23,10 @@ PATCH, PATCH_STEP = 5, 2
 """Edge of a patch, and distance between patches, in voxels."""
 
 BATCH, BATCH_GPU = 512, 8192
-"""Patches filtered at once."""
+"""Most patches that are filtered at once."""
+
+BATCH_VALUES, BATCH_VALUES_GPU = 2**19, 2**28
+"""Most values of these patches: two megabytes in each thread."""
 
 
 LEAST_MEASURED = 1e-12
@@ -74,36 +80,67 @@ def series_low_rank(
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
     grid = Grid.of(shape, patch, step, 1, (0, 0, 0))
     noise = None if autocovariance is None else whitening(autocovariance, grid.size)
-    values = grid.covered(noisy).movedim(0, -1).contiguous()
     variance = None
     if sigma is not None:
         uneven = torch.ones_like(noisy[:1]) * sigma
         variance = patch_means(grid.covered(uneven.square())[0], grid)
     floor = LEAST_MEASURED if sigma is None else LEAST_VARIANCE
-    window = taper_of(grid.size).tolist()
-    sums = torch.zeros_like(values)
-    found = values.new_zeros(*values.shape[:3], 3)  # of the weights, of level × weight, and of rank × weight
-    for box, places, patches, done in batches_of_patches(values, grid):
-        given = None
-        if variance is not None:
-            given = grid_view(variance[box], (0, 0, 0), grid.step, places).reshape(-1)
-        filtered, shrunk = filter_patches_of_series(patches, given, noise)
-        level = shrunk.variance.clamp_min(floor)
-        weight = 1 / ((1 + shrunk.rank) * level)
-        facts = torch.stack([weight, weight * level, weight * shrunk.rank], -1).view(*places, 3)
-        weight = weight.view(*places, 1)
-        for number, offset in enumerate(offsets(grid.size)):
-            view = (offset, grid.step, places)
-            grid_view(found[box], *view).add_(facts, alpha=window[number])
-            one = filtered[:, number].view(*places, -1)
-            grid_view(sums[box], *view).addcmul_(one, weight, value=window[number])
-        progress(done)
-    del values
+    sums, facts = summed_patches(volumes_last(noisy, grid), grid, variance, noise, floor, progress)
+    found = sums.new_zeros(*sums.shape[:3], 3)
+    for offset, taper in zip(offsets(grid.size), taper_of(grid.size).tolist(), strict=True):
+        grid_view(found, offset, grid.step, grid.references).add_(facts, alpha=taper)
     d, h, w = shape
     inside = (slice(0, d), slice(0, h), slice(0, w))
     weights, levels, ranks = found[inside].unbind(-1)
     series = sums[inside].div_(weights[..., None]).movedim(-1, 0)
     return SeriesResult(series, (levels / weights).sqrt(), ranks / weights)
+
+
+def summed_patches(
+    values: Tensor, grid: Grid, variance: Tensor | None, noise: Whitening | None, floor: float, progress: Report
+) -> tuple[Tensor, Tensor]:
+    """Filter all patches, and sum them where they overlap.
+
+    Args:
+        values: (D, H, W, V), extended to fit the grid.
+        grid: positions of the patches.
+        variance: of the noise in the patch at each corner, (D, H, W); None measures it.
+        noise: correlation of the noise over a patch; None for white noise.
+        floor: least variance that decides the weight of a patch.
+        progress: called with the fraction done.
+
+    Returns:
+        The sum of the weighted patches, as `values`. Of each patch of the grid, the weight, level × weight, and
+        rank × weight, (depth, height, width, 3).
+    """
+    sums, window = torch.zeros_like(values), taper_of(grid.size).tolist()
+    facts = values.new_empty(*grid.references, 3)
+
+    def work(batch: PatchBatch) -> None:
+        given = None
+        if variance is not None:
+            given = grid_view(variance[batch.box], (0, 0, 0), grid.step, batch.places).reshape(-1)
+        filtered, shrunk = filter_patches_of_series(batch.read(values, grid), given, noise)
+        level = shrunk.variance.clamp_min(floor)
+        weight = 1 / ((1 + shrunk.rank) * level)
+        facts[batch.at] = torch.stack([weight, weight * level, weight * shrunk.rank], -1).view(*batch.places[1:], 3)
+        weight, target = weight.view(*batch.places, 1), sums[batch.box]
+        for number, offset in enumerate(offsets(grid.size)):
+            one = filtered[:, number].view(*batch.places, -1)
+            grid_view(target, offset, grid.step, batch.places).addcmul_(one, weight, value=window[number])
+
+    each_batch(work, batches_of_patches(grid, values.shape[-1], values.device), values.device, progress)
+    return sums, facts
+
+
+def volumes_last(noisy: Tensor, grid: Grid) -> Tensor:
+    """Return volumes, (V, D, H, W), extended to fit a grid, as (D, H, W, V) in this order in memory."""
+    if tuple(noisy.shape[1:]) == grid.shape:
+        return noisy.movedim(0, -1).contiguous()
+    values = noisy.new_empty(*grid.shape, len(noisy))
+    for number, volume in enumerate(noisy):  # one by one, so that no extended copy of all is made
+        values[..., number] = grid.covered(volume)
+    return values
 
 
 def filter_patches_of_series(
@@ -126,30 +163,53 @@ class PatchBatch(NamedTuple):
     """The planes and rows of voxels that they cover."""
     places: Axes
     """Number of patches along each axis."""
-    patches: Tensor
-    """(patches, voxels, V)."""
-    done: float
-    """Fraction of all patches up to these."""
+    at: tuple[int, slice]
+    """The plane and rows of the grid."""
+
+    def read(self, values: Tensor, grid: Grid) -> Tensor:
+        """Read the patches from (D, H, W, V), as (patches, voxels, V)."""
+        box = values[self.box]
+        for axis, (length, step) in enumerate(zip(grid.size, grid.step, strict=True)):
+            box = box.unfold(axis, length, step)
+        return box.permute(0, 1, 2, 4, 5, 6, 3).reshape(math.prod(self.places), -1, values.shape[-1])
 
 
-def batches_of_patches(values: Tensor, grid: Grid) -> Iterator[PatchBatch]:
-    """Iterate over all patches of a series with the volumes last, (D, H, W, V), some rows at a time."""
+def batches_of_patches(grid: Grid, volumes: int, device: torch.device) -> list[list[PatchBatch]]:
+    """Return the batches of all patches of a grid, in turns: those of one turn do not overlap."""
     depth, height, width = grid.references
-    rows = max(1, (BATCH if values.device.type == "cpu" else BATCH_GPU) // width)
+    most, values = (BATCH, BATCH_VALUES) if device.type == "cpu" else (BATCH_GPU, BATCH_VALUES_GPU)
+    rows = min(height, max(1, min(most, values // (math.prod(grid.size) * volumes)) // width))
+    apart = [-(-size // step) for size, step in zip(grid.size, grid.step, strict=True)]
+    planes, stripes = apart[0], 1 + -(-(apart[1] - 1) // rows)
+    turns: dict[tuple[int, int], list[PatchBatch]] = {}
     for z in range(depth):
         for y in range(0, height, rows):
             count = min(rows, height - y)
-            box, places = patches_box(grid, z, y, count), (1, count, width)
-            yield PatchBatch(box, places, stack_rows(values[box], grid, places), (z + (y + count) / height) / depth)
+            batch = PatchBatch(patches_box(grid, z, y, count), (1, count, width), (z, slice(y, y + count)))
+            turns.setdefault((z % planes, y // rows % stripes), []).append(batch)
+    return list(turns.values())
+
+
+def each_batch(
+    work: Callable[[PatchBatch], ResultT], turns: list[list[PatchBatch]], device: torch.device, progress: Report
+) -> list[ResultT]:
+    """Call `work` for all batches: on a CPU in as many threads as torch uses, elsewhere one after the other."""
+    if device.type == "cpu" and torch.get_num_threads() > 1:
+        threads = torch.get_num_threads()
+
+        def alone(batch: PatchBatch) -> ResultT:
+            with shared_among(threads):
+                return work(batch)
+
+        return in_turns(alone, turns, progress)
+    batches, results = list(itertools.chain.from_iterable(turns)), list[ResultT]()
+    for batch in batches:
+        results.append(work(batch))
+        progress(len(results) / len(batches))
+    return results
 
 
 def patches_box(grid: Grid, z: int, y: int, count: int) -> tuple[slice, slice]:
     """Return the voxels of `count` rows of patches, from row y of plane z of the grid on."""
     first, top = z * grid.step[0], y * grid.step[1]
     return slice(first, first + grid.size[0]), slice(top, top + (count - 1) * grid.step[1] + grid.size[1])
-
-
-def stack_rows(box: Tensor, grid: Grid, places: tuple[int, int, int]) -> Tensor:
-    """Read the patches of a box, (D, H, W, V), as (patches, voxels, V)."""
-    views = [grid_view(box, offset, grid.step, places) for offset in offsets(grid.size)]
-    return torch.stack(views, dim=3).view(math.prod(places), len(views), -1)

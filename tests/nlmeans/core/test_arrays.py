@@ -222,6 +222,26 @@ def test_a_type_too_narrow_for_the_values_is_refused(dtype: str, low: float, hig
     arrays.check_holds(dtype, 0, 0, "volume")
 
 
+@pytest.mark.parametrize("given", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_numbers_become_the_nearest_integers_of_their_type(name: str, given: type) -> None:
+    limits = np.iinfo(name)
+    numbers = np.array([-1e30, -1.5, -0.5, 0.5, 2.5, 99.49, 1e30], given)
+    expected = [limits.min, max(limits.min, -2), 0, 0, 2, 99, limits.max]
+    before = numbers.copy()
+    assert arrays.to_integers(numbers, np.dtype(name)).tolist() == expected
+    np.testing.assert_array_equal(numbers, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64])
+def test_nan_is_found_in_any_type_and_nothing_in_empty_tensors(dtype: torch.dtype) -> None:
+    values = torch.ones(2, 3).to(dtype)
+    assert arrays.is_nan(values) is None
+    assert arrays.is_nan(values[:0]) is None
+    values[1, 2] = float("nan")
+    assert arrays.is_nan(values).nonzero().tolist() == [[1, 2]]
+
+
 def test_integers_beyond_float64_are_refused() -> None:
     arrays.value_range(np.array([0, 2**53]), "volume")
     with pytest.raises(ValueError, match=r"those beyond 2\*\*53 would be rounded; subtract an offset first"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import psutil
 import pytest
 import torch
 
-from nlmeans.core.memory import allowed, available, parse_bytes, shortage, size_text
+from nlmeans.core.memory import allowed, available, give_back, parse_bytes, shortage, size_text
 
 
 @pytest.mark.parametrize(
@@ -68,3 +70,15 @@ def test_a_gpu_without_free_memory_is_a_shortage_that_keeps_its_figures() -> Non
 def test_other_errors_stay_as_they_are() -> None:
     with pytest.raises(RuntimeError, match=r"^expected a matrix$"), shortage():
         raise RuntimeError("expected a matrix")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take back what was freed by themselves")
+def test_freed_memory_goes_back_though_what_follows_it_is_in_use() -> None:
+    resident = psutil.Process().memory_info
+    held = [bytearray(b"x" * 60_000) for _ in range(1000)]
+    kept = held[::50]
+    del held
+    full = resident().rss
+    give_back()
+    assert len(kept) == 20
+    assert resident().rss < full - 30e6

@@ -11,7 +11,7 @@ import torch
 from nlmeans import denoise
 from nlmeans.core.layout import Layout
 from nlmeans.core.metrics import psnr
-from nlmeans.engine.basis import shared_basis, slabs, slabs_of_patches, without_hot_voxels
+from nlmeans.engine.basis import shared_basis, slabs, slabs_of_patches
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.settings import Settings
@@ -135,25 +135,6 @@ def test_hot_voxels_stay_as_they_are_and_change_no_other(noise: str, level: floa
     expected, found = denoise(noisy, SIGMA, **how), denoise(spoiled, SIGMA, **how)
     np.testing.assert_array_equal(found[hot], spoiled[hot])
     assert np.square(found - expected)[~hot].mean() ** 0.5 < 0.3 * SIGMA
-
-
-def test_hot_is_what_stands_out_of_all_neighbours_by_far() -> None:
-    generator = torch.Generator().manual_seed(0)
-    signals = torch.randn(3, 9, 10, 11, generator=generator)
-    assert not without_hot_voxels(signals, 1.0)[1].any()
-    edge = signals.clone()
-    edge[:, :, :, 5:] += 100  # an edge, a line, and a pair of voxels belong to the image
-    edge[1, 4, :, 2] += 100
-    edge[0, 2, 2, 2:4] += 100
-    assert not without_hot_voxels(edge, 1.0)[1].any()
-    edge[2, 4, 4, 2] += 100
-    edge[2, 0, 0, 0] -= 100
-    calm, hot = without_hot_voxels(edge, 1.0)
-    assert hot.nonzero().tolist() == [[2, 0, 0, 0], [2, 4, 4, 2]]
-    assert calm[hot].abs().max() < 3
-    assert torch.equal(calm[~hot], edge[~hot])
-    assert not without_hot_voxels(edge, torch.full((9, 10, 11), 20.0))[1].any()
-    assert not without_hot_voxels(edge[:, :1, :1, :1], 1.0)[1].any()
 
 
 def test_patches_lie_where_they_lie_however_the_series_is_cut() -> None:

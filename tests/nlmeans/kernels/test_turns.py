@@ -30,6 +30,20 @@ def test_parts_cover_the_range_once_with_one_per_thread(threads: int, count: int
     assert max(sizes) - min(sizes) <= 1
 
 
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_threads_work_in_the_mode_of_the_caller(mode: type, threads: int) -> None:
+    seen = []
+
+    def work(*_: object) -> None:
+        seen.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+
+    with mode():
+        expected = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+        in_threads(work, 5)
+        in_turns(work, [[1, 2, 3]])
+    assert set(seen) == {expected}
+
+
 def test_an_exception_in_a_thread_is_raised(threads: int) -> None:
     def work(first: int, last: int) -> None:
         raise ArithmeticError(f"{first} to {last}")

@@ -25,6 +25,21 @@ def test_the_kernel_for_float32_follows_the_formula(shape: tuple[int, ...], vary
     assert (single - exact).abs().max() < 5e-3
 
 
+def test_many_channels_follow_the_formula_too_and_may_be_written_to_the_guide() -> None:
+    """More channels than are summed at once: the groups of the first are those of all."""
+    clean = 8 * blobs((9, 14, 16)).expand(2 * bayes_cpu.SUMMED_AT_ONCE + 1, -1, -1, -1)
+    noisy, guide = (clean + s * normal(*clean.shape, seed=k) for k, s in enumerate((1.0, 0.2)))
+    guide, noisy = guide.float(), noisy.float()
+    exact = nl_bayes(noisy.double(), guide.double())
+    single = nl_bayes(noisy, guide)
+    assert (single - exact).abs().max() < 5e-3
+    for given in (guide, guide.double()):
+        place = given.clone()
+        found = nl_bayes(noisy.to(given.dtype), place, out=place)
+        assert found.data_ptr() == place.data_ptr()
+        assert torch.equal(found, single if given is guide else exact)
+
+
 def test_groups_too_steep_for_float32_are_done_in_float64() -> None:
     clean = torch.where(blobs((12, 13, 14)) > 10, 1000.0, 0.0)[None]
     noisy, guide = clean + normal(1, 12, 13, 14), clean + 0.2 * normal(1, 12, 13, 14, seed=1)

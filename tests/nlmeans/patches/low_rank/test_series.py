@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from nlmeans.patches.groups import Grid
 from nlmeans.patches.low_rank import series
 from nlmeans.patches.low_rank.series import series_low_rank
 from nlmeans.patches.low_rank.spectrum import shrink_singular_values
@@ -83,6 +84,37 @@ def test_a_constant_comes_back_and_has_no_noise() -> None:
 def test_batches_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     noisy = mixture() + normal(20, 10, 11, 12, seed=2)
     whole = series_low_rank(noisy)
-    monkeypatch.setattr(series, "BATCH", 1)
-    for one, other in zip(whole, series_low_rank(noisy), strict=True):
-        torch.testing.assert_close(one, other)
+    for name in ("BATCH", "BATCH_VALUES"):
+        with monkeypatch.context() as patched:
+            patched.setattr(series, name, 1)
+            for one, other in zip(whole, series_low_rank(noisy), strict=True):
+                torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("patch", "step"), [(3, 2), (5, 2), (5, 1), (4, 4)])
+def test_batches_of_one_turn_do_not_overlap(patch: int, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = Grid.of((11, 13, 14), patch, step, 1, (0, 0, 0))
+    for most in (1, 20, 1000):
+        monkeypatch.setattr(series, "BATCH", most)
+        turns = series.batches_of_patches(grid, 7, torch.device("cpu"))
+        patches = torch.zeros(grid.references[:2])
+        for turn in turns:
+            covered = torch.zeros(grid.shape[:2])
+            for batch in turn:
+                covered[batch.box] += 1
+                patches[batch.at] += 1
+            assert covered.max() == 1
+        assert bool((patches == 1).all())
+
+
+def test_threads_change_no_bit() -> None:
+    noisy, threads = (mixture() + normal(20, 10, 11, 12, seed=2)).float(), torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            found.append(series_low_rank(noisy))
+    finally:
+        torch.set_num_threads(threads)
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
