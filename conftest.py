@@ -1,5 +1,6 @@
 """Settings for pytest."""
 
+import gc
 import importlib.util
 import os
 
@@ -26,3 +27,9 @@ CALM = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, Health
 settings.register_profile("suite", max_examples=10, derandomize=True, database=None, **CALM)
 settings.register_profile("thorough", max_examples=300, print_blob=True, **CALM)
 settings.load_profile("suite")
+
+
+def pytest_collection_finish() -> None:
+    """Take what is imported and collected out of the sight of the garbage collector, which would go through it often."""
+    gc.collect()
+    gc.freeze()
