@@ -3,10 +3,17 @@
 import gc
 import importlib.util
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the core to the test beside them
+# Tests that run beside each other share the cores. With as many threads as cores in each, the small volumes of tests
+# take more than twice the time. What depends on threads is tested with a number of threads of its own.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
 collect_ignore = [  # have no doctests, and cannot be imported without triton
     "nlmeans/operator/gpu_kernel.py",
@@ -30,6 +37,17 @@ settings.load_profile("suite")
 
 
 def pytest_collection_finish() -> None:
-    """Take what is imported and collected out of the sight of the garbage collector, which would go through it often."""
+    """Hide what is imported by now from the garbage collector, which would go through all of it often."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def two_threads() -> Iterator[None]:
+    """PyTorch with threads of its own, however many tests run beside each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)

@@ -21,6 +21,8 @@ import torch
 from nlmeans import denoise, despeckle, estimate_sigma, nonlocal_means, preview
 from tests.nlmeans.volumes import SINGLE, Floats, gaussian, piecewise
 
+pytestmark = pytest.mark.usefixtures("two_threads")
+
 SIGMA = 10.0
 VOLUME = gaussian(piecewise(11, 13, 14), SIGMA)
 IMAGE = gaussian(piecewise(30, 31), SIGMA, seed=1)
