@@ -36,10 +36,18 @@ settings.register_profile("thorough", max_examples=300, print_blob=True, **CALM)
 settings.load_profile("suite")
 
 
+gc.disable()  # what is imported stays
+
+
 def pytest_collection_finish() -> None:
     """Hide what is imported by now from the garbage collector, which would go through all of it often."""
     gc.collect()
     gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # extension modules complain of what is left when Python ends
 
 
 @pytest.fixture(scope="module")
