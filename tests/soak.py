@@ -58,8 +58,6 @@ def _held_in_the_beginning_and_in_the_end(
 ) -> tuple[list[Held], list[Held]]:
     for index in range(warm_up):
         run(index)
-    gc.collect()
-    gc.freeze()  # what is there by now stays, and would make each look at the memory take long
     tenth = max(runs // 10, 3)  # looked at in the beginning and in the end: to look takes longer than a small run
     early, late = [Held.now()], []
     for index in range(runs):
