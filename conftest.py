@@ -44,6 +44,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+    gc.set_threshold(10_000)
 
 
 def pytest_unconfigure() -> None:
