@@ -3,7 +3,7 @@
 import gc
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -36,15 +36,16 @@ settings.register_profile("thorough", max_examples=300, print_blob=True, **CALM)
 settings.load_profile("suite")
 
 
-gc.disable()  # what is imported stays
-
-
-def pytest_collection_finish() -> None:
-    """Hide what is imported by now from the garbage collector, which would go through all of it often."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Hide what is imported from the garbage collector, which would go through all of it often."""
+    gc.disable()
+    found = yield
     gc.collect()
     gc.freeze()
     gc.enable()
     gc.set_threshold(10_000)
+    return found
 
 
 def pytest_unconfigure() -> None:
