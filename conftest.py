@@ -1,11 +1,19 @@
 """Settings for pytest."""
 
+import gc
 import importlib.util
 import os
+from collections.abc import Generator, Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the core to the test beside them
+# Tests that run beside each other share the cores. With as many threads as cores in each, the small volumes of tests
+# take more than twice the time. What depends on threads is tested with a number of threads of its own.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
 collect_ignore = [  # have no doctests, and cannot be imported without triton
     "nlmeans/operator/gpu_kernel.py",
@@ -26,3 +34,30 @@ CALM = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, Health
 settings.register_profile("suite", max_examples=10, derandomize=True, database=None, **CALM)
 settings.register_profile("thorough", max_examples=300, print_blob=True, **CALM)
 settings.load_profile("suite")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Hide what is imported from the garbage collector, which would go through all of it often."""
+    gc.disable()
+    found = yield
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    gc.set_threshold(10_000)
+    return found
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # extension modules complain of what is left when Python ends
+
+
+@pytest.fixture(scope="module")
+def two_threads() -> Iterator[None]:
+    """PyTorch with threads of its own, however many tests run beside each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)

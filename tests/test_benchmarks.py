@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -30,19 +34,16 @@ def test_every_benchmark_can_be_imported_without_peers() -> None:
     assert done.returncode == 0, done.stderr
 
 
-JOURNEY = """
-import numpy as np, torch
-import journeys
-torch.set_grad_enabled(False)
-name, *box = {case!r}
-part = tuple(slice(*side) for side in box)
-noisy, clean = (journeys.loaded(file)[part] for file in (name, f"{{name}}_clean"))
-modality = journeys.MODALITIES[name]
-default = journeys.score(noisy, clean, {{"modality": modality}})
-others = [journeys.score(noisy, clean, {{"modality": modality, "strength": s}}) for s in journeys.STRENGTHS]
-assert max(others) - default < journeys.MOST_LOST, (default, others)
-assert default - journeys.score(noisy, clean, {{"sigma": 0}}) > 3
-"""
+@pytest.fixture(scope="module")
+def script() -> Iterator[Callable[[str], Any]]:
+    """Import scripts, as when they are run; their short names are not left behind for other tests."""
+    before = set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if BENCHMARKS in Path(getattr(sys.modules[name], "__file__", None) or "").parents:
+            del sys.modules[name]
 
 
 @pytest.mark.parametrize(
@@ -54,18 +55,24 @@ assert default - journeys.score(noisy, clean, {{"sigma": 0}}) > 3
         ("pet", (16, 64), (8, 48), (8, 40)),
     ],
 )
-def test_no_other_strength_is_much_better_than_the_default_with_the_modality_alone(case: tuple[object, ...]) -> None:
+def test_no_other_strength_is_much_better_than_the_default_with_the_modality_alone(
+    script: Callable[[str], Any], case: tuple[Any, ...]
+) -> None:
     """On a part of each sample; benchmarks/journeys.py compares methods and kinds of noise on the whole."""
-    done = subprocess.run(
-        [sys.executable, "-c", JOURNEY.format(case=case)], cwd=BENCHMARKS, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    journeys, (name, *box) = script("journeys"), case
+    part = tuple(slice(*side) for side in box)
+    noisy, clean = (journeys.loaded(file)[part] for file in (name, f"{name}_clean"))
+    modality = journeys.MODALITIES[name]
+    default = journeys.score(noisy, clean, {"modality": modality})
+    others = [journeys.score(noisy, clean, {"modality": modality, "strength": s}) for s in journeys.STRENGTHS]
+    assert max(others) - default < journeys.MOST_LOST
+    assert default - journeys.score(noisy, clean, {"sigma": 0}) > 3
 
 
-def test_the_cost_of_transforms_is_written_as_tables(tmp_path: Path) -> None:
-    words = ("monai_cost.py", "--quick", "--method", "classic", "--out", str(tmp_path))
-    done = subprocess.run([sys.executable, *words], cwd=BENCHMARKS, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_the_cost_of_transforms_is_written_as_tables(script: Callable[[str], Any], tmp_path: Path) -> None:
+    words = ("--quick", "--method", "classic", "--out", str(tmp_path))
+    done = CliRunner().invoke(script("monai_cost").main, words)
+    assert done.exit_code == 0, done.output
     page = (tmp_path / "monai-cost.md").read_text(encoding="utf-8")
     for row in ("EstimateNoised, then classic", "NonLocalMeansd, classic", "RandNonLocalMeansd, sigma known"):
         assert f"| {row} | " in page

@@ -6,7 +6,6 @@ import inspect
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from monai_transforms import NonLocalMeansd, RandNonLocalMeansd
 from nlmeans.kernels import turns
 from nlmeans.operator import cpu
 from tests.monai_transforms.scans import SHAPE
+
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 Items = list[dict[str, str]]
 
@@ -48,14 +49,6 @@ def expected(items: Items) -> list[torch.Tensor]:
 
 def alike(found: list[torch.Tensor], expected: list[torch.Tensor]) -> bool:
     return len(found) == len(expected) and all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_a_cache_dataset_holds_what_it_makes(items: Items, expected: list[torch.Tensor]) -> None:
@@ -139,7 +132,6 @@ def test_augmentation_in_workers_repeats_with_its_seed_and_differs_between_image
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.usefixtures("two_threads")
 def test_a_worker_computes_with_one_thread(items: Items, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Counted(ThreadPoolExecutor):
         def __init__(self, threads: int) -> None:

@@ -22,6 +22,8 @@ from nlmeans import denoise, despeckle, estimate_sigma, nonlocal_means, preview
 from nlmeans.core.modes import libraries_of_numpy
 from tests.nlmeans.volumes import SINGLE, Floats, gaussian, piecewise
 
+pytestmark = pytest.mark.usefixtures("two_threads")
+
 SIGMA = 10.0
 VOLUME = gaussian(piecewise(11, 13, 14), SIGMA)
 IMAGE = gaussian(piecewise(30, 31), SIGMA, seed=1)

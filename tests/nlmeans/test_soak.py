@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import shutil
 from pathlib import Path
@@ -34,6 +35,13 @@ VARIED = [
         strict=False,
     )
 ]
+
+
+@pytest.fixture(autouse=True)
+def without_what_is_there_before() -> None:
+    """Only what these tests make is looked through again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def volume(index: int) -> Any:

@@ -240,6 +240,7 @@ def test_other_arrays_are_refused() -> None:
 # ---------------------------------------------------------------- where tasks run
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_threads_share_the_cores() -> None:
     before = torch.get_num_threads()
     noisy = volume(12, 16, 40)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 import nlmeans
 from nlmeans import NoiseModel, cli
@@ -17,16 +18,28 @@ from tests.nlmeans.cohorts import QUICK, SHAPE, image, run, write_dataset
 from tests.nlmeans.scans import RAS, contents, noisy, save, scan, values
 
 
-@pytest.fixture
-def dataset(tmp_path: Path) -> Path:
-    """Ten T1w images of ten participants. Two are damaged: one is cut short, one contains infinite values."""
-    root = write_dataset(tmp_path / "study", 10)
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """T1w images of five participants. Two are damaged: one is cut short, one contains infinite values."""
+    root = write_dataset(tmp_path_factory.mktemp("five") / "study", 5)
     short = root / "sub-03" / "anat" / "sub-03_T1w.nii.gz"
     short.write_bytes(short.read_bytes()[:900])
     hole = noisy(*SHAPE)
     hole[3, 3, 3] = np.inf
-    save(scan(hole, "f4", RAS), root / "sub-07" / "anat" / "sub-07_T1w.nii.gz")
+    save(scan(hole, "f4", RAS), root / "sub-04" / "anat" / "sub-04_T1w.nii.gz")
     return root
+
+
+@pytest.fixture(scope="module")
+def by_workers(dataset: Path) -> dict[int, Result]:
+    """What the command said with one worker and with two. Results lie beside the dataset in folders `1` and `2`."""
+    before = contents(dataset)
+    said = {
+        workers: run(dataset, "--out", dataset.parent / str(workers), "--workers", workers, "--memory", "1GB")
+        for workers in (1, 2)
+    }
+    assert contents(dataset) == before
+    return said
 
 
 @pytest.fixture
@@ -35,42 +48,52 @@ def small(tmp_path: Path) -> Path:
     return write_dataset(tmp_path / "study", 2)
 
 
+@pytest.fixture(scope="module")
+def denoised_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = write_dataset(tmp_path_factory.mktemp("denoised") / "study", 2)
+    assert run(root).exit_code == 0
+    return root
+
+
+@pytest.fixture
+def finished(denoised_once: Path, tmp_path: Path) -> Path:
+    """A dataset like `small` with its results in the usual place."""
+    return shutil.copytree(denoised_once, tmp_path / "study")
+
+
 # ---------------------------------------------------------------- a BIDS dataset
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_of_ten_scans_two_damaged_eight_are_denoised_and_two_named(workers: int, dataset: Path) -> None:
-    before = contents(dataset)
-    result = run(dataset, "--workers", workers)
-    out = dataset / "derivatives" / "nlmeans"
+def test_of_five_scans_two_damaged_three_are_denoised_and_two_named(
+    workers: int, by_workers: dict[int, Result], dataset: Path
+) -> None:
+    result, out = by_workers[workers], dataset.parent / str(workers)
     assert result.exit_code == 1
-    assert len(list(out.glob("sub-*/anat/*_desc-denoised_T1w.nii.gz"))) == 8
+    assert len(list(out.glob("sub-*/anat/*_desc-denoised_T1w.nii.gz"))) == 3
     named = [line for line in result.stderr.splitlines() if line.startswith("Failed: ")]
     assert len(named) == 2
     assert "sub-03/anat/sub-03_T1w.nii.gz: " in named[0]
     assert "cannot be read; it may be damaged" in named[0]
-    assert "sub-07/anat/sub-07_T1w.nii.gz: " in named[1]
+    assert "sub-04/anat/sub-04_T1w.nii.gz: " in named[1]
     assert "contains infinite" in named[1]
     page = (out / "report.html").read_text()
-    assert "10 scans: 8 denoised, 2 failed" in page
+    assert "5 scans: 3 denoised, 2 failed" in page
     assert "contains infinite" in page
-    assert "8 denoised, 2 failed" in result.stdout
-    assert {name: after for name, after in contents(dataset).items() if name in before} == before
+    assert "3 denoised, 2 failed" in result.stdout
     assert not [file for file in out.rglob(".*") if file.name != ".bidsignore"]
 
 
-def test_each_result_is_that_of_denoise(small: Path, tmp_path: Path) -> None:
-    assert run(small).exit_code == 0
-    source = small / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+def test_each_result_is_that_of_denoise(finished: Path, tmp_path: Path) -> None:
+    source = finished / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
     single = ("denoise", source, tmp_path / "one.nii.gz", *QUICK[:-2], "--modality", "MR")
     assert CliRunner().invoke(cli.main, list(map(str, single))).exit_code == 0
-    result = small / "derivatives/nlmeans/sub-01/anat/sub-01_desc-denoised_T1w.nii.gz"
+    result = finished / "derivatives/nlmeans/sub-01/anat/sub-01_desc-denoised_T1w.nii.gz"
     np.testing.assert_array_equal(values(result), values(tmp_path / "one.nii.gz"))
 
 
-def test_the_sidecar_says_where_from_how_and_what_the_scanner_said(small: Path) -> None:
-    run(small)
-    out = small / "derivatives" / "nlmeans"
+def test_the_sidecar_says_where_from_how_and_what_the_scanner_said(finished: Path) -> None:
+    out = finished / "derivatives" / "nlmeans"
     record = bids.read_json(out / "sub-02" / "anat" / "sub-02_desc-denoised_T1w.json")
     assert record["Sources"] == ["bids:raw:sub-02/anat/sub-02_T1w.nii.gz"]
     assert (record["MagneticFieldStrength"], record["EchoTime"]) == (3, 0.004)
@@ -169,39 +192,36 @@ def times(folder: Path) -> dict[str, int]:
     return {file.name: file.stat().st_mtime_ns for file in folder.rglob("*.nii.gz")}
 
 
-def test_a_second_run_skips_what_is_finished(small: Path) -> None:
-    run(small)
-    before = times(small / "derivatives")
-    result = run(small, "--workers", 1, "--memory", "500MB")
+def test_a_second_run_skips_what_is_finished(finished: Path) -> None:
+    before = times(finished / "derivatives")
+    result = run(finished, "--workers", 1, "--memory", "500MB")
     assert "2 finished before" in result.stdout
-    assert times(small / "derivatives") == before
-    assert "2 finished before" in (small / "derivatives/nlmeans/report.html").read_text()
+    assert times(finished / "derivatives") == before
+    assert "2 finished before" in (finished / "derivatives/nlmeans/report.html").read_text()
 
 
 @pytest.mark.parametrize("change", ["settings", "scan", "result", "picture", "record"])
-def test_a_second_run_does_again_what_changed(change: str, small: Path) -> None:
-    run(small)
-    out = small / "derivatives" / "nlmeans"
+def test_a_second_run_does_again_what_changed(change: str, finished: Path) -> None:
+    out = finished / "derivatives" / "nlmeans"
     options: tuple[object, ...] = ()
     if change == "settings":
         options = ("--sigma", 7)
     elif change == "scan":
-        image(small / "sub-01" / "anat" / "sub-01_T1w.nii.gz", seed=99)
+        image(finished / "sub-01" / "anat" / "sub-01_T1w.nii.gz", seed=99)
     elif change == "record":
         (out / "sub-01" / "anat" / "sub-01_desc-denoised_T1w.json").write_text("{")
     else:
         name = "figures/*01*.png" if change == "picture" else "sub-01/anat/*.nii.gz"
         next(out.glob(name)).unlink()
-    result = run(small, *options)
+    result = run(finished, *options)
     assert result.exit_code == 0
     assert ("2 denoised" if change == "settings" else "1 denoised, 1 finished before") in result.stdout
 
 
-def test_a_scan_that_fails_now_says_that_an_old_result_is_there(small: Path) -> None:
-    run(small)
-    source = small / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+def test_a_scan_that_fails_now_says_that_an_old_result_is_there(finished: Path) -> None:
+    source = finished / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
     source.write_bytes(source.read_bytes()[:900])
-    assert "the result of an earlier run is still there" in run(small).stderr
+    assert "the result of an earlier run is still there" in run(finished).stderr
 
 
 def test_directions_that_changed_are_taken_anew(small: Path) -> None:
@@ -341,11 +361,9 @@ class Deadly(batch.Job):
         return ""
 
 
-def test_workers_give_the_same_results_as_one_process(small: Path, tmp_path: Path) -> None:
-    for workers in (1, 2):
-        words = (small, "--out", tmp_path / str(workers), "--workers", workers, "--memory", "1GB")
-        assert run(*words).exit_code == 0
-    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+@pytest.mark.usefixtures("by_workers")
+def test_workers_give_the_same_results_as_one_process(dataset: Path) -> None:
+    assert contents(dataset.parent / "1") == contents(dataset.parent / "2") != {}
 
 
 def test_a_folder_stands_for_files_of_all_formats_and_results_keep_theirs(tmp_path: Path) -> None:
@@ -383,14 +401,13 @@ def test_a_change_of_either_file_of_a_pair_is_noticed(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- maps
 
 
-def test_maps_lie_beside_the_derivatives_of_a_dataset_under_names_of_their_own(small: Path) -> None:
-    assert run(small).exit_code == 0
-    assert run(small, "--maps").exit_code == 0  # again, as the maps are not there
-    anat = small / "derivatives" / "nlmeans" / "sub-01" / "anat"
+def test_maps_lie_beside_the_derivatives_of_a_dataset_under_names_of_their_own(finished: Path) -> None:
+    assert run(finished, "--maps").exit_code == 0  # again, as the maps are not there
+    anat = finished / "derivatives" / "nlmeans" / "sub-01" / "anat"
     source, result, removed, noise = (
         values(path)
         for path in (
-            small / "sub-01" / "anat" / "sub-01_T1w.nii.gz",
+            finished / "sub-01" / "anat" / "sub-01_T1w.nii.gz",
             *(anat / f"sub-01_desc-{label}_T1w.nii.gz" for label in ("denoised", "residual", "noisemap")),
         )
     )
@@ -400,9 +417,9 @@ def test_maps_lie_beside_the_derivatives_of_a_dataset_under_names_of_their_own(s
     about = bids.read_json(anat / "sub-01_desc-residual_T1w.json")
     assert about["Sources"] == ["bids:raw:sub-01/anat/sub-01_T1w.nii.gz"]
     assert about["Description"].startswith("What denoising removed")
-    assert "2 finished before" in run(small, "--maps").stdout
+    assert "2 finished before" in run(finished, "--maps").stdout
     (anat / "sub-01_desc-noisemap_T1w.nii.gz").unlink()
-    assert "1 denoised" in run(small, "--maps").stdout
+    assert "1 denoised" in run(finished, "--maps").stdout
 
 
 def test_maps_of_files_have_the_format_of_their_scan(tmp_path: Path) -> None:

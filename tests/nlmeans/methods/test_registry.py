@@ -18,6 +18,8 @@ from nlmeans.engine import plan as engine_plan
 from nlmeans.methods.registry import BUILT_IN, Registry, method_names
 from tests.nlmeans.volumes import NIFTI, SINGLE, decaying_series, noisy_piecewise
 
+pytestmark = pytest.mark.usefixtures("two_threads")
+
 ROOT = Path(__file__).parents[3]
 SIGMA = 10.0
 IMPORT = "from nlmeans.methods.means import"

@@ -26,6 +26,8 @@ from nlmeans.operator.loop import LOOP
 from nlmeans.operator.request import Request
 from tests.nlmeans.operator.requests import in_float64, random_request
 
+pytestmark = pytest.mark.usefixtures("two_threads")
+
 
 def agrees_with_loop(of: Request, tolerance: float = 1e-5) -> bool:
     result, expected = CPU.run(of), LOOP.run(in_float64(of))
