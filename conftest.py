@@ -2,6 +2,7 @@
 
 import gc
 import importlib.util
+import logging
 import os
 from collections.abc import Generator, Iterator
 
@@ -61,3 +62,16 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_they_were() -> Iterator[None]:
+    """Take back what a test sets of loggers, as bundles of MONAI and ``--verbose`` do."""
+    loggers = [logging.getLogger(name) for name in (None, "nlmeans", "nlmeans.kernels")]
+    before = [(one, one.level, one.propagate, one.disabled, list(one.handlers)) for one in loggers]
+    yield
+    for one, level, propagate, disabled, handlers in before:
+        one.setLevel(level)
+        one.propagate, one.disabled = propagate, disabled
+        for added in set(one.handlers) - set(handlers):
+            one.removeHandler(added)

@@ -18,7 +18,7 @@ from nlmeans.cli.batch import batch_command
 from nlmeans.cli.bids import bids_command
 from nlmeans.cli.demo import demo_command
 from nlmeans.cli.denoise import denoise_command
-from nlmeans.cli.errors import ignore_late_interrupts
+from nlmeans.cli.errors import ignore_late_interrupts, keep_interrupts
 from nlmeans.cli.info import info_command
 from nlmeans.cli.noise import noise_command
 
@@ -35,6 +35,7 @@ def main() -> None:
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGTERM, before))
         click.get_current_context().call_on_close(ignore_late_interrupts)
+        click.get_current_context().call_on_close(keep_interrupts())
 
 
 for command in (denoise_command, batch_command, bids_command, noise_command, demo_command, info_command):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import contextlib
 import functools
 import logging
 import signal
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -59,6 +61,29 @@ def ignore_late_interrupts() -> None:
     Python calls exit functions in reverse order. This one is registered when a command ends, after the libraries' own.
     """
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
+def keep_interrupts() -> Callable[[], None]:
+    """Make Ctrl-C stop a command even where Python only prints what is raised: in a finaliser or a callback.
+
+    There it would say so with a traceback and go on. Returns what takes this back.
+    """
+    usual = sys.unraisablehook
+
+    def again(raised: sys.UnraisableHookArgs) -> None:
+        if raised.exc_type is KeyboardInterrupt:
+            later = threading.Timer(MOMENT, _thread.interrupt_main)  # here it would be lost again
+            later.daemon = True
+            later.start()
+        else:
+            usual(raised)
+
+    sys.unraisablehook = again
+    return lambda: setattr(sys, "unraisablehook", usual)
+
+
+MOMENT = 0.05
+"""Seconds after which a finaliser has ended."""
 
 
 def say(text: str) -> None:

@@ -398,7 +398,9 @@ def test_an_augmentation_looks_for_the_noise_in_the_middle_only(monkeypatch: pyt
     large[..., :10] += 50 * torch.randn(1, 20, 90, 10, generator=torch.Generator().manual_seed(1))
     measured: list[tuple[int, ...]] = []
     found = found_module.model_of_volume
-    monkeypatch.setattr("nlmeans.engine.noise.model_of_volume", lambda v, *a: measured.append(v.shape) or found(v, *a))
+    monkeypatch.setattr(
+        "nlmeans.noise.search.uneven.model_of_volume", lambda v, *a: measured.append(v.shape) or found(v, *a)
+    )
     result = RandNonLocalMeans(1.0, (0.999, 0.999))(large)
     assert measured == [(20, 57, 56)]  # about 40³ voxels
     expected = nlmeans.denoise(large[0], 5 * 0.999, method="classic")

@@ -103,40 +103,57 @@ def variation_of(
         The level at the points of an even grid over the whole volume, with a root mean square of 1 over the object;
         None if it varies too little to tell it from an even level.
     """
-    peak = float(values.abs().max())
-    if peak == 0 or max(shape) < 3:
+    if max(shape) < 3 or not values.any():
         return None
     every = math.ceil(values.numel() / FITTED_VOXELS)
-    axis = 0 if shape[0] > 1 else 1
-    lengths = [place[axis].stop - place[axis].start for place in places]
-    masks = [None] * len(places) if inside is None else torch.split(inside, lengths, axis)
-    split = [torch.split(every_voxel, lengths, axis) for every_voxel in (values / peak, measured_voxels(values))]
-    pieces = [
-        measure_slab(part, where, shape, [side.start for side in place], place, every, known)
-        for part, known, where, place in zip(*split, masks, places, strict=True)
-    ]
-    measured = Measurements(*(torch.cat(found) for found in zip(*pieces, strict=True)))
-    level = robust_deviation(measured.finest) if len(measured.finest) >= LEAST_FITTED / every else 0.0
-    if level == 0:
+    measured = measured_in_pieces(values, inside, shape, places, every)
+    fewest = LEAST_FITTED / every
+    start = robust_deviation(measured.finest) if len(measured.finest) >= fewest else 0.0
+    if start == 0:
         return None
     spline = Spline(shape, every)
-    coefficients = fit_spline(spline, measured, level, magnitudes)
+    coefficients = fit_spline(spline, measured, start, magnitudes)
     bright = measured.mean > object_threshold(measured.mean)
+    if int(bright.sum()) < fewest:
+        bright = torch.ones_like(bright)
     if filtered_in_the_dark(measured, spline.in_cells(coefficients)[measured.cell], bright):
         measured, bright = measured.subset(bright), bright[bright]
-        coefficients = fit_spline(spline, measured, level, magnitudes)
+        coefficients = fit_spline(spline, measured, start, magnitudes)
     levels = spline.in_cells(coefficients)[measured.cell]
-    here = levels.sort().values
-    lowest, low, high, highest = (float(here[int(share * (len(here) - 1))]) for share in (0.01, 0.05, 0.95, 0.99))
+    ordered = levels.sort().values
+    lowest, low, high, highest = (float(ordered[int(share * (len(ordered) - 1))]) for share in (0.01, 0.05, 0.95, 0.99))
     if high - low < math.log(UNEVEN_RATIO):
         return None
-    points = [
-        spline_basis(n, torch.linspace(0, n - 1, points_along(basis.shape[1])))
-        for n, basis in zip(shape, spline.along, strict=True)
-    ]
-    logarithm = torch.einsum("abc,da,hb,wc->dhw", coefficients, *points).clamp(lowest, highest)
     middle = 0.5 * (float((2 * levels[bright]).logsumexp(0)) - math.log(int(bright.sum())))
-    return checked_variation((logarithm - middle).exp().numpy().round(4))
+    relative = (at_points(spline, coefficients, shape).clamp(lowest, highest) - middle).exp()
+    return checked_variation(relative.clamp_min(LEAST_RELATIVE).numpy().round(4))
+
+
+LEAST_RELATIVE = 1e-3
+"""Least level relative to that of the object."""
+
+
+def measured_in_pieces(
+    values: Tensor, inside: Tensor | None, shape: Axes, places: Sequence[Piece], every: int
+) -> Measurements:
+    """Measure one in `every` usable voxels of joined pieces; arguments as for `variation_of`."""
+    axis = 0 if shape[0] > 1 else 1
+    lengths = [place[axis].stop - place[axis].start for place in places]
+    scaled, known = values / float(values.abs().max()), measured_voxels(values)
+    parts = zip(torch.split(scaled, lengths, axis), torch.split(known, lengths, axis), strict=True)
+    masks = [None] * len(places) if inside is None else torch.split(inside, lengths, axis)
+    pieces = [
+        measure_slab(part, where, shape, [side.start for side in place], place, every, usable)
+        for (part, usable), where, place in zip(parts, masks, places, strict=True)
+    ]
+    return Measurements(*(torch.cat(found) for found in zip(*pieces, strict=True)))
+
+
+def at_points(spline: Spline, coefficients: Tensor, shape: Axes) -> Tensor:
+    """Evaluate a spline over a volume at its knots and in the middle between them."""
+    counts = (max(1, 2 * (basis.shape[1] - 3) + 1) for basis in spline.along)
+    along = (spline_basis(n, torch.linspace(0, n - 1, count)) for n, count in zip(shape, counts, strict=True))
+    return torch.einsum("abc,da,hb,wc->dhw", coefficients, *along)
 
 
 def filtered_in_the_dark(measured: Measurements, levels: Tensor, bright: Tensor) -> bool:
@@ -158,11 +175,6 @@ def filtered_in_the_dark(measured: Measurements, levels: Tensor, bright: Tensor)
 FILTERED = 0.8
 """Noise in the dark relative to that in the object, both in units of the level found, from which the dark counts as
 filtered, and only the object as evidence."""
-
-
-def points_along(coefficients: int) -> int:
-    """Return the number of points along an axis that a spline with so many coefficients is evaluated at."""
-    return max(1, 2 * (coefficients - 3) + 1)
 
 
 def evened(values: Tensor, variation: Levels, shape: Axes, places: Sequence[Piece]) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 import torch
 
 import nlmeans
-from nlmeans.cli.errors import interruption
+from nlmeans.cli.errors import interruption, keep_interrupts
 from nlmeans.files.formats import nifti
 from tests.nlmeans.cli.calls import QUICK, assert_one_line, call, denoised
 from tests.nlmeans.scans import (
@@ -163,3 +165,19 @@ def test_a_file_that_stops_halfway_does_not_stay(
     files_of_at_most(-1)
     assert_one_line(result, rf"out{ending} cannot be written: File too large")
     assert contents(tmp_path) == before
+
+
+def test_an_interruption_in_a_finaliser_stops_the_command_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    class Interrupted:
+        def __del__(self) -> None:
+            raise KeyboardInterrupt
+
+    before, take_back = sys.unraisablehook, keep_interrupts()
+    try:
+        Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(10)
+    finally:
+        take_back()
+    assert sys.unraisablehook is before
+    assert "Traceback" not in capsys.readouterr().err
