@@ -38,6 +38,9 @@ UNEVEN_RATIO = 1.5
 """Ratio of the levels that 95 and 5 % of the voxels are below, from which the noise counts as uneven. Even noise among
 structure has up to 1.3."""
 
+TOO_UNEVEN = 8.0
+"""The same ratio from which it is not coils that make the difference, but parts that a scanner filtered."""
+
 
 @in_one_thread
 def model_of_sample(
@@ -80,7 +83,7 @@ def model_of_sample(
             break
     else:
         return model
-    if even.correlation is not None or not even.sigma:
+    if even.correlation is not None or even.doubts or not even.sigma:  # it is not the same everywhere even so
         return model
     levels = limits_in_words(variation, even.sigma)
     said = f"the noise is not equally strong everywhere: its standard deviation goes from {levels}"
@@ -116,13 +119,13 @@ def variation_of(
     bright = measured.mean > object_threshold(measured.mean)
     if int(bright.sum()) < fewest:
         bright = torch.ones_like(bright)
-    if filtered_in_the_dark(measured, spline.in_cells(coefficients)[measured.cell], bright):
+    if not magnitudes and is_filtered_in_the_dark(measured, spline.in_cells(coefficients)[measured.cell], bright):
         measured, bright = measured.subset(bright), bright[bright]
         coefficients = fit_spline(spline, measured, start, magnitudes)
     levels = spline.in_cells(coefficients)[measured.cell]
     ordered = levels.sort().values
     lowest, low, high, highest = (float(ordered[int(share * (len(ordered) - 1))]) for share in (0.01, 0.05, 0.95, 0.99))
-    if high - low < math.log(UNEVEN_RATIO):
+    if not math.log(UNEVEN_RATIO) < high - low < math.log(TOO_UNEVEN):
         return None
     middle = 0.5 * (float((2 * levels[bright]).logsumexp(0)) - math.log(int(bright.sum())))
     relative = (at_points(spline, coefficients, shape).clamp(lowest, highest) - middle).exp()
@@ -156,25 +159,28 @@ def at_points(spline: Spline, coefficients: Tensor, shape: Axes) -> Tensor:
     return torch.einsum("abc,da,hb,wc->dhw", coefficients, *along)
 
 
-def filtered_in_the_dark(measured: Measurements, levels: Tensor, bright: Tensor) -> bool:
-    """Whether the dark has less noise than the logarithm of the level says, compared with what is bright.
+def is_filtered_in_the_dark(measured: Measurements, levels: Tensor, bright: Tensor) -> bool:
+    """Whether one level in the dark and one in the object explain the noise better than the logarithm of a smooth one.
 
-    Scanners filter the air, or set parts of it to 0, and the object ends in steps that no smooth level follows.
+    Scanners filter the air, or set parts of it to 0. A smooth level then follows a step that it cannot follow.
     """
-    if min(int(bright.sum()), int((~bright).sum())) < LEAST_FOR_MEDIAN:
+    flat = flattest_of_blocks(measured.detail / (2 * levels).exp(), measured.block)
+    finest, levels, bright = measured.finest[flat], levels[flat], bright[flat]
+    steps = [
+        robust_deviation(finest[part]) if int(part.sum()) >= LEAST_FOR_MEDIAN else 0.0 for part in (~bright, bright)
+    ]
+    if min(steps) == 0:
         return False
 
-    def deviation(part: Tensor) -> float:
-        level = levels[part].exp()
-        flat = flattest_of_blocks(measured.detail[part] / level.square(), measured.block[part])
-        return float((measured.finest[part].abs() / level)[flat].median())
+    def cost(level: Tensor) -> float:
+        return float((level + ((finest / level.exp()).square() / 2).clamp_max(MOST_COST)).mean())
 
-    return deviation(~bright) < FILTERED * deviation(bright)
+    dark_and_bright = torch.tensor(steps, dtype=torch.float64).log()[bright.long()]
+    return steps[0] < steps[1] and cost(dark_and_bright) < cost(levels)
 
 
-FILTERED = 0.8
-"""Noise in the dark relative to that in the object, both in units of the level found, from which the dark counts as
-filtered, and only the object as evidence."""
+MOST_COST = 4.5
+"""Cost of a voxel three deviations off, and of any that is farther off."""
 
 
 def evened(values: Tensor, variation: Levels, shape: Axes, places: Sequence[Piece]) -> Tensor:

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from scipy.ndimage import gaussian_filter
 
 from nlmeans import NoiseModel, denoise, estimate_noise
 from nlmeans.core.metrics import psnr
-from nlmeans.noise.search.found import model_of_volume
 from tests.nlmeans.noise.search.test_found import filtered
 from tests.nlmeans.volumes import sample
 
 
-def test_noise_that_is_taken_for_even_is_doubted_where_it_varies(caplog: pytest.LogCaptureFixture) -> None:
+def test_noise_of_two_levels_is_doubted_unless_sigma_is_a_map(caplog: pytest.LogCaptureFixture) -> None:
     clean = np.repeat([-500.0, -200.0], 20) * np.ones((40, 40, 1))
     levels = np.where(clean > -300, 20.0, 2.0)
     noisy = clean + levels * np.random.default_rng(0).standard_normal(clean.shape)
-    assert "try sigma='map'" in model_of_volume(torch.from_numpy(noisy)).doubts[0]
-    denoise(noisy, variation=None)
+    assert "try sigma='map'" in estimate_noise(noisy).doubts[0]
+    denoise(noisy)
     assert "in parts the noise is much weaker" in caplog.text
-    for how in ({}, {"sigma": "map"}):
-        caplog.clear()
-        denoise(noisy, **how)
-        assert not caplog.messages
+    caplog.clear()
+    denoise(noisy, sigma="map")
+    assert not caplog.messages
     assert not estimate_noise(clean + 10 * np.random.default_rng(0).standard_normal(clean.shape)).doubts
 
 
