@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import nlmeans
 from nlmeans import NoiseModel, denoise, denoise_with_maps, estimate_noise
 from nlmeans.core.metrics import psnr
 from nlmeans.core.tiles import piece
+from nlmeans.engine.survey import Facts
 from nlmeans.noise.drawn.noisy import with_noise
 from nlmeans.noise.variation import variation_at
+from tests.nlmeans import zarrs
+from tests.nlmeans.cli.calls import call
+from tests.nlmeans.scans import RAS, save, scan
 from tests.nlmeans.volumes import Floats, piecewise
 
 SHAPE = (40, 48, 44)
@@ -123,3 +130,29 @@ def test_a_variation_without_a_sigma_is_refused(how: dict[str, Any]) -> None:
 def test_a_variation_is_read_on_the_device_of_the_volume() -> None:
     result = denoise(torch.from_numpy(noisy()).float(), 4.0, variation=[[[1.0, 2.0]]], method="classic")
     assert result.device.type == "cpu"
+
+
+def test_an_ome_zarr_has_the_level_of_each_place(tmp_path: Path) -> None:
+    given = noisy().astype(np.float32)
+    zarrs.save(tmp_path / "in.zarr", given, "zyx", chunk=16)
+    whole = zarrs.in_memory(given, "zyx", method="classic", search_radius=1)
+    said = nlmeans.denoise_zarr(tmp_path / "in.zarr", tmp_path / "out.zarr", method="classic", search_radius=1)
+    assert "in parts" in said
+    np.testing.assert_allclose(zarrs.level(tmp_path / "out.zarr"), whole, atol=0.1)
+
+
+def test_a_nifti_and_its_record_have_the_level_of_each_place(tmp_path: Path) -> None:
+    source = save(scan(noisy(), "f4", RAS), tmp_path / "in.nii.gz")
+    said = call("denoise", source, tmp_path / "out.nii.gz", "--method", "classic", "--noise-map", tmp_path / "map.nii")
+    assert "in parts" in said.output
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert np.shape(record["noise"]["variation"]) == (9, 9, 9)
+    assert np.abs(nlmeans.load_image(tmp_path / "map.nii").get_fdata() / LEVEL - 1).mean() < 0.1
+    even = call("denoise", source, tmp_path / "even.nii.gz", "--method", "classic", "--even")
+    assert "in parts" not in even.output.splitlines()[0]
+
+
+def test_facts_come_back_from_a_record_with_the_variation() -> None:
+    model = estimate_noise(noisy())
+    facts = Facts((8.0,), (127.5,), 31.9, model)
+    assert Facts.from_dict(json.loads(json.dumps(facts.to_dict()))) == facts
