@@ -15,6 +15,9 @@ import pytest
 GROWTH = 1.05
 """Of the resident memory, between the first and the last tenth of the runs."""
 
+POOLS = 1
+"""Threads that libraries may start at any time: that of NumPy's products ends with a fork, and begins again later."""
+
 
 class Held(NamedTuple):
     """What a process holds."""
@@ -48,7 +51,7 @@ def assert_nothing_stays(run: Callable[[int], object], warm_up: int, runs: int) 
     sizes = f"{first / 2**20:.1f} to {last / 2**20:.1f} MiB ({last / first - 1:+.1%})"
     print(f"\n{runs} runs after {warm_up}: memory {sizes}; {early[0][1:3]} to {late[-1][1:3]} threads and open files")
     assert last <= GROWTH * first
-    assert late[-1].threads <= max(held.threads for held in early)
+    assert late[-1].threads <= max(held.threads for held in early) + POOLS
     assert late[-1].files <= max(held.files for held in early)
     assert late[-1].temporary <= early[0].temporary
 
