@@ -290,9 +290,8 @@ def found_in_middle(settings: Settings, values: Tensor, mask: Tensor | None) -> 
     """Find the noise of an image of one channel in its middle; return settings that state it, and sigma."""
     searched, inside = middle_of(values, mask)
     layout = Layout.of(searched, settings.channels, settings.series)
-    choices = Choices.of(settings, layout)
-    facts = Plan.of(searched, 0, choices.layout, choices, mask=inside).facts
-    settings = settled(settings, dataclasses.replace(facts, noise=facts.noise.without_variation()))
+    choices = Choices.of(dataclasses.replace(settings, variation=None), layout)  # of a middle that is small
+    settings = settled(settings, Plan.of(searched, 0, choices.layout, choices, mask=inside).facts)
     return settings, cast(Level, settings.sigma)
 
 
