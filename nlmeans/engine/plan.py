@@ -42,7 +42,7 @@ from nlmeans.noise.outliers import without_outliers
 from nlmeans.noise.rician import rician_deviation, without_rician_bias
 from nlmeans.noise.search.found import NOTHING_SEEN
 from nlmeans.noise.variation import Levels, variation_at
-from nlmeans.patches.low_rank.hot import HOT_REACH, without_hot_voxels
+from nlmeans.patches.low_rank.hot import FEWEST_TOGETHER, HOT_REACH, without_hot_voxels
 
 log = logging.getLogger("nlmeans")
 
@@ -433,8 +433,9 @@ class Plan:
     def volumes_at_once(self) -> list[slice]:
         """Return which volumes of a series are read and written together."""
         count = self.layout.channel_count
-        some = min(VOLUMES_AT_ONCE, max(1, int(SHARE_AT_ONCE * count)))
-        return [slice(first, min(first + some, count)) for first in range(0, count, some)]
+        some = min(VOLUMES_AT_ONCE, max(FEWEST_TOGETHER, int(SHARE_AT_ONCE * count)))
+        starts = range(0, max(count - FEWEST_TOGETHER, 0) + 1, some)  # what is left over joins the last
+        return [slice(first, last) for first, last in zip(starts, [*starts[1:], count], strict=True)]
 
     def units(self, channels: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor]:
         """Return sigma of some channels, and the middle of each, (C, 1, 1, 1)."""

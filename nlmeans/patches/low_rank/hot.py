@@ -15,6 +15,10 @@ HOT, HOT_RATIO, HOT_REACH = 10.0, 2.0, 1
 """How far a hot voxel stands out, in units of sigma and of the range of its neighbours; and how far these lie. In high
 contrast, voxels stand out of even surroundings, but hardly ever by twice what these differ."""
 
+FEWEST_TOGETHER = 3
+"""Volumes from which it shows whether a voxel stands out in one of them or in most. It must be as far from the median
+over the volumes as from its neighbours."""
+
 
 def without_hot_voxels(signals: Tensor, relative: float | Tensor) -> tuple[Tensor, Tensor]:
     """Replace what stands far out of all its neighbours, such as a hot pixel or a spike of one volume.
@@ -41,6 +45,12 @@ def without_hot_voxels(signals: Tensor, relative: float | Tensor) -> tuple[Tenso
     limit = torch.as_tensor(HOT * relative, dtype=signals.dtype, device=signals.device)
     hot = kernel_for([signals], plain=hot_voxels, cpu=compiled_hot_voxels)(signals, limit)
     places = hot.nonzero()
+    if len(places) and len(signals) >= FEWEST_TOGETHER:
+        volume, *place = places.T
+        usual = signals[:, *place].median(0).values  # what stands out in most volumes is a small part of the object
+        differs = (signals[volume, *place] - usual).abs() > limit.expand(signals.shape[1:])[*place]
+        hot[tuple(places[~differs].T)] = False
+        places = places[differs]
     if not len(places):
         return signals, hot
     calm = signals.clone()

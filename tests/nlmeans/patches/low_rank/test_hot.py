@@ -18,14 +18,21 @@ def test_hot_is_what_stands_out_of_all_neighbours_by_far() -> None:
     edge[1, 4, :, 2] += 100
     edge[0, 2, 2, 2:4] += 100
     assert not without_hot_voxels(edge, 1.0)[1].any()
-    edge[2, 4, 4, 2] += 100
+    edge[2, 6, 4, 2] += 100
     edge[2, 0, 0, 0] -= 100
     calm, hot = without_hot_voxels(edge, 1.0)
-    assert hot.nonzero().tolist() == [[2, 0, 0, 0], [2, 4, 4, 2]]
+    assert hot.nonzero().tolist() == [[2, 0, 0, 0], [2, 6, 4, 2]]
     assert calm[hot].abs().max() < 3
     assert torch.equal(calm[~hot], edge[~hot])
     assert not without_hot_voxels(edge, torch.full((9, 10, 11), 20.0))[1].any()
     assert not without_hot_voxels(edge[:, :1, :1, :1], 1.0)[1].any()
+
+
+def test_what_stands_out_in_most_volumes_belongs_to_the_object() -> None:
+    signals = normal(6, 9, 10, 11).float()
+    signals[:, 4, 5, 6] += 100
+    signals[1, 2, 2, 2] += 100
+    assert without_hot_voxels(signals, 1.0)[1].nonzero().tolist() == [[1, 2, 2, 2]]
 
 
 def spiky(*shape: int) -> torch.Tensor:
