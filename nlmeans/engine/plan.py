@@ -373,7 +373,7 @@ class Plan:
             return
         noisy = chosen(self.read(tile.outer, work.device, some), [channel - some.start for channel in present])
         scaled, _ = without_hot_voxels(self.scaled(noisy, present, relative), relative)
-        components.flatten(1).addmm_(basis[present].mT, scaled.flatten(1))
+        components.flatten(1).addmm_(basis[present].mT, scaled.flatten(1).contiguous())  # the same bits on any axis
         if self.has_magnitudes:
             variance += self.variance_of_magnitudes(scaled, present, relative, work).sum(0)
 
