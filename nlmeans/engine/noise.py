@@ -316,10 +316,7 @@ def estimated_map(
     if settings.noise == "auto" or is_auto(settings.correlation):
         alone = dataclasses.replace(settings, sigma=None, noise=settings.noise)
         model = found_noise(volume, index, layout, alone, mask).model if alone.finds_noise else model
-        model = dataclasses.replace(model, doubts=())  # which are of one level for all places
-        if model.variation is not None and model.correlation is not None:
-            return Noise(model, (model.sigma or 0.0,) * layout.channel_count, None)
-        model = dataclasses.replace(model, variation=None)
+        model = dataclasses.replace(model, variation=None, doubts=())  # which are of one level for all places
     kind = "rician" if model.kind in MAGNITUDES else "gaussian"
     if model.correlation is not None and model.sigma:
         fine = sigma_levels(volume, index, layout, kind, mask, settings.memory, settings.despeckle)[0]

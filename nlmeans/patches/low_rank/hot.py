@@ -28,7 +28,7 @@ def without_hot_voxels(signals: Tensor, relative: float | Tensor) -> tuple[Tenso
 
     Args:
         signals: (V, D, H, W), in units of sigma, without NaN.
-        relative: sigma at every voxel relative to its largest value, (D, H, W); 1 if it does not vary.
+        relative: level of the noise at every voxel, in units of sigma, (D, H, W); 1 if it does not vary.
 
     Returns:
         The signals, with the middle of the neighbours where a voxel is hot; and where these are, (V, D, H, W).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -125,22 +126,33 @@ def test_the_threads_come_back_after_an_exception() -> None:
     assert torch.get_num_threads() == 6
 
 
-@pytest.mark.usefixtures("six_threads")
-def test_tasks_that_overlap_leave_no_share_behind() -> None:
+@contextlib.contextmanager
+def two_that_overlap(hold: Callable[[Callable[[], None]], None]) -> Iterator[None]:
+    """Call `hold` in two threads at once, with what it is to call inside: that waits until the block ends."""
     started, leave = threading.Barrier(3), threading.Event()
 
-    def task() -> None:
-        with shared_among(2):
-            started.wait(10)
-            leave.wait(10)
+    def wait() -> None:
+        started.wait(10)
+        leave.wait(10)
 
-    tasks = [threading.Thread(target=task) for _ in range(2)]
+    tasks = [threading.Thread(target=hold, args=(wait,)) for _ in range(2)]
     for thread in tasks:
         thread.start()
     started.wait(10)
+    yield
     leave.set()
     for thread in tasks:
         thread.join(10)
+
+
+@pytest.mark.usefixtures("six_threads")
+def test_tasks_that_overlap_leave_no_share_behind() -> None:
+    def task(wait: Callable[[], None]) -> None:
+        with shared_among(2):
+            wait()
+
+    with two_that_overlap(task):
+        pass
     assert threads_of_a_new_thread() == 6
 
 
@@ -161,19 +173,12 @@ def test_a_function_in_one_thread_has_one_in_torch_and_numpy_and_leaves_them_as_
 
 
 def test_functions_in_one_thread_that_overlap_leave_numpy_as_it_was() -> None:
-    before, started, leave = threads_of_numpy(), threading.Barrier(3), threading.Event()
+    before = threads_of_numpy()
 
     @in_one_thread
-    def task() -> None:
-        started.wait(10)
-        leave.wait(10)
+    def task(wait: Callable[[], None]) -> None:
+        wait()
 
-    tasks = [threading.Thread(target=task) for _ in range(2)]
-    for thread in tasks:
-        thread.start()
-    started.wait(10)
-    assert set(threads_of_numpy()) <= {1}
-    leave.set()
-    for thread in tasks:
-        thread.join(10)
+    with two_that_overlap(task):
+        assert set(threads_of_numpy()) <= {1}
     assert threads_of_numpy() == before
