@@ -29,8 +29,8 @@ from torch import Tensor
 
 import nlmeans
 from nlmeans.core.metrics import psnr
-from nlmeans.patches.bayes import nl_bayes
-from nlmeans.patches.dct import hard_threshold, wiener_filter
+from nlmeans.patches.bayes.nl_bayes import nl_bayes
+from nlmeans.patches.dct.sliding import hard_threshold, wiener_filter
 
 LEVELS = (1.0, 3.0, 5.0, 7.0, 9.0)
 

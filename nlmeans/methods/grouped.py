@@ -12,7 +12,7 @@ from nlmeans.methods.coarser import COARSER_REACH
 from nlmeans.methods.means import classic_pilot, pilot_radius
 from nlmeans.methods.method import Method, Options, whole_tile
 from nlmeans.methods.transform import dct_pilot, patch_memory
-from nlmeans.patches.bayes import nl_bayes
+from nlmeans.patches.bayes.nl_bayes import nl_bayes
 from nlmeans.patches.low_rank.similar import low_rank
 
 GRAIN = 12

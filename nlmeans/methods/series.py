@@ -9,7 +9,7 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.progress import Report, part
 from nlmeans.methods.grouped import GRAIN, alike, group_patch, grouped_memory, later_strength, stages_halo
 from nlmeans.methods.method import Method, Options, whole_tile
-from nlmeans.patches.bayes import nl_bayes
+from nlmeans.patches.bayes.nl_bayes import nl_bayes
 from nlmeans.patches.low_rank.series import PATCH, PATCH_STEP, SeriesResult, series_low_rank
 
 COMPONENTS_PATCH, IMAGE_PATCH = 3, 5

@@ -11,7 +11,7 @@ from nlmeans.methods.coarser import COARSER_REACH, with_coarser_level
 from nlmeans.methods.means import classic, operator_memory
 from nlmeans.methods.method import Method, Options, whole_tile
 from nlmeans.operator.nonlocal_means import nonlocal_means
-from nlmeans.patches.dct import hard_threshold, wiener_filter
+from nlmeans.patches.dct.sliding import hard_threshold, wiener_filter
 
 
 def patch_memory(backend: str, channels: int, patch_radius: Axes, search_radius: Axes) -> float:

@@ -1,8 +1,8 @@
 """Find groups of similar patches, filter them, and average them where they overlap.
 
 For each reference patch of a regular grid, the most similar patches nearby are found on a guide, such as a first
-estimate. A filter (bayes.py, low_rank/similar.py) treats each group as a whole. The average weights each group in
-inverse proportion to the noise that it has left.
+estimate. A filter (bayes/nl_bayes.py, low_rank/similar.py) treats each group as a whole. The average weights each group
+in inverse proportion to the noise that it has left.
 """
 
 from __future__ import annotations

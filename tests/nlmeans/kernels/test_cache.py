@@ -98,8 +98,8 @@ def test_all_files_that_kernels_are_in_count(tmp_path: Path, monkeypatch: pytest
         "kernels/matrix",
         "kernels/vector",
         "operator/cpu_kernel",
-        "patches/bayes_cpu_kernel",
-        "patches/dct_cpu_kernel",
+        "patches/bayes/cpu_kernel",
+        "patches/dct/cpu_kernel",
         "patches/groups_cpu_kernel",
         "blur/cpu_kernel",
         "blur/full_cpu_kernel",
@@ -109,7 +109,7 @@ def test_all_files_that_kernels_are_in_count(tmp_path: Path, monkeypatch: pytest
     for file in sorted(found):
         before = cache.kernel_fingerprint()
         copied = tmp_path / f"{file}.py"
-        copied.parent.mkdir(exist_ok=True)
+        copied.parent.mkdir(parents=True, exist_ok=True)
         copied.write_text("first")
         first = cache.kernel_fingerprint()
         copied.write_text("second")

@@ -13,7 +13,7 @@ from nlmeans.methods.means import classic
 from nlmeans.methods.method import Options
 from nlmeans.methods.registry import METHODS
 from nlmeans.methods.transform import DCT, PRI, WIENER, dct, neighbour_mean, pri, wiener
-from nlmeans.patches.dct import hard_threshold, wiener_filter
+from nlmeans.patches.dct.sliding import hard_threshold, wiener_filter
 
 OPTIONS = Options(0.9, (1, 1, 1), (1, 1, 1), "loop", 2**30)
 

@@ -7,7 +7,7 @@ import torch
 
 from nlmeans.core.lags import whitening
 from nlmeans.patches import groups
-from nlmeans.patches.dct import hard_threshold
+from nlmeans.patches.dct.sliding import hard_threshold
 from nlmeans.patches.low_rank.similar import low_rank, shrink_group
 from tests.nlmeans.patches.tensors import LAGS, blobs, normal
 

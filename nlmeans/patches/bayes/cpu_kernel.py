@@ -1,8 +1,8 @@
-"""CPU kernel of non-local Bayes: the filter of `bayes.filter_group` and the averaging, one group at a time.
+"""CPU kernel of non-local Bayes: the filter of `nl_bayes.filter_group` and the averaging, one group at a time.
 
 All matrices of a group lie in one array of about 100 kB (`GroupLayout`), which fits the caches of a core. They are
 stored row by row, and rows are padded with zeros to whole vectors (kernels/vector.py). Q and P are those of
-`bayes.filter_group`; A = P Pᵀ + ρI has the Cholesky factor U (A = UᵀU)::
+`nl_bayes.filter_group`; A = P Pᵀ + ρI has the Cholesky factor U (A = UᵀU)::
 
     [A | P]  →  [U | V]      by Gaussian elimination, V = U⁻ᵀP, so that PᵀA⁻¹P = VᵀV
     S = Q Vᵀ                 ‖S‖² = ⟨F, Q⟩
@@ -216,7 +216,7 @@ def sum_of_squares(array, first, size):
 
 @inner_kernel
 def filter_mean(array, layout, variance):
-    """Replace the noisy mean by the filtered one; return Σ gain². See `bayes.filter_mean_patches`."""
+    """Replace the noisy mean by the filtered one; return Σ gain². See `nl_bayes.filter_mean_patches`."""
     vectors = layout.width // LANES
     multiply_row(array, layout.guide_spectrum, layout.guide_mean, layout.basis_columns, layout.width, vectors)
     multiply_row(array, layout.noisy_spectrum, layout.noisy_mean, layout.basis_columns, layout.width, vectors)
@@ -301,7 +301,7 @@ def clamp(value, low, high):
 
 @inlined_kernel
 def scalar_least_risk(ff, fq, qq, f_noise, q_noise):
-    """Compute a and b of one group; see `bayes.least_risk`."""
+    """Compute a and b of one group; see `nl_bayes.least_risk`."""
     held = ff + f_noise + TINY
     q_gain = qq - q_noise
     determinant = max(held * qq - fq * fq, LEAST_DETERMINANT * held * qq + TINY)

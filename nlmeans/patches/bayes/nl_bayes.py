@@ -19,8 +19,8 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.lags import Whitening, whitening
 from nlmeans.core.progress import Report, silent
 from nlmeans.kernels.dispatch import kernel_for
-from nlmeans.patches import bayes_cpu
-from nlmeans.patches.dct import dct_basis
+from nlmeans.patches.bayes import cpu
+from nlmeans.patches.dct.sliding import dct_basis
 from nlmeans.patches.groups import LEAST_VARIANCE, Filtered, Grid, filter_volume
 from nlmeans.patches.kernel_constants import LEAST_DETERMINANT, TINY
 
@@ -71,7 +71,7 @@ def nl_bayes(
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
     grid = Grid.of(shape, patch, step, count, search_radius)
     noise = None if autocovariance is None else whitening(autocovariance, grid.size)
-    compiled: FilterVolume = partial(bayes_cpu.filter_volume, strength=strength, steepest=STEEPEST, noise=noise)
+    compiled: FilterVolume = partial(cpu.filter_volume, strength=strength, steepest=STEEPEST, noise=noise)
     plain: FilterVolume = partial(filter_volume, filter_groups=filter_groups)
     run: FilterVolume = kernel_for([noisy, guide], plain=plain, cpu=compiled)
     return run(noisy, guide, sigma, grid, tolerance, progress=progress, out=out)

@@ -41,7 +41,7 @@ def filter_channel(
         matrix: the DCT along one axis.
     """
     from nlmeans.kernels.vector import LANES  # imports numba
-    from nlmeans.patches.dct_cpu_kernel import Slide, filter_rows
+    from nlmeans.patches.dct.cpu_kernel import Slide, filter_rows
 
     depth, height, width = volumes[0].shape
     positions = (depth - size[0] + 1, height - size[1] + 1, width - size[2] + 1)

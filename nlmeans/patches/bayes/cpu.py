@@ -18,7 +18,7 @@ from nlmeans.core.lags import Whitening
 from nlmeans.core.progress import Report, part
 from nlmeans.kernels.turns import chequerboard, in_turns
 from nlmeans.patches import groups_cpu
-from nlmeans.patches.dct import dct_basis
+from nlmeans.patches.dct.sliding import dct_basis
 from nlmeans.patches.groups import (
     LEAST_VARIANCE,
     Average,
@@ -43,7 +43,7 @@ def filter_volume(
     noise: Whitening | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Group, filter and average the patches of a float32 volume, with the filter of `bayes.filter_group`.
+    """Group, filter and average the patches of a float32 volume, with the filter of `nl_bayes.filter_group`.
 
     Args:
         noisy: as for `groups.filter_volume`.
@@ -52,12 +52,13 @@ def filter_volume(
         grid: as for `groups.filter_volume`.
         tolerance: as for `groups.filter_volume`.
         progress: called with the fraction done.
-        strength: as for `bayes.filter_group`.
+        strength: as for `nl_bayes.filter_group`.
         steepest: steepness above which a group is filtered in float64.
         noise: correlation of the noise over a patch; None for white noise.
         out: as for `groups.filter_volume`.
     """
-    from nlmeans.patches import bayes_cpu_kernel, groups_cpu_kernel  # import numba
+    from nlmeans.patches import groups_cpu_kernel  # imports numba, as the next one does
+    from nlmeans.patches.bayes import cpu_kernel
 
     values, guides = grid.covered(noisy), grid.covered(guide)
     if isinstance(sigma, Tensor):
@@ -68,16 +69,16 @@ def filter_volume(
     search = groups_cpu.search_in(guides, *grid.where, levels)
     _, rows, columns = grid.references
     _, height, width = grid.shape
-    layout = bayes_cpu_kernel.GroupLayout.of(grid.count, math.prod(grid.size))
+    layout = cpu_kernel.GroupLayout.of(grid.count, math.prod(grid.size))
     patch_rows = [(u * height + v) * width for u, v in itertools.product(range(grid.size[0]), range(grid.size[1]))]
     taper, basis = taper_of(grid.size).float().numpy(), dct_basis(grid.size).numpy()
     precisions = [
         (
-            bayes_cpu_kernel.FilterConstants(
+            cpu_kernel.FilterConstants(
                 strength, limit, LEAST_VARIANCE, np.array(patch_rows), grid.size[2], float(np.finfo(dtype).eps),
                 noise is not None,
             ),
-            bayes_cpu_kernel.scratch_array(layout, taper, basis, noise, dtype),
+            cpu_kernel.scratch_array(layout, taper, basis, noise, dtype),
         )
         for dtype, limit in ((np.float32, steepest), (np.float64, math.inf))
     ]  # fmt: skip
@@ -106,7 +107,7 @@ def filter_volume(
                 for options, constants in precisions:
                     if len(left):
                         steep = np.empty(len(left), np.bool_)
-                        bayes_cpu_kernel.filter_groups(
+                        cpu_kernel.filter_groups(
                             value.view(-1).numpy(), first.view(-1).numpy(), left, variance.view(-1).numpy(), layout,
                             options, constants.copy(), channel.total.view(-1).numpy(), channel.weights.view(-1).numpy(),
                             steep,

@@ -9,8 +9,8 @@ from scipy.fft import dctn, idctn
 from scipy.linalg import sqrtm
 
 from nlmeans.core.lags import covariance_over, whitening
-from nlmeans.patches.bayes import filter_group, filter_mean_patches, least_risk, nl_bayes, wiener_gain
-from nlmeans.patches.dct import dct_basis, hard_threshold
+from nlmeans.patches.bayes.nl_bayes import filter_group, filter_mean_patches, least_risk, nl_bayes, wiener_gain
+from nlmeans.patches.dct.sliding import dct_basis, hard_threshold
 from tests.nlmeans.patches.tensors import LAGS, Array, blobs, normal, variance_of_coefficients
 
 

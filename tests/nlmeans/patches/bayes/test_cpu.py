@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from nlmeans.kernels.turns import chequerboard
-from nlmeans.patches import bayes_cpu
-from nlmeans.patches.bayes import nl_bayes
+from nlmeans.patches.bayes import cpu
+from nlmeans.patches.bayes.nl_bayes import nl_bayes
 from nlmeans.patches.groups import Grid
 from tests.nlmeans.patches.tensors import blobs, normal
 
@@ -27,7 +27,7 @@ def test_the_kernel_for_float32_follows_the_formula(shape: tuple[int, ...], vary
 
 def test_many_channels_follow_the_formula_too_and_may_be_written_to_the_guide() -> None:
     """More channels than are summed at once: the groups of the first are those of all."""
-    clean = 8 * blobs((9, 14, 16)).expand(2 * bayes_cpu.SUMMED_AT_ONCE + 1, -1, -1, -1)
+    clean = 8 * blobs((9, 14, 16)).expand(2 * cpu.SUMMED_AT_ONCE + 1, -1, -1, -1)
     noisy, guide = (clean + s * normal(*clean.shape, seed=k) for k, s in enumerate((1.0, 0.2)))
     guide, noisy = guide.float(), noisy.float()
     exact = nl_bayes(noisy.double(), guide.double())
@@ -62,7 +62,7 @@ def test_the_number_of_threads_changes_no_bit() -> None:
 def test_blocks_of_one_turn_have_no_voxel_in_common(references: tuple[int, int, int]) -> None:
     shape = tuple(3 * n + 1 for n in references) if references[0] > 1 else (1, 121, 121)
     grid = Grid.of((shape[0], shape[1], shape[2]), 4, 3, 48, (4, 4, 4) if references[0] > 1 else (0, 10, 10))
-    turns = chequerboard(bayes_cpu.cuts(grid, 0), bayes_cpu.cuts(grid, 1))
+    turns = chequerboard(cpu.cuts(grid, 0), cpu.cuts(grid, 1))
     assert sum(len(z) * len(y) for turn in turns for z, y in turn) == grid.references[0] * grid.references[1]
     for turn in turns:
         touched = torch.zeros(grid.shape[:2])

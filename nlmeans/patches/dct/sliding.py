@@ -23,7 +23,7 @@ from torch import Tensor
 from nlmeans.core.axes import Axes
 from nlmeans.core.lags import whitening
 from nlmeans.kernels.dispatch import kernel_for
-from nlmeans.patches import dct_cpu
+from nlmeans.patches.dct import cpu
 from nlmeans.patches.grid import covered, grid_view, offsets, patch_size
 from nlmeans.patches.kernel_constants import EDGE
 
@@ -139,8 +139,8 @@ def filter_patches(
     for channel in zip(*volumes, strict=True):
         padded = [covered(volume, size, step, margin) for volume in channel]
         plain = partial(filter_channel, step=step, shrink=shrink, spectrum=spectrum)
-        compiled = partial(dct_cpu.filter_channel, strength=strength, spectrum=spectrum, matrix=dct_matrix(EDGE))
-        fast = compiled if dct_cpu.serves(size, step) else None
+        compiled = partial(cpu.filter_channel, strength=strength, spectrum=spectrum, matrix=dct_matrix(EDGE))
+        fast = compiled if cpu.serves(size, step) else None
         results.append(kernel_for(padded, plain=plain, cpu=fast)(padded, variance, size))
     inside = tuple(slice(m, m + n) for m, n in zip(margin, shape, strict=True))
     return torch.stack([result[inside] for result in results])

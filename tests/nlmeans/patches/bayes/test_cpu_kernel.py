@@ -1,4 +1,4 @@
-"""The compiled filter of non-local Bayes on single groups, against `bayes.filter_group` in float64."""
+"""The compiled filter of non-local Bayes on single groups, against `nl_bayes.filter_group` in float64."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 
 from nlmeans.core.lags import Whitening, whitening
 from nlmeans.kernels.vector import LANES
-from nlmeans.patches.bayes import STEEPEST, filter_group
-from nlmeans.patches.bayes_cpu_kernel import FilterConstants, GroupLayout, filter_groups, scratch_array
-from nlmeans.patches.dct import dct_basis
+from nlmeans.patches.bayes.cpu_kernel import FilterConstants, GroupLayout, filter_groups, scratch_array
+from nlmeans.patches.bayes.nl_bayes import STEEPEST, filter_group
+from nlmeans.patches.dct.sliding import dct_basis
 from nlmeans.patches.groups import LEAST_VARIANCE, index_patches
 from tests.nlmeans.patches.tensors import LAGS, normal
 

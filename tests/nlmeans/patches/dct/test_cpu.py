@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nlmeans.patches import dct_cpu
-from nlmeans.patches.dct import hard_threshold, wiener_filter
+from nlmeans.patches.dct import cpu
+from nlmeans.patches.dct.sliding import hard_threshold, wiener_filter
 from nlmeans.patches.kernel_constants import EDGE
 
 
@@ -33,22 +33,22 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_it_serves_a_patch_of_four_voxels_at_every_voxel() -> None:
-    assert dct_cpu.serves((EDGE, EDGE, EDGE), (1, 1, 1))
-    assert dct_cpu.serves((1, EDGE, EDGE), (1, 1, 1))
-    assert not dct_cpu.serves((EDGE, EDGE, EDGE), (2, 2, 2))
-    assert not dct_cpu.serves((3, EDGE, EDGE), (1, 1, 1))
-    assert not dct_cpu.serves((EDGE, EDGE, 1), (1, 1, 1))
+    assert cpu.serves((EDGE, EDGE, EDGE), (1, 1, 1))
+    assert cpu.serves((1, EDGE, EDGE), (1, 1, 1))
+    assert not cpu.serves((EDGE, EDGE, EDGE), (2, 2, 2))
+    assert not cpu.serves((3, EDGE, EDGE), (1, 1, 1))
+    assert not cpu.serves((EDGE, EDGE, 1), (1, 1, 1))
 
 
 def test_it_is_used_for_float32_with_a_stride_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    original = dct_cpu.filter_channel
+    original = cpu.filter_channel
 
     def spied(*arguments: object, **named: object) -> torch.Tensor:
         calls.append(named)
         return original(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(dct_cpu, "filter_channel", spied)
+    monkeypatch.setattr(cpu, "filter_channel", spied)
     z = torch.randn(1, 6, 7, 8, generator=torch.manual_seed(0))
     hard_threshold(z, stride=1)
     assert len(calls) == 1

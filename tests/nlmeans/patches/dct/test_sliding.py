@@ -11,7 +11,7 @@ import torch
 from scipy.fft import dctn, idctn
 
 from nlmeans.core.lags import covariance_over
-from nlmeans.patches.dct import hard_threshold, wiener_filter
+from nlmeans.patches.dct.sliding import hard_threshold, wiener_filter
 from tests.nlmeans.patches.tensors import LAGS, Array, variance_of_coefficients
 
 
@@ -83,7 +83,7 @@ def test_noise_that_varies_is_removed_where_it_is() -> None:
 def test_slabs_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     z = 3 * torch.randn(1, 12, 9, 9, generator=torch.manual_seed(0))
     whole = hard_threshold(z)
-    monkeypatch.setattr("nlmeans.patches.dct.SLAB_PATCHES", 1)
+    monkeypatch.setattr("nlmeans.patches.dct.sliding.SLAB_PATCHES", 1)
     torch.testing.assert_close(hard_threshold(z), whole, rtol=0, atol=1e-5)
 
 
