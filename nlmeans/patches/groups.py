@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -53,6 +54,18 @@ class Filtered(NamedTuple):
 GroupFilter = Callable[[Tensor, Tensor, Tensor], Filtered]
 """A function of the noisy patches and the guide's patches, both (groups, K, patch voxels), and of the noise variance of
 each group, (groups,)."""
+
+ChannelsFilter = Callable[[Iterator[Tensor], Iterator[Tensor], Tensor], Iterable[Filtered]]
+"""The same for all channels: it takes the patches of one channel after the other, and yields them filtered."""
+
+
+def channels_alone(filter_group: GroupFilter) -> ChannelsFilter:
+    """Let a filter of one channel filter all, each alone."""
+
+    def filter_channels(noisy: Iterator[Tensor], guide: Iterator[Tensor], variance: Tensor) -> Iterator[Filtered]:
+        return (filter_group(patches, first, variance) for patches, first in zip(noisy, guide, strict=True))
+
+    return filter_channels
 
 
 @dataclass(frozen=True)
@@ -107,19 +120,19 @@ def filter_volume(
     sigma: float | Tensor,
     grid: Grid,
     tolerance: float,
-    filter_groups: GroupFilter,
+    filter_channels: ChannelsFilter,
     progress: Report,
     out: Tensor | None = None,
 ) -> Tensor:
     """Group, filter and average the patches of a volume.
 
     Args:
-        noisy: (C, D, H, W). Channels are grouped together and filtered one by one.
+        noisy: (C, D, H, W). The patches of a group lie at the same places in all channels.
         guide: finds the groups; of the same shape.
         sigma: standard deviation of the noise, a number or a (D, H, W) map.
         grid: reference patches and search window.
         tolerance: patches count as equally similar if their mean squared difference is below this times sigma².
-        filter_groups: filters groups of one channel.
+        filter_channels: filters groups.
         progress: called with the fraction done.
         out: where to write the result, of the same shape; it may be the guide. None for a new tensor.
     """
@@ -133,9 +146,10 @@ def filter_volume(
         for start in range(0, len(corners), batch):
             group = corners[start : start + batch]
             level = uniform.expand(len(group)) if variance is None else variance.view(-1)[group].mean(1)
-            for channel, (value, first) in enumerate(zip(values, guides, strict=True)):
-                filtered = filter_groups(read_patches(value, group, size), read_patches(first, group, size), level)
-                average[channel].add(group, filtered)
+            read = partial(read_patches, corners=group, size=size)
+            filtered_channels = filter_channels(map(read, values), map(read, guides), level)
+            for channel, filtered in zip(average, filtered_channels, strict=True):
+                channel.add(group, filtered)
             progress(before + (done - before) * min((start + batch) / len(corners), 1.0))
         before = done
     return averaged(average, torch.empty_like(noisy) if out is None else out)

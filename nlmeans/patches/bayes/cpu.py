@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,7 @@ def filter_volume(
     strength: float,
     steepest: float,
     noise: Whitening | None = None,
+    joint: bool = False,
     out: Tensor | None = None,
 ) -> Tensor:
     """Group, filter and average the patches of a float32 volume, with the filter of `nl_bayes.filter_group`.
@@ -55,10 +57,11 @@ def filter_volume(
         strength: as for `nl_bayes.filter_group`.
         steepest: steepness above which a group is filtered in float64.
         noise: correlation of the noise over a patch; None for white noise.
+        joint: whether channels are filtered together.
         out: as for `groups.filter_volume`.
     """
     from nlmeans.patches import groups_cpu_kernel  # imports numba, as the next one does
-    from nlmeans.patches.bayes import cpu_kernel
+    from nlmeans.patches.bayes import cpu_kernel, joint_cpu_kernel
 
     values, guides = grid.covered(noisy), grid.covered(guide)
     if isinstance(sigma, Tensor):
@@ -69,7 +72,12 @@ def filter_volume(
     search = groups_cpu.search_in(guides, *grid.where, levels)
     _, rows, columns = grid.references
     _, height, width = grid.shape
-    layout = cpu_kernel.GroupLayout.of(grid.count, math.prod(grid.size))
+    voxels = math.prod(grid.size)
+    layout = (
+        joint_cpu_kernel.JointLayout.of(len(values), grid.count, voxels)
+        if joint
+        else cpu_kernel.GroupLayout.of(grid.count, voxels)
+    )
     patch_rows = [(u * height + v) * width for u, v in itertools.product(range(grid.size[0]), range(grid.size[1]))]
     taper, basis = taper_of(grid.size).float().numpy(), dct_basis(grid.size).numpy()
     precisions = [
@@ -90,32 +98,44 @@ def filter_volume(
         groups_cpu_kernel.match_lines(search, lines, corners)
         return corners
 
+    def filtered(
+        kernel: Callable[..., None],
+        corners: npt.NDArray[np.int64],
+        *arrays: npt.NDArray[np.float32],
+    ) -> None:
+        """Filter the groups of volumes and add them to sums, those that are too steep for float32 in float64."""
+        noisy, guide, sums, weights = arrays
+        for options, constants in precisions:
+            if len(corners):
+                steep = np.empty(len(corners), np.bool_)
+                kernel(noisy, guide, corners, variance.view(-1).numpy(), layout, options, constants.copy(), sums,
+                       weights, steep)  # fmt: skip
+                corners = corners[steep]
+
     turns = chequerboard(cuts(grid, 0), cuts(grid, 1))
-    batches = [slice(first, first + SUMMED_AT_ONCE) for first in range(0, len(values), SUMMED_AT_ONCE)]
+    at_once = len(values) if joint else SUMMED_AT_ONCE
+    batches = [slice(first, first + at_once) for first in range(0, len(values), at_once)]
     known: dict[tuple[range, ...], npt.NDArray[np.int64]] = {}
     result = torch.empty_like(noisy) if out is None else out
     for number, batch in enumerate(batches):
-        average = [Average.of(channel, grid) for channel in values[batch]]
+        sums = [torch.zeros_like(values[batch]) for _ in range(2)]
+        arrays = [tensor.flatten(1).numpy() for tensor in (values[batch], guides[batch], *sums)]
 
-        def work(block: tuple[range, ...], batch: slice = batch, average: list[Average] = average) -> None:
-            """Filter the groups of a block, those that are too steep for float32 in float64."""
+        def work(block: tuple[range, ...], arrays: list[npt.NDArray[np.float32]] = arrays) -> None:
+            """Filter the groups of a block."""
             corners = known[block] if block in known else matched(block)
             if len(batches) > 1:
                 known[block] = corners
-            for channel, value, first in zip(average, values[batch], guides[batch], strict=True):
-                left = corners
-                for options, constants in precisions:
-                    if len(left):
-                        steep = np.empty(len(left), np.bool_)
-                        cpu_kernel.filter_groups(
-                            value.view(-1).numpy(), first.view(-1).numpy(), left, variance.view(-1).numpy(), layout,
-                            options, constants.copy(), channel.total.view(-1).numpy(), channel.weights.view(-1).numpy(),
-                            steep,
-                        )  # fmt: skip
-                        left = left[steep]
+            if joint:
+                filtered(joint_cpu_kernel.filter_groups_jointly, corners, *arrays)
+                return
+            for channel in zip(*arrays, strict=True):
+                filtered(cpu_kernel.filter_groups, corners, *channel)
 
         in_turns(work, turns, part(progress, number / len(batches), (number + 1) / len(batches)))
-        averaged(average, result[batch])  # channels of the guide that are done are read no more
+        window = taper_of(grid.size).to(values)
+        averages = [Average(*both, window, grid, 1.0) for both in zip(sums[0], sums[1], strict=True)]
+        averaged(averages, result[batch])  # channels of the guide that are done are read no more
     return result
 
 

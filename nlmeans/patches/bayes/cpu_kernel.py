@@ -15,7 +15,7 @@ no type hints, because vectors and literals have no Python type.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -142,7 +142,7 @@ class FilterConstants(NamedTuple):
 
 
 def scratch_array(
-    layout: GroupLayout,
+    layout: Any,
     taper: Floats,
     basis: npt.NDArray[np.float64],
     noise: Whitening | None,
@@ -150,7 +150,8 @@ def scratch_array(
 ) -> Reals:
     """Make the scratch array of a thread. Everything that is the same for all groups is in it already.
 
-    Groups are filtered in the precision of this array.
+    The layout is a `GroupLayout`, or that of another kernel with the same names. Groups are filtered in the precision
+    of this array.
     """
     array: Reals = np.zeros(layout.size, dtype)
     square = np.zeros((layout.width, layout.width), dtype)
@@ -372,6 +373,40 @@ def add_group(array, layout, amplitude, kept, weight, corners, patch_rows, row_l
             at += row_length
 
 
+@inlined_kernel
+def variance_of_group(variances, corners):
+    """Return the one number that there is, or the mean at the corners of the patches."""
+    if variances.size == 1:
+        return variances[0]
+    variance = np.float32(0)
+    for k in range(corners.size):
+        variance += variances[corners[k]]
+    return variance / np.float32(corners.size)
+
+
+@inlined_kernel
+def transpose_rows(array, layout, rows, pitch, columns):
+    """Write the transpose of a matrix, height × width, to `columns`, width × height."""
+    for k in range(0, layout.height, LANES):
+        for x in range(0, layout.width, LANES):
+            transpose(array, rows + k * pitch + x, pitch, columns + x * layout.height + k, layout.height)
+
+
+@inner_kernel
+def finish_group(array, layout, options, variance, freedom, mean_freedom, ff, fq, qq, corners, sums, weights):
+    """Mix F and Q with the least risk, and add them and the mean patch to `sums`, and the weight to `weights`."""
+    count, width = layout.patches, layout.width
+    noise = (count - 1) * np.float64(variance)
+    amplitude, kept = scalar_least_risk(ff, fq, qq, noise * freedom, noise * layout.voxels)
+    freedom = (amplitude * freedom + kept * layout.voxels) * (count - 1) / count + mean_freedom / count
+    weight = 1 / (freedom * max(np.float64(variance), options.least_variance))
+    if options.correlated:
+        mix(array, layout, amplitude, kept)
+        multiply_patches(array, layout, layout.noisy, layout.colour, layout.guide_columns, width)
+        amplitude, kept = 1.0, 0.0
+    add_group(array, layout, amplitude, kept, weight, corners, options.patch_rows, options.row_length, sums, weights)
+
+
 @vector_kernel
 def filter_groups(noisy, guide, corners, variances, layout, options, array, sums, weights, steep):
     """Filter the groups at `corners`, (groups, K), and add them to the flat `sums` and `weights`.
@@ -382,32 +417,19 @@ def filter_groups(noisy, guide, corners, variances, layout, options, array, sums
     count, height, width = layout.patches, layout.height, layout.width
     for g in range(len(corners)):
         at = corners[g]
-        variance = variances[0]
-        if variances.size > 1:
-            variance = np.float32(0)
-            for k in range(count):
-                variance += variances[at[k]]
-            variance /= np.float32(count)
+        variance = variance_of_group(variances, at)
         noise = (count - 1) * np.float64(variance)
         contrast = read_centred(guide, at, options, array, layout, layout.guide, layout.pitch, layout.guide_mean)
         steep[g] = contrast > options.steepest * max(noise, TINY)
         if steep[g]:
             continue
         energy = read_centred(noisy, at, options, array, layout, layout.noisy, width, layout.noisy_mean)
-        for k in range(0, height, LANES):
-            for x in range(0, width, LANES):
-                transpose(array, layout.guide + k * layout.pitch + x, layout.pitch,
-                          layout.guide_columns + x * height + k, height)  # fmt: skip
-                transpose(array, layout.noisy + k * width + x, width, layout.noisy_columns + x * height + k, height)
+        transpose_rows(array, layout, layout.guide, layout.pitch, layout.guide_columns)
+        transpose_rows(array, layout, layout.noisy, width, layout.noisy_columns)
         mean_freedom = filter_mean(array, layout, number_like(array, variance / count))
         freedom = np.float64(wiener_of_group(array, layout, options.strength * noise, options.rounding))
         fq = np.float64(sum_of_squares(array, layout.shares, height * height))
         ff = np.float64(sum_of_squares(array, layout.guide_columns, height * width))
-        amplitude, kept = scalar_least_risk(ff, fq, np.float64(energy), noise * freedom, noise * layout.voxels)
-        freedom = (amplitude * freedom + kept * layout.voxels) * (count - 1) / count + mean_freedom / count
-        weight = 1 / (freedom * max(np.float64(variance), options.least_variance))
-        if options.correlated:
-            mix(array, layout, amplitude, kept)
-            multiply_patches(array, layout, layout.noisy, layout.colour, layout.guide_columns, width)
-            amplitude, kept = 1.0, 0.0
-        add_group(array, layout, amplitude, kept, weight, at, options.patch_rows, options.row_length, sums, weights)
+        finish_group(
+            array, layout, options, variance, freedom, mean_freedom, ff, fq, np.float64(energy), at, sums, weights
+        )

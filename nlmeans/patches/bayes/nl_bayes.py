@@ -9,8 +9,10 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +23,15 @@ from nlmeans.core.progress import Report, silent
 from nlmeans.kernels.dispatch import kernel_for
 from nlmeans.patches.bayes import cpu
 from nlmeans.patches.dct.sliding import dct_basis
-from nlmeans.patches.groups import LEAST_VARIANCE, Filtered, Grid, filter_volume
+from nlmeans.patches.groups import (
+    LEAST_VARIANCE,
+    ChannelsFilter,
+    Filtered,
+    Grid,
+    GroupFilter,
+    channels_alone,
+    filter_volume,
+)
 from nlmeans.patches.kernel_constants import LEAST_DETERMINANT, TINY
 
 FilterVolume = Callable[..., Tensor]
@@ -38,6 +48,7 @@ def nl_bayes(
     search_radius: Axes = (4, 4, 4),
     strength: float = 1.0,
     tolerance: float = 0.05,
+    joint: bool = False,
     autocovariance: Tensor | None = None,
     progress: Report = silent,
     out: Tensor | None = None,
@@ -45,8 +56,8 @@ def nl_bayes(
     """Filter groups of similar patches by the mean and covariance of the guide's patches; see `filter_group`.
 
     Args:
-        noisy: (C, D, H, W), floating point; channels are grouped together and filtered one by one. A depth of 1 is an
-            image.
+        noisy: (C, D, H, W), floating point; the patches of a group lie at the same places in all channels. A depth of 1
+            is an image.
         guide: a first estimate, of the same shape; its noise should be well below that of `noisy`.
         sigma: standard deviation of the noise, a number or a (D, H, W) map.
         patch: edge of a patch in voxels; axes shorter than that have patches of their own length.
@@ -57,6 +68,7 @@ def nl_bayes(
         tolerance: patches count as equally similar if their mean squared difference on the guide is less than this
             times sigma². A group takes any of them, from all over the window. The most similar ones would have noise
             like that of the reference patch, which would not average out: a loss of 3 dB over air.
+        joint: whether channels are filtered together, by what they have in common (`filter_channels`), or one by one.
         autocovariance: of the noise, in units of sigma², with lag 0 in the middle; None for white noise.
         progress: called with the fraction done.
         out: where to write the result; it may be the guide, which saves its memory. None for a new tensor.
@@ -65,14 +77,17 @@ def nl_bayes(
         Same shape, dtype and device.
     """
 
-    def filter_groups(noisy: Tensor, guide: Tensor, variance: Tensor) -> Filtered:
-        return filter_group(noisy, guide, variance, dct_basis(grid.size).to(noisy), strength, noise)
-
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
     grid = Grid.of(shape, patch, step, count, search_radius)
     noise = None if autocovariance is None else whitening(autocovariance, grid.size)
-    compiled: FilterVolume = partial(cpu.filter_volume, strength=strength, steepest=STEEPEST, noise=noise)
-    plain: FilterVolume = partial(filter_volume, filter_groups=filter_groups)
+
+    basis = dct_basis(grid.size).to(noisy)
+    alone: GroupFilter = partial(filter_group, basis=basis, strength=strength, correlated=noise)
+    together: ChannelsFilter = partial(filter_channels, basis=basis, strength=strength, correlated=noise)
+    filtering = together if joint else channels_alone(alone)
+    plain: FilterVolume = partial(filter_volume, filter_channels=filtering)
+    steepest = STEEPEST * strength if joint else STEEPEST
+    compiled: FilterVolume = partial(cpu.filter_volume, strength=strength, steepest=steepest, noise=noise, joint=joint)
     run: FilterVolume = kernel_for([noisy, guide], plain=plain, cpu=compiled)
     return run(noisy, guide, sigma, grid, tolerance, progress=progress, out=out)
 
@@ -111,41 +126,99 @@ def filter_group(
         strength: factor on the noise variance; more than 1 smooths more.
         correlated: the correlation of the noise over a patch; None for white noise.
     """
-    count, voxels = noisy.shape[1:]
-    noisy_mean, guide_mean = noisy.mean(1, keepdim=True), guide.mean(1, keepdim=True)
-    detail, oracle = noisy - noisy_mean, guide - guide_mean
-    spectrum = None if correlated is None else correlated.spectrum(basis)
-    mean, mean_freedom = filter_mean_patches(noisy_mean, guide_mean, variance / count, basis, spectrum)
-    if correlated is not None:
-        whiten, colour = correlated.whiten.to(basis), correlated.colour.to(basis)
-        detail, oracle = detail @ whiten, oracle @ whiten
+    return filter_channels([noisy], [guide], variance, basis, strength, correlated)[0]
 
+
+def filter_channels(
+    noisy: Iterable[Tensor],
+    guide: Iterable[Tensor],
+    variance: Tensor,
+    basis: Tensor,
+    strength: float = 1.0,
+    correlated: Whitening | None = None,
+) -> list[Filtered]:
+    """Filter groups of several channels by what these have in common.
+
+    What several channels show, as the components of a series show an activation, stands out more in all of them than in
+    each. As in `filter_group`, but with one A and one sum of products for all channels d::
+
+        F_c = W P_c        W = (Σ Q_d P_dᵀ) A⁻¹        A = Σ P_d P_dᵀ + strength·(K−1)·σ²·I
+
+    Each channel has a mean patch, f = tr(P_c P_cᵀ A⁻¹), a, b and a weight of its own.
+
+    Args:
+        noisy: for each channel, (groups, K, patch voxels).
+        guide: patches of the guide, likewise.
+        variance: as for `filter_group`.
+        basis: as for `filter_group`.
+        strength: as for `filter_group`.
+        correlated: as for `filter_group`.
+    """
+    channels = list(zip(noisy, guide, strict=True))
+    parts = [CentredGroups.of(*patches, variance, basis, correlated) for patches in channels]
+    count, voxels = parts[0].detail.shape[1:]
     noise = (count - 1) * variance
-    contrast = inner_products(oracle, oracle) / noise.clamp_min(TINY)
-    steep = (contrast > STEEPEST).nonzero()[:, 0] if noisy.dtype == torch.float32 else contrast.new_zeros(0).long()
-    gram, cross = oracle @ oracle.mT, detail @ oracle.mT
-    gain, freedom = wiener_gain(gram, cross, strength * noise)
-    amplitude, kept = least_risk(
-        inner_products(gain @ gram, gain),
-        inner_products(gain, cross),
-        inner_products(detail, detail),
-        noise * freedom,
-        noise * voxels,
-    )
-
-    gain.mul_(per_group(amplitude))
-    if correlated is None:
-        patches = torch.baddbmm(mean.expand_as(oracle), gain, oracle).addcmul_(detail, per_group(kept))
-    else:
-        patches = mean + (gain @ oracle).addcmul_(detail, per_group(kept)) @ colour
-    freedom = (amplitude * freedom + kept * voxels) * (count - 1) / count + mean_freedom / count
-    weight = 1 / (freedom * variance.clamp_min(LEAST_VARIANCE))
-    if len(steep):
-        exact = filter_group(
-            noisy[steep].double(), guide[steep].double(), variance[steep].double(), basis.double(), strength, correlated
+    grams, crosses = [p.oracle @ p.oracle.mT for p in parts], [p.detail @ p.oracle.mT for p in parts]
+    gain, inverse = wiener_gain(summed(grams), summed(crosses), strength * noise)
+    found = []
+    for part, gram, cross in zip(parts, grams, crosses, strict=True):
+        freedom = inner_products(inverse, gram)
+        amplitude, kept = least_risk(
+            inner_products(gain @ gram, gain),
+            inner_products(gain, cross),
+            inner_products(part.detail, part.detail),
+            noise * freedom,
+            noise * voxels,
         )
-        patches[steep], weight[steep] = exact.patches.float(), exact.weight.float()
-    return Filtered(patches, weight)
+        share = gain * per_group(amplitude)
+        if correlated is None:
+            patches = torch.baddbmm(part.mean.expand_as(part.oracle), share, part.oracle)
+            patches.addcmul_(part.detail, per_group(kept))
+        else:
+            colour = correlated.colour.to(basis)
+            patches = part.mean + (share @ part.oracle).addcmul_(part.detail, per_group(kept)) @ colour
+        freedom = (amplitude * freedom + kept * voxels) * (count - 1) / count + part.mean_freedom / count
+        found.append(Filtered(patches, 1 / (freedom * variance.clamp_min(LEAST_VARIANCE))))
+    contrast = summed([inner_products(p.oracle, p.oracle) for p in parts]) / noise.clamp_min(TINY)
+    steep = (contrast > STEEPEST).nonzero()[:, 0]
+    if basis.dtype == torch.float32 and len(steep):
+        again = [[patches[steep].double() for patches in channel] for channel in zip(*channels, strict=True)]
+        exact = filter_channels(again[0], again[1], variance[steep].double(), basis.double(), strength, correlated)
+        for values, precise in zip(found, exact, strict=True):
+            values.patches[steep], values.weight[steep] = precise.patches.float(), precise.weight.float()
+    return found
+
+
+class CentredGroups(NamedTuple):
+    """One channel of groups: what is filtered alone, and what is filtered together."""
+
+    mean: Tensor
+    """The filtered mean patch, (groups, 1, patch voxels)."""
+    mean_freedom: Tensor
+    """Its degrees of freedom, (groups,)."""
+    detail: Tensor
+    """Q, whitened if the noise is correlated, (groups, K, patch voxels)."""
+    oracle: Tensor
+    """P, likewise."""
+
+    @classmethod
+    def of(
+        cls, noisy: Tensor, guide: Tensor, variance: Tensor, basis: Tensor, correlated: Whitening | None
+    ) -> CentredGroups:
+        """Take the mean patches off, and filter them."""
+        means = noisy.mean(1, keepdim=True), guide.mean(1, keepdim=True)
+        spectrum = None if correlated is None else correlated.spectrum(basis)
+        filtered = filter_mean_patches(*means, variance / noisy.shape[1], basis, spectrum)
+        rests = noisy - means[0], guide - means[1]
+        if correlated is not None:
+            whiten = correlated.whiten.to(basis)
+            rests = rests[0] @ whiten, rests[1] @ whiten
+        return cls(*filtered, *rests)
+
+
+def summed(tensors: list[Tensor]) -> Tensor:
+    """Add tensors of one shape, the first ones first."""
+    return functools.reduce(torch.add, tensors)
 
 
 def least_risk(ff: Tensor, fq: Tensor, qq: Tensor, f_noise: Tensor, q_noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,15 +264,14 @@ def filter_mean_patches(
 
 
 def wiener_gain(gram: Tensor, cross: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Return cross · (gram + noise·I)⁻¹, and the degrees of freedom, the trace of gram · (gram + noise·I)⁻¹.
+    """Return cross · (gram + noise·I)⁻¹, and that inverse.
 
     `gram` and `cross` are (groups, K, K), `noise` is (groups,).
     """
     rounding = 2 * torch.finfo(gram.dtype).eps * gram.diagonal(dim1=1, dim2=2).sum(1)
-    ridge = noise + rounding + 1e-12
     regular = gram.clone()
-    regular.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
+    regular.diagonal(dim1=1, dim2=2).add_((noise + rounding + 1e-12)[:, None])
     identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     half = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(regular)[0], identity, upper=False)
     inverse = half.mT @ half  # cholesky_inverse would process one matrix after the other on a GPU
-    return cross @ inverse, gram.shape[1] - ridge * inverse.diagonal(dim1=1, dim2=2).sum(1)
+    return cross @ inverse, inverse

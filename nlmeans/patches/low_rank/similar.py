@@ -7,7 +7,7 @@ from torch import Tensor
 from nlmeans.core.axes import Axes
 from nlmeans.core.lags import Whitening, whitening
 from nlmeans.core.progress import Report, silent
-from nlmeans.patches.groups import LEAST_VARIANCE, Filtered, Grid, filter_volume
+from nlmeans.patches.groups import LEAST_VARIANCE, Filtered, Grid, channels_alone, filter_volume
 from nlmeans.patches.low_rank.spectrum import shrink_singular_values
 
 
@@ -35,7 +35,7 @@ def low_rank(
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
     grid = Grid.of(shape, patch, step, count, search_radius)
     noise = None if autocovariance is None else whitening(autocovariance, grid.size)
-    return filter_volume(noisy, guide, sigma, grid, tolerance, filter_groups, progress)
+    return filter_volume(noisy, guide, sigma, grid, tolerance, channels_alone(filter_groups), progress)
 
 
 def shrink_group(noisy: Tensor, variance: Tensor, correlated: Whitening | None = None) -> Filtered:

@@ -9,7 +9,14 @@ from scipy.fft import dctn, idctn
 from scipy.linalg import sqrtm
 
 from nlmeans.core.lags import covariance_over, whitening
-from nlmeans.patches.bayes.nl_bayes import filter_group, filter_mean_patches, least_risk, nl_bayes, wiener_gain
+from nlmeans.patches.bayes.nl_bayes import (
+    filter_channels,
+    filter_group,
+    filter_mean_patches,
+    least_risk,
+    nl_bayes,
+    wiener_gain,
+)
 from nlmeans.patches.dct.sliding import dct_basis, hard_threshold
 from tests.nlmeans.patches.tensors import LAGS, Array, blobs, normal, variance_of_coefficients
 
@@ -65,14 +72,70 @@ def test_float32_stays_exact_where_contrast_is_extreme() -> None:
     assert (single - exact).abs().max() < 2e-3
 
 
+def joint_reference(
+    noisy: Array, guide: Array, variance: float, size: tuple[int, ...], strength: float, correlation: Array
+) -> Array:
+    """The formula of `filter_channels` with the inverse of the one matrix of all channels, (channels, K, voxels)."""
+    _, count, voxels = noisy.shape
+    noise, colour = (count - 1) * variance, sqrtm(correlation).real
+    means = noisy.mean(1, keepdims=True), guide.mean(1, keepdims=True)
+    q, p = ((a - mean) @ np.linalg.inv(colour) for a, mean in zip((noisy, guide), means, strict=True))
+    inverse = np.linalg.inv(sum(c @ c.T for c in p) + strength * noise * np.eye(count))
+    gain = sum(a @ b.T for a, b in zip(q, p, strict=True)) @ inverse
+    result = np.empty_like(noisy)
+    for c in range(len(noisy)):
+        energy = dctn(means[1][c].reshape(size), norm="ortho") ** 2
+        kept = energy / (energy + variance / count * variance_of_coefficients(correlation, size))
+        kept[0, 0, 0] = 1
+        mean = idctn(kept * dctn(means[0][c].reshape(size), norm="ortho"), norm="ortho").ravel()
+        f, freedom = gain @ p[c], np.trace(p[c] @ p[c].T @ inverse)
+        a, b = (t.item() for t in least_risk(*(torch.tensor([x]) for x in (
+            (f**2).sum(), (f * q[c]).sum(), (q[c]**2).sum(), noise * freedom, noise * voxels))))  # fmt: skip
+        result[c] = mean + (a * f + b * q[c]) @ colour
+    return result
+
+
+@pytest.mark.parametrize("strength", [1.0, 12.0])
+@pytest.mark.parametrize("correlated", [False, True])
+def test_channels_are_filtered_together_by_the_formula(correlated: bool, strength: float) -> None:
+    shared = normal(4, 20, 3, seed=1) @ normal(4, 3, 27)
+    clean = [share * shared + 5 for share in (3.0, 0.3, 0.0)]
+    noisy, guide = ([c + s * normal(4, 20, 27, seed=7 * k + s0) for k, c in enumerate(clean)]
+                    for s, s0 in ((1.3, 2), (0.2, 3)))  # fmt: skip
+    variance = torch.full((4,), 1.69, dtype=torch.float64)
+    noise = whitening(LAGS, (3, 3, 3)) if correlated else None
+    correlation = covariance_over(LAGS, (3, 3, 3)).numpy() if correlated else np.eye(27)
+    found = filter_channels(noisy, guide, variance, dct_basis((3, 3, 3)), strength, noise)
+    for k in range(4):
+        stacked = (np.stack([c[k].numpy() for c in channels]) for channels in (noisy, guide))
+        expected = joint_reference(*stacked, 1.69, (3, 3, 3), strength, correlation)
+        for channel, result in zip(found, expected, strict=True):
+            np.testing.assert_allclose(channel.patches[k].numpy(), result, atol=1e-5)
+
+
+def test_what_a_strong_channel_shows_is_kept_in_a_weak_one() -> None:
+    """A blob that one channel shows clearly and another barely: together, more of it is left in the weak one."""
+    blob = torch.zeros(14, 15, 16, dtype=torch.float64)
+    blob[5:9, 5:9, 6:10] = 1
+    clean = torch.stack([8 * blob, 1.5 * blob])
+    noisy = clean + normal(*clean.shape)
+    guide = 0.7 * clean + 0.2 * normal(*clean.shape, seed=1)
+
+    def left(joint: bool) -> float:
+        return float(nl_bayes(noisy, guide, joint=joint, strength=2.0 * (1 + joint))[1][blob > 0].mean()) / 1.5
+
+    assert left(joint=True) > left(joint=False) + 0.1
+    assert left(joint=True) == pytest.approx(1, abs=0.15)
+
+
 def test_the_wiener_gain_is_that_of_an_explicit_inverse() -> None:
     rows, noise = normal(3, 8, 27), torch.tensor([0.5, 3.0, 20.0], dtype=torch.float64)
     gram, cross = rows @ rows.mT, normal(3, 8, 27, seed=1) @ rows.mT
-    gain, freedom = wiener_gain(gram, cross, noise)
+    gain, found = wiener_gain(gram, cross, noise)
     for k in range(3):
         inverse = np.linalg.inv(gram[k].numpy() + float(noise[k]) * np.eye(8))
         np.testing.assert_allclose(gain[k].numpy(), cross[k].numpy() @ inverse, atol=1e-9)
-        assert float(freedom[k]) == pytest.approx(np.trace(gram[k].numpy() @ inverse), abs=1e-9)
+        np.testing.assert_allclose(found[k].numpy(), inverse, atol=1e-9)
 
 
 def test_the_shares_of_a_group_have_the_least_risk_of_a_grid_of_shares() -> None:
