@@ -13,11 +13,11 @@ import torch
 from nlmeans.core import arrays, checks
 from nlmeans.core.layout import Layout
 from nlmeans.engine.pieces import pieces_to_read
-from nlmeans.engine.series import measured_patches, read_volumes
+from nlmeans.engine.series import autocovariance_of_series, measured_patches, read_volumes
 from nlmeans.engine.settings import Settings, is_auto
 from nlmeans.methods.series import measure_series
 from nlmeans.noise.kinds import MAGNITUDES, kinds_of
-from nlmeans.noise.model import NoiseModel
+from nlmeans.noise.model import NoiseModel, checked_correlation
 from nlmeans.noise.poisson import stabilise_counts
 from nlmeans.noise.search.curve import magnitudes_of_series
 from nlmeans.noise.search.estimate import (
@@ -27,7 +27,7 @@ from nlmeans.noise.search.estimate import (
     sigma_maps,
     sigma_of_volume,
 )
-from nlmeans.noise.search.found import model_of_volume, response_of_finest
+from nlmeans.noise.search.found import model_of_volume, response_of_finest, zero_filling
 from nlmeans.noise.search.uneven import model_of_sample
 
 log = logging.getLogger("nlmeans")
@@ -151,7 +151,7 @@ def found_noise(
 
 
 def noise_of_series(volume: arrays.Source, layout: Layout, settings: Settings, mask: arrays.Source | None) -> Noise:
-    """Find the noise of a series: its kind and correlation in some volumes, its level in what all do not share.
+    """Find the noise of a series: its kind in some volumes, its level and correlation in what all do not share.
 
     The level is one number for all volumes, or a map where it varies in space.
     """
@@ -160,15 +160,23 @@ def noise_of_series(volume: arrays.Source, layout: Layout, settings: Settings, m
     possible = tuple(kind for kind in possible if kind != "poisson")
     if settings.noise == "auto" or settings.may_be_correlated:
         every = math.ceil(layout.channel_count / PROBED_OF_SERIES)
-        probed = sampled_channels(volume, 0, layout, mask, settings.memory, settings.despeckle, every)
-        model = model_of_one_scanner(
+        probed = list(sampled_channels(volume, 0, layout, mask, settings.memory, settings.despeckle, every))
+        shown = model_of_one_scanner(
             [
                 model_of_volume(values, settings.noise, inside, possible, settings.coils, likely)
                 for values, inside in probed
             ]
         )
-        if not is_auto(settings.correlation):
-            model = dataclasses.replace(model, correlation=settings.stated.correlation)
+        lags = autocovariance_of_series(volume, layout, settings)
+        evidence = list(shown.evidence[:1]) if shown.kind != settings.noise else []  # why it is of this kind
+        if is_auto(settings.correlation):
+            evidence += (
+                ["what volumes do not share is white"]
+                if lags is None
+                else ["what volumes do not share is correlated between neighbours", *zero_filling(probed[0][0])]
+            )
+        correlation = None if lags is None else checked_correlation(lags)
+        model = dataclasses.replace(shown, correlation=correlation, evidence=tuple(evidence))
     seen = measured_patches(volume, layout, settings, model.autocovariance)
     sigmas = seen.sigma
     level = float(sigmas.median()) if len(sigmas) else 0.0

@@ -16,7 +16,8 @@ from nlmeans.core.tiles import Piece
 from nlmeans.engine.settings import Settings, is_auto
 from nlmeans.methods.series import measure_series
 from nlmeans.noise.search.estimate import sample_pieces
-from nlmeans.noise.search.found import model_of_volume
+from nlmeans.noise.search.found import model_of_volume, response_of_finest
+from nlmeans.noise.search.unshared import unshared_correlation
 from nlmeans.noise.search.usable import object_threshold
 
 MANY_VOLUMES = 8
@@ -42,14 +43,23 @@ def is_one_series(volume: arrays.Source, layout: Layout, settings: Settings) -> 
     if layout.channels is not None or layout.volumes < MANY_VOLUMES or settings.backend == "windowed":
         return False
     joined = layout.joined
-    lags = settings.stated.autocovariance
+    lags = autocovariance_of_series(volume, joined, settings)
     alone = model_of_volume(next(series_pieces(volume, joined, settings, JUDGED))[layout.volumes // 2], "gaussian")
-    if settings.may_be_correlated and is_auto(settings.correlation):
-        lags = alone.autocovariance
+    shown = alone.sigma or 0.0
+    if lags is not None and alone.autocovariance is None:
+        shown /= response_of_finest(lags)
     seen = measured_patches(volume, joined, settings, lags, JUDGED)
-    if not len(seen.rank) or float(seen.sigma.median()) > MOST_UNSHARED * (alone.sigma or 0.0):
+    if not len(seen.rank) or float(seen.sigma.median()) > MOST_UNSHARED * shown:
         return False
     return float(seen.rank.quantile(0.75)) <= max(MOST_COMPONENTS * seen.possible, FEW_COMPONENTS)
+
+
+def autocovariance_of_series(volume: arrays.Source, joined: Layout, settings: Settings) -> Tensor | None:
+    """Return the autocovariance of the noise, as stated, or else as what the volumes do not share shows it."""
+    if not (settings.may_be_correlated and is_auto(settings.correlation)):
+        stated = settings.stated.autocovariance
+        return None if stated is None else torch.as_tensor(stated)
+    return unshared_correlation(list(series_pieces(volume, joined, settings, JUDGED)))
 
 
 def series_pieces(volume: arrays.Source, joined: Layout, settings: Settings, voxels: int) -> Iterator[Tensor]:

@@ -212,12 +212,7 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
         evidence.append(f"the air has the mean of magnitudes without signal for a sigma of {air * seen.peak:.4g}")
         sigma = air
     if lags is not None:
-        first = 1 if seen.volume.shape[0] == 1 else 0  # an image has no axis of depth
-        evidence += ["so the noise of neighbours is correlated"] + [
-            f"along axis {axis - first}, only about {share:.0%} of the frequencies hold anything: the scan was "
-            "zero-filled, that is, saved on a finer grid than it was measured on"
-            for axis, share in acquired_shares(seen.volume).items()
-        ]
+        evidence += ["so the noise of neighbours is correlated", *zero_filling(seen.volume)]
     elif found is None or found.sigma == 0:
         evidence.append("there are too few flat blocks to see a correlation, so the noise counts as white")
     else:
@@ -234,6 +229,16 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
     weakest = math.sqrt(seen.curve.variance.min()) * seen.peak if len(seen.curve.variance) else None
     blocks = None if found is None or lags is not found.autocovariance else found.blocks
     return dataclasses.replace(model, doubts=doubts_about(model, weakest, blocks))
+
+
+def zero_filling(volume: Tensor) -> list[str]:
+    """Say along which axes of a (D, H, W) volume the scan was saved on a finer grid than it was measured on."""
+    first = 1 if volume.shape[0] == 1 else 0  # an image has no axis of depth
+    return [
+        f"along axis {axis - first}, only about {share:.0%} of the frequencies hold anything: the scan was "
+        "zero-filled, that is, saved on a finer grid than it was measured on"
+        for axis, share in acquired_shares(volume).items()
+    ]
 
 
 def are_enough(found: CorrelatedNoise, fine: float) -> bool:

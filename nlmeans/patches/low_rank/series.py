@@ -146,11 +146,17 @@ def volumes_last(noisy: Tensor, grid: Grid) -> Tensor:
 def filter_patches_of_series(
     patches: Tensor, variance: Tensor | None, correlated: Whitening | None
 ) -> tuple[Tensor, Shrunk]:
-    """Shrink the singular values of patches, (patches, voxels, volumes), without the mean of each volume."""
-    mean = patches.mean(1, keepdim=True)
-    detail = patches - mean
-    if correlated is not None:
-        detail = correlated.whiten.to(detail) @ detail
+    """Shrink the singular values of patches, (patches, voxels, volumes), without the mean of each volume.
+
+    Of correlated noise, the mean of least variance is taken off: a plain one would take most of the noise with it.
+    """
+    if correlated is None:
+        mean = patches.mean(1, keepdim=True)
+        detail = patches - mean
+    else:
+        precision = correlated.whiten @ correlated.whiten.sum(1)
+        mean = ((precision / precision.sum()).to(patches) @ patches)[:, None]
+        detail = correlated.whiten.to(patches) @ (patches - mean)
     shrunk = shrink_singular_values(detail, variance, removed=1)
     signal = shrunk.matrix if correlated is None else correlated.colour.to(detail) @ shrunk.matrix
     return signal + mean, shrunk

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter1d
 
 from nlmeans import NoiseModel, Settings
 from nlmeans.core import arrays
@@ -43,6 +44,19 @@ def test_correlated_noise_does_not_part_a_series() -> None:
     white = np.random.default_rng(1).standard_normal(clean.shape)
     smooth = sum(np.roll(white, shift, axis) for axis in range(3) for shift in (-1, 0, 1))
     assert belong((clean + SIGMA * smooth / smooth.std()).astype(np.float32))
+
+
+def test_a_volume_whose_noise_looks_white_does_not_part_a_series_of_correlated_noise() -> None:
+    """Its tissue has few flat parts, so that the one volume alone shows a fraction of the noise."""
+    clean = np.random.default_rng(2).uniform(50, 150, (24, 40, 44))[..., None] * np.exp(-np.linspace(0, 1, 16))
+    noise = np.random.default_rng(1).standard_normal(clean.shape)
+    for axis in (0, 1):
+        noise = gaussian_filter1d(noise, 0.8, axis=axis, mode="wrap")
+    noisy = (clean + SIGMA * noise / noise.std()).astype(np.float32)
+    assert belong(noisy)
+    found = noise_found(noisy)
+    assert found.model.sigma == pytest.approx(SIGMA, rel=0.08)
+    assert any("correlated between neighbours" in reason for reason in found.model.evidence)
 
 
 def test_large_series_are_sampled_and_read_as_volumes() -> None:
