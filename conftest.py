@@ -18,6 +18,8 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
 
 collect_ignore = [  # have no doctests, and cannot be imported without triton
     "nlmeans/operator/gpu_kernel.py",
+    "nlmeans/patches/bayes/gpu_kernel.py",
+    "nlmeans/patches/dct/gpu_kernel.py",
     "nlmeans/patches/groups_gpu_kernel.py",
 ]
 

@@ -101,6 +101,15 @@ class Grid:
         return covered(volume, self.size, self.step, (0, 0, 0)).contiguous()
 
 
+FilterVolume = Callable[..., Tensor]
+"""A function with the arguments of `filter_volume`, less what it filters groups by."""
+
+AddGroups = Callable[["Average", Tensor, Tensor, Tensor, Tensor], None]
+"""A function that filters groups and adds them to the average. Its arguments are the average of a channel, the channel
+of the noisy volume and that of the guide, the corners of the groups, (groups, K), and the variance of the noise: one
+number, or one per patch at its corner."""
+
+
 def filter_volume(
     noisy: Tensor,
     guide: Tensor,
@@ -123,19 +132,44 @@ def filter_volume(
         progress: called with the fraction done.
         out: where to write the result, of the same shape; it may be the guide. None for a new tensor.
     """
-    size, values, guides = grid.size, grid.covered(noisy), grid.covered(guide)
-    variance = None if isinstance(sigma, float | int) else patch_means(grid.covered(sigma[None].square())[0], grid)
-    average = [Average.of(channel, grid) for channel in values]
-    uniform = noisy.new_tensor(sigma if variance is None else 1.0).square()
+
+    def add(average: Average, value: Tensor, first: Tensor, group: Tensor, variance: Tensor) -> None:
+        level = variance.view(-1)[group].mean(1) if variance.ndim else variance.expand(len(group))
+        filtered = filter_groups(read_patches(value, group, grid.size), read_patches(first, group, grid.size), level)
+        average.add(group, filtered)
+
+    batch = BATCH_GROUPS if noisy.device.type == "cpu" else BATCH_GROUPS_GPU
+    return sum_groups(noisy, guide, sigma, grid, tolerance, add, batch, progress, out)
+
+
+def sum_groups(
+    noisy: Tensor,
+    guide: Tensor,
+    sigma: float | Tensor,
+    grid: Grid,
+    tolerance: float,
+    add: AddGroups,
+    batch: int,
+    progress: Report,
+    out: Tensor | None = None,
+    exact: bool | None = None,
+) -> Tensor:
+    """Find the groups of a volume, let `add` filter and sum `batch` of them at once, and average them.
+
+    The other arguments are those of `filter_volume` and of `Average.of`.
+    """
+    values, guides = grid.covered(noisy), grid.covered(guide)
+    if isinstance(sigma, Tensor):
+        variance = patch_means(grid.covered(sigma[None].to(noisy).square())[0], grid)
+    else:
+        variance = noisy.new_tensor(sigma).square()
+    average = [Average.of(channel, grid, exact) for channel in values]
     before = 0.0
-    for corners, done in find_groups(guides, grid, tolerance * (uniform if variance is None else variance)):
-        batch = BATCH_GROUPS if noisy.device.type == "cpu" else BATCH_GROUPS_GPU
+    for corners, done in find_groups(guides, grid, tolerance * variance):
         for start in range(0, len(corners), batch):
             group = corners[start : start + batch]
-            level = uniform.expand(len(group)) if variance is None else variance.view(-1)[group].mean(1)
-            for channel, (value, first) in enumerate(zip(values, guides, strict=True)):
-                filtered = filter_groups(read_patches(value, group, size), read_patches(first, group, size), level)
-                average[channel].add(group, filtered)
+            for channel, value, first in zip(average, values, guides, strict=True):
+                add(channel, value, first, group, variance)
             progress(before + (done - before) * min((start + batch) / len(corners), 1.0))
         before = done
     return averaged(average, torch.empty_like(noisy) if out is None else out)

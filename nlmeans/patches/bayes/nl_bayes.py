@@ -9,7 +9,6 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -19,12 +18,10 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.lags import Whitening, whitening
 from nlmeans.core.progress import Report, silent
 from nlmeans.kernels.dispatch import kernel_for
-from nlmeans.patches.bayes import cpu
+from nlmeans.patches.bayes import cpu, gpu
 from nlmeans.patches.dct.sliding import dct_basis
-from nlmeans.patches.groups import LEAST_VARIANCE, Filtered, Grid, filter_volume
+from nlmeans.patches.groups import LEAST_VARIANCE, Filtered, FilterVolume, Grid, filter_volume
 from nlmeans.patches.kernel_constants import LEAST_DETERMINANT, TINY
-
-FilterVolume = Callable[..., Tensor]
 
 
 def nl_bayes(
@@ -71,9 +68,16 @@ def nl_bayes(
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
     grid = Grid.of(shape, patch, step, count, search_radius)
     noise = None if autocovariance is None else whitening(autocovariance, grid.size)
-    compiled: FilterVolume = partial(cpu.filter_volume, strength=strength, steepest=STEEPEST, noise=noise)
     plain: FilterVolume = partial(filter_volume, filter_groups=filter_groups)
-    run: FilterVolume = kernel_for([noisy, guide], plain=plain, cpu=compiled)
+    compiled: FilterVolume = partial(cpu.filter_volume, strength=strength, steepest=STEEPEST, noise=noise)
+    fused: FilterVolume = partial(gpu.filter_volume, strength=strength, steepest=STEEPEST, noise=noise)
+    run: FilterVolume = kernel_for(
+        [noisy, guide],
+        plain=plain,
+        cpu=compiled,
+        gpu=fused if gpu.serves(grid) else None,
+        trial=gpu.trial(grid, noise, isinstance(sigma, Tensor)),
+    )
     return run(noisy, guide, sigma, grid, tolerance, progress=progress, out=out)
 
 
