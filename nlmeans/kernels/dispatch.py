@@ -79,7 +79,8 @@ def passes(trial: Trial, gpu: Callable[..., object], plain: Callable[..., object
         except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a compiler may raise
-            fault = f"{type(error).__name__}: {error}"
+            fault = type(error).__name__ + ": " + str(error).strip().partition("\n")[0]
+            log.debug("the trial of %s failed", trial.kernel, exc_info=True)
         if fault:
             log.warning("torch is used in place of the GPU kernel %s on %s: %s", trial.kernel, device, fault)
         _passed[key] = not fault

@@ -28,8 +28,9 @@ LEAST_VARIANCE = 0.01
 MATCH_SLAB_VOXELS = 300_000
 """Voxels whose reference patches are matched at once."""
 
-MATCH_SLAB_VOXELS_GPU = 10_000_000
-"""Voxels whose reference patches the GPU kernel matches at once. It stores no distances."""
+MATCH_SLAB_VOXELS_GPU = 2_000_000
+"""Voxels whose reference patches the GPU kernel matches at once. It stores no distances, but the corners of 64 patches
+at every second voxel along each axis are 128 MB."""
 
 BATCH_GROUPS = 128
 """Groups filtered at once on a CPU: a few megabytes, which fit the cache of a core."""
