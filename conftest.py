@@ -21,6 +21,7 @@ collect_ignore = [  # have no doctests, and cannot be imported without triton
     "nlmeans/patches/bayes/gpu_kernel.py",
     "nlmeans/patches/dct/gpu_kernel.py",
     "nlmeans/patches/groups_gpu_kernel.py",
+    "nlmeans/patches/low_rank/eigen_gpu_kernel.py",
 ]
 
 for module, library in (
