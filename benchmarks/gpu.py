@@ -144,16 +144,16 @@ def measure_filter(size: int, name: str, all_tiles: bool) -> dict[str, Any]:
     start = time.perf_counter()
     first = filtered(noisy_volume, guide)
     torch.cuda.synchronize()
-    row: dict[str, Any] = {"size": size, "filter": name, "first_call": time.perf_counter() - start, "warps": {}}
+    row: dict[str, Any] = {"size": size, "filter": name, "first_call": time.perf_counter() - start, "tiles": {}}
     torch.cuda.reset_peak_memory_stats()
     held = torch.cuda.memory_allocated()
     row["seconds"] = times(lambda: filtered(noisy_volume, guide))
     row["memory"] = torch.cuda.max_memory_allocated() - held
     row["repeats"] = bool(torch.equal(filtered(noisy_volume, guide), first))
     if all_tiles and switch.startswith("bayes"):
-        for warps in (2, 4, 8):
-            with mock.patch.object(bayes_gpu, "GROUP_WARPS", warps):
-                row["warps"][warps] = times(lambda: filtered(noisy_volume, guide), 3)
+        for warps, registers in ((4, 255), (4, 168), (8, 168), (8, 128)):
+            with mock.patch.object(bayes_gpu, "GROUP_THREADS", (warps, registers)):
+                row["tiles"][f"{warps} × {registers}"] = times(lambda: filtered(noisy_volume, guide), 3)
     with mock.patch(f"nlmeans.patches.{switch}", return_value=False):
         row["torch_seconds"] = times(lambda: filtered(noisy_volume, guide), 3)
         row["difference"] = float((filtered(noisy_volume, guide) - first).abs().max())
@@ -205,7 +205,7 @@ def page(found: dict[str, Any]) -> str:
             f"{row['difference']:.1e}",
             "yes" if row["repeats"] else "NO",
             digits(row["first_call"]),
-            ", ".join(f"{warps}: {middle(seconds)}" for warps, seconds in row["warps"].items()),
+            ", ".join(f"{tile}: {middle(seconds)}" for tile, seconds in row["tiles"].items()),
         ]
         for row in found["filters"]
     ]
@@ -240,7 +240,7 @@ def page(found: dict[str, Any]) -> str:
             "",
             table(
                 ["", "s", "memory, MiB", "s in torch", "largest difference, sigma", "same bits again", "first call, s",
-                 "s by warps per group"],
+                 "s by warps and registers"],
                 filters,
             ),
             "",

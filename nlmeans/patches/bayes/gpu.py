@@ -17,11 +17,11 @@ from nlmeans.patches.groups import LEAST_VARIANCE, Average, FilterVolume, Grid, 
 LARGEST_MATRIX = 64
 """Most patches in a group, and most voxels in a patch, for which the matrices of a group fit into registers."""
 
-GROUP_WARPS = 4
-"""Warps per group."""
+GROUP_THREADS = (4, 255)
+"""Warps per group, and registers per thread."""
 
-EXACT_WARPS = 8
-"""Warps per group in float64, whose numbers need twice the registers."""
+EXACT_THREADS = (8, 255)
+"""The same in float64, whose numbers need twice the registers."""
 
 GROUPS_PER_LAUNCH = 2**16
 """Groups between two reports of progress."""
@@ -60,7 +60,7 @@ def filter_volume(
     def add(average: Average, value: Tensor, first: Tensor, corners: Tensor, variance: Tensor) -> None:
         steep = torch.empty(len(corners), dtype=torch.int8, device=corners.device)
         with torch.cuda.device_of(value):
-            for matrices in (single, double):
+            for matrices, (warps, registers) in ((single, GROUP_THREADS), (double, EXACT_THREADS)):
                 filter_groups_kernel[(len(corners),)](
                     value,
                     first,
@@ -84,7 +84,8 @@ def filter_volume(
                     VOXELS=voxels,
                     COUNT=grid.count,
                     BLOCK=block,
-                    num_warps=EXACT_WARPS if matrices is double else GROUP_WARPS,
+                    num_warps=warps,
+                    maxnreg=registers,
                     enable_fp_fusion=True,
                 )
 
