@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -13,6 +14,7 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.lags import Whitening, whitening
 from nlmeans.core.progress import silent
 from nlmeans.kernels import dispatch
+from nlmeans.patches.bayes import nl_bayes as module
 from nlmeans.patches.bayes.nl_bayes import STEEPEST, filter_group, nl_bayes
 from nlmeans.patches.dct.sliding import dct_basis
 from nlmeans.patches.groups import Filtered, Grid, filter_volume, taper_of
@@ -110,6 +112,38 @@ def test_it_serves_groups_that_fit_the_registers() -> None:
     assert gpu.serves(Grid.of((1, 30, 30), 8, 3, 64, (0, 9, 9)))
     assert not gpu.serves(Grid.of((30, 30, 30), 4, 3, 65, (5, 5, 5)))
     assert not gpu.serves(Grid.of((30, 30, 30), 5, 3, 48, (5, 5, 5)))
+
+
+@pytest.mark.parametrize("varying", [False, True])
+def test_the_stage_offers_the_kernel_with_a_trial_of_its_own_problem(
+    varying: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU, `kernel_for` would take it; here the result of what it is offered is compared with torch."""
+    offered: list[dispatch.Trial | None] = []
+
+    def take_the_kernel(
+        tensors: list[Tensor],
+        *,
+        gpu: Callable[..., Tensor] | None,
+        trial: dispatch.Trial,
+        **rest: Callable[..., Tensor],
+    ) -> Callable[..., Tensor]:
+        offered.append(trial if gpu else None)
+        return gpu or rest["plain"]
+
+    noisy, guide = volumes(1, 4, 7, 7)
+    sigma = torch.full((4, 7, 7), 1.2) if varying else 1.2
+    expected = nl_bayes(noisy.double(), guide.double(), sigma, count=12, search_radius=(2, 2, 2), strength=1.5)
+    monkeypatch.setattr(module, "kernel_for", take_the_kernel)
+    level = sigma.to(DEVICE) if isinstance(sigma, Tensor) else sigma
+    found = nl_bayes(
+        noisy.to(DEVICE), guide.to(DEVICE), level, count=12, search_radius=(2, 2, 2), strength=1.5, autocovariance=None
+    )
+    assert (found.cpu() - expected).abs().max() < 5e-3
+    nl_bayes(noisy, guide, 1.2, count=100, search_radius=(2, 9, 9), patch=2, step=2)
+    assert offered[0] is not None
+    assert offered[0].kernel == ("bayes", (4, 4, 4), 9, False, varying)
+    assert offered[1] is None
 
 
 def test_what_is_the_same_for_all_groups_is_padded() -> None:
