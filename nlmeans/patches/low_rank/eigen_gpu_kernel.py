@@ -41,7 +41,7 @@ def angles(matrix, k, other):
     between = tl.sum(tl.where(row == other[None, :], matrix, 0.0), 0)
     between = between + tl.sum(tl.where(column == other[:, None], matrix, 0.0), 1)
     sign = tl.where(k < other, 1.0, -1.0)
-    rotated = between != 0
+    rotated = tl.abs(between) > 1e-35  # a GPU may take smaller numbers for 0 when it divides
     slope = sign * (others - own) / tl.where(rotated, between, 1.0)
     tangent = tl.where(slope >= 0, 1.0, -1.0) / (tl.abs(slope) + tl.sqrt(1 + slope * slope))
     tangent = tl.where(rotated, tangent, 0.0)
