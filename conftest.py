@@ -18,7 +18,10 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
 
 collect_ignore = [  # have no doctests, and cannot be imported without triton
     "nlmeans/operator/gpu_kernel.py",
+    "nlmeans/patches/bayes/gpu_kernel.py",
+    "nlmeans/patches/dct/gpu_kernel.py",
     "nlmeans/patches/groups_gpu_kernel.py",
+    "nlmeans/patches/low_rank/eigen_gpu_kernel.py",
 ]
 
 for module, library in (

@@ -4,8 +4,9 @@ Usage: python benchmarks/gpu.py [--size 256] [--out benchmarks/results] [--tiles
 
 The operator runs on random voxels with a 17³ window and patch radii 0 to 2. `loop` is measured with a 5³ window, as its
 rate does not depend on the window. Every run checks the error relative to `loop` in float64 on a part of the result,
-and that a second run gives the same bits. The methods run on the head phantom with sigma given; those that take more
-than a second on 96³ are skipped on the large volume. Writes gpu.json and gpu.md.
+and that a second run gives the same bits. The filters of patches run with their kernels and in torch; in both, a kernel
+matches the patches. The methods run on the head phantom with sigma given; those that take more than a second on 96³ are
+skipped on the large volume. Writes gpu.json and gpu.md.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import click
 import torch
@@ -32,6 +34,9 @@ from nlmeans.operator import gpu
 from nlmeans.operator.gpu import GPU
 from nlmeans.operator.loop import LOOP
 from nlmeans.operator.request import Request
+from nlmeans.patches.bayes import gpu as bayes_gpu
+from nlmeans.patches.bayes.nl_bayes import nl_bayes
+from nlmeans.patches.dct.sliding import hard_threshold, wiener_filter
 
 SLOTS_PER_PAIR = {0: 7.7, 1: 23.0 * 32 / 30}
 """Instructions per pair for a 17³ window, counted in the machine code for sm_90 (log/gpu-kernel.md) and including
@@ -120,6 +125,41 @@ def rate_of(tile: gpu.Column, of: Request, pairs: int) -> float:
     return pairs / statistics.median(times(lambda: kernel.launch(tile, 0, kernel.block_count(tile)), 3))
 
 
+FILTERS: dict[str, tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tensor], str]] = {
+    "non-local Bayes, 48 patches, step 3": (lambda noisy, guide: nl_bayes(noisy, guide), "bayes.gpu.serves"),
+    "non-local Bayes, 64 patches, step 2": (
+        lambda noisy, guide: nl_bayes(noisy, guide, count=64, step=2, search_radius=(5, 5, 5)),
+        "bayes.gpu.serves",
+    ),
+    "hard threshold": (lambda noisy, guide: hard_threshold(noisy, stride=1), "dct.cpu.serves"),
+    "Wiener filter": (lambda noisy, guide: wiener_filter(noisy, guide), "dct.cpu.serves"),
+}
+"""Filters of patches, and the function whose denial leaves them to torch."""
+
+
+def measure_filter(size: int, name: str, all_tiles: bool) -> dict[str, Any]:
+    filtered, switch = FILTERS[name]
+    noisy_volume = torch.from_numpy(noisy((size,) * 3)).cuda()[None] / NOISE
+    guide = hard_threshold(noisy_volume, stride=1)
+    start = time.perf_counter()
+    first = filtered(noisy_volume, guide)
+    torch.cuda.synchronize()
+    row: dict[str, Any] = {"size": size, "filter": name, "first_call": time.perf_counter() - start, "tiles": {}}
+    torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated()
+    row["seconds"] = times(lambda: filtered(noisy_volume, guide))
+    row["memory"] = torch.cuda.max_memory_allocated() - held
+    row["repeats"] = bool(torch.equal(filtered(noisy_volume, guide), first))
+    if all_tiles and switch.startswith("bayes"):
+        for warps, registers in ((4, 255), (4, 168), (8, 168), (8, 128)):
+            with mock.patch.object(bayes_gpu, "GROUP_THREADS", (warps, registers)):
+                row["tiles"][f"{warps} × {registers}"] = times(lambda: filtered(noisy_volume, guide), 3)
+    with mock.patch(f"nlmeans.patches.{switch}", return_value=False):
+        row["torch_seconds"] = times(lambda: filtered(noisy_volume, guide), 3)
+        row["difference"] = float((filtered(noisy_volume, guide) - first).abs().max())
+    return row
+
+
 def measure_method(size: int, method: str) -> dict[str, Any]:
     volume = torch.from_numpy(noisy((size,) * 3)).cuda()
     torch.cuda.reset_peak_memory_stats()
@@ -156,6 +196,19 @@ def page(found: dict[str, Any]) -> str:
         ]
         for row in found["operator"]
     ]
+    filters = [
+        [
+            f"{row['filter']}, {row['size']}³",
+            middle(row["seconds"]),
+            f"{row['memory'] / 2**20:.0f}",
+            middle(row["torch_seconds"]),
+            f"{row['difference']:.1e}",
+            "yes" if row["repeats"] else "NO",
+            digits(row["first_call"]),
+            ", ".join(f"{tile}: {middle(seconds)}" for tile, seconds in row["tiles"].items()),
+        ]
+        for row in found["filters"]
+    ]
     methods = [
         [
             f"`{row['method']}`, {row['size']}³",
@@ -183,6 +236,14 @@ def page(found: dict[str, Any]) -> str:
             f"The error is relative to `loop` in float64. A second run gives {repeats}. The first call compiles. "
             "The copies move the volume from pinned memory to the GPU and the result back.",
             "",
+            "## Filters of patches",
+            "",
+            table(
+                ["", "s", "memory, MiB", "s in torch", "largest difference, sigma", "same bits again", "first call, s",
+                 "s by warps and registers"],
+                filters,
+            ),
+            "",
             "## Methods",
             "",
             table(["`denoise`, sigma given", "s", "memory, MiB"], methods),
@@ -198,7 +259,7 @@ def page(found: dict[str, Any]) -> str:
 @click.command()
 @click.option("--size", default=256, show_default=True, help="Edge of the volume in voxels.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results", show_default=True)
-@click.option("--tiles", is_flag=True, help="Also time every tile of the kernel separately.")
+@click.option("--tiles", is_flag=True, help="Also time every tile and number of warps separately.")
 def main(size: int, out: Path, tiles: bool) -> None:
     """Measure and write gpu.json and gpu.md."""
     if not torch.cuda.is_available():
@@ -207,6 +268,7 @@ def main(size: int, out: Path, tiles: bool) -> None:
         "machine": machine(torch.get_num_threads()),
         "limits": limits(),
         "operator": [measure_operator(size, patch, tiles) for patch in (0, 1, 2)],
+        "filters": [measure_filter(96, name, tiles) for name in FILTERS],
         "methods": [],
         "previews": [measure_preview(size, method) for method in PREVIEWED],
     }

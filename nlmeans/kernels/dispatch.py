@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cache
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+log = logging.getLogger("nlmeans.kernels")
+
 ImplementationT = TypeVar("ImplementationT", bound=Callable[..., object])
+
+
+class Trial(NamedTuple):
+    """A small problem that a kernel for GPUs must solve as torch does, before it is first used."""
+
+    kernel: Hashable
+    """The name of the kernel and everything that it is compiled for."""
+    solve: Callable[[Callable[..., Any], torch.device, torch.dtype], Tensor]
+    """Solves the problem by a given implementation, on this device and in this precision."""
+    tolerance: float
+    """Largest difference between float32 on the GPU and float64 on the CPU."""
 
 
 def kernel_for(
@@ -22,6 +36,7 @@ def kernel_for(
     cpu: ImplementationT | None = None,
     gpu: ImplementationT | None = None,
     dtypes: Sequence[torch.dtype] = (torch.float32,),
+    trial: Trial | None = None,
 ) -> ImplementationT:
     """Choose between functions that compute the same result.
 
@@ -30,8 +45,9 @@ def kernel_for(
         plain: function of torch operations, for any device and precision.
         cpu: function with a compiled kernel for the CPU; None if there is none.
         gpu: function with a compiled kernel for GPUs; None if there is none. It is chosen only if such kernels can be
-            compiled here.
+            compiled here and it passes its trial.
         dtypes: types that the compiled kernels support.
+        trial: compares `gpu` with `plain`, once per process and device; None trusts `gpu`.
 
     Returns:
         The function with a compiled kernel if it supports the device and type of all tensors, otherwise `plain`.
@@ -44,8 +60,31 @@ def kernel_for(
         if cpu is not None and all(tensor.device.type == "cpu" for tensor in tensors):
             return cpu
         if gpu is not None and all(tensor.is_cuda for tensor in tensors) and not missing():
-            return gpu
+            return gpu if trial is None or passes(trial, gpu, plain, tensors[0].device) else plain
     return plain
+
+
+_passed: dict[Hashable, bool] = {}
+"""Whether each kernel has passed its trial on a device."""
+
+
+def passes(trial: Trial, gpu: Callable[..., object], plain: Callable[..., object], device: torch.device) -> bool:
+    """Return whether a kernel compiles for a GPU and gives there what torch gives; log a warning if it does not."""
+    key = (trial.kernel, device)
+    if key not in _passed:
+        try:
+            found = trial.solve(gpu, device, torch.float32).cpu()
+            apart = float((found - trial.solve(plain, torch.device("cpu"), torch.float64)).abs().max())
+            fault = "" if apart <= trial.tolerance else f"its result differs by {apart:.2g}"
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a compiler may raise
+            fault = type(error).__name__ + ": " + str(error).strip().partition("\n")[0]
+            log.debug("the trial of %s failed", trial.kernel, exc_info=True)
+        if fault:
+            log.warning("torch is used in place of the GPU kernel %s on %s: %s", trial.kernel, device, fault)
+        _passed[key] = not fault
+    return _passed[key]
 
 
 def interpreted() -> bool:

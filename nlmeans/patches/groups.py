@@ -29,14 +29,15 @@ LEAST_VARIANCE = 0.01
 MATCH_SLAB_VOXELS = 300_000
 """Voxels whose reference patches are matched at once."""
 
-MATCH_SLAB_VOXELS_GPU = 10_000_000
-"""Voxels whose reference patches the GPU kernel matches at once. It stores no distances."""
+MATCH_SLAB_VOXELS_GPU = 2_000_000
+"""Voxels whose reference patches the GPU kernel matches at once. It stores no distances, but the corners of 64 patches
+at every second voxel along each axis are 128 MB."""
 
 BATCH_GROUPS = 128
 """Groups filtered at once on a CPU: a few megabytes, which fit the cache of a core."""
 
 BATCH_GROUPS_GPU = 8192
-"""Groups filtered at once on a GPU."""
+"""Groups filtered at once on a GPU, over all channels."""
 
 KAISER_BETA = 3.0
 """Shape of the Kaiser window that weights a patch along each axis, less towards its borders."""
@@ -114,6 +115,15 @@ class Grid:
         return covered(volume, self.size, self.step, (0, 0, 0)).contiguous()
 
 
+FilterVolume = Callable[..., Tensor]
+"""A function with the arguments of `filter_volume`, less what it filters groups by."""
+
+AddGroups = Callable[[list["Average"], Tensor, Tensor, Tensor, Tensor], None]
+"""A function that filters groups and adds them to the averages. Its arguments are the average of each channel, the
+noisy volume and the guide, (C, D, H, W), the corners of the groups, (groups, K), and the variance of the noise: one
+number, or one per patch at its corner."""
+
+
 def filter_volume(
     noisy: Tensor,
     guide: Tensor,
@@ -136,23 +146,48 @@ def filter_volume(
         progress: called with the fraction done.
         out: where to write the result, of the same shape; it may be the guide. None for a new tensor.
     """
-    size, values, guides = grid.size, grid.covered(noisy), grid.covered(guide)
-    variance = None if isinstance(sigma, float | int) else patch_means(grid.covered(sigma[None].square())[0], grid)
-    average = [Average.of(channel, grid) for channel in values]
-    uniform = noisy.new_tensor(sigma if variance is None else 1.0).square()
+
+    def add(averages: list[Average], values: Tensor, guides: Tensor, group: Tensor, variance: Tensor) -> None:
+        level = variance.view(-1)[group].mean(1) if variance.ndim else variance.expand(len(group))
+        read = partial(read_patches, corners=group, size=grid.size)
+        filtered_channels = filter_channels(map(read, values), map(read, guides), level)
+        for average, filtered in zip(averages, filtered_channels, strict=True):
+            average.add(group, filtered)
+
+    batch = BATCH_GROUPS if noisy.device.type == "cpu" else max(1, BATCH_GROUPS_GPU // len(noisy))
+    return sum_groups(noisy, guide, sigma, grid, tolerance, add, batch, progress, out)
+
+
+def sum_groups(
+    noisy: Tensor,
+    guide: Tensor,
+    sigma: float | Tensor,
+    grid: Grid,
+    tolerance: float,
+    add: AddGroups,
+    batch: int,
+    progress: Report,
+    out: Tensor | None = None,
+    exact: bool | None = None,
+) -> Tensor:
+    """Find the groups of a volume, let `add` filter and sum `batch` of them at once, and average them.
+
+    The other arguments are those of `filter_volume` and of `Average.of`.
+    """
+    values, guides = grid.covered(noisy), grid.covered(guide)
+    if isinstance(sigma, Tensor):
+        variance = patch_means(grid.covered(sigma[None].to(noisy).square())[0], grid)
+    else:
+        variance = noisy.new_tensor(sigma).square()
+    averages = [Average.of(channel, grid, exact) for channel in values]
     before = 0.0
-    for corners, done in find_groups(guides, grid, tolerance * (uniform if variance is None else variance)):
-        batch = BATCH_GROUPS if noisy.device.type == "cpu" else BATCH_GROUPS_GPU
+    for corners, done in find_groups(guides, grid, tolerance * variance):
         for start in range(0, len(corners), batch):
             group = corners[start : start + batch]
-            level = uniform.expand(len(group)) if variance is None else variance.view(-1)[group].mean(1)
-            read = partial(read_patches, corners=group, size=size)
-            filtered_channels = filter_channels(map(read, values), map(read, guides), level)
-            for channel, filtered in zip(average, filtered_channels, strict=True):
-                channel.add(group, filtered)
+            add(averages, values, guides, group, variance)
             progress(before + (done - before) * min((start + batch) / len(corners), 1.0))
         before = done
-    return averaged(average, torch.empty_like(noisy) if out is None else out)
+    return averaged(averages, torch.empty_like(noisy) if out is None else out)
 
 
 def find_groups(guide: Tensor, grid: Grid, floor: Tensor) -> Iterator[tuple[Tensor, float]]:

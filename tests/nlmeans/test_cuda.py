@@ -95,12 +95,12 @@ def test_outliers_are_found_as_on_the_cpu(noisy: torch.Tensor) -> None:
 
 
 def test_a_tile_that_is_too_large_for_the_card_is_halved(noisy: torch.Tensor, caplog: pytest.LogCaptureFixture) -> None:
-    image = noisy.repeat(3, 3, 3).cuda()
+    image = noisy.repeat(4, 4, 4).cuda()  # 16 MB, of which the filter holds about ten
     expected = denoise(image, SIGMA, method="wiener")
     torch.cuda.empty_cache()
     total, held = torch.cuda.mem_get_info()[1], torch.cuda.memory_reserved()
     try:
-        torch.cuda.set_per_process_memory_fraction((held + 180 * 2**20) / total)
+        torch.cuda.set_per_process_memory_fraction((held + 128 * 2**20) / total)
         with caplog.at_level(logging.WARNING, "nlmeans"):
             result = denoise(image, SIGMA, method="wiener", memory="2GiB")
     finally:

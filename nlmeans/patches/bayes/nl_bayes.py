@@ -10,7 +10,7 @@ References:
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -21,20 +21,19 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.lags import Whitening, whitening
 from nlmeans.core.progress import Report, silent
 from nlmeans.kernels.dispatch import kernel_for
-from nlmeans.patches.bayes import cpu
+from nlmeans.patches.bayes import cpu, gpu
 from nlmeans.patches.dct.sliding import dct_basis
 from nlmeans.patches.groups import (
     LEAST_VARIANCE,
     ChannelsFilter,
     Filtered,
+    FilterVolume,
     Grid,
     GroupFilter,
     channels_alone,
     filter_volume,
 )
 from nlmeans.patches.kernel_constants import LEAST_DETERMINANT, TINY
-
-FilterVolume = Callable[..., Tensor]
 
 
 def nl_bayes(
@@ -76,19 +75,23 @@ def nl_bayes(
     Returns:
         Same shape, dtype and device.
     """
-
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
     grid = Grid.of(shape, patch, step, count, search_radius)
     noise = None if autocovariance is None else whitening(autocovariance, grid.size)
-
     basis = dct_basis(grid.size).to(noisy)
     alone: GroupFilter = partial(filter_group, basis=basis, strength=strength, correlated=noise)
     together: ChannelsFilter = partial(filter_channels, basis=basis, strength=strength, correlated=noise)
-    filtering = together if joint else channels_alone(alone)
-    plain: FilterVolume = partial(filter_volume, filter_channels=filtering)
     steepest = STEEPEST * strength if joint else STEEPEST
+    plain: FilterVolume = partial(filter_volume, filter_channels=together if joint else channels_alone(alone))
     compiled: FilterVolume = partial(cpu.filter_volume, strength=strength, steepest=steepest, noise=noise, joint=joint)
-    run: FilterVolume = kernel_for([noisy, guide], plain=plain, cpu=compiled)
+    fused: FilterVolume = partial(gpu.filter_volume, strength=strength, steepest=steepest, noise=noise)
+    run: FilterVolume = kernel_for(
+        [noisy, guide],
+        plain=plain,
+        cpu=compiled,
+        gpu=fused if gpu.serves(grid) and not joint else None,
+        trial=gpu.trial(grid, noise, isinstance(sigma, Tensor)),
+    )
     return run(noisy, guide, sigma, grid, tolerance, progress=progress, out=out)
 
 

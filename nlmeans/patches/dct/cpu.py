@@ -23,7 +23,7 @@ CHUNK = 4
 
 
 def serves(size: Axes, step: Axes) -> bool:
-    """Return whether the kernel can process patches of this size at these distances."""
+    """Return whether the kernels, this one and that for GPUs, can process patches of this size at these distances."""
     return step == (1, 1, 1) and size[2] == EDGE and all(n in (1, EDGE) for n in size)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from nlmeans.core.axes import Axes
 from nlmeans.core.lags import whitening
 from nlmeans.kernels.dispatch import kernel_for
-from nlmeans.patches.dct import cpu
+from nlmeans.patches.dct import cpu, gpu
 from nlmeans.patches.grid import covered, grid_view, offsets, patch_size
 from nlmeans.patches.kernel_constants import EDGE
 
@@ -31,6 +31,9 @@ Shrink = Callable[[list[Tensor], Tensor, Tensor], tuple[Tensor, Tensor]]
 """A function of the coefficients of each volume, (patch voxels, patches), of the noise variance, per patch or
 0-dimensional, and of the variance in each coefficient relative to that, (patch voxels, 1). It returns the shrunk
 coefficients and the weight of each patch."""
+
+FilterChannel = Callable[[list[Tensor], Tensor, Axes], Tensor]
+"""A function of the padded volumes, of the variance of the noise, and of the size of a patch; see `filter_channel`."""
 
 SLAB_PATCHES = 8192
 """Patches transformed at once on a CPU. They and their coefficients should fit the cache of one core."""
@@ -124,7 +127,7 @@ def filter_patches(
 ) -> Tensor:
     """Shrink the patches of the first volume, channel by channel, and average them where they overlap.
 
-    The compiled kernel does not call `shrink`. It knows the filter from the number of volumes, one for `hard_threshold`
+    The compiled kernels do not call `shrink`. They know the filter from the number of volumes, one for `hard_threshold`
     and two for `wiener_filter`, and from `strength`, which is threshold² or the power.
     """
     shape = tuple(volumes[0].shape[1:])
@@ -134,14 +137,22 @@ def filter_patches(
     variance = sigma.square() if isinstance(sigma, Tensor) else volumes[0].new_tensor(sigma).square()
     if variance.ndim:
         variance = covered(variance.to(volumes[0]), size, step, margin)
-    spectrum = coefficient_variance(autocovariance, size).to(volumes[0])
+    spectrum = coefficient_variance(autocovariance, size)
+    plain: FilterChannel = partial(filter_channel, step=step, shrink=shrink, spectrum=spectrum)
+    served, matrix = cpu.serves(size, step), dct_matrix(EDGE)
+    compiled: FilterChannel = partial(cpu.filter_channel, strength=strength, spectrum=spectrum, matrix=matrix)
+    fused: FilterChannel = partial(gpu.filter_channel, strength=strength, spectrum=spectrum, matrix=matrix)
     results = []
     for channel in zip(*volumes, strict=True):
         padded = [covered(volume, size, step, margin) for volume in channel]
-        plain = partial(filter_channel, step=step, shrink=shrink, spectrum=spectrum)
-        compiled = partial(cpu.filter_channel, strength=strength, spectrum=spectrum, matrix=dct_matrix(EDGE))
-        fast = compiled if cpu.serves(size, step) else None
-        results.append(kernel_for(padded, plain=plain, cpu=fast)(padded, variance, size))
+        run: FilterChannel = kernel_for(
+            padded,
+            plain=plain,
+            cpu=compiled if served else None,
+            gpu=fused if served else None,
+            trial=gpu.trial(size, len(volumes) > 1, variance.ndim > 0),
+        )
+        results.append(run(padded, variance, size))
     inside = tuple(slice(m, m + n) for m, n in zip(margin, shape, strict=True))
     return torch.stack([result[inside] for result in results])
 
@@ -151,7 +162,7 @@ def filter_channel(
 ) -> Tensor:
     """Shrink and average the patches of padded (D, H, W) volumes that the grid of patches covers exactly."""
     shape = volumes[0].shape
-    basis = dct_basis(size).to(volumes[0])
+    basis, shares = dct_basis(size).to(volumes[0]), spectrum.to(volumes[0])[:, None]
     depth, height, width = (1 + (n - p) // s for n, p, s in zip(shape, size, step, strict=True))
     total, weights = torch.zeros_like(volumes[0]), torch.zeros_like(volumes[0])
     rows = max(1, (SLAB_PATCHES_GPU if total.is_cuda else SLAB_PATCHES) // (height * width))
@@ -160,7 +171,7 @@ def filter_channel(
         slab = slice(first * step[0], (first + grid[0] - 1) * step[0] + size[0])
         coefficients = [basis @ stack_patches(volume[slab], size, step, grid).flatten(1) for volume in volumes]
         level = stack_patches(variance[slab], size, step, grid).flatten(1).mean(0) if variance.ndim else variance
-        shrunk, weight = shrink(coefficients, level, spectrum[:, None])
+        shrunk, weight = shrink(coefficients, level, shares)
         restored = (basis.T @ shrunk).mul_(weight)
         put_back(total[slab], restored.view(-1, *grid), size, step)
         put_back(weights[slab], weight.view(1, *grid).expand(len(basis), *grid), size, step)

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from nlmeans.core.modes import shared_among
+from nlmeans.kernels.dispatch import kernel_for
 from nlmeans.kernels.turns import in_threads
+from nlmeans.patches.low_rank.eigen_gpu import LARGEST_SIZE, eigen_trial, eigenvectors_on_gpu
 
 LEADING, ITERATIONS = 16, 6
 """Eigenpairs that are iterated together, and how often: exact to 0.005 sigma where fewer stand out of the noise."""
@@ -166,10 +168,22 @@ def orthonormal(basis: Tensor) -> Tensor:
 
 
 def eigenvectors(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues and eigenvectors of symmetric matrices, (groups, K, K), with one thread per matrix.
+    """Return the eigenvalues of symmetric matrices, (groups, K, K), rising, and their eigenvectors.
+
+    torch would process one matrix after the other on a GPU, which is slower than the CPU. So what the kernel for GPUs
+    does not take goes through the CPU.
+    """
+    size = matrices.shape[1]
+    gpu = eigenvectors_on_gpu if size <= LARGEST_SIZE else None
+    run = kernel_for([matrices], plain=eigenvectors_on_cpu, gpu=gpu, trial=eigen_trial(size))
+    return run(matrices)
+
+
+def eigenvectors_on_cpu(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues and eigenvectors by LAPACK, with one thread per matrix.
 
     Several threads on one small matrix mostly wait for each other: where other processes keep the cores busy, they take
-    a hundred times as long. A GPU would process one matrix after the other, which is slower than the CPU.
+    a hundred times as long.
     """
     source, threads = matrices.cpu(), torch.get_num_threads()
     values, vectors = torch.empty_like(source[..., 0]), torch.empty_like(source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import types
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from nlmeans.kernels import dispatch
-from nlmeans.kernels.dispatch import kernel_for
+from nlmeans.kernels.dispatch import Trial, kernel_for
 
 
 def plain() -> str:
@@ -63,6 +64,64 @@ def test_other_types_are_left_to_the_plain_function_unless_named(dtype: torch.dt
 def test_real_tensors_are_taken() -> None:
     assert kernel_for([torch.zeros(3), torch.zeros(2)], plain=plain, cpu=cpu) is cpu
     assert kernel_for([torch.zeros(3), torch.zeros(2).double()], plain=plain, cpu=cpu) is plain
+
+
+@pytest.fixture
+def untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_passed", {})
+    monkeypatch.setattr(dispatch, "missing", lambda: "")
+
+
+def tried(off: float, fault: Exception | None = None) -> tuple[Trial, list[torch.dtype]]:
+    """A trial in which the GPU is this far `off`, or fails. The list grows by the precision of each solution."""
+    solved: list[torch.dtype] = []
+
+    def solve(run: Any, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        solved.append(dtype)
+        if run is gpu and fault is not None:
+            raise fault
+        return torch.tensor([1.0, 2.0 + off * (run is gpu)], dtype=dtype)
+
+    return Trial("squares", solve, 0.1), solved
+
+
+def test_a_kernel_that_agrees_with_torch_is_tried_once_and_used(
+    untried: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial, solved = tried(0.05)
+    assert all(kernel_for([on("cuda")], plain=plain, gpu=gpu, trial=trial) is gpu for _ in range(3))
+    assert solved == [torch.float32, torch.float64]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("off", "fault", "said"),
+    [(0.2, None, "differs by 0.2"), (float("nan"), None, "differs by nan"), (0, ValueError("line 3"), "line 3")],
+)
+def test_a_kernel_that_does_not_is_replaced_by_torch_with_one_warning(
+    off: float, fault: Exception | None, said: str, untried: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial, solved = tried(off, fault)
+    with caplog.at_level(logging.WARNING, "nlmeans"):
+        assert all(kernel_for([on("cuda")], plain=plain, gpu=gpu, trial=trial) is plain for _ in range(3))
+    assert len(solved) == (1 if fault else 2)
+    (record,) = caplog.records
+    assert "torch is used in place of the GPU kernel squares on cuda" in record.message
+    assert said in record.message
+
+
+def test_a_full_gpu_says_nothing_of_a_kernel(untried: None) -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        kernel_for([on("cuda")], plain=plain, gpu=gpu, trial=tried(0, torch.OutOfMemoryError("full"))[0])
+    assert kernel_for([on("cuda")], plain=plain, gpu=gpu, trial=tried(0)[0]) is gpu
+
+
+def test_no_kernel_is_tried_that_is_not_going_to_be_used(untried: None) -> None:
+    trial, solved = tried(0)
+    kernel_for([on("cpu")], plain=plain, cpu=cpu, gpu=gpu, trial=trial)
+    kernel_for([on("cuda", torch.float64)], plain=plain, gpu=gpu, trial=trial)
+    kernel_for([on("cuda")], plain=plain, trial=trial)
+    assert not solved
 
 
 def reason(version: str, capability: tuple[int, int] = (9, 0), hip: str | None = None) -> str:
