@@ -5,6 +5,8 @@ References:
     Sciences 6(3), 2013, doi:10.1137/120874989.
     C. M. Stein, "Estimation of the mean of a multivariate normal distribution", Annals of Statistics 9(6), 1981,
     doi:10.1214/aos/1176345632.
+    S. Herbreteau, C. Kervrann, "Linear combinations of patches are unreasonably effective for single-image denoising",
+    IEEE Transactions on Image Processing, 2024, doi:10.1109/TIP.2024.3436651.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from nlmeans.kernels.dispatch import kernel_for
 from nlmeans.patches import bayes_cpu
 from nlmeans.patches.dct import dct_basis
 from nlmeans.patches.groups import LEAST_VARIANCE, Filtered, Grid, filter_volume
-from nlmeans.patches.kernel_constants import LEAST_DETERMINANT, TINY
+from nlmeans.patches.kernel_constants import ACROSS_FREEDOM, LEAST_DETERMINANT, TINY
 
 FilterVolume = Callable[..., Tensor]
 
@@ -37,6 +39,7 @@ def nl_bayes(
     count: int = 48,
     search_radius: Axes = (4, 4, 4),
     strength: float = 1.0,
+    across: bool = False,
     tolerance: float = 0.05,
     autocovariance: Tensor | None = None,
     progress: Report = silent,
@@ -54,6 +57,7 @@ def nl_bayes(
         count: K, the number of patches in a group.
         search_radius: radius in voxels of the search window around a reference patch.
         strength: factor on the noise variance; more than 1 smooths more.
+        across: also smooth across the patches of a group, as far as Stein's estimate speaks for it.
         tolerance: patches count as equally similar if their mean squared difference on the guide is less than this
             times sigma². A group takes any of them, from all over the window. The most similar ones would have noise
             like that of the reference patch, which would not average out: a loss of 3 dB over air.
@@ -66,12 +70,14 @@ def nl_bayes(
     """
 
     def filter_groups(noisy: Tensor, guide: Tensor, variance: Tensor) -> Filtered:
-        return filter_group(noisy, guide, variance, dct_basis(grid.size).to(noisy), strength, noise)
+        return filter_group(noisy, guide, variance, dct_basis(grid.size).to(noisy), strength, noise, across)
 
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
     grid = Grid.of(shape, patch, step, count, search_radius)
     noise = None if autocovariance is None else whitening(autocovariance, grid.size)
-    compiled: FilterVolume = partial(bayes_cpu.filter_volume, strength=strength, steepest=STEEPEST, noise=noise)
+    compiled: FilterVolume = partial(
+        bayes_cpu.filter_volume, strength=strength, across=across, steepest=STEEPEST, noise=noise
+    )
     plain: FilterVolume = partial(filter_volume, filter_groups=filter_groups)
     run: FilterVolume = kernel_for([noisy, guide], plain=plain, cpu=compiled)
     return run(noisy, guide, sigma, grid, tolerance, progress=progress, out=out)
@@ -84,6 +90,7 @@ def filter_group(
     basis: Tensor,
     strength: float = 1.0,
     correlated: Whitening | None = None,
+    across: bool = False,
 ) -> Filtered:
     """Filter groups as Lebrun, Buades and Morel (2013) do, adjusted to each group by Stein's risk estimate (1981).
 
@@ -100,6 +107,13 @@ def filter_group(
     The last term keeps a near 1, because the guide contains some of the noise. 0 ≤ a ≤ 1.5 and 0 ≤ b ≤ 1.
     The weight of a group is 1 / (degrees of freedom per patch · σ²), in inverse proportion to its noise.
 
+    F is smooth within patches, as each patch is filtered by itself. With `across`, F is also smoothed across the patches
+    of the group: the share t of it is replaced by P Pᵀ A⁻¹ F, in which each patch is a combination of all (Herbreteau
+    and Kervrann 2024). 0 ≤ t ≤ 1 minimises Stein's estimate for F alone, in which the degrees of freedom that are saved
+    count ν = 0.7 times::
+
+        F ← F + t·D        D = P Pᵀ A⁻¹ F − F        ‖Q − F − t·D‖² + 2 ν σ² (f·(K−1) + t·f·(f − (K−1)))
+
     Correlated noise is whitened first. With its covariance σ²·C over a patch, Q·C^(−½) and P·C^(−½) replace Q and P,
     and a·F + b·Q is multiplied by C^½. The mean patch is filtered by the variance of the noise in each coefficient.
 
@@ -110,6 +124,7 @@ def filter_group(
         basis: the DCT of a patch as a matrix, DC first.
         strength: factor on the noise variance; more than 1 smooths more.
         correlated: the correlation of the noise over a patch; None for white noise.
+        across: also smooth across the patches of a group.
     """
     count, voxels = noisy.shape[1:]
     noisy_mean, guide_mean = noisy.mean(1, keepdim=True), guide.mean(1, keepdim=True)
@@ -125,6 +140,8 @@ def filter_group(
     steep = (contrast > STEEPEST).nonzero()[:, 0] if noisy.dtype == torch.float32 else contrast.new_zeros(0).long()
     gram, cross = oracle @ oracle.mT, detail @ oracle.mT
     gain, freedom = wiener_gain(gram, cross, strength * noise)
+    if across:
+        gain, freedom = smooth_across(gram, cross, gain, freedom, strength * noise, variance)
     amplitude, kept = least_risk(
         inner_products(gain @ gram, gain),
         inner_products(gain, cross),
@@ -142,7 +159,7 @@ def filter_group(
     weight = 1 / (freedom * variance.clamp_min(LEAST_VARIANCE))
     if len(steep):
         exact = filter_group(
-            noisy[steep].double(), guide[steep].double(), variance[steep].double(), basis.double(), strength, correlated
+            noisy[steep].double(), guide[steep].double(), variance[steep].double(), basis.double(), strength, correlated, across
         )
         patches[steep], weight[steep] = exact.patches.float(), exact.weight.float()
     return Filtered(patches, weight)
@@ -195,11 +212,38 @@ def wiener_gain(gram: Tensor, cross: Tensor, noise: Tensor) -> tuple[Tensor, Ten
 
     `gram` and `cross` are (groups, K, K), `noise` is (groups,).
     """
+    inverse, ridge = regular_inverse(gram, noise)
+    return cross @ inverse, gram.shape[1] - ridge * inverse.diagonal(dim1=1, dim2=2).sum(1)
+
+
+def regular_inverse(gram: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (gram + ridge·I)⁻¹ and the ridge: the noise, and what rounding needs."""
     rounding = 2 * torch.finfo(gram.dtype).eps * gram.diagonal(dim1=1, dim2=2).sum(1)
     ridge = noise + rounding + 1e-12
     regular = gram.clone()
     regular.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
     identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     half = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(regular)[0], identity, upper=False)
-    inverse = half.mT @ half  # cholesky_inverse would process one matrix after the other on a GPU
-    return cross @ inverse, gram.shape[1] - ridge * inverse.diagonal(dim1=1, dim2=2).sum(1)
+    return half.mT @ half, ridge  # cholesky_inverse would process one matrix after the other on a GPU
+
+
+def smooth_across(
+    gram: Tensor, cross: Tensor, gain: Tensor, freedom: Tensor, noise: Tensor, variance: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the gain and the degrees of freedom of F + t·D; see `filter_group`.
+
+    Args:
+        gram: P Pᵀ, (groups, K, K).
+        cross: Q Pᵀ.
+        gain: F = gain · P.
+        freedom: f of F, (groups,).
+        noise: what the diagonal of A has more than that of P Pᵀ, (groups,).
+        variance: variance of the noise, (groups,).
+    """
+    inverse, ridge = regular_inverse(gram, noise)
+    change = per_group(-ridge) * (inverse @ gain)
+    changed = change @ gram
+    saved = freedom * (gram.shape[1] - 1 - freedom)
+    worth = inner_products(change, cross) - inner_products(changed, gain) + ACROSS_FREEDOM * variance * saved
+    share = (worth / (inner_products(changed, change) + TINY)).clamp(0, 1)
+    return gain + per_group(share) * change, freedom - share * saved / max(gram.shape[1] - 1, 1)

@@ -39,6 +39,7 @@ def filter_volume(
     progress: Report,
     *,
     strength: float,
+    across: bool,
     steepest: float,
     noise: Whitening | None = None,
     out: Tensor | None = None,
@@ -53,6 +54,7 @@ def filter_volume(
         tolerance: as for `groups.filter_volume`.
         progress: called with the fraction done.
         strength: as for `bayes.filter_group`.
+        across: as for `bayes.filter_group`.
         steepest: steepness above which a group is filtered in float64.
         noise: correlation of the noise over a patch; None for white noise.
         out: as for `groups.filter_volume`.
@@ -68,14 +70,14 @@ def filter_volume(
     search = groups_cpu.search_in(guides, *grid.where, levels)
     _, rows, columns = grid.references
     _, height, width = grid.shape
-    layout = bayes_cpu_kernel.GroupLayout.of(grid.count, math.prod(grid.size))
+    layout = bayes_cpu_kernel.GroupLayout.of(grid.count, math.prod(grid.size), across)
     patch_rows = [(u * height + v) * width for u, v in itertools.product(range(grid.size[0]), range(grid.size[1]))]
     taper, basis = taper_of(grid.size).float().numpy(), dct_basis(grid.size).numpy()
     precisions = [
         (
             bayes_cpu_kernel.FilterConstants(
                 strength, limit, LEAST_VARIANCE, np.array(patch_rows), grid.size[2], float(np.finfo(dtype).eps),
-                noise is not None,
+                noise is not None, across,
             ),
             bayes_cpu_kernel.scratch_array(layout, taper, basis, noise, dtype),
         )
