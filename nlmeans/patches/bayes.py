@@ -107,12 +107,11 @@ def filter_group(
     The last term keeps a near 1, because the guide contains some of the noise. 0 ≤ a ≤ 1.5 and 0 ≤ b ≤ 1.
     The weight of a group is 1 / (degrees of freedom per patch · σ²), in inverse proportion to its noise.
 
-    F is smooth within patches, as each patch is filtered by itself. With `across`, F is also smoothed across the patches
-    of the group: the share t of it is replaced by P Pᵀ A⁻¹ F, in which each patch is a combination of all (Herbreteau
-    and Kervrann 2024). 0 ≤ t ≤ 1 minimises Stein's estimate for F alone, in which the degrees of freedom that are saved
-    count ν = 0.7 times::
+    F filters each patch by itself. With `across`, F is also smoothed across the patches of the group: the share t of it
+    is replaced by P Pᵀ A⁻¹ F, in which each patch is a combination of all (Herbreteau and Kervrann 2024). t minimises
+    Stein's estimate for F, in which the degrees of freedom that are saved count ν = 0.7 times; 0 ≤ t ≤ 1::
 
-        F ← F + t·D        D = P Pᵀ A⁻¹ F − F        ‖Q − F − t·D‖² + 2 ν σ² (f·(K−1) + t·f·(f − (K−1)))
+        F ← F + t·D        D = P Pᵀ A⁻¹ F − F        ‖Q − F − t·D‖² − 2 ν σ² t·f·(K − 1 − f)
 
     Correlated noise is whitened first. With its covariance σ²·C over a patch, Q·C^(−½) and P·C^(−½) replace Q and P,
     and a·F + b·Q is multiplied by C^½. The mean patch is filtered by the variance of the noise in each coefficient.
@@ -139,9 +138,11 @@ def filter_group(
     contrast = inner_products(oracle, oracle) / noise.clamp_min(TINY)
     steep = (contrast > STEEPEST).nonzero()[:, 0] if noisy.dtype == torch.float32 else contrast.new_zeros(0).long()
     gram, cross = oracle @ oracle.mT, detail @ oracle.mT
-    gain, freedom = wiener_gain(gram, cross, strength * noise)
+    inverse, ridge = regular_inverse(gram, strength * noise)
+    gain, freedom = cross @ inverse, count - ridge * inverse.diagonal(dim1=1, dim2=2).sum(1)
     if across:
-        gain, freedom = smooth_across(gram, cross, gain, freedom, strength * noise, variance)
+        change = per_group(-ridge) * (inverse @ gain)
+        gain, freedom = smooth_across(gram, cross, gain, change, freedom, variance)
     amplitude, kept = least_risk(
         inner_products(gain @ gram, gain),
         inner_products(gain, cross),
@@ -158,9 +159,8 @@ def filter_group(
     freedom = (amplitude * freedom + kept * voxels) * (count - 1) / count + mean_freedom / count
     weight = 1 / (freedom * variance.clamp_min(LEAST_VARIANCE))
     if len(steep):
-        exact = filter_group(
-            noisy[steep].double(), guide[steep].double(), variance[steep].double(), basis.double(), strength, correlated, across
-        )
+        chosen = (values[steep].double() for values in (noisy, guide, variance))
+        exact = filter_group(*chosen, basis.double(), strength, correlated, across)
         patches[steep], weight[steep] = exact.patches.float(), exact.weight.float()
     return Filtered(patches, weight)
 
@@ -207,17 +207,11 @@ def filter_mean_patches(
     return (noisy @ basis.T).mul_(gain) @ basis, gain.square().sum((1, 2))
 
 
-def wiener_gain(gram: Tensor, cross: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Return cross · (gram + noise·I)⁻¹, and the degrees of freedom, the trace of gram · (gram + noise·I)⁻¹.
-
-    `gram` and `cross` are (groups, K, K), `noise` is (groups,).
-    """
-    inverse, ridge = regular_inverse(gram, noise)
-    return cross @ inverse, gram.shape[1] - ridge * inverse.diagonal(dim1=1, dim2=2).sum(1)
-
-
 def regular_inverse(gram: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (gram + ridge·I)⁻¹ and the ridge: the noise, and what rounding needs."""
+    """Return (gram + ridge·I)⁻¹ and the ridge, which is the noise and what rounding needs.
+
+    `gram` is (groups, K, K), `noise` is (groups,).
+    """
     rounding = 2 * torch.finfo(gram.dtype).eps * gram.diagonal(dim1=1, dim2=2).sum(1)
     ridge = noise + rounding + 1e-12
     regular = gram.clone()
@@ -228,7 +222,7 @@ def regular_inverse(gram: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def smooth_across(
-    gram: Tensor, cross: Tensor, gain: Tensor, freedom: Tensor, noise: Tensor, variance: Tensor
+    gram: Tensor, cross: Tensor, gain: Tensor, change: Tensor, freedom: Tensor, variance: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the gain and the degrees of freedom of F + t·D; see `filter_group`.
 
@@ -236,14 +230,13 @@ def smooth_across(
         gram: P Pᵀ, (groups, K, K).
         cross: Q Pᵀ.
         gain: F = gain · P.
+        change: D = change · P.
         freedom: f of F, (groups,).
-        noise: what the diagonal of A has more than that of P Pᵀ, (groups,).
         variance: variance of the noise, (groups,).
     """
-    inverse, ridge = regular_inverse(gram, noise)
-    change = per_group(-ridge) * (inverse @ gain)
+    others = gram.shape[1] - 1
     changed = change @ gram
-    saved = freedom * (gram.shape[1] - 1 - freedom)
+    saved = freedom * (others - freedom)
     worth = inner_products(change, cross) - inner_products(changed, gain) + ACROSS_FREEDOM * variance * saved
     share = (worth / (inner_products(changed, change) + TINY)).clamp(0, 1)
-    return gain + per_group(share) * change, freedom - share * saved / max(gram.shape[1] - 1, 1)
+    return gain + per_group(share) * change, freedom - share * saved / max(others, 1)

@@ -9,7 +9,7 @@ from scipy.fft import dctn, idctn
 from scipy.linalg import sqrtm
 
 from nlmeans.core.lags import covariance_over, whitening
-from nlmeans.patches.bayes import filter_group, filter_mean_patches, least_risk, nl_bayes, wiener_gain
+from nlmeans.patches.bayes import filter_group, filter_mean_patches, least_risk, nl_bayes, regular_inverse
 from nlmeans.patches.dct import dct_basis, hard_threshold
 from tests.nlmeans.patches.tensors import LAGS, Array, blobs, normal, variance_of_coefficients
 
@@ -65,9 +65,7 @@ def least_share(
 @pytest.mark.parametrize("count", [6, 40])
 @pytest.mark.parametrize("signal", [0.0, 0.5, 5.0])
 @pytest.mark.parametrize("correlated", [False, True])
-def test_bayes_follows_its_formula(
-    correlated: bool, strength: float, across: bool, count: int, signal: float
-) -> None:
+def test_bayes_follows_its_formula(correlated: bool, strength: float, across: bool, count: int, signal: float) -> None:
     clean = signal * normal(4, 3, 27) @ torch.eye(27, dtype=torch.float64)
     clean = (normal(4, count, 3, seed=1) @ clean) + 5
     noisy, guide = clean + 1.3 * normal(4, count, 27, seed=2), clean + 0.2 * normal(4, count, 27, seed=3)
@@ -102,14 +100,14 @@ def test_float32_stays_exact_where_contrast_is_extreme(across: bool) -> None:
     assert (single - exact).abs().max() < 2e-3
 
 
-def test_the_wiener_gain_is_that_of_an_explicit_inverse() -> None:
+def test_the_inverse_is_that_of_the_patches_and_their_noise() -> None:
     rows, noise = normal(3, 8, 27), torch.tensor([0.5, 3.0, 20.0], dtype=torch.float64)
-    gram, cross = rows @ rows.mT, normal(3, 8, 27, seed=1) @ rows.mT
-    gain, freedom = wiener_gain(gram, cross, noise)
+    gram = rows @ rows.mT
+    inverse, ridge = regular_inverse(gram, noise)
+    torch.testing.assert_close(ridge, noise)
     for k in range(3):
-        inverse = np.linalg.inv(gram[k].numpy() + float(noise[k]) * np.eye(8))
-        np.testing.assert_allclose(gain[k].numpy(), cross[k].numpy() @ inverse, atol=1e-9)
-        assert float(freedom[k]) == pytest.approx(np.trace(gram[k].numpy() @ inverse), abs=1e-9)
+        expected = np.linalg.inv(gram[k].numpy() + float(noise[k]) * np.eye(8))
+        np.testing.assert_allclose(inverse[k].numpy(), expected, atol=1e-9)
 
 
 def test_the_shares_of_a_group_have_the_least_risk_of_a_grid_of_shares() -> None:

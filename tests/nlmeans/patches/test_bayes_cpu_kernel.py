@@ -71,7 +71,9 @@ def test_groups_are_filtered_by_the_formula_and_added(
     clean = contrast * normal(*SHAPE, seed=3)
     noisy, guide = ((clean + k * normal(*SHAPE, seed=s)).float().double() for k, s in ((1.0, 0), (0.3, 1)))
     level = normal(*SHAPE, seed=2).exp() if varying else torch.full((1,), 1.3).double()
-    sums, weights, steep = filtered(noisy, guide, CORNERS, level.float().view(-1).numpy(), strength, noise, across, dtype)
+    sums, weights, steep = filtered(
+        noisy, guide, CORNERS, level.float().view(-1).numpy(), strength, noise, across, dtype
+    )
     places = torch.from_numpy(CORNERS)
     variance = level.view(-1)[places].mean(1) if varying else level.expand(2)
     patches = (index_patches(volume, places, SIZE) for volume in (noisy, guide))
