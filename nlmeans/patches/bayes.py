@@ -159,8 +159,8 @@ def filter_group(
     freedom = (amplitude * freedom + kept * voxels) * (count - 1) / count + mean_freedom / count
     weight = 1 / (freedom * variance.clamp_min(LEAST_VARIANCE))
     if len(steep):
-        chosen = (values[steep].double() for values in (noisy, guide, variance))
-        exact = filter_group(*chosen, basis.double(), strength, correlated, across)
+        left, its_guide, level = (values[steep].double() for values in (noisy, guide, variance))
+        exact = filter_group(left, its_guide, level, basis.double(), strength, correlated, across)
         patches[steep], weight[steep] = exact.patches.float(), exact.weight.float()
     return Filtered(patches, weight)
 

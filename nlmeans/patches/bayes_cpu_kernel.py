@@ -330,7 +330,7 @@ def inner_product(array, first, second, size):
 
 
 @inner_kernel
-def smooth_across(array, layout, variance, freedom, ridge, ff, fq):
+def smooth_group_across(array, layout, variance, freedom, ridge, ff, fq):
     """Replace F by F + t·D of `bayes.filter_group`; return the new f, ⟨F, F⟩ and ⟨F, Q⟩."""
     height, width, pitch = layout.height, layout.width, layout.pitch
     half = layout.system + layout.half
@@ -460,7 +460,7 @@ def filter_groups(noisy, guide, corners, variances, layout, options, array, sums
         fq = np.float64(sum_of_squares(array, layout.shares, height * height))
         ff = np.float64(sum_of_squares(array, layout.guide_columns, height * width))
         if options.across:
-            freedom, ff, fq = smooth_across(array, layout, np.float64(variance), freedom, ridge, ff, fq)
+            freedom, ff, fq = smooth_group_across(array, layout, np.float64(variance), freedom, ridge, ff, fq)
         amplitude, kept = scalar_least_risk(ff, fq, np.float64(energy), noise * freedom, noise * layout.voxels)
         freedom = (amplitude * freedom + kept * layout.voxels) * (count - 1) / count + mean_freedom / count
         weight = 1 / (freedom * max(np.float64(variance), options.least_variance))
