@@ -118,23 +118,25 @@ BAYES = Method(
 def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Non-local Bayes that also smooths across the patches of a group, in three stages; in two in an image.
 
-    The last stages step by 2 voxels. The second has patches of 3³, which err elsewhere than those of 4³ around it.
-    Groups have about as many patches as a patch has voxels, so that smoothing across patches is as strong as within.
-    The last stages have less strength than those of `bayes`, as there are two ways to smooth.
+    The second has patches of 3³, which err elsewhere than those of 4³ around it; they are too small to tell correlated
+    noise from structure. Groups have about as many patches as a patch has voxels, so that smoothing across patches is
+    as strong as within. The last stages have less strength than those of `bayes`, as there are two ways to smooth.
     """
     reports = [part(progress, 0.05, 0.15), part(progress, 0.15, 0.4), part(progress, 0.4, 1.0)]
     patch, lags = group_patch(noisy), options.autocovariance
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.05))
     stage = partial(nl_bayes, noisy, search_radius=options.search_radius, autocovariance=lags)
-    same, strength = alike(lags), 0.6 if lags is None else 1.4
-    later = partial(stage, step=2, strength=strength, across=True)
-    first = partial(stage, guide, sigma, patch=patch, step=4, tolerance=max(0.2, same), progress=reports[0])
+    later = partial(stage, strength=0.6 if lags is None else 1.4, across=True)
+    first = partial(stage, guide, sigma, patch=patch, step=4, tolerance=max(0.2, alike(lags)), progress=reports[0])
     if patch == LARGEST_GROUP_PATCH:
         guide = first(strength=1.5)
-        return later(guide, sigma, patch=patch, count=36, tolerance=max(0.05, same), progress=reports[2])
+        return later(guide, sigma, patch=patch, step=2, count=36, tolerance=max(0.05, alike(lags)), progress=reports[2])
     guide = first(across=True)
-    guide = later(guide, sigma, patch=patch - 1, count=32, tolerance=max(0.05, same), progress=reports[1])
-    return later(guide, sigma, patch=patch, count=64, tolerance=max(0.02, same), progress=reports[2])
+    if lags is None:
+        guide = later(guide, sigma, patch=3, step=2, count=32, progress=reports[1])
+    else:
+        guide = later(guide, sigma, tolerance=max(0.05, alike(lags)), progress=reports[1])
+    return later(guide, sigma, step=2, count=64, tolerance=max(0.02, alike(lags)), progress=reports[2])
 
 
 def best_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
