@@ -57,6 +57,15 @@ def test_best_is_better_than_bayes(shape: tuple[int, ...], least: float) -> None
     assert best > bayes + least
 
 
+def test_best_is_better_than_bayes_with_correlated_noise() -> None:
+    clean = noisy_piecewise(24, 26, 28, sigma=SIGMA)[0]
+    white = SIGMA * np.random.default_rng(0).standard_normal((24, 26, 29)).astype(np.float32)
+    image = clean + (white[..., 1:] + white[..., :-1]) / np.sqrt(2, dtype=np.float32)
+    settings: dict[str, Any] = {"correlation": LINE}
+    bayes, best = (psnr(clean, denoise(image, SIGMA, method=name, **settings), peak=200) for name in ("bayes", "best"))
+    assert best > bayes + 0.1
+
+
 @pytest.mark.parametrize(("halo", "stages"), [(bayes_halo, 2), (best_halo, 3), (subspace_halo, 1)])
 def test_a_halo_is_that_of_the_pilot_and_of_every_stage(halo: object, stages: int) -> None:
     assert callable(halo)
