@@ -18,8 +18,8 @@ MOST_OVERLAP = 4
 def pick_method(shape: Axes, channels: int, backend: str, memory: float) -> tuple[str, str]:
     """Choose a method by time and memory. Return its name and the reason, which the log reports.
 
-    Quality does not matter for the choice: at every level of noise, in 2D and 3D, `bayes` is the best method or within
-    0.1 dB of it (benchmarks/results/quality.md).
+    Quality does not matter for the choice: on average over volumes and images, only `best` is more than 0.1 dB better
+    than `bayes`, for six times the time (benchmarks/results/quality.md).
 
     Args:
         shape: shape of the volume, (D, H, W).
@@ -29,7 +29,7 @@ def pick_method(shape: Axes, channels: int, backend: str, memory: float) -> tupl
     """
     if backend == "windowed":
         return "classic", "the method that backend='windowed' approximates"
-    reason = "the best at every level of noise"
+    reason = "the best for its time at every level of noise"
     for name in ("bayes", "wiener"):
         method = METHODS[name]
         patch_radius = radii_within(shape, method.patch_radius)

@@ -13,3 +13,9 @@ TINY = 1e-6
 
 LEAST_DETERMINANT = 1e-6
 """Lower limit of the determinant in non-local Bayes, relative to the product of the diagonal."""
+
+ACROSS_FREEDOM = 0.7
+"""Factor on the degrees of freedom that smoothing across patches saves, in Stein's estimate of what it is worth.
+
+1 would suit a group by itself; the average with other groups smooths too.
+"""

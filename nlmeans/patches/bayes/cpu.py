@@ -40,6 +40,7 @@ def filter_volume(
     progress: Report,
     *,
     strength: float,
+    across: bool,
     steepest: float,
     noise: Whitening | None = None,
     joint: bool = False,
@@ -55,6 +56,7 @@ def filter_volume(
         tolerance: as for `groups.filter_volume`.
         progress: called with the fraction done.
         strength: as for `nl_bayes.filter_group`.
+        across: as for `nl_bayes.filter_group`.
         steepest: steepness above which a group is filtered in float64.
         noise: correlation of the noise over a patch; None for white noise.
         joint: whether channels are filtered together.
@@ -76,7 +78,7 @@ def filter_volume(
     layout = (
         joint_cpu_kernel.JointLayout.of(len(values), grid.count, voxels)
         if joint
-        else cpu_kernel.GroupLayout.of(grid.count, voxels)
+        else cpu_kernel.GroupLayout.of(grid.count, voxels, across)
     )
     patch_rows = [(u * height + v) * width for u, v in itertools.product(range(grid.size[0]), range(grid.size[1]))]
     taper, basis = taper_of(grid.size).float().numpy(), dct_basis(grid.size).numpy()
@@ -84,7 +86,7 @@ def filter_volume(
         (
             cpu_kernel.FilterConstants(
                 strength, limit, LEAST_VARIANCE, np.array(patch_rows), grid.size[2], float(np.finfo(dtype).eps),
-                noise is not None,
+                noise is not None, across,
             ),
             cpu_kernel.scratch_array(layout, taper, basis, noise, dtype),
         )

@@ -8,9 +8,14 @@ stored row by row, and rows are padded with zeros to whole vectors (kernels/vect
     S = Q Vᵀ                 ‖S‖² = ⟨F, Q⟩
     F = S V                  f = ‖V‖², the degrees of freedom
 
-This needs neither an inverse nor a sum across lanes. Steep groups are filtered by the same code in float64. Where a
-product needs the columns of a factor as vectors, the array holds the transposed factor as well. Compiled functions have
-no type hints, because vectors and literals have no Python type.
+This needs neither an inverse nor a sum across lanes. Smoothing across patches needs the inverse::
+
+    [A | P | I]  →  [U | V | J]      J = U⁻ᵀ, so that A⁻¹ = JᵀJ
+    D = −ρ Jᵀ (J F)
+
+Steep groups are filtered by the same code in float64. Where a product needs the columns of a factor as vectors, the
+array holds the transposed factor as well. Compiled functions have no type hints, because vectors and literals have no
+Python type.
 """
 
 from __future__ import annotations
@@ -38,7 +43,7 @@ from nlmeans.kernels.vector import (
     total,
     vector_kernel,
 )
-from nlmeans.patches.kernel_constants import LEAST_DETERMINANT, TINY
+from nlmeans.patches.kernel_constants import ACROSS_FREEDOM, LEAST_DETERMINANT, TINY
 
 
 class GroupLayout(NamedTuple):
@@ -53,17 +58,19 @@ class GroupLayout(NamedTuple):
     width: int
     """Voxels in a patch, padded to whole vectors."""
     pitch: int
-    """Distance between rows of [A | P]."""
+    """Distance between rows of [A | P], or of [A | P | I] if patches are smoothed across the group."""
     system: int
-    """[A | P], then [U | V]: height × pitch."""
+    """[A | P] or [A | P | I], then [U | V] or [U | V | J]: height × pitch."""
     guide: int
     """P within [A | P]."""
+    half: int
+    """I within [A | P | I], then J; the next row if there is none."""
     guide_columns: int
     """Pᵀ, width × height; then F, height × width."""
     noisy: int
     """Q, height × width."""
     noisy_columns: int
-    """Qᵀ, width × height."""
+    """Qᵀ, width × height; then J F, height × width."""
     shares: int
     """Sᵀ, height × height."""
     guide_mean: int
@@ -91,16 +98,18 @@ class GroupLayout(NamedTuple):
     colour: int
     """Its inverse, width × width."""
     spare: int
-    """Patches as they were read, before they are whitened, height × width."""
+    """Patches as they were read, before they are whitened, height × width; then D."""
     size: int
     """Length of the whole array."""
 
     @classmethod
-    def of(cls, count: int, voxels: int) -> GroupLayout:
-        """Lay out the matrices for `count` patches of `voxels` voxels."""
+    def of(cls, count: int, voxels: int, across: bool = False) -> GroupLayout:
+        """Lay out the matrices for `count` patches of `voxels` voxels, which are smoothed across the group or not."""
         height, width = (-(-n // LANES) * LANES for n in (count, voxels))
+        half = height + width
+        pitch = half + height if across else half
         sizes = {
-            "system": height * (height + width),
+            "system": height * pitch,
             "guide_columns": width * height,
             "noisy": height * width,
             "noisy_columns": width * height,
@@ -119,7 +128,7 @@ class GroupLayout(NamedTuple):
         for name, size in sizes.items():
             starts[name] = end
             end += size
-        return cls(count, voxels, height, width, height + width, guide=height, **starts, size=end)
+        return cls(count, voxels, height, width, pitch, guide=height, half=half, **starts, size=end)
 
 
 class FilterConstants(NamedTuple):
@@ -139,6 +148,8 @@ class FilterConstants(NamedTuple):
     """Distance from 1 to the next number in the precision of the scratch array."""
     correlated: bool
     """Whether the noise of neighbouring voxels is correlated, so that patches are whitened."""
+    across: bool
+    """Whether patches are also smoothed across the group."""
 
 
 def scratch_array(
@@ -233,7 +244,10 @@ def filter_mean(array, layout, variance):
 
 @inner_kernel
 def eliminate(array, layout, ridge):
-    """Turn [A | P] into [U | V], TILE_ROWS = 4 rows at a time; return ‖V‖². Only the upper half of A is read."""
+    """Turn [A | P] into [U | V], TILE_ROWS = 4 rows at a time; return ‖V‖². Only the upper half of A is read.
+
+    Columns after P are eliminated as well.
+    """
     pitch = layout.pitch
     squares = splat(number_like(array, 0))
     one, least = number_like(array, 1), number_like(array, ridge)
@@ -265,14 +279,17 @@ def eliminate(array, layout, ridge):
             store(array, at + pitch, v1)
             store(array, at + 2 * pitch, v2)
             store(array, at + 3 * pitch, v3)
-            if x >= layout.height:
+            if layout.height <= x < layout.half:
                 squares = squares + (v0 * v0 + v1 * v1) + (v2 * v2 + v3 * v3)
     return total(squares)
 
 
 @inner_kernel
 def wiener_of_group(array, layout, noise, rounding):
-    """Compute V and F from P and Q; return f, the degrees of freedom. `noise` is added to the diagonal of A."""
+    """Compute V and F from P and Q; return f, the degrees of freedom, and the ridge on the diagonal of A.
+
+    The ridge is `noise`, and what rounding needs.
+    """
     height, width, pitch = layout.height, layout.width, layout.pitch
     for i in range(0, height, TILE_ROWS):
         first = i // LANES * LANES
@@ -284,6 +301,10 @@ def wiener_of_group(array, layout, noise, rounding):
     ridge = number_like(array, noise + 2 * rounding * diagonal + 1e-12)
     for i in range(height):
         array[layout.system + i * (pitch + 1)] += ridge
+        for j in range(layout.half, pitch):
+            array[layout.system + i * pitch + j] = 0
+        if layout.half < pitch:
+            array[layout.system + i * pitch + layout.half + i] = 1
     freedom = eliminate(array, layout, ridge)
     for k in range(0, height, TILE_ROWS):
         multiply(array, layout.shares + k * height, height, layout.guide + k * pitch, pitch, 1,
@@ -291,13 +312,47 @@ def wiener_of_group(array, layout, noise, rounding):
     for i in range(0, height, TILE_ROWS):
         multiply(array, layout.guide_columns + i * width, width, layout.shares + i, 1, height,
                  layout.guide, pitch, layout.patches, width // LANES, False)  # fmt: skip
-    return freedom
+    return freedom, ridge
 
 
 @inlined_kernel
 def clamp(value, low, high):
     """Limit a value to a range."""
     return min(max(value, low), high)
+
+
+@inner_kernel
+def inner_product(array, first, second, size):
+    """Return the inner product of two matrices whose `size` is a multiple of a vector."""
+    products = splat(number_like(array, 0))
+    for i in range(0, size, LANES):
+        products = products + load(array, first + i) * load(array, second + i)
+    return total(products)
+
+
+@inner_kernel
+def smooth_group_across(array, layout, variance, freedom, ridge, ff, fq):
+    """Replace F by F + t·D of `bayes.filter_group`; return the new f, ⟨F, F⟩ and ⟨F, Q⟩."""
+    height, width, pitch = layout.height, layout.width, layout.pitch
+    half = layout.system + layout.half
+    for i in range(0, height, TILE_ROWS):
+        multiply(array, layout.noisy_columns + i * width, width, half + i * pitch, pitch, 1,
+                 layout.guide_columns, width, i + TILE_ROWS, width // LANES, False)  # fmt: skip
+    for i in range(0, height, TILE_ROWS):
+        multiply(array, layout.spare + i * width, width, half + i * pitch + i, 1, pitch,
+                 layout.noisy_columns + i * width, width, height - i, width // LANES, False)  # fmt: skip
+    size, scale = height * width, -np.float64(ridge)
+    df = scale * np.float64(sum_of_squares(array, layout.noisy_columns, size))
+    dq = scale * np.float64(inner_product(array, layout.spare, layout.noisy, size))
+    dd = scale * scale * np.float64(sum_of_squares(array, layout.spare, size))
+    saved = freedom * (layout.patches - 1 - freedom)
+    share = clamp((dq - df + ACROSS_FREEDOM * variance * saved) / (dd + TINY), 0.0, 1.0)
+    part = splat(number_like(array, share * scale))
+    for x in range(0, size, LANES):
+        at = layout.guide_columns + x
+        store(array, at, load(array, at) + part * load(array, layout.spare + x))
+    freedom -= share * saved / max(layout.patches - 1, 1)
+    return freedom, ff + share * (2 * df + share * dd), fq + share * dq
 
 
 @inlined_kernel
@@ -427,9 +482,12 @@ def filter_groups(noisy, guide, corners, variances, layout, options, array, sums
         transpose_rows(array, layout, layout.guide, layout.pitch, layout.guide_columns)
         transpose_rows(array, layout, layout.noisy, width, layout.noisy_columns)
         mean_freedom = filter_mean(array, layout, number_like(array, variance / count))
-        freedom = np.float64(wiener_of_group(array, layout, options.strength * noise, options.rounding))
+        left, ridge = wiener_of_group(array, layout, options.strength * noise, options.rounding)
+        freedom = np.float64(left)
         fq = np.float64(sum_of_squares(array, layout.shares, height * height))
         ff = np.float64(sum_of_squares(array, layout.guide_columns, height * width))
+        if options.across:
+            freedom, ff, fq = smooth_group_across(array, layout, np.float64(variance), freedom, ridge, ff, fq)
         finish_group(
             array, layout, options, variance, freedom, mean_freedom, ff, fq, np.float64(energy), at, sums, weights
         )

@@ -22,15 +22,14 @@ from nlmeans.kernels.vector import (
     inner_kernel,
     load,
     number_like,
-    splat,
     store,
-    total,
     vector_kernel,
 )
 from nlmeans.patches.bayes.cpu_kernel import (
     eliminate,
     filter_mean,
     finish_group,
+    inner_product,
     read_centred,
     sum_of_squares,
     transpose_rows,
@@ -50,6 +49,8 @@ class JointLayout(NamedTuple):
     width: int
     pitch: int
     """Distance between rows of [A | Σ P Qᵀ | I]."""
+    half: int
+    """I within [A | Σ P Qᵀ | I]."""
     system: int
     """[A | Σ P Qᵀ | I], height × pitch."""
     grams: int
@@ -97,7 +98,7 @@ class JointLayout(NamedTuple):
         for name, size in sizes.items():
             starts[name] = end
             end += size
-        return cls(channels, count, voxels, height, width, 3 * height, **starts, size=end)
+        return cls(channels, count, voxels, height, width, 3 * height, 2 * height, **starts, size=end)
 
 
 @inner_kernel
@@ -116,15 +117,6 @@ def add_to_system(array, layout, matrix, column):
         for x in range(0, layout.height, LANES):
             at = layout.system + i * layout.pitch + column + x
             store(array, at, load(array, at) + load(array, matrix + i * layout.height + x))
-
-
-@inlined_kernel
-def inner_product(array, first, second, size):
-    """Sum the products of two matrices of `size` numbers, in whole vectors."""
-    sums = splat(number_like(array, 0))
-    for x in range(0, size, LANES):
-        sums = sums + load(array, first + x) * load(array, second + x)
-    return total(sums)
 
 
 @inner_kernel
@@ -153,12 +145,12 @@ def solve(array, layout, noise, rounding):
     ridge = number_like(array, noise + 2 * rounding * diagonal + 1e-12)
     for i in range(height):
         array[layout.system + i * (pitch + 1)] += ridge
-        array[layout.system + i * (pitch + 1) + 2 * height] = number_like(array, 1)
+        array[layout.system + i * (pitch + 1) + layout.half] = number_like(array, 1)
     eliminate(array, layout, ridge)
     for i in range(0, height, TILE_ROWS):
-        for column, target in ((height, layout.product), (2 * height, layout.inverse)):
+        for column, target in ((height, layout.product), (layout.half, layout.inverse)):
             multiply(array, target + i * height, height, layout.system + column + i, 1, pitch,
-                     layout.system + 2 * height, pitch, height, height // LANES, False)  # fmt: skip
+                     layout.system + layout.half, pitch, height, height // LANES, False)  # fmt: skip
 
 
 @inner_kernel

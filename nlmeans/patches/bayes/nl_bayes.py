@@ -5,6 +5,8 @@ References:
     Sciences 6(3), 2013, doi:10.1137/120874989.
     C. M. Stein, "Estimation of the mean of a multivariate normal distribution", Annals of Statistics 9(6), 1981,
     doi:10.1214/aos/1176345632.
+    S. Herbreteau, C. Kervrann, "Linear combinations of patches are unreasonably effective for single-image denoising",
+    IEEE Transactions on Image Processing, 2024, doi:10.1109/TIP.2024.3436651.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from nlmeans.patches.groups import (
     channels_alone,
     filter_volume,
 )
-from nlmeans.patches.kernel_constants import LEAST_DETERMINANT, TINY
+from nlmeans.patches.kernel_constants import ACROSS_FREEDOM, LEAST_DETERMINANT, TINY
 
 
 def nl_bayes(
@@ -46,6 +48,7 @@ def nl_bayes(
     count: int = 48,
     search_radius: Axes = (4, 4, 4),
     strength: float = 1.0,
+    across: bool = False,
     tolerance: float = 0.05,
     joint: bool = False,
     autocovariance: Tensor | None = None,
@@ -64,6 +67,7 @@ def nl_bayes(
         count: K, the number of patches in a group.
         search_radius: radius in voxels of the search window around a reference patch.
         strength: factor on the noise variance; more than 1 smooths more.
+        across: also smooth across the patches of a group, as far as Stein's estimate speaks for it.
         tolerance: patches count as equally similar if their mean squared difference on the guide is less than this
             times sigma². A group takes any of them, from all over the window. The most similar ones would have noise
             like that of the reference patch, which would not average out: a loss of 3 dB over air.
@@ -79,17 +83,19 @@ def nl_bayes(
     grid = Grid.of(shape, patch, step, count, search_radius)
     noise = None if autocovariance is None else whitening(autocovariance, grid.size)
     basis = dct_basis(grid.size).to(noisy)
-    alone: GroupFilter = partial(filter_group, basis=basis, strength=strength, correlated=noise)
-    together: ChannelsFilter = partial(filter_channels, basis=basis, strength=strength, correlated=noise)
+    alone: GroupFilter = partial(filter_group, basis=basis, strength=strength, correlated=noise, across=across)
+    together: ChannelsFilter = partial(filter_channels, basis=basis, strength=strength, correlated=noise, across=across)
     steepest = STEEPEST * strength if joint else STEEPEST
     plain: FilterVolume = partial(filter_volume, filter_channels=together if joint else channels_alone(alone))
-    compiled: FilterVolume = partial(cpu.filter_volume, strength=strength, steepest=steepest, noise=noise, joint=joint)
     fused: FilterVolume = partial(gpu.filter_volume, strength=strength, steepest=steepest, noise=noise)
+    compiled: FilterVolume = partial(
+        cpu.filter_volume, strength=strength, across=across, steepest=steepest, noise=noise, joint=joint
+    )
     run: FilterVolume = kernel_for(
         [noisy, guide],
         plain=plain,
-        cpu=compiled,
-        gpu=fused if gpu.serves(grid) and not joint else None,
+        cpu=None if joint and across else compiled,
+        gpu=fused if gpu.serves(grid) and not (joint or across) else None,
         trial=gpu.trial(grid, noise, isinstance(sigma, Tensor)),
     )
     return run(noisy, guide, sigma, grid, tolerance, progress=progress, out=out)
@@ -102,6 +108,7 @@ def filter_group(
     basis: Tensor,
     strength: float = 1.0,
     correlated: Whitening | None = None,
+    across: bool = False,
 ) -> Filtered:
     """Filter groups as Lebrun, Buades and Morel (2013) do, adjusted to each group by Stein's risk estimate (1981).
 
@@ -118,6 +125,12 @@ def filter_group(
     The last term keeps a near 1, because the guide contains some of the noise. 0 ≤ a ≤ 1.5 and 0 ≤ b ≤ 1.
     The weight of a group is 1 / (degrees of freedom per patch · σ²), in inverse proportion to its noise.
 
+    F filters each patch by itself. With `across`, F is also smoothed across the patches of the group: the share t of it
+    is replaced by P Pᵀ A⁻¹ F, in which each patch is a combination of all (Herbreteau and Kervrann 2024). t minimises
+    Stein's estimate for F, in which the degrees of freedom that are saved count ν = 0.7 times; 0 ≤ t ≤ 1::
+
+        F ← F + t·D        D = P Pᵀ A⁻¹ F − F        ‖Q − F − t·D‖² − 2 ν σ² t·f·(K − 1 − f)
+
     Correlated noise is whitened first. With its covariance σ²·C over a patch, Q·C^(−½) and P·C^(−½) replace Q and P,
     and a·F + b·Q is multiplied by C^½. The mean patch is filtered by the variance of the noise in each coefficient.
 
@@ -128,8 +141,9 @@ def filter_group(
         basis: the DCT of a patch as a matrix, DC first.
         strength: factor on the noise variance; more than 1 smooths more.
         correlated: the correlation of the noise over a patch; None for white noise.
+        across: also smooth across the patches of a group.
     """
-    return filter_channels([noisy], [guide], variance, basis, strength, correlated)[0]
+    return filter_channels([noisy], [guide], variance, basis, strength, correlated, across)[0]
 
 
 def filter_channels(
@@ -139,6 +153,7 @@ def filter_channels(
     basis: Tensor,
     strength: float = 1.0,
     correlated: Whitening | None = None,
+    across: bool = False,
 ) -> list[Filtered]:
     """Filter groups of several channels by what these have in common.
 
@@ -156,16 +171,21 @@ def filter_channels(
         basis: as for `filter_group`.
         strength: as for `filter_group`.
         correlated: as for `filter_group`.
+        across: as for `filter_group`.
     """
     channels = list(zip(noisy, guide, strict=True))
     parts = [CentredGroups.of(*patches, variance, basis, correlated) for patches in channels]
     count, voxels = parts[0].detail.shape[1:]
     noise = (count - 1) * variance
     grams, crosses = [p.oracle @ p.oracle.mT for p in parts], [p.detail @ p.oracle.mT for p in parts]
-    gain, inverse = wiener_gain(summed(grams), summed(crosses), strength * noise)
+    inverse, ridge = regular_inverse(summed(grams), strength * noise)
+    shared = summed(crosses) @ inverse
+    change = per_group(-ridge) * (inverse @ shared) if across else None
     found = []
     for part, gram, cross in zip(parts, grams, crosses, strict=True):
-        freedom = inner_products(inverse, gram)
+        gain, freedom = shared, inner_products(inverse, gram)
+        if change is not None:
+            gain, freedom = smooth_across(gram, cross, gain, change, freedom, variance)
         amplitude, kept = least_risk(
             inner_products(gain @ gram, gain),
             inner_products(gain, cross),
@@ -186,7 +206,8 @@ def filter_channels(
     steep = (contrast > STEEPEST).nonzero()[:, 0]
     if basis.dtype == torch.float32 and len(steep):
         again = [[patches[steep].double() for patches in channel] for channel in zip(*channels, strict=True)]
-        exact = filter_channels(again[0], again[1], variance[steep].double(), basis.double(), strength, correlated)
+        level = variance[steep].double()
+        exact = filter_channels(again[0], again[1], level, basis.double(), strength, correlated, across)
         for values, precise in zip(found, exact, strict=True):
             values.patches[steep], values.weight[steep] = precise.patches.float(), precise.weight.float()
     return found
@@ -266,15 +287,36 @@ def filter_mean_patches(
     return (noisy @ basis.T).mul_(gain) @ basis, gain.square().sum((1, 2))
 
 
-def wiener_gain(gram: Tensor, cross: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Return cross · (gram + noise·I)⁻¹, and that inverse.
+def regular_inverse(gram: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (gram + ridge·I)⁻¹ and the ridge, which is the noise and what rounding needs.
 
-    `gram` and `cross` are (groups, K, K), `noise` is (groups,).
+    `gram` is (groups, K, K), `noise` is (groups,).
     """
     rounding = 2 * torch.finfo(gram.dtype).eps * gram.diagonal(dim1=1, dim2=2).sum(1)
     regular = gram.clone()
-    regular.diagonal(dim1=1, dim2=2).add_((noise + rounding + 1e-12)[:, None])
+    ridge = noise + rounding + 1e-12
+    regular.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
     identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     half = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(regular)[0], identity, upper=False)
-    inverse = half.mT @ half  # cholesky_inverse would process one matrix after the other on a GPU
-    return cross @ inverse, inverse
+    return half.mT @ half, ridge  # cholesky_inverse would process one matrix after the other on a GPU
+
+
+def smooth_across(
+    gram: Tensor, cross: Tensor, gain: Tensor, change: Tensor, freedom: Tensor, variance: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the gain and the degrees of freedom of F + t·D; see `filter_group`.
+
+    Args:
+        gram: P Pᵀ, (groups, K, K).
+        cross: Q Pᵀ.
+        gain: F = gain · P.
+        change: D = change · P.
+        freedom: f of F, (groups,).
+        variance: variance of the noise, (groups,).
+    """
+    others = gram.shape[1] - 1
+    changed = change @ gram
+    saved = freedom * (others - freedom)
+    worth = inner_products(change, cross) - inner_products(changed, gain) + ACROSS_FREEDOM * variance * saved
+    share = (worth / (inner_products(changed, change) + TINY)).clamp(0, 1)
+    return gain + per_group(share) * change, freedom - share * saved / max(others, 1)

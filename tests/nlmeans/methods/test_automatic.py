@@ -44,7 +44,7 @@ def test_auto_names_its_choice_in_the_log(caplog: pytest.LogCaptureFixture) -> N
     _, image = noisy_piecewise(8, 9, 10, sigma=SIGMA)
     with caplog.at_level("INFO", logger="nlmeans"):
         denoise(image, SIGMA)
-    assert "method auto picked bayes: the best at every level of noise" in caplog.text
+    assert "method auto picked bayes: the best for its time at every level of noise" in caplog.text
 
 
 def test_time_decides_at_the_largest_volume_for_bayes() -> None:

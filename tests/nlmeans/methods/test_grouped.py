@@ -10,6 +10,7 @@ import torch
 
 from nlmeans import METHODS, denoise
 from nlmeans.core.axes import Axes
+from nlmeans.core.metrics import psnr
 from nlmeans.methods.grouped import (
     GRAIN,
     alike,
@@ -47,6 +48,22 @@ def test_groups_come_from_the_search_window(name: str) -> None:
     image = clean + SIGMA * np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
     errors = [np.abs(denoise(image, SIGMA, method=name, search_radius=r) - clean).mean() for r in (3, 13)]
     assert errors[1] < 0.8 * errors[0]
+
+
+@pytest.mark.parametrize(("shape", "least"), [((24, 26, 28), 0.5), ((60, 60), 0.1)])
+def test_best_is_better_than_bayes(shape: tuple[int, ...], least: float) -> None:
+    clean, image = noisy_piecewise(*shape, sigma=SIGMA)
+    bayes, best = (psnr(clean, denoise(image, SIGMA, method=name), peak=200) for name in ("bayes", "best"))
+    assert best > bayes + least
+
+
+def test_best_is_better_than_bayes_with_correlated_noise() -> None:
+    clean = noisy_piecewise(24, 26, 28, sigma=SIGMA)[0]
+    white = SIGMA * np.random.default_rng(0).standard_normal((24, 26, 29)).astype(np.float32)
+    image = clean + (white[..., 1:] + white[..., :-1]) / np.sqrt(2, dtype=np.float32)
+    settings: dict[str, Any] = {"correlation": LINE}
+    bayes, best = (psnr(clean, denoise(image, SIGMA, method=name, **settings), peak=200) for name in ("bayes", "best"))
+    assert best > bayes + 0.1
 
 
 @pytest.mark.parametrize(("halo", "stages"), [(bayes_halo, 2), (best_halo, 3), (subspace_halo, 1)])

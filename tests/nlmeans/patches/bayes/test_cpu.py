@@ -12,17 +12,19 @@ from nlmeans.patches.groups import Grid
 from tests.nlmeans.patches.tensors import blobs, normal
 
 
-@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("how", [{}, {"joint": True}, {"across": True}, {"joint": True, "across": True}])
 @pytest.mark.parametrize("varying", [False, True])
 @pytest.mark.parametrize("shape", [(2, 13, 14, 26), (1, 1, 40, 45), (1, 3, 13, 12)])
-def test_the_kernel_for_float32_follows_the_formula(shape: tuple[int, ...], varying: bool, joint: bool) -> None:
+def test_the_kernel_for_float32_follows_the_formula(
+    shape: tuple[int, ...], varying: bool, how: dict[str, bool]
+) -> None:
     clean = 8 * blobs((shape[1], shape[2], shape[3])).expand(shape)
     noisy, guide = (clean + s * normal(*shape, seed=k) for k, s in enumerate((1.0, 0.2)))
     guide, noisy = guide.float(), noisy.float()
     sigma = 0.5 + normal(*shape[1:]).abs().float() if varying else torch.full(shape[1:], 1.3)
     radius = (4, 4, 4) if shape[1] > 1 else (0, 9, 9)
-    exact = nl_bayes(noisy.double(), guide.double(), sigma.double(), search_radius=radius, joint=joint)
-    single = nl_bayes(noisy, guide, sigma if varying else 1.3, search_radius=radius, joint=joint)
+    exact = nl_bayes(noisy.double(), guide.double(), sigma.double(), search_radius=radius, **how)
+    single = nl_bayes(noisy, guide, sigma if varying else 1.3, search_radius=radius, **how)
     assert (single - exact).abs().max() < 5e-3
 
 
@@ -42,12 +44,14 @@ def test_many_channels_follow_the_formula_too_and_may_be_written_to_the_guide(jo
         assert torch.equal(found, single if given is guide else exact)
 
 
-@pytest.mark.parametrize(("joint", "strength"), [(False, 1.0), (True, 1.0), (True, 12.0)])
-def test_groups_too_steep_for_float32_are_done_in_float64(joint: bool, strength: float) -> None:
+@pytest.mark.parametrize(
+    ("how", "strength"), [({}, 1.0), ({"across": True}, 1.0), ({"joint": True}, 1.0), ({"joint": True}, 12.0)]
+)
+def test_groups_too_steep_for_float32_are_done_in_float64(how: dict[str, bool], strength: float) -> None:
     clean = torch.where(blobs((12, 13, 14)) > 10, 1000.0, 0.0)[None]
     noisy, guide = clean + normal(1, 12, 13, 14), clean + 0.2 * normal(1, 12, 13, 14, seed=1)
-    exact = nl_bayes(noisy.float().double(), guide.float().double(), joint=joint, strength=strength)
-    assert (nl_bayes(noisy.float(), guide.float(), joint=joint, strength=strength) - exact).abs().max() < 5e-3
+    exact = nl_bayes(noisy.float().double(), guide.float().double(), strength=strength, **how)
+    assert (nl_bayes(noisy.float(), guide.float(), strength=strength, **how) - exact).abs().max() < 5e-3
 
 
 @pytest.mark.parametrize("joint", [False, True])

@@ -31,6 +31,7 @@ def filtered(
     variances: Any,
     strength: float = 1.0,
     noise: Whitening | None = None,
+    across: bool = False,
     dtype: type[np.floating[Any]] = np.float32,
 ) -> Any:
     """Sums, weights and marks of steep groups that the kernel makes of groups in a volume of `SHAPE`."""
@@ -39,9 +40,9 @@ def filtered(
     steepest = STEEPEST if dtype == np.float32 else math.inf
     rounding = float(np.finfo(dtype).eps)
     options = FilterConstants(
-        strength, steepest, LEAST_VARIANCE, np.array(patch_rows), SIZE[2], rounding, noise is not None
+        strength, steepest, LEAST_VARIANCE, np.array(patch_rows), SIZE[2], rounding, noise is not None, across
     )
-    layout = GroupLayout.of(COUNT, VOXELS)
+    layout = GroupLayout.of(COUNT, VOXELS, across)
     scratch = scratch_array(layout, np.ones(VOXELS, np.float32), dct_basis(SIZE).numpy(), noise, dtype)
     sums, weights = np.zeros(noisy.numel(), np.float32), np.zeros(noisy.numel(), np.float32)
     steep = np.zeros(len(corners), np.bool_)
@@ -56,11 +57,13 @@ CORNERS = np.array([[0, 1, 2, 6, 54, 55, 60], [9, 0, 63, 5, 114, 1, 58]])
 @pytest.mark.parametrize("strength", [1.0, 1.5])
 @pytest.mark.parametrize("varying", [False, True])
 @pytest.mark.parametrize("noise", [None, CORRELATED], ids=["white", "correlated"])
+@pytest.mark.parametrize("across", [False, True])
 @pytest.mark.parametrize(("dtype", "contrast", "error"), [(np.float32, 5, 1e-3), (np.float64, 3e4, 1e-6)])
 def test_groups_are_filtered_by_the_formula_and_added(
     dtype: type[np.floating[Any]],
     contrast: float,
     error: float,
+    across: bool,
     noise: Whitening | None,
     varying: bool,
     strength: float,
@@ -68,11 +71,13 @@ def test_groups_are_filtered_by_the_formula_and_added(
     clean = contrast * normal(*SHAPE, seed=3)
     noisy, guide = ((clean + k * normal(*SHAPE, seed=s)).float().double() for k, s in ((1.0, 0), (0.3, 1)))
     level = normal(*SHAPE, seed=2).exp() if varying else torch.full((1,), 1.3).double()
-    sums, weights, steep = filtered(noisy, guide, CORNERS, level.float().view(-1).numpy(), strength, noise, dtype)
+    sums, weights, steep = filtered(
+        noisy, guide, CORNERS, level.float().view(-1).numpy(), strength, noise, across, dtype
+    )
     places = torch.from_numpy(CORNERS)
     variance = level.view(-1)[places].mean(1) if varying else level.expand(2)
     patches = (index_patches(volume, places, SIZE) for volume in (noisy, guide))
-    exact = filter_group(*patches, variance, dct_basis(SIZE), strength, noise)
+    exact = filter_group(*patches, variance, dct_basis(SIZE), strength, noise, across)
     expected, at_corners = np.zeros(SHAPE), np.zeros(sums.size)
     for group, k in itertools.product(range(2), range(COUNT)):
         z, y, x = np.unravel_index(CORNERS[group, k], SHAPE)
@@ -93,8 +98,9 @@ def test_a_group_too_steep_for_float32_is_marked_and_left_out() -> None:
     assert not weights[[corner for corner in CORNERS[1] if corner not in CORNERS[0]]].any()
 
 
-def test_the_matrices_of_a_group_do_not_overlap() -> None:
-    layout = GroupLayout.of(COUNT, VOXELS)
+@pytest.mark.parametrize("across", [False, True])
+def test_the_matrices_of_a_group_do_not_overlap(across: bool) -> None:
+    layout = GroupLayout.of(COUNT, VOXELS, across)
     height, width = layout.height, layout.width
     assert height >= COUNT
     assert width >= VOXELS
@@ -111,7 +117,8 @@ def test_the_matrices_of_a_group_do_not_overlap() -> None:
         start = getattr(layout, name)
         taken[start : start + size] += 1
     assert (taken == 1).all()
-    assert layout.guide + width == layout.pitch
+    assert layout.guide + width == layout.half
+    assert layout.half + across * height == layout.pitch
 
 
 def test_the_scratch_array_holds_the_basis_twice_and_what_whitens() -> None:

@@ -79,7 +79,14 @@ def filtered(
     _, height, width = SHAPE
     patch_rows = np.array([(u * height + v) * width for u, v in itertools.product(range(SIZE[0]), range(SIZE[1]))])
     options = FilterConstants(
-        strength, steepest, LEAST_VARIANCE, patch_rows, SIZE[2], float(np.finfo(dtype).eps), noise is not None
+        strength,
+        steepest,
+        LEAST_VARIANCE,
+        patch_rows,
+        SIZE[2],
+        float(np.finfo(dtype).eps),
+        noise is not None,
+        across=False,
     )
     layout = JointLayout.of(len(noisy), COUNT, VOXELS)
     scratch = scratch_array(layout, np.ones(VOXELS, np.float32), dct_basis(SIZE).numpy(), noise, dtype)
@@ -107,4 +114,4 @@ def test_the_matrices_of_a_group_lie_side_by_side() -> None:
     assert room["taper"] == room["spectrum"] == layout.width
 
 
-NUMBERS = ("channels", "patches", "voxels", "height", "width", "pitch", "size")
+NUMBERS = ("channels", "patches", "voxels", "height", "width", "pitch", "half", "size")
