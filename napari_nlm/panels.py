@@ -190,7 +190,7 @@ class RunPanel(QWidget):
         self.bar.setRange(0, 1000)
         self.bar.hide()
         self.save = QPushButton("Save…")
-        self.save.setToolTip("Save the result as NIfTI, on the grid and with the header of the image's file.")
+        self.save.setToolTip("Save the result as NIfTI, TIFF or OME-Zarr, like the file that the image came from.")
         self.copy = QPushButton("Copy as")
         self.copy.setToolTip("Copy text to the clipboard that repeats this run elsewhere.")
         copies, others = QMenu(self.copy), QMenu(self)

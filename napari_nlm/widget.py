@@ -22,13 +22,13 @@ from napari_nlm.layer_source import labels_of, possible_roles, unwrapped
 from napari_nlm.mailbox import Mailbox, gathered_in, next_turn
 from napari_nlm.map_panel import MapPanel
 from napari_nlm.marks import PROVENANCE_KEY
-from napari_nlm.nifti import write_layer
 from napari_nlm.panels import ImagePanel, ParameterPanels, PreviewPanel, RunPanel, fill, show_row, stack_panels
 from napari_nlm.parameters import Parameters
 from napari_nlm.pictures import COMPARE_MODES, SPLIT, Picture
 from napari_nlm.recipes import recipe
 from napari_nlm.results import proposed_file
 from napari_nlm.runs import Running
+from napari_nlm.saving import FILTERS, filter_for, save_layer, with_ending
 from napari_nlm.session import Session
 
 GATHER = 15
@@ -291,11 +291,12 @@ class DenoiseWidget(DockedWidget):
         layer = self.session.runs.result()
         if layer is None:
             return
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Save with the header of the source", str(proposed_file(layer)), "NIfTI (*.nii.gz *.nii)"
+        proposed = str(proposed_file(layer))
+        path, chosen = QFileDialog.getSaveFileName(
+            self, "Save like the source", proposed, ";;".join(FILTERS), filter_for(proposed)
         )
         if path:
-            self.save_to(Path(path), layer)
+            self.save_to(Path(with_ending(path, chosen)), layer)
 
     def save_to(self, path: Path, layer: Any) -> None:
         """Save in the background, and notify about the file or the error."""
@@ -311,7 +312,7 @@ class DenoiseWidget(DockedWidget):
             self.last_error = None
             self.on_failed(error)
 
-        self.session.saving.submit(lambda job: write_layer(str(path), data, meta), done, failed)
+        self.session.saving.submit(lambda job: save_layer(path, data, meta), done, failed)
 
     def on_copy(self, kind: str) -> None:
         try:
