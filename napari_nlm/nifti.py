@@ -75,7 +75,7 @@ def check_not_original(target: Path, record: dict[str, Any]) -> Path | None:
     return original
 
 
-def written_with_record(target: Path, record: dict[str, Any], write: Callable[[Path], None]) -> list[str]:
+def written_with_record(target: Path, record: dict[str, Any], write: Callable[[Path], object]) -> list[str]:
     """Write a file, and next to it as ``.json`` how its layer was made, if that is known. Returns their paths."""
     if not record:
         with atomic.written_together(target) as (temporary,):

@@ -198,8 +198,9 @@ class RunPanel(QWidget):
         copies.addActions(list(self.copies.values()))
         self.copy.setMenu(copies)
         more = QPushButton("More")
-        self.batch, self.reset = QAction("Denoise the selected layers", others), QAction("Reset all choices", others)
-        others.addActions([self.batch, self.reset])
+        titles = ("Denoise the selected layers", "Denoise a folder of files…", "Reset all choices")
+        self.batch, self.folder, self.reset = (QAction(title, others) for title in titles)
+        others.addActions([self.batch, self.folder, self.reset])
         more.setMenu(others)
         row = QHBoxLayout()
         for button in (self.save, self.copy, more):

@@ -17,6 +17,7 @@ from napari_nlm import captions, storage
 from napari_nlm.activity import Activity
 from napari_nlm.docked import DockedWidget
 from napari_nlm.errors import message
+from napari_nlm.folder_runs import FolderResult
 from napari_nlm.known import Known
 from napari_nlm.layer_source import labels_of, possible_roles, unwrapped
 from napari_nlm.mailbox import Mailbox, gathered_in, next_turn
@@ -81,6 +82,7 @@ class DenoiseWidget(DockedWidget):
         runs.button.clicked.connect(self.on_run)
         runs.save.clicked.connect(self.on_save)
         runs.batch.triggered.connect(self.on_batch)
+        runs.folder.triggered.connect(self.on_folder)
         runs.reset.triggered.connect(self.on_reset)
         for kind, action in runs.copies.items():
             action.triggered.connect(lambda _=False, kind=kind: self.on_copy(kind))
@@ -95,6 +97,7 @@ class DenoiseWidget(DockedWidget):
         session.preview.split_moved.connect(self.show_split)
         session.runs.progressed.connect(self.show_run)
         session.runs.finished.connect(self.on_finished)
+        session.runs.folder_done.connect(self.on_folder_done)
         session.failed.connect(self.on_failed)
         session.noticed.connect(show_info)
         self.destroyed.connect(lambda: session.close(window_gone=True))
@@ -209,9 +212,8 @@ class DenoiseWidget(DockedWidget):
                 self.activity = None
             return
         if self.activity is None:
-            names = ", ".join(denoising.source.layer.name for denoising in self.session.runs.running)
             self.activity = Activity()
-            self.activity.open(f"Denoising {names}")
+            self.activity.open(f"Denoising {self.session.runs.title}")
         self.runs.bar.setValue(round(self.runs.bar.maximum() * running.fraction))
         self.runs.bar.setFormat(captions.progress_text(running))
         if self.activity is not None and self.activity.show(running.fraction):
@@ -254,7 +256,7 @@ class DenoiseWidget(DockedWidget):
 
     def on_run(self) -> None:
         self.last_error = None
-        if self.session.runs.running:
+        if self.session.runs.busy:
             self.session.runs.cancel()
         else:
             self.start_run()
@@ -280,6 +282,22 @@ class DenoiseWidget(DockedWidget):
             return
         self.last_error = None
         self.session.runs.start(layers=layers)
+
+    def on_folder(self) -> None:
+        """Ask for a folder of images and for one for the results, and denoise the images with the current choices."""
+        source = QFileDialog.getExistingDirectory(self, "Folder of images to denoise", str(Path.home()))
+        if not source:
+            return
+        beside = Path(source).with_name(f"{Path(source).name}_denoised")
+        out = QFileDialog.getExistingDirectory(self, f"Folder for the results, such as {beside.name}", str(beside.parent))
+        if out:
+            self.last_error = None
+            self.session.runs.start_folder(Path(source), Path(out))
+
+    def on_folder_done(self, result: FolderResult) -> None:
+        show_info(result.text)
+        for failure in result.failures:
+            show_error(failure)
 
     def on_reset(self) -> None:
         self.session.next_run.set(**dataclasses.asdict(Parameters()))
