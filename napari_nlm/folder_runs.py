@@ -56,7 +56,7 @@ def arguments_of_all(parameters: Parameters) -> dict[str, Any]:
     """
     if parameters.h is not None:
         raise ValueError("h is in multiples of the sigma of one image; set it to auto and choose a strength instead")
-    settings = dataclasses.replace(parameters, sigma=None).settings()
+    settings = parameters.without_sigma.settings()
     given = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
     chosen = {name: value for name, value in given.items() if value != getattr(ENGINE_DEFAULTS, name)}
     if chosen.pop("dtype", None) is not None:

@@ -17,7 +17,7 @@ from napari_nlm.devices import free_on
 from napari_nlm.known import Known, MemoryNeed
 from napari_nlm.layer_source import LayerSource, VolumeIndex, unwrapped
 from napari_nlm.maps import MAP_BYTES, MAP_NAMES, axis_of_series, why_no_map
-from napari_nlm.parameters import CONTROLS, Parameters, is_poisson
+from napari_nlm.parameters import CONTROLS, NOT_APPLIED, Parameters, is_poisson
 from napari_nlm.streaming import streams
 from napari_nlm.surveys import Surveys, VolumeSurvey
 
@@ -36,6 +36,8 @@ class NextRun:
     def set(self, **changes: Any) -> None:
         """Change parameters."""
         before = self.parameters
+        if {"noise", "sigma"} & changes.keys():  # whoever changes one of these states other noise than was applied
+            changes = NOT_APPLIED | changes
         self.parameters = replace(before, **changes)
         if is_poisson(before) != is_poisson(self.parameters):
             self.parameters = replace(
@@ -67,7 +69,7 @@ class NextRun:
     def denoising_of(self, layer: Image) -> Denoising:
         """Another layer with the current parameters, its own axes and sigma, and no mask."""
         source = LayerSource.of(unwrapped(layer))
-        return Denoising(source, replace(self.parameters, sigma=None), None, Surveys(source, None))
+        return Denoising(source, self.parameters.without_sigma, None, Surveys(source, None))
 
     @property
     def volume(self) -> VolumeIndex:

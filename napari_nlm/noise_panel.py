@@ -43,6 +43,7 @@ class NoisePanel(DockedWidget):
         self.start, self.apply = QPushButton("Find the noise"), QPushButton("Apply")
         self.said, self.pictures = QLabel(), QLabel()
         self.said.setWordWrap(True)
+        self.apply.setToolTip("State this noise for the next run of this image, whatever its region.")
         self.region.setToolTip("Where to look: the selected label of a labels layer, or the drawn shapes.")
         form, column = QFormLayout(), QVBoxLayout(self)
         rows = (("Image", self.image), ("Region", self.region), ("Noise", self.kind), ("Image is", self.modality))
@@ -125,12 +126,7 @@ class NoisePanel(DockedWidget):
 
     def show_study(self, study: NoiseStudy | None) -> None:
         self.study = study
-        stated = {} if study is None else study.parameters
-        self.apply.setEnabled(bool(stated))
-        why = "State this noise for the next run of this image."
-        if study is not None and not stated:
-            why = "Noise that neighbours share is no single number; leave the noise on auto, which finds it too."
-        self.apply.setToolTip(why)
+        self.apply.setEnabled(study is not None)
         self.said.setText("" if study is None else study.text)
         self.pictures.setPixmap(QPixmap() if study is None else stacked([pixmap(one) for one in study.pictures]))
 

@@ -40,12 +40,15 @@ class NoiseStudy:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The parameters that state this noise; none if they would leave out its correlation or variation."""
+        """The parameters that state this noise: its kind and level, what neighbours share, and where it is stronger."""
         model = self.model
-        if model.correlation is not None or model.variation is not None:
-            return {}
-        counts = {"gain": model.gain, "offset": model.offset} if model.kind == "poisson" else {}
-        return {"noise": model.kind, "sigma": model.sigma, **counts}
+        stated: dict[str, Any] = {"noise": model.kind, "sigma": model.sigma}
+        for name in ("correlation", "variation"):
+            if getattr(model, name) is not None:
+                stated[name] = getattr(model, name)
+        if model.kind == "poisson":
+            stated |= {"gain": model.gain, "offset": model.offset}
+        return stated | ({"coils": model.coils} if model.kind == "chi" else {})
 
 
 def study_noise(

@@ -129,7 +129,9 @@ class Surveys:
     def key(volume: VolumeIndex, parameters: Parameters) -> tuple[object, ...]:
         """Everything that a survey depends on."""
         p = parameters
-        return volume, is_joint(p), p.noise, p.modality, p.sigma, p.maps_sigma, p.despeckle, p.gain, p.offset, p.dtype
+        applied = p.coils, p.correlation, p.variation
+        stated = p.noise, p.modality, p.sigma, p.maps_sigma, p.gain, p.offset, *applied
+        return volume, is_joint(p), p.despeckle, p.dtype, *stated
 
     def peek(self, volume: VolumeIndex, parameters: Parameters) -> VolumeSurvey | None:
         """The survey of a volume, if it is known without reading anything."""

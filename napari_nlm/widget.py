@@ -289,7 +289,9 @@ class DenoiseWidget(DockedWidget):
         if not source:
             return
         beside = Path(source).with_name(f"{Path(source).name}_denoised")
-        out = QFileDialog.getExistingDirectory(self, f"Folder for the results, such as {beside.name}", str(beside.parent))
+        out = QFileDialog.getExistingDirectory(
+            self, f"Folder for the results, such as {beside.name}", str(beside.parent)
+        )
         if out:
             self.last_error = None
             self.session.runs.start_folder(Path(source), Path(out))

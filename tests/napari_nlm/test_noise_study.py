@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -61,10 +62,17 @@ def test_layers_of_another_shape_are_no_regions() -> None:
     assert regions_for(layers, image) == [layers[1], layers[3]]
 
 
-def test_correlated_noise_is_not_stated_as_a_number() -> None:
-    assert NoiseStudy(NoiseModel(sigma=3.0, correlation=(((0.5, 1.0, 0.5),),)), []).parameters == {}
-    counts = NoiseStudy(NoiseModel(kind="poisson", gain=2.0, offset=5.0, sigma=1.0), []).parameters
-    assert counts == {"noise": "poisson", "sigma": 1.0, "gain": 2.0, "offset": 5.0}
+def test_every_estimate_is_stated_whole() -> None:
+    models = [
+        NoiseModel(sigma=3.0, correlation=[[[0.5, 1.0, 0.5]]]),
+        NoiseModel(sigma=3.0, variation=[[[0.5, 1.5]]]),
+        NoiseModel(kind="chi", sigma=3.0, coils=4.0),
+        NoiseModel(kind="poisson", gain=2.0, offset=5.0, sigma=1.0),
+    ]
+    for model in models:
+        settings = Parameters(**NoiseStudy(model, []).parameters).settings()
+        stated = dataclasses.replace(settings.stated, sigma=settings.sigma)
+        assert stated == dataclasses.replace(model, sigma=model.sigma)
 
 
 def test_what_was_removed_is_drawn_beside_the_noise(bench: Bench) -> None:
