@@ -15,6 +15,7 @@ from napari_nlm.parameters import Parameters
 from napari_nlm.pictures import Picture
 from napari_nlm.surveys import Surveys
 from nlmeans import NoiseModel
+from nlmeans.noise.kinds import MAGNITUDES
 
 Pixels = npt.NDArray[np.uint8]
 """A picture, (H, W, 4)."""
@@ -106,15 +107,29 @@ def drawn_noise(
         view: Any = source.view(volume)
         pictures.append(pixels_of(in_a_column(noise_figure(view, model, where))))
     if picture is not None and picture.source is source.layer and picture.sigma:
-        pictures.append(pixels_of(removed_figure(picture)))
+        pictures.append(pixels_of(removed_figure(picture, model)))
     return pictures
 
 
-def removed_figure(picture: Picture) -> Any:
+BRIGHT = 3.0
+"""Sigmas of signal from which the noise of magnitudes is nearly Gaussian, and a slice is drawn alone there."""
+
+
+def removed_values(picture: Picture, model: NoiseModel) -> npt.NDArray[np.float64]:
+    """What was removed from a slice, in image units; of magnitudes only where the noise is no bias."""
+    before, after = (values.astype(np.float64) for values in (picture.before, picture.after))
+    bright = after > BRIGHT * picture.sigma
+    if model.kind in MAGNITUDES and bright.any():
+        before, after = before[bright], after[bright]
+    removed = (before - after).ravel()
+    return removed[np.isfinite(removed)]
+
+
+def removed_figure(picture: Picture, model: NoiseModel) -> Any:
     """A histogram of what was removed from a slice, and the curve of Gaussian noise of its sigma."""
     from matplotlib.figure import Figure
 
-    removed = (picture.before.astype(np.float64) - picture.after.astype(np.float64)).ravel()
+    removed = removed_values(picture, model)
     figure = Figure(figsize=(COLUMN, 2.8), layout="constrained")
     axis = figure.subplots()
     reach = 4 * picture.sigma

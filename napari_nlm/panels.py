@@ -27,7 +27,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_nlm.controls import Field, Switch, field_for
+from napari_nlm.controls import Choice, Field, Switch, field_for
 from napari_nlm.map_panel import MapPanel
 from napari_nlm.parameters import CONTROLS, Parameters
 from napari_nlm.pictures import COMPARE_MODES
@@ -107,6 +107,7 @@ class ParameterPanels:
         self.panels = (self.noise, self.filter, self.advanced)
         self.fields = {name: field for panel in self.panels for name, field in panel.fields.items()}
         self.notes = {name: note for panel in self.panels for name, note in panel.notes.items()}
+        self.method: Choice = self.fields["method"]  # type: ignore[assignment]  # its parameter has choices
 
     def show_values(
         self,

@@ -22,7 +22,7 @@ from nlmeans.operator.backends import BACKENDS
 ENGINE_DEFAULTS = Settings()
 
 
-MODALITIES = {"MR": "MR magnitude", "CT": "CT", "GM": "microscopy (confocal, light-sheet)", "PT": "PET or SPECT"}
+MODALITIES = {"MR": "MR magnitude", "CT": "CT", "GM": "confocal or light-sheet", "PT": "PET or SPECT"}
 """DICOM's code of what made an image, and how people call it."""
 
 
@@ -169,14 +169,14 @@ class Parameters:
         kept=False,
         tip="Number of coils of chi noise, as the noise panel found it.",
     )
-    correlation: Lags | Literal["auto"] | None = parameter(
+    correlation: Lags | Literal["auto"] | None = parameter(  # noqa: RUF009
         ENGINE_DEFAULTS.correlation,
         label="Correlation",
         group="applied",
         kept=False,
         tip="What neighbours share of the noise, as the noise panel found it.",
     )
-    variation: Levels | Literal["auto"] | None = parameter(
+    variation: Levels | Literal["auto"] | None = parameter(  # noqa: RUF009
         ENGINE_DEFAULTS.variation,
         label="Variation",
         group="applied",

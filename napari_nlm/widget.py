@@ -168,6 +168,8 @@ class DenoiseWidget(DockedWidget):
         automatic, notes, without = dict[str, Any](), dict[str, str](), dict[str, str]()
         if known is not None:
             automatic, notes, without = known.automatic, captions.notes(known), dict(known.choices.method.without)
+        surveys = self.session.chosen.surveys
+        self.parameters.method.show_impossible({} if surveys is None else surveys.impossible_methods)
         self.parameters.show_values(self.session.next_run.parameters, automatic, notes, without)
         chosen = self.session.chosen.source is not None
         self.runs.button.setEnabled(chosen)

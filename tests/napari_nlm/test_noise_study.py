@@ -10,7 +10,7 @@ import pytest
 from napari.layers import Image, Labels, Shapes
 
 from napari_nlm.layer_source import LayerSource
-from napari_nlm.noise_study import NoiseStudy, inside, regions_for, study_noise
+from napari_nlm.noise_study import NoiseStudy, inside, regions_for, removed_values, study_noise
 from napari_nlm.parameters import Parameters
 from nlmeans import NoiseModel
 from tests.napari_nlm.conftest import Bench
@@ -73,6 +73,21 @@ def test_every_estimate_is_stated_whole() -> None:
         settings = Parameters(**NoiseStudy(model, []).parameters).settings()
         stated = dataclasses.replace(settings.stated, sigma=settings.sigma)
         assert stated == dataclasses.replace(model, sigma=model.sigma)
+
+
+def test_what_was_removed_from_magnitudes_is_drawn_where_it_is_no_bias(bench: Bench) -> None:
+    """In air all of it is above zero, which looked like structure."""
+    rng = np.random.default_rng(0)
+    clean = np.pad(np.full((16, 16, 16), 300.0), 8)
+    noisy = np.hypot(clean + 20 * rng.standard_normal(clean.shape), 20 * rng.standard_normal(clean.shape))
+    bench.session.next_run.set(noise="rician", sigma=20.0)
+    bench.add(noisy.astype("f4"))
+    picture = bench.session.preview.picture
+    assert picture is not None
+    values = removed_values(picture, NoiseModel(kind="rician", sigma=20.0))
+    assert abs(values.mean()) < 3
+    assert values.size < picture.after.size
+    assert removed_values(picture, NoiseModel(sigma=20.0)).mean() > 5
 
 
 def test_what_was_removed_is_drawn_beside_the_noise(bench: Bench) -> None:

@@ -275,6 +275,6 @@ def test_noise_that_was_applied_is_repeated_by_python_and_refused_by_the_command
     plan = bench.session.next_run.denoising()
     assert plan is not None
     np.testing.assert_allclose(executed(bench, recipe("Python", plan, None)), bench.run().data, atol=1)
-    with pytest.raises(ValueError, match="no option for correlation=.* copy it as Python") as told:
+    with pytest.raises(ValueError, match=r"no option for correlation=.* copy it as Python") as told:
         recipe("command line", plan, None)
     assert len(str(told.value)) < 200

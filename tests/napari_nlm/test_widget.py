@@ -365,3 +365,17 @@ def test_a_result_is_saved_in_the_format_that_was_chosen(
     dock.widget.runs.save.click()
     dock.settle()
     assert (tmp_path / "scan.zarr" / "zarr.json").is_file()
+
+
+def test_a_method_for_series_is_grey_with_the_reason_where_there_is_no_series(dock: Dock) -> None:
+    dock.viewer.add_image(volume(), name="scan")
+    dock.settle()
+    box = dock.widget.parameters.method.box
+    at = box.findText("series")
+    model: Any = box.model()
+    assert not model.item(at).isEnabled()
+    assert "4 volumes or more" in box.itemData(at, Qt.ItemDataRole.ToolTipRole)
+    assert model.item(box.findText("bayes")).isEnabled()
+    dock.viewer.add_image(decay(), name="dwi")
+    dock.settle()
+    assert model.item(at).isEnabled()
