@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
@@ -36,15 +37,27 @@ class NextRun:
     def set(self, **changes: Any) -> None:
         """Change parameters."""
         before = self.parameters
+        if changes == {"noise": "poisson"} and before.noise == "auto":
+            changes |= self.found_counts()
         if {"noise", "sigma"} & changes.keys():  # whoever changes one of these states other noise than was applied
             changes = NOT_APPLIED | changes
         self.parameters = replace(before, **changes)
-        if is_poisson(before) != is_poisson(self.parameters):
+        if is_poisson(before) != is_poisson(self.parameters) and "sigma" not in changes:
             self.parameters = replace(
                 self.parameters, sigma=None
             )  # sigma is the read noise for poisson, and the noise itself otherwise
         if before != self.parameters:
             self.changed.emit()
+
+    def found_counts(self) -> dict[str, Any]:
+        """The detector of the volume that is shown, if it was found to count photons or decays."""
+        found = None
+        with contextlib.suppress(ValueError, TypeError):  # the preview shows the error
+            found = self.survey
+        if found is None or found.facts.noise.kind != "poisson":
+            return {}
+        noise = found.facts.noise
+        return {"gain": noise.gain, "offset": noise.offset, "sigma": noise.sigma}
 
     def set_maps(self, names: Collection[str]) -> None:
         self.maps = frozenset(names)

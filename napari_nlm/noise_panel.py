@@ -138,7 +138,6 @@ class NoisePanel(DockedWidget):
             return
         if not session.chosen.is_chosen(self.image.currentData()):
             session.chosen.choose(self.image.currentData())
-        session.next_run.set(noise=self.study.parameters["noise"])
         session.next_run.set(**self.study.parameters)
         session.numbers_changed.emit()
 

@@ -152,10 +152,14 @@ def removed_figure(picture: Picture, model: NoiseModel) -> Any:
     axis.set_title(f"what was removed: {picture.judgement.in_words if picture.judgement else 'nothing'}")
     axis.set_xlabel("image units")
     axis.set_yticks([])
+    axis.margins(y=ROOM_FOR_LEGEND)
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.legend(frameon=False)
     return figure
 
+
+ROOM_FOR_LEGEND = 0.3
+"""Room above a histogram, relative to its height."""
 
 TITLE_SIZE, LABEL_SIZE = 9, 8
 """Points, so that titles and labels are not cut in a narrow column."""

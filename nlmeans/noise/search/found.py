@@ -327,7 +327,7 @@ def model_of_counts(seen: Observed, line: Fit | None) -> NoiseModel:
         reason = "the variance does not rise with intensity, so the values count as photons, without read noise"
         return NoiseModel(kind="poisson", sigma=0.0, evidence=(reason,))
     slope, at_zero = refined_line(line, seen.around, usable_of(seen.around)).parameters
-    gain, offset, read_noise = slope, max(-at_zero / slope, 0.0), math.sqrt(max(at_zero, 0.0))
+    gain, offset, read_noise = slope, max(0.0, -at_zero / slope), math.sqrt(max(0.0, at_zero))  # never -0
     correlation: npt.ArrayLike | None = None
     evidence: tuple[str, ...] = ("the noise is white",)
     for _ in range(CALIBRATIONS):
