@@ -22,6 +22,7 @@ from torch import Tensor
 
 from nlmeans.core.axes import Axes
 from nlmeans.core.lags import whitening
+from nlmeans.core.progress import Report, part, silent
 from nlmeans.kernels.dispatch import kernel_for
 from nlmeans.patches import dct_cpu
 from nlmeans.patches.grid import covered, grid_view, offsets, patch_size
@@ -47,6 +48,7 @@ def hard_threshold(
     stride: int = 2,
     threshold: float = 2.7,
     autocovariance: Tensor | None = None,
+    progress: Report = silent,
 ) -> Tensor:
     """Drop the coefficients below ``threshold`` × the standard deviation of the noise in them. DC always stays.
 
@@ -59,6 +61,7 @@ def hard_threshold(
         stride: distance between patches in voxels, no more than `patch`.
         threshold: in units of sigma.
         autocovariance: of the noise, in units of sigma², with lag 0 in the middle; None for white noise.
+        progress: called with the fraction done.
 
     Returns:
         Same shape, dtype and device.
@@ -70,7 +73,7 @@ def hard_threshold(
         kept[0] = True
         return noisy * kept, 1 / ((kept * spectrum).sum(0) * variance)
 
-    return filter_patches([noisy], sigma, patch, stride, shrink, threshold**2, autocovariance)
+    return filter_patches([noisy], sigma, patch, stride, shrink, threshold**2, autocovariance, progress)
 
 
 def wiener_filter(
@@ -82,6 +85,7 @@ def wiener_filter(
     stride: int = 1,
     power: float = 1.0,
     autocovariance: Tensor | None = None,
+    progress: Report = silent,
 ) -> Tensor:
     """Multiply each coefficient of the noisy patch by s = O² / (O² + power·v), where O is the pilot's coefficient.
 
@@ -98,6 +102,7 @@ def wiener_filter(
         stride: distance between patches in voxels, no more than `patch`.
         power: factor on the noise variance; more than 1 smooths more.
         autocovariance: as for `hard_threshold`.
+        progress: called with the fraction done.
 
     Returns:
         Same shape, dtype and device.
@@ -110,7 +115,7 @@ def wiener_filter(
         gain[0] = 1
         return noisy * gain, 1 / ((gain.square() * spectrum).sum(0) * variance)
 
-    return filter_patches([noisy, pilot], sigma, patch, stride, shrink, power, autocovariance)
+    return filter_patches([noisy, pilot], sigma, patch, stride, shrink, power, autocovariance, progress)
 
 
 def filter_patches(
@@ -121,6 +126,7 @@ def filter_patches(
     shrink: Shrink,
     strength: float,
     autocovariance: Tensor | None,
+    progress: Report,
 ) -> Tensor:
     """Shrink the patches of the first volume, channel by channel, and average them where they overlap.
 
@@ -135,19 +141,26 @@ def filter_patches(
     if variance.ndim:
         variance = covered(variance.to(volumes[0]), size, step, margin)
     spectrum = coefficient_variance(autocovariance, size).to(volumes[0])
-    results = []
-    for channel in zip(*volumes, strict=True):
+    results, count = [], len(volumes[0])
+    for number, channel in enumerate(zip(*volumes, strict=True)):
         padded = [covered(volume, size, step, margin) for volume in channel]
+        report = part(progress, number / count, (number + 1) / count)
         plain = partial(filter_channel, step=step, shrink=shrink, spectrum=spectrum)
         compiled = partial(dct_cpu.filter_channel, strength=strength, spectrum=spectrum, matrix=dct_matrix(EDGE))
         fast = compiled if dct_cpu.serves(size, step) else None
-        results.append(kernel_for(padded, plain=plain, cpu=fast)(padded, variance, size))
+        results.append(kernel_for(padded, plain=plain, cpu=fast)(padded, variance, size, progress=report))
     inside = tuple(slice(m, m + n) for m, n in zip(margin, shape, strict=True))
     return torch.stack([result[inside] for result in results])
 
 
 def filter_channel(
-    volumes: list[Tensor], variance: Tensor, size: Axes, step: Axes, shrink: Shrink, spectrum: Tensor
+    volumes: list[Tensor],
+    variance: Tensor,
+    size: Axes,
+    step: Axes,
+    shrink: Shrink,
+    spectrum: Tensor,
+    progress: Report = silent,
 ) -> Tensor:
     """Shrink and average the patches of padded (D, H, W) volumes that the grid of patches covers exactly."""
     shape = volumes[0].shape
@@ -164,6 +177,7 @@ def filter_channel(
         restored = (basis.T @ shrunk).mul_(weight)
         put_back(total[slab], restored.view(-1, *grid), size, step)
         put_back(weights[slab], weight.view(1, *grid).expand(len(basis), *grid), size, step)
+        progress((first + grid[0]) / depth)
     return total / weights
 
 
