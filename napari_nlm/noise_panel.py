@@ -37,6 +37,8 @@ class NoisePanel(DockedWidget):
         self.mailbox = Mailbox()
         self.lane = Lane("nlmeans noise", self.mailbox.deliver)
         self.study: NoiseStudy | None = None
+        self.studied: Any = None
+        """The image that the study is of, or that is being looked at."""
         self.image, self.region, self.kind, self.modality = QComboBox(), QComboBox(), QComboBox(), QComboBox()
         fill(self.kind, [(name, name) for name in CONTROLS["noise"].options], "auto")
         fill(self.modality, [("anything", None), *((title, code) for code, title in MODALITIES.items())], None)
@@ -90,6 +92,14 @@ class NoisePanel(DockedWidget):
         everywhere: list[tuple[str, Any]] = [("everywhere", None)]
         fill(self.region, everywhere + [(layer.name, layer) for layer in regions], self.region.currentData())
         self.region.setCurrentIndex(max(self.region.currentIndex(), 0))
+        if self.studied is not None and self.studied is not image:
+            self.forget()
+
+    def forget(self) -> None:
+        """Take back what was found in another image, so that nobody applies it to this one."""
+        self.lane.cancel()
+        self.studied = None
+        self.show_study(None)
 
     def likely_image(self, images: list[Any]) -> Any:
         """The image of the denoising widget, else the selected one, else the topmost that is no result."""
@@ -116,6 +126,7 @@ class NoisePanel(DockedWidget):
         parameters = Parameters(noise=self.kind.currentData(), modality=self.modality.currentData())
         picture = None if self.session is None else self.session.preview.picture
         self.show_study(None)
+        self.studied = image
         self.said.setText("looking …")
         self.lane.submit(
             lambda job: study_noise(source, volume, region, parameters, picture), self.show_study, self.on_failed

@@ -106,7 +106,7 @@ def denoise_layer(
     if store is not None:
         places = [(number, number if volume is None else (0,) * len(number)) for number in volumes]
         made = RunMaps(denoising, (), tuple(shape))
-        stored, *coarser = denoise_to_zarr(denoising, store, tuple(shape), places, progress, made.judge)
+        stored, *coarser = denoise_to_zarr(denoising.streamed, store, tuple(shape), places, progress, made.judge)
         left_out = dict.fromkeys(maps, "the result was written to a file, block by block")
         record = provenance(denoising, volumes, volume, began, made)
         record |= {"left_out": left_out, "result": str(store)}

@@ -33,16 +33,14 @@ def sliding_dct(
     noisy: Tensor, sigma: float | Tensor, threshold: float, autocovariance: Tensor | None, progress: Report
 ) -> Tensor:
     """Hard threshold of a DCT at every voxel; at two resolutions if the noise is correlated."""
-    reports = iter(
-        (part(progress, 0.0, 0.9), part(progress, 0.9, 1.0))
-    )  # the coarser level has an eighth of the voxels
+    at_every_voxel = partial(hard_threshold, patch=4, stride=1, threshold=threshold)
+    if autocovariance is None:
+        return at_every_voxel(noisy, sigma, progress=progress)
+    reports = iter((part(progress, 0.0, 0.9), part(progress, 0.9, 1.0)))  # there are few voxels at the coarser level
 
     def filter_level(noisy: Tensor, sigma: float | Tensor, autocovariance: Tensor | None) -> Tensor:
-        at_every_voxel = partial(hard_threshold, patch=4, stride=1, threshold=threshold, progress=next(reports))
-        return at_every_voxel(noisy, sigma, autocovariance=autocovariance)
+        return at_every_voxel(noisy, sigma, autocovariance=autocovariance, progress=next(reports))
 
-    if autocovariance is None:
-        return filter_level(noisy, sigma, None)
     return with_coarser_level(filter_level, noisy, sigma, autocovariance)
 
 

@@ -97,3 +97,23 @@ def test_noise_that_is_stronger_in_places_is_applied(dock: Dock) -> None:
     assert "Removed" in dock.widget.preview.status.text()
     panel.end_work()
     panel.lane.pool.shutdown(wait=True)
+
+
+def test_what_was_found_in_one_image_is_never_applied_to_another(dock: Dock) -> None:
+    dock.viewer.add_image(volume(24, 28, 30), name="scan")
+    dock.settle()
+    panel = NoisePanel(dock.viewer)
+    panel.start.click()
+    dock.wait(lambda: panel.study is not None)
+    dock.viewer.add_image(volume(20, 28, 30), name="other")
+    dock.settle()
+    assert panel.study is not None
+    assert panel.image.currentText() == "scan"
+    dock.viewer.layers.remove("scan")
+    dock.settle()
+    assert panel.image.currentText() == "other"
+    assert panel.study is None
+    assert panel.said.text() == ""
+    assert not panel.apply.isEnabled()
+    panel.end_work()
+    panel.lane.pool.shutdown(wait=True)
