@@ -334,6 +334,7 @@ class Plan:
         result = noisy[:, *tile.within].clone()
         inside = inside & self.has_noise(noisy[present])[:, *tile.within]
         self.count_removed(scaled[:, *tile.within], denoised, relative, tile, inside)
+        progress((FILTERED_SHARE + 1) / 2)
         result[present] = self.merged(result[present], denoised, present, tile, relative, inside)
         return result
 
@@ -504,8 +505,10 @@ class Plan:
         Dark magnitudes vary less than sigma. The mean magnitude comes from a pilot.
         """
         unit, shift = self.units(channels, scaled)
-        mean = classic_pilot(scaled + shift / unit, relative, work.options, progress)
-        return rician_deviation(mean / relative, self.facts.noise.coils).square()
+        mean = classic_pilot(scaled + shift / unit, relative, work.options, part(progress, 0.0, 0.5))
+        variance = rician_deviation(mean / relative, self.facts.noise.coils).square()
+        progress(1.0)
+        return variance
 
     def relative_sigma(self, piece: Piece, device: torch.device) -> float | Tensor:
         """Return the level of the noise at every voxel of a piece, (D, H, W), in units of sigma; 1 if it is even."""
