@@ -58,18 +58,18 @@ def sigma_note(known: Known) -> str:
 
 
 def found_noise_in_words(known: Known) -> str:
-    """What was found beside sigma, for the end of a note; nothing if the user stated it."""
-    if known.facts is None or known.parameters.sigma is not None:
+    """What was found beside sigma, or applied from the noise panel, for the end of a note."""
+    if known.facts is None:
         return ""
     noise = known.facts.noise
-    found = [f"{noise.kind} noise"] if known.parameters.noise == "auto" else []
+    found = [f"{noise.kind} noise"] if known.parameters.noise == "auto" and known.parameters.sigma is None else []
     if noise.kind == "poisson" and known.parameters.noise == "auto":
         found.append(f"gain {noise.gain:.3g}, offset {noise.offset:.3g}")
     if noise.correlation is not None:
         found.append("correlated between neighbours")
     if noise.variation is not None:
         found.append("uneven in space")
-    return f"; found: {', '.join(found)}" if found else ""
+    return f"; {'found: ' if known.parameters.sigma is None else ''}{', '.join(found)}" if found else ""
 
 
 def window_note(known: Known, radius: Axes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal  # type: ignore[attr-defined]
@@ -71,6 +72,14 @@ class Choice(Field):
         for option in control.options:
             self.box.addItem(control.title_of(option), option)
         self.box.activated.connect(lambda _: self.changed.emit(self.value()))
+
+    def show_impossible(self, reasons: Mapping[Any, str]) -> None:
+        """Make options grey, with the reason in their tooltips."""
+        model: Any = self.box.model()
+        for index in range(self.box.count()):
+            why = reasons.get(self.box.itemData(index), "")
+            model.item(index).setEnabled(not why)
+            self.box.setItemData(index, why or None, Qt.ItemDataRole.ToolTipRole)
 
     def value(self) -> Any:
         return self.box.currentData()

@@ -30,6 +30,10 @@ FAR = 16
 """Voxels. A method whose halo is wider needs seconds for one slice, because it computes a thick slab around it."""
 
 
+STREAMED_GB = 1.0
+"""Memory that a run to a file works in, in GB. What is larger than memory leaves little of it for others."""
+
+
 @dataclass(frozen=True, eq=False)
 class Denoising:
     """Everything that decides the numbers of a result: the layer, the parameters, the mask and the surveys."""
@@ -198,6 +202,15 @@ class Denoising:
     def is_slow(self) -> bool:
         """Whether one slice takes seconds."""
         return self.joint or max(self.choices.halo_for(False)) > FAR
+
+    @property
+    def streamed(self) -> Denoising:
+        """The same for a run to a file: in little memory, unless that is stated or small tiles would overlap much."""
+        settings = self.choices.settings
+        if settings.memory is not None or self.is_slow or torch.device(settings.device or "cpu").type != "cpu":
+            return self
+        parameters = dataclasses.replace(self.parameters, method=self.choices.name, memory=STREAMED_GB)
+        return dataclasses.replace(self, parameters=parameters)
 
     @property
     def needed_memory(self) -> float:

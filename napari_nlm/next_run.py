@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from napari_nlm.devices import free_on
 from napari_nlm.known import Known, MemoryNeed
 from napari_nlm.layer_source import LayerSource, VolumeIndex, unwrapped
 from napari_nlm.maps import MAP_BYTES, MAP_NAMES, axis_of_series, why_no_map
-from napari_nlm.parameters import CONTROLS, Parameters, is_poisson
+from napari_nlm.parameters import CONTROLS, NOT_APPLIED, Parameters, is_poisson
 from napari_nlm.streaming import streams
 from napari_nlm.surveys import Surveys, VolumeSurvey
 
@@ -36,13 +37,27 @@ class NextRun:
     def set(self, **changes: Any) -> None:
         """Change parameters."""
         before = self.parameters
+        if changes == {"noise": "poisson"} and before.noise == "auto":
+            changes |= self.found_counts()
+        if {"noise", "sigma"} & changes.keys():  # whoever changes one of these states other noise than was applied
+            changes = NOT_APPLIED | changes
         self.parameters = replace(before, **changes)
-        if is_poisson(before) != is_poisson(self.parameters):
+        if is_poisson(before) != is_poisson(self.parameters) and "sigma" not in changes:
             self.parameters = replace(
                 self.parameters, sigma=None
             )  # sigma is the read noise for poisson, and the noise itself otherwise
         if before != self.parameters:
             self.changed.emit()
+
+    def found_counts(self) -> dict[str, Any]:
+        """The detector of the volume that is shown, if it was found to count photons or decays."""
+        found = None
+        with contextlib.suppress(ValueError, TypeError):  # the preview shows the error
+            found = self.survey
+        if found is None or found.facts.noise.kind != "poisson":
+            return {}
+        noise = found.facts.noise
+        return {"gain": noise.gain, "offset": noise.offset, "sigma": noise.sigma}
 
     def set_maps(self, names: Collection[str]) -> None:
         self.maps = frozenset(names)
@@ -67,7 +82,7 @@ class NextRun:
     def denoising_of(self, layer: Image) -> Denoising:
         """Another layer with the current parameters, its own axes and sigma, and no mask."""
         source = LayerSource.of(unwrapped(layer))
-        return Denoising(source, replace(self.parameters, sigma=None), None, Surveys(source, None))
+        return Denoising(source, self.parameters.without_sigma, None, Surveys(source, None))
 
     @property
     def volume(self) -> VolumeIndex:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from napari_nlm.maps import MAP_MARK, MAPPED_IMAGE
 from napari_nlm.marks import PROVENANCE_KEY
 from napari_nlm.volume_view import LayerArray
 from nlmeans.files import atomic, paths
-from nlmeans.files.formats import nifti
+from nlmeans.files.formats import nifti, registry
 from nlmeans.files.maps import map_image
 
 NIBABEL: Any = nib
@@ -56,9 +56,7 @@ def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     if meta.get("rgb"):
         raise ValueError("NIfTI files have no colours here; save this layer as TIFF or PNG")
     paths.check_output_file(target, overwrite=True, endings=nifti.ENDINGS)
-    original = Path(record["path"]) if record.get("path") else None
-    if original is not None and original.exists() and target.exists() and original.samefile(target):
-        raise ValueError(f"{target} is the original scan, which is never overwritten; choose another name")
+    original = check_not_original(target, record)
     image = like_the_source(data, metadata, original)
     if image is None:
         image = without_a_source(data, meta)
@@ -66,13 +64,26 @@ def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
             f"No NIfTI header is known for {meta.get('name', 'this layer')}, so {target.name} has the scale and "
             "position of the layer in napari; its axes may not be those of the patient"
         )
+    return written_with_record(target, record, lambda file: nifti.write_nifti(image, file))
+
+
+def check_not_original(target: Path, record: dict[str, Any]) -> Path | None:
+    """Return the file that a layer came from, if it is known; raise ``ValueError`` if that is the one to write."""
+    original = Path(record["path"]) if record.get("path") else None
+    if original is not None and original.exists() and target.exists() and original.samefile(target):
+        raise ValueError(f"{target} is the original scan, which is never overwritten; choose another name")
+    return original
+
+
+def written_with_record(target: Path, record: dict[str, Any], write: Callable[[Path], object]) -> list[str]:
+    """Write a file, and next to it as ``.json`` how its layer was made, if that is known. Returns their paths."""
     if not record:
         with atomic.written_together(target) as (temporary,):
-            nifti.write_nifti(image, temporary)
+            write(temporary)
         return [str(target)]
-    record_path = target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    record_path = target.with_name(registry.without_ending(target.name) + ".json")
     with atomic.written_together(target, record_path) as (temporary, facts):
-        nifti.write_nifti(image, temporary)
+        write(temporary)
         facts.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
     return [str(target), str(record_path)]
 

@@ -37,12 +37,15 @@ class NoisePanel(DockedWidget):
         self.mailbox = Mailbox()
         self.lane = Lane("nlmeans noise", self.mailbox.deliver)
         self.study: NoiseStudy | None = None
+        self.studied: Any = None
+        """The image that the study is of, or that is being looked at."""
         self.image, self.region, self.kind, self.modality = QComboBox(), QComboBox(), QComboBox(), QComboBox()
         fill(self.kind, [(name, name) for name in CONTROLS["noise"].options], "auto")
         fill(self.modality, [("anything", None), *((title, code) for code, title in MODALITIES.items())], None)
         self.start, self.apply = QPushButton("Find the noise"), QPushButton("Apply")
         self.said, self.pictures = QLabel(), QLabel()
         self.said.setWordWrap(True)
+        self.apply.setToolTip("State this noise for the next run of this image, whatever its region.")
         self.region.setToolTip("Where to look: the selected label of a labels layer, or the drawn shapes.")
         form, column = QFormLayout(), QVBoxLayout(self)
         rows = (("Image", self.image), ("Region", self.region), ("Noise", self.kind), ("Image is", self.modality))
@@ -89,6 +92,14 @@ class NoisePanel(DockedWidget):
         everywhere: list[tuple[str, Any]] = [("everywhere", None)]
         fill(self.region, everywhere + [(layer.name, layer) for layer in regions], self.region.currentData())
         self.region.setCurrentIndex(max(self.region.currentIndex(), 0))
+        if self.studied is not None and self.studied is not image:
+            self.forget()
+
+    def forget(self) -> None:
+        """Take back what was found in another image, so that nobody applies it to this one."""
+        self.lane.cancel()
+        self.studied = None
+        self.show_study(None)
 
     def likely_image(self, images: list[Any]) -> Any:
         """The image of the denoising widget, else the selected one, else the topmost that is no result."""
@@ -115,6 +126,7 @@ class NoisePanel(DockedWidget):
         parameters = Parameters(noise=self.kind.currentData(), modality=self.modality.currentData())
         picture = None if self.session is None else self.session.preview.picture
         self.show_study(None)
+        self.studied = image
         self.said.setText("looking …")
         self.lane.submit(
             lambda job: study_noise(source, volume, region, parameters, picture), self.show_study, self.on_failed
@@ -125,12 +137,7 @@ class NoisePanel(DockedWidget):
 
     def show_study(self, study: NoiseStudy | None) -> None:
         self.study = study
-        stated = {} if study is None else study.parameters
-        self.apply.setEnabled(bool(stated))
-        why = "State this noise for the next run of this image."
-        if study is not None and not stated:
-            why = "Noise that neighbours share is no single number; leave the noise on auto, which finds it too."
-        self.apply.setToolTip(why)
+        self.apply.setEnabled(study is not None)
         self.said.setText("" if study is None else study.text)
         self.pictures.setPixmap(QPixmap() if study is None else stacked([pixmap(one) for one in study.pictures]))
 
@@ -142,7 +149,6 @@ class NoisePanel(DockedWidget):
             return
         if not session.chosen.is_chosen(self.image.currentData()):
             session.chosen.choose(self.image.currentData())
-        session.next_run.set(noise=self.study.parameters["noise"])
         session.next_run.set(**self.study.parameters)
         session.numbers_changed.emit()
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from napari.layers import Image, Labels, Shapes
 
 from napari_nlm.layer_mask import LayerMask
@@ -15,6 +16,8 @@ from napari_nlm.parameters import Parameters
 from napari_nlm.pictures import Picture
 from napari_nlm.surveys import Surveys
 from nlmeans import NoiseModel
+from nlmeans.noise.kinds import MAGNITUDES
+from nlmeans.noise.variation import Levels, variation_at
 
 Pixels = npt.NDArray[np.uint8]
 """A picture, (H, W, 4)."""
@@ -40,12 +43,15 @@ class NoiseStudy:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The parameters that state this noise; none if they would leave out its correlation or variation."""
+        """The parameters that state this noise: its kind and level, what neighbours share, and where it is stronger."""
         model = self.model
-        if model.correlation is not None or model.variation is not None:
-            return {}
-        counts = {"gain": model.gain, "offset": model.offset} if model.kind == "poisson" else {}
-        return {"noise": model.kind, "sigma": model.sigma, **counts}
+        stated: dict[str, Any] = {"noise": model.kind, "sigma": model.sigma}
+        for name in ("correlation", "variation"):
+            if getattr(model, name) is not None:
+                stated[name] = getattr(model, name)
+        if model.kind == "poisson":
+            stated |= {"gain": model.gain, "offset": model.offset}
+        return stated | ({"coils": model.coils} if model.kind == "chi" else {})
 
 
 def study_noise(
@@ -102,16 +108,67 @@ def drawn_noise(
         where = None if mask is None else np.asarray(mask.view(volume)[(slice(None),) * len(source.axes.spatial)]) != 0
         view: Any = source.view(volume)
         pictures.append(pixels_of(in_a_column(noise_figure(view, model, where))))
+        if model.variation is not None:
+            pictures.append(pixels_of(level_figure(source, model)))
     if picture is not None and picture.source is source.layer and picture.sigma:
-        pictures.append(pixels_of(removed_figure(picture)))
+        pictures.append(pixels_of(removed_figure(picture, model, relative_levels(source, picture, model))))
     return pictures
 
 
-def removed_figure(picture: Picture) -> Any:
+def level_figure(source: LayerSource, model: NoiseModel) -> Any:
+    """How strong the noise is in the middle plane of a volume whose noise varies in space."""
+    from matplotlib.figure import Figure
+
+    assert model.sigma is not None
+    depth, height, width = source.layout.shape
+    middle = slice(depth // 2, depth // 2 + 1), slice(0, height), slice(0, width)
+    level = model.sigma * variation_at(cast(Levels, model.variation), source.layout.shape, middle)[0].numpy()
+    figure = Figure(figsize=(COLUMN, 3.2), layout="constrained")
+    axis = figure.subplots()
+    shown = axis.imshow(level, cmap="inferno", vmin=0)
+    axis.set_title("standard deviation of the noise, in the middle plane", fontsize=TITLE_SIZE)
+    axis.set_axis_off()
+    figure.colorbar(shown, label="image units")
+    return figure
+
+
+BRIGHT = 3.0
+"""Sigmas of signal from which the noise of magnitudes is nearly Gaussian, and a slice is drawn alone there."""
+
+
+def relative_levels(source: LayerSource, picture: Picture, model: NoiseModel) -> npt.NDArray[np.float64]:
+    """How strong the noise is in a slice, relative to sigma, of a shape that broadcasts against it."""
+    if model.variation is None or source.axes.channels is not None:
+        return np.ones(())
+    piece = source.layout.piece(tuple(picture.view.box[axis] for axis in source.axes.spatial))
+    levels = variation_at(cast(Levels, model.variation), source.layout.shape, piece, torch.device("cpu")).numpy()
+    sizes = iter(levels.shape[-len(source.axes.spatial) :])
+    return levels.reshape([next(sizes) if axis in source.axes.spatial else 1 for axis in range(len(source.shape))])
+
+
+def removed_values(
+    picture: Picture, model: NoiseModel, levels: npt.NDArray[np.float64] | None = None
+) -> npt.NDArray[np.float64]:
+    """What was removed from a slice, in image units; of magnitudes only where the noise is no bias.
+
+    Args:
+        picture: the slice.
+        model: its noise.
+        levels: the level of the noise in it, relative to sigma, which what was removed is divided by.
+    """
+    before, after = (values.astype(np.float64) for values in (picture.before, picture.after))
+    removed = (before - after) / (1.0 if levels is None else levels)
+    bright = after > BRIGHT * picture.sigma
+    if model.kind in MAGNITUDES and bright.any():
+        removed = removed[bright]
+    return removed[np.isfinite(removed)]
+
+
+def removed_figure(picture: Picture, model: NoiseModel, levels: npt.NDArray[np.float64]) -> Any:
     """A histogram of what was removed from a slice, and the curve of Gaussian noise of its sigma."""
     from matplotlib.figure import Figure
 
-    removed = (picture.before.astype(np.float64) - picture.after.astype(np.float64)).ravel()
+    removed = removed_values(picture, model, levels)
     figure = Figure(figsize=(COLUMN, 2.8), layout="constrained")
     axis = figure.subplots()
     reach = 4 * picture.sigma
@@ -132,12 +189,16 @@ def removed_figure(picture: Picture) -> Any:
         label=f"noise of sigma {picture.sigma:.4g}",
     )
     axis.set_title(f"what was removed: {picture.judgement.in_words if picture.judgement else 'nothing'}")
-    axis.set_xlabel("image units")
+    axis.set_xlabel("image units" if not levels.ndim else "image units, where the noise has the level of sigma")
     axis.set_yticks([])
+    axis.margins(y=ROOM_FOR_LEGEND)
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.legend(frameon=False)
     return figure
 
+
+ROOM_FOR_LEGEND = 0.3
+"""Room above a histogram, relative to its height."""
 
 TITLE_SIZE, LABEL_SIZE = 9, 8
 """Points, so that titles and labels are not cut in a narrow column."""

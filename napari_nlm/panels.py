@@ -27,7 +27,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_nlm.controls import Field, Switch, field_for
+from napari_nlm.controls import Choice, Field, Switch, field_for
 from napari_nlm.map_panel import MapPanel
 from napari_nlm.parameters import CONTROLS, Parameters
 from napari_nlm.pictures import COMPARE_MODES
@@ -107,6 +107,7 @@ class ParameterPanels:
         self.panels = (self.noise, self.filter, self.advanced)
         self.fields = {name: field for panel in self.panels for name, field in panel.fields.items()}
         self.notes = {name: note for panel in self.panels for name, note in panel.notes.items()}
+        self.method: Choice = self.fields["method"]  # type: ignore[assignment]  # its parameter has choices
 
     def show_values(
         self,
@@ -190,7 +191,7 @@ class RunPanel(QWidget):
         self.bar.setRange(0, 1000)
         self.bar.hide()
         self.save = QPushButton("Save…")
-        self.save.setToolTip("Save the result as NIfTI, on the grid and with the header of the image's file.")
+        self.save.setToolTip("Save the result as NIfTI, TIFF or OME-Zarr, like the file that the image came from.")
         self.copy = QPushButton("Copy as")
         self.copy.setToolTip("Copy text to the clipboard that repeats this run elsewhere.")
         copies, others = QMenu(self.copy), QMenu(self)
@@ -198,8 +199,9 @@ class RunPanel(QWidget):
         copies.addActions(list(self.copies.values()))
         self.copy.setMenu(copies)
         more = QPushButton("More")
-        self.batch, self.reset = QAction("Denoise the selected layers", others), QAction("Reset all choices", others)
-        others.addActions([self.batch, self.reset])
+        titles = ("Denoise the selected layers", "Denoise a folder of files…", "Reset all choices")
+        self.batch, self.folder, self.reset = (QAction(title, others) for title in titles)
+        others.addActions([self.batch, self.folder, self.reset])
         more.setMenu(others)
         row = QHBoxLayout()
         for button in (self.save, self.copy, more):

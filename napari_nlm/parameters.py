@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from napari_nlm.devices import device_title, devices
 from nlmeans import METHODS, Settings
@@ -15,12 +15,14 @@ from nlmeans.core import checks
 from nlmeans.engine.settings import RESULT_DTYPES
 from nlmeans.methods.registry import method_names
 from nlmeans.noise.kinds import NOISES
+from nlmeans.noise.model import Lags
+from nlmeans.noise.variation import Levels
 from nlmeans.operator.backends import BACKENDS
 
 ENGINE_DEFAULTS = Settings()
 
 
-MODALITIES = {"MR": "MR magnitude", "CT": "CT", "GM": "microscopy (confocal, light-sheet)", "PT": "PET or SPECT"}
+MODALITIES = {"MR": "MR magnitude", "CT": "CT", "GM": "confocal or light-sheet", "PT": "PET or SPECT"}
 """DICOM's code of what made an image, and how people call it."""
 
 
@@ -32,6 +34,7 @@ class Control:
     tip: str | Callable[[], str]
     """A function where the text depends on what is registered with the engine."""
     group: str
+    """The panel; ``"applied"`` for what has no field, because only the noise panel sets it."""
     choices: tuple[str, ...] | Callable[[], tuple[str, ...]] = ()
     """A function where the choices depend on what is registered with the engine, or on the computer."""
     title_of: Callable[[str], str] = str
@@ -159,6 +162,27 @@ class Parameters:
         kept=False,
         tip="Image value where no photon arrives, in image units.",
     )
+    coils: float | None = parameter(
+        ENGINE_DEFAULTS.coils,
+        label="Coils",
+        group="applied",
+        kept=False,
+        tip="Number of coils of chi noise, as the noise panel found it.",
+    )
+    correlation: Lags | Literal["auto"] | None = parameter(  # noqa: RUF009
+        ENGINE_DEFAULTS.correlation,
+        label="Correlation",
+        group="applied",
+        kept=False,
+        tip="What neighbours share of the noise, as the noise panel found it.",
+    )
+    variation: Levels | Literal["auto"] | None = parameter(  # noqa: RUF009
+        ENGINE_DEFAULTS.variation,
+        label="Variation",
+        group="applied",
+        kept=False,
+        tip="Where the noise is stronger, as the noise panel found it.",
+    )
     strength: float = parameter(
         ENGINE_DEFAULTS.strength,
         label="Strength",
@@ -282,6 +306,11 @@ class Parameters:
         return Settings(**own, spacing=spacing if self.voxel_size else None)
 
     @property
+    def without_sigma(self) -> Parameters:
+        """The same choices for another image, whose noise has a strength of its own."""
+        return dataclasses.replace(self, sigma=None, **NOT_APPLIED)
+
+    @property
     def maps_sigma(self) -> bool:
         return self.sigma_varies and self.sigma is None and not is_poisson(self)
 
@@ -306,5 +335,8 @@ class Parameters:
                     parameters = candidate
         return parameters
 
+
+NOT_APPLIED: dict[str, Any] = {name: getattr(ENGINE_DEFAULTS, name) for name in ("coils", "correlation", "variation")}
+"""The parameters that only the noise panel sets, as they are without it."""
 
 CONTROLS: dict[str, Control] = {f.name: f.metadata["control"] for f in dataclasses.fields(Parameters)}

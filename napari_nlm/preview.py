@@ -24,6 +24,9 @@ from nlmeans.core.progress import Report, part
 LARGEST_PREVIEW = 2**20
 """Pixels of a slice that are previewed; of a larger slice only the middle of the view."""
 
+LARGEST_SLAB = 10 * 2**20
+"""Voxels around the slice that are computed for it. More would take more than some seconds, and than a gigabyte."""
+
 LARGEST_SLOW_PREVIEW = 128**2
 """The same for methods that take seconds for one slice of a volume. The rest of the slice is a draft."""
 
@@ -182,7 +185,7 @@ class LivePreview:
         """
         layer, volume, slow = denoising.source.layer, self.next_run.volume, denoising.is_slow
         flat = len(denoising.source.axes.spatial) == 2
-        view = visible_part(self.viewer, layer, LARGEST_FLAT_PREVIEW if flat else LARGEST_PREVIEW)
+        view = visible_part(self.viewer, layer, LARGEST_FLAT_PREVIEW if flat else largest_preview(denoising))
         exactly = LARGEST_PREVIEW if flat else LARGEST_SLOW_PREVIEW
         small = visible_part(self.viewer, layer, exactly) if slow else view
         if view is None:
@@ -246,6 +249,12 @@ class LivePreview:
                 if layer in self.viewer.layers:
                     layer.visible = True
             self.hidden = []
+
+
+def largest_preview(denoising: Denoising) -> int:
+    """Pixels of a slice of a volume that are previewed, by the method itself or, if that is slow, by that of drafts."""
+    method = denoising.draft if denoising.is_slow else denoising
+    return min(LARGEST_PREVIEW, LARGEST_SLAB // (2 * max(method.choices.halo_for(False)) + 1))
 
 
 def picture_of(

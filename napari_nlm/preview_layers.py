@@ -11,7 +11,7 @@ import numpy.typing as npt
 from napari.components import ViewerModel
 from napari.layers import Image, Vectors
 
-from napari_nlm.canvas import hold_canvas
+from napari_nlm.canvas import drawn_letters, hold_canvas, paint_in_own_turn
 from napari_nlm.collector import new_objects_alone, no_collection
 from napari_nlm.geometry import appearance, translate_of
 from napari_nlm.jobs import Deliver, call_now
@@ -33,9 +33,6 @@ NAME_SIZE = 8
 """Size of the names on the canvas, in points."""
 
 OUTLINE_COLOUR = "#e0a030"
-
-END = object()
-"""What comes after the last step."""
 
 SHARED_PLACE = ("scale", "rotate", "shear", "affine", "units", "axis_labels")
 """What the outline takes of the appearance of its source."""
@@ -156,6 +153,7 @@ class PreviewLayers:
         steps = self.steps
         if steps is None:
             return
+        paint_in_own_turn(self.viewer, self.next_turn)
         try:
             ended = next(steps, END) is END
         except BaseException:
@@ -164,7 +162,7 @@ class PreviewLayers:
         if ended and self.steps is steps:
             self.steps = None
         elif self.busy:
-            self.next_turn(self.advance)
+            self.next_turn(lambda: self.next_turn(self.advance))  # the canvas is painted in between
 
     def setting(self, scene: Scene) -> Iterator[None]:
         """The steps that lead to a scene from whatever is shown now."""
@@ -205,7 +203,7 @@ class PreviewLayers:
         for kind in KINDS:
             if kind in self.layers:
                 named = scene.mode in (SPLIT, SIDE_BY_SIDE) and kind in wanted - {EXACT_REGION}
-                yield from written_on_canvas(self.layers[kind], named, (kind, scene.mode) == (DENOISED, SPLIT))
+                yield from self.written(kind, named, right=(kind, scene.mode) == (DENOISED, SPLIT))
 
     def dismissing(self) -> Iterator[None]:
         """The steps that remove what is leaving."""
@@ -262,6 +260,26 @@ class PreviewLayers:
         for name in {"contrast_limits", "edge_width"} & content.look.keys():
             setattr(layer, name, content.look[name])
 
+    def written(self, kind: str, named: bool, right: bool) -> Iterator[None]:
+        """The steps that write the name of a layer on the canvas, or take it away.
+
+        Args:
+            kind: of the layer.
+            named: whether its name is to be there.
+            right: whether it stands at the right.
+        """
+        layer = self.layers[kind]
+        name = layer.name_overlay
+        new = named and not name.visible
+        if new:
+            yield from drawn_letters(self.viewer, layer.name)
+        name.position, name.font_size = "top_right" if right else "top_left", NAME_SIZE
+        name.box, name.visible = not new, named
+        if new:
+            yield
+            name.box = True  # in a turn of its own, as it takes napari as long as all the letters
+            yield
+
     # the grid
 
     def enter_grid(self) -> None:
@@ -317,21 +335,3 @@ def place_in_world(picture: Picture, content: Content) -> npt.NDArray[np.float64
     if content.box is None:
         return np.asarray(picture.source.translate, dtype=float)
     return translate_of(picture.source, picture.view, content.box)
-
-
-def written_on_canvas(layer: Any, named: bool, right: bool) -> Iterator[None]:
-    """The steps that write the name of a layer on the canvas, or take it away.
-
-    Args:
-        layer: a layer of the preview.
-        named: whether its name is to be there.
-        right: whether it stands at the right.
-    """
-    name = layer.name_overlay
-    new = named and not name.visible
-    name.position, name.font_size = "top_right" if right else "top_left", NAME_SIZE
-    name.box, name.visible = not new, named
-    if new:
-        yield
-        name.box = True  # in a turn of its own, as it takes napari as long as all the letters
-        yield

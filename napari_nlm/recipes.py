@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 import shlex
 from collections.abc import Collection
 from pathlib import Path
@@ -248,7 +249,7 @@ def command_line(denoising: Denoising, volume: VolumeIndex | None, mask_path: Pa
     for name, value in given.items():
         option = f"--{name.replace('_', '-')}"
         if option not in known:
-            raise ValueError(f"The command line has no option for {name}={value!r}; copy it as Python")
+            raise ValueError(f"The command line has no option for {name}={reprlib.repr(value)}; copy it as Python")
         words += [option] if value is True else [option, str(value)]
     if denoising.mask is not None:
         if mask_path is None:

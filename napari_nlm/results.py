@@ -29,10 +29,12 @@ from napari_nlm.maps import (
     placed_map,
 )
 from napari_nlm.marks import PROVENANCE_KEY
+from napari_nlm.saving import TIFF_ENDINGS, ZARR_ENDING
 from napari_nlm.streaming import denoise_to_zarr
 from napari_nlm.volume_view import LayerArray
 from nlmeans.core.progress import Report
 from nlmeans.engine.survey import Judgement
+from nlmeans.files.formats.registry import ending_of
 
 
 def is_map(layer: Any) -> bool:
@@ -104,7 +106,7 @@ def denoise_layer(
     if store is not None:
         places = [(number, number if volume is None else (0,) * len(number)) for number in volumes]
         made = RunMaps(denoising, (), tuple(shape))
-        stored, *coarser = denoise_to_zarr(denoising, store, tuple(shape), places, progress, made.judge)
+        stored, *coarser = denoise_to_zarr(denoising.streamed, store, tuple(shape), places, progress, made.judge)
         left_out = dict.fromkeys(maps, "the result was written to a file, block by block")
         record = provenance(denoising, volumes, volume, began, made)
         record |= {"left_out": left_out, "result": str(store)}
@@ -158,7 +160,8 @@ def proposed_file(layer: Image) -> Path:
     if not facts.get("path"):
         return Path.home() / f"{layer.name.replace(' ', '_')}.nii.gz"
     source, kind = Path(facts["path"]), facts.get(MAP_MARK, "denoised")
-    return source.parent / f"{source.name.split('.')[0]}_{kind.replace(' ', '_')}.nii.gz"
+    ending = ending_of(source, (*TIFF_ENDINGS, ZARR_ENDING)) or ".nii.gz"
+    return source.parent / f"{source.name.split('.')[0]}_{kind.replace(' ', '_')}{ending}"
 
 
 class ResultLayers:

@@ -13,6 +13,7 @@ from napari.layers import Image
 from psygnal import Signal
 
 from napari_nlm.denoising import Denoising
+from napari_nlm.folder_runs import FolderResult, denoise_folder
 from napari_nlm.jobs import BackgroundJob, Lane
 from napari_nlm.layer_source import VolumeIndex, unwrapped
 from napari_nlm.next_run import NextRun
@@ -72,11 +73,15 @@ class Runs:
     """The result layer."""
     failed = Signal(object)
     """An exception."""
+    folder_done = Signal(object)
+    """What became of the images in a folder, a `FolderResult`."""
 
     def __init__(self, viewer: ViewerModel, next_run: NextRun, results: ResultLayers, lane: Lane) -> None:
         self.viewer, self.next_run, self.results, self.lane = viewer, next_run, results, lane
         self.running: list[Denoising] = []
-        """What is not finished yet."""
+        """Layers that are not finished yet."""
+        self.folder: Path | None = None
+        """The folder whose images are being denoised."""
         self.adding = False
         """Whether a result layer is being added right now."""
 
@@ -124,6 +129,41 @@ class Runs:
         self.lane.submit(work, done, failed, progress)
         self.progressed.emit(Running(0.0, None))
 
+    def start_folder(self, source: Path, out: Path) -> None:
+        """Denoise the images in a folder into another one; see `denoise_folder`."""
+        parameters, pace = self.next_run.parameters, Pace()
+        self.folder = source
+
+        def progress(fraction: float) -> None:
+            self.progressed.emit(Running(fraction, pace.seconds_left(fraction, time.monotonic())))
+
+        def end() -> None:
+            self.folder = None
+            self.progressed.emit(None)
+
+        def done(result: FolderResult) -> None:
+            end()
+            self.folder_done.emit(result)
+
+        def failed(error: Exception) -> None:
+            end()
+            self.failed.emit(error)
+
+        self.lane.submit(lambda job: denoise_folder(source, out, parameters, job.report), done, failed, progress)
+        self.progressed.emit(Running(0.0, None))
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being denoised."""
+        return bool(self.running) or self.folder is not None
+
+    @property
+    def title(self) -> str:
+        """What is being denoised."""
+        if self.folder is not None:
+            return f"the images in {self.folder.name}"
+        return ", ".join(denoising.source.layer.name for denoising in self.running)
+
     def orders(self, all_volumes: bool, layer: Image | None) -> list[tuple[Denoising, VolumeIndex | None]]:
         """What to denoise of a layer, or else of the chosen image, and which volume of it; None for all volumes."""
         if layer is not None:
@@ -159,5 +199,5 @@ class Runs:
     def cancel(self) -> None:
         """Stop the run. Nothing of it will appear."""
         self.lane.cancel()
-        self.running = []
+        self.running, self.folder = [], None
         self.progressed.emit(None)

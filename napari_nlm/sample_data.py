@@ -19,8 +19,8 @@ SERIES_SEED = 7
 REPETITIONS = 4
 SOFT_TISSUE = (-160.0, 240.0)
 """The usual window for a belly, in Hounsfield units."""
-BODY_OF_PET = (0.0, 700.0)
-"""A window for the body, in which the bladder is saturated."""
+BODY_OF_PET = (0.0, 400.0)
+"""A window for the body, in which lesions and the bladder are saturated."""
 PER_MM = {"mm": 1, "um": 1000}
 
 

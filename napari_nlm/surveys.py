@@ -15,6 +15,7 @@ from napari_nlm.layer_source import LayerSource, VolumeIndex
 from napari_nlm.parameters import Parameters, is_joint, is_poisson
 from napari_nlm.sampling import joined_boxes, sampled_boxes
 from napari_nlm.volume_view import LayerArray
+from nlmeans import METHODS
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
 from nlmeans.core.tiles import Piece, Tile
@@ -67,12 +68,16 @@ def choices_for(source: LayerSource, parameters: Parameters) -> Choices:
     """
     layout = source.layout
     if is_joint(parameters) and layout.channel_count < FEWEST_VOLUMES:
-        raise ValueError(
-            f"method {parameters.method} takes {FEWEST_VOLUMES} volumes or more along one axis together, with one mask "
-            "for all of them; choose other axes or another mask, or another method"
-        )
+        raise ValueError(f"method {parameters.method} {NEEDS_A_SERIES}, or another method")
     settings = parameters.settings(source.spacing, layout.channels)
     return Choices.of(dataclasses.replace(settings, device=device_or_gpu(settings.device)), layout)
+
+
+NEEDS_A_SERIES = (
+    f"takes {FEWEST_VOLUMES} volumes or more along one axis together, with one mask for all of them; choose other axes "
+    "or another mask"
+)
+"""What a method for series needs of an image, and what to do."""
 
 
 FEW_VOXELS, MANY_VOXELS = 2**18, 2**22
@@ -102,6 +107,14 @@ class Surveys:
             return None
         return Surveys(series, self.mask)
 
+    @property
+    def impossible_methods(self) -> dict[str, str]:
+        """The methods that cannot denoise these volumes, and why."""
+        together = 0 if self.joined is None else self.joined.source.layout.channel_count
+        if together >= FEWEST_VOLUMES:
+            return {}
+        return {name: NEEDS_A_SERIES for name, method in METHODS.items() if method.joint}
+
     def peek_joint(self, parameters: Parameters) -> bool | None:
         """Whether all volumes are denoised together; None if `are_joint` would have to look at them.
 
@@ -129,7 +142,9 @@ class Surveys:
     def key(volume: VolumeIndex, parameters: Parameters) -> tuple[object, ...]:
         """Everything that a survey depends on."""
         p = parameters
-        return volume, is_joint(p), p.noise, p.modality, p.sigma, p.maps_sigma, p.despeckle, p.gain, p.offset, p.dtype
+        applied = p.coils, p.correlation, p.variation
+        stated = p.noise, p.modality, p.sigma, p.maps_sigma, p.gain, p.offset, *applied
+        return volume, is_joint(p), p.despeckle, p.dtype, *stated
 
     def peek(self, volume: VolumeIndex, parameters: Parameters) -> VolumeSurvey | None:
         """The survey of a volume, if it is known without reading anything."""

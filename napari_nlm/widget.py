@@ -17,18 +17,19 @@ from napari_nlm import captions, storage
 from napari_nlm.activity import Activity
 from napari_nlm.docked import DockedWidget
 from napari_nlm.errors import message
+from napari_nlm.folder_runs import FolderResult
 from napari_nlm.known import Known
 from napari_nlm.layer_source import labels_of, possible_roles, unwrapped
 from napari_nlm.mailbox import Mailbox, gathered_in, next_turn
 from napari_nlm.map_panel import MapPanel
 from napari_nlm.marks import PROVENANCE_KEY
-from napari_nlm.nifti import write_layer
 from napari_nlm.panels import ImagePanel, ParameterPanels, PreviewPanel, RunPanel, fill, show_row, stack_panels
 from napari_nlm.parameters import Parameters
 from napari_nlm.pictures import COMPARE_MODES, SPLIT, Picture
 from napari_nlm.recipes import recipe
 from napari_nlm.results import proposed_file
 from napari_nlm.runs import Running
+from napari_nlm.saving import FILTERS, filter_for, save_layer, with_ending
 from napari_nlm.session import Session
 
 GATHER = 15
@@ -81,6 +82,7 @@ class DenoiseWidget(DockedWidget):
         runs.button.clicked.connect(self.on_run)
         runs.save.clicked.connect(self.on_save)
         runs.batch.triggered.connect(self.on_batch)
+        runs.folder.triggered.connect(self.on_folder)
         runs.reset.triggered.connect(self.on_reset)
         for kind, action in runs.copies.items():
             action.triggered.connect(lambda _=False, kind=kind: self.on_copy(kind))
@@ -95,6 +97,7 @@ class DenoiseWidget(DockedWidget):
         session.preview.split_moved.connect(self.show_split)
         session.runs.progressed.connect(self.show_run)
         session.runs.finished.connect(self.on_finished)
+        session.runs.folder_done.connect(self.on_folder_done)
         session.failed.connect(self.on_failed)
         session.noticed.connect(show_info)
         self.destroyed.connect(lambda: session.close(window_gone=True))
@@ -165,6 +168,8 @@ class DenoiseWidget(DockedWidget):
         automatic, notes, without = dict[str, Any](), dict[str, str](), dict[str, str]()
         if known is not None:
             automatic, notes, without = known.automatic, captions.notes(known), dict(known.choices.method.without)
+        surveys = self.session.chosen.surveys
+        self.parameters.method.show_impossible({} if surveys is None else surveys.impossible_methods)
         self.parameters.show_values(self.session.next_run.parameters, automatic, notes, without)
         chosen = self.session.chosen.source is not None
         self.runs.button.setEnabled(chosen)
@@ -209,9 +214,8 @@ class DenoiseWidget(DockedWidget):
                 self.activity = None
             return
         if self.activity is None:
-            names = ", ".join(denoising.source.layer.name for denoising in self.session.runs.running)
             self.activity = Activity()
-            self.activity.open(f"Denoising {names}")
+            self.activity.open(f"Denoising {self.session.runs.title}")
         self.runs.bar.setValue(round(self.runs.bar.maximum() * running.fraction))
         self.runs.bar.setFormat(captions.progress_text(running))
         if self.activity is not None and self.activity.show(running.fraction):
@@ -254,7 +258,7 @@ class DenoiseWidget(DockedWidget):
 
     def on_run(self) -> None:
         self.last_error = None
-        if self.session.runs.running:
+        if self.session.runs.busy:
             self.session.runs.cancel()
         else:
             self.start_run()
@@ -281,6 +285,24 @@ class DenoiseWidget(DockedWidget):
         self.last_error = None
         self.session.runs.start(layers=layers)
 
+    def on_folder(self) -> None:
+        """Ask for a folder of images and for one for the results, and denoise the images with the current choices."""
+        source = QFileDialog.getExistingDirectory(self, "Folder of images to denoise", str(Path.home()))
+        if not source:
+            return
+        beside = Path(source).with_name(f"{Path(source).name}_denoised")
+        out = QFileDialog.getExistingDirectory(
+            self, f"Folder for the results, such as {beside.name}", str(beside.parent)
+        )
+        if out:
+            self.last_error = None
+            self.session.runs.start_folder(Path(source), Path(out))
+
+    def on_folder_done(self, result: FolderResult) -> None:
+        show_info(result.text)
+        for failure in result.failures:
+            show_error(failure)
+
     def on_reset(self) -> None:
         self.session.next_run.set(**dataclasses.asdict(Parameters()))
         storage.save_choices(self.session.next_run.parameters)
@@ -291,11 +313,12 @@ class DenoiseWidget(DockedWidget):
         layer = self.session.runs.result()
         if layer is None:
             return
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Save with the header of the source", str(proposed_file(layer)), "NIfTI (*.nii.gz *.nii)"
+        proposed = str(proposed_file(layer))
+        path, chosen = QFileDialog.getSaveFileName(
+            self, "Save like the source", proposed, ";;".join(FILTERS), filter_for(proposed)
         )
         if path:
-            self.save_to(Path(path), layer)
+            self.save_to(Path(with_ending(path, chosen)), layer)
 
     def save_to(self, path: Path, layer: Any) -> None:
         """Save in the background, and notify about the file or the error."""
@@ -311,7 +334,7 @@ class DenoiseWidget(DockedWidget):
             self.last_error = None
             self.on_failed(error)
 
-        self.session.saving.submit(lambda job: write_layer(str(path), data, meta), done, failed)
+        self.session.saving.submit(lambda job: save_layer(path, data, meta), done, failed)
 
     def on_copy(self, kind: str) -> None:
         try:

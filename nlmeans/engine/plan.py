@@ -325,13 +325,16 @@ class Plan:
         """Denoise all channels of a tile; voxels that are not inside, and constant surroundings, stay as they are."""
         noisy, present = self.read(tile.outer, work.device), self.present()
         scaled = self.scaled(noisy[present], present, relative)
-        level = relative
+        level, before = relative, PILOT_SHARE if self.has_magnitudes else 0.0
         if self.has_magnitudes:
-            level = relative * self.variance_of_magnitudes(scaled, present, relative, work).mean(0).sqrt()
-        denoised = self.filtered(scaled, level, tile.within, work.options, progress)
+            report = part(progress, 0.0, before)
+            level = relative * self.variance_of_magnitudes(scaled, present, relative, work, report).mean(0).sqrt()
+        report = part(progress, before, FILTERED_SHARE)
+        denoised = self.filtered(scaled, level, tile.within, work.options, report)
         result = noisy[:, *tile.within].clone()
         inside = inside & self.has_noise(noisy[present])[:, *tile.within]
         self.count_removed(scaled[:, *tile.within], denoised, relative, tile, inside)
+        progress((FILTERED_SHARE + 1) / 2)
         result[present] = self.merged(result[present], denoised, present, tile, relative, inside)
         return result
 
@@ -490,15 +493,22 @@ class Plan:
         return self.facts.noise.kind in MAGNITUDES and self.choices.method.shrinks
 
     def variance_of_magnitudes(
-        self, scaled: Tensor, channels: Sequence[int], relative: float | Tensor, work: Work
+        self,
+        scaled: Tensor,
+        channels: Sequence[int],
+        relative: float | Tensor,
+        work: Work,
+        progress: Report = silent,
     ) -> Tensor:
         """Estimate the variance of Rician noise at each voxel, (C, D, H, W), in units of sigma².
 
         Dark magnitudes vary less than sigma. The mean magnitude comes from a pilot.
         """
         unit, shift = self.units(channels, scaled)
-        mean = classic_pilot(scaled + shift / unit, relative, work.options, silent)
-        return rician_deviation(mean / relative, self.facts.noise.coils).square()
+        mean = classic_pilot(scaled + shift / unit, relative, work.options, part(progress, 0.0, 0.5))
+        variance = rician_deviation(mean / relative, self.facts.noise.coils).square()
+        progress(1.0)
+        return variance
 
     def relative_sigma(self, piece: Piece, device: torch.device) -> float | Tensor:
         """Return the level of the noise at every voxel of a piece, (D, H, W), in units of sigma; 1 if it is even."""
@@ -524,6 +534,10 @@ def chosen(volumes: Tensor, numbers: Sequence[int]) -> Tensor:
     """Return some volumes of (C, D, H, W), by their numbers, which rise; the same tensor if these are all."""
     return volumes if len(numbers) == len(volumes) else volumes[list(numbers)]
 
+
+PILOT_SHARE, FILTERED_SHARE = 0.15, 0.92
+"""Where the progress of a tile is once the level of magnitudes is known, and once it is filtered; then it is restored
+and judged."""
 
 LEAST_RELATIVE_SIGMA = 1e-4
 """Lower limit of sigma relative to the largest value of the map. Smaller noise is far below the rounding of float32."""

@@ -66,7 +66,7 @@ class Job:
     @property
     def request(self) -> dict[str, Any]:
         """The options that decide the result, and the version."""
-        asked = {name: value for name, value in self.options.items() if name not in HARDWARE_SETTINGS}
+        asked = {name: value for name, value in self.options.items() if name not in (*HARDWARE_SETTINGS, "progress")}
         plain: dict[str, Any] = json.loads(json.dumps(asked))  # what the record holds once it is read back
         return plain | {"version": version("nlmeans")} | ({"maps": sorted(self.maps)} if self.maps else {})
 

@@ -16,7 +16,7 @@ import torch
 
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
-from nlmeans.core.progress import reporting
+from nlmeans.core.progress import Report, reporting
 from nlmeans.engine.arguments import FilterArguments
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.settings import device_or_gpu, settings_from
@@ -53,7 +53,7 @@ def denoise_file(
     noise_volumes: int = 0,
     resample: bool = False,
     overwrite: bool = False,
-    progress: bool = False,
+    progress: bool | Report = False,
     about: Mapping[str, Any] | None = None,
     **arguments: Unpack[FilterArguments],
 ) -> str:
@@ -87,7 +87,7 @@ def denoise_file(
             they are.
         resample: bring a mask, a map of sigma or a phase of another grid to the voxels of `source`.
         overwrite: replace existing outputs.
-        progress: show a progress bar.
+        progress: True shows a bar; a function is called with the fraction done.
         about: entries that come first in the record.
         arguments: further arguments of `nlmeans.denoise`.
 
@@ -355,7 +355,7 @@ def denoise_zarr_file(
     sigma_map: Path | None,
     mask: Path | None,
     spacing: str | None,
-    progress: bool,
+    progress: bool | Report,
     **arguments: Unpack[FilterArguments],
 ) -> str:
     """Denoise a zarr image, and draw the centre of its middle plane if `picture` is given."""

@@ -33,10 +33,11 @@ def pilot(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
 
     If the noise is correlated, the DCT alone: non-local means takes correlated noise for structure.
     """
-    thresholded = dct_pilot(noisy, sigma, options)
-    if options.autocovariance is not None:
+    white = options.autocovariance is None
+    thresholded = dct_pilot(noisy, sigma, options, part(progress, 0.0, 0.5) if white else progress)
+    if not white:
         return thresholded
-    return (thresholded + classic_pilot(noisy, sigma, options, progress)) / 2
+    return (thresholded + classic_pilot(noisy, sigma, options, part(progress, 0.5, 1.0))) / 2
 
 
 def group_patch(noisy: Tensor) -> int:
@@ -72,22 +73,23 @@ def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
 
     The first stage may step by as much as a patch, because the second averages again.
     """
-    reports = [part(progress, 0.1, 0.4), part(progress, 0.4, 1.0)]
+    reports = [part(progress, 0.2, 0.5), part(progress, 0.5, 1.0)]
     patch, radius = group_patch(noisy), options.search_radius
-    guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
+    guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.2))
     stage = partial(nl_bayes, noisy, patch=patch, search_radius=radius, autocovariance=options.autocovariance)
-    same, strength = alike(options.autocovariance), later_strength(options.autocovariance)
+    same, strength = alike(options.autocovariance), later_strength(options.autocovariance, stages=1)
     guide = stage(guide, sigma, step=4, strength=1.5, tolerance=max(0.2, same), progress=reports[0])
     return stage(guide, sigma, strength=strength, tolerance=max(0.05, same), progress=reports[1])
 
 
-def later_strength(autocovariance: Tensor | None) -> float:
+def later_strength(autocovariance: Tensor | None, stages: int = 2) -> float:
     """Return the strength of the stages after the first.
 
     The patches of a group overlap. Correlated noise in them does not average out, so the guide has some of it left: it
-    is taken for structure, unless the filter counts with more noise than there is.
+    is taken for structure, unless the filter counts with more noise than there is. A single stage has to remove more of
+    it than each of two.
     """
-    return 1.0 if autocovariance is None else 2.0
+    return 1.0 if autocovariance is None else 2.5 if stages == 1 else 2.0
 
 
 def alike(autocovariance: Tensor | None) -> float:

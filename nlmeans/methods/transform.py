@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -24,17 +26,21 @@ def patch_memory(backend: str, channels: int, patch_radius: Axes, search_radius:
 
 def dct(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Hard threshold of a sliding DCT (Manjón et al. 2012, ODCT)."""
-    return sliding_dct(noisy, sigma, 2.7, options.autocovariance)
+    return sliding_dct(noisy, sigma, 2.7, options.autocovariance, progress)
 
 
-def sliding_dct(noisy: Tensor, sigma: float | Tensor, threshold: float, autocovariance: Tensor | None) -> Tensor:
+def sliding_dct(
+    noisy: Tensor, sigma: float | Tensor, threshold: float, autocovariance: Tensor | None, progress: Report
+) -> Tensor:
     """Hard threshold of a DCT at every voxel; at two resolutions if the noise is correlated."""
+    at_every_voxel = partial(hard_threshold, patch=4, stride=1, threshold=threshold)
+    if autocovariance is None:
+        return at_every_voxel(noisy, sigma, progress=progress)
+    reports = iter((part(progress, 0.0, 0.9), part(progress, 0.9, 1.0)))  # there are few voxels at the coarser level
 
     def filter_level(noisy: Tensor, sigma: float | Tensor, autocovariance: Tensor | None) -> Tensor:
-        return hard_threshold(noisy, sigma, patch=4, stride=1, threshold=threshold, autocovariance=autocovariance)
+        return at_every_voxel(noisy, sigma, autocovariance=autocovariance, progress=next(reports))
 
-    if autocovariance is None:
-        return filter_level(noisy, sigma, None)
     return with_coarser_level(filter_level, noisy, sigma, autocovariance)
 
 
@@ -60,18 +66,18 @@ DCT = Method(
 )
 
 
-def dct_pilot(noisy: Tensor, sigma: float | Tensor, options: Options) -> Tensor:
+def dct_pilot(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Hard threshold of a sliding DCT that keeps less than `dct`, as a first estimate for other methods."""
-    return sliding_dct(noisy, sigma, 3.0, options.autocovariance)
+    return sliding_dct(noisy, sigma, 3.0, options.autocovariance, progress)
 
 
 def wiener(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Wiener filter in the DCT domain, with non-local means as the pilot; for correlated noise with the DCT."""
     lags = options.autocovariance
     to_guide = part(progress, 0.0, 0.6)
-    guide = classic(noisy, sigma, options, to_guide) if lags is None else dct_pilot(noisy, sigma, options)
+    guide = (classic if lags is None else dct_pilot)(noisy, sigma, options, to_guide)
     to_guide(1.0)
-    return wiener_filter(noisy, guide, sigma, patch=4, stride=1, autocovariance=lags)
+    return wiener_filter(noisy, guide, sigma, patch=4, stride=1, autocovariance=lags, progress=part(progress, 0.6, 1.0))
 
 
 def wiener_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
@@ -99,7 +105,7 @@ def pri(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report
     Two voxels are compared by their values and by the means of their neighbourhoods, both in a pilot that `dct` makes.
     The squared differences are divided by 0.8 h² and 0.4 h².
     """
-    pilot = dct(noisy, sigma, options, progress)
+    pilot = dct(noisy, sigma, options, part(progress, 0.0, 0.1))
     count, averaging = len(noisy), part(progress, 0.1, 1.0)
     averaging(0.0)
     results = [

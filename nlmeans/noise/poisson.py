@@ -86,7 +86,8 @@ def restore_counts(mean: Tensor, gain: float, offset: float, read_noise: float) 
     """
     means, photons = (t.to(mean) for t in inverse_table(read_noise / gain))
     after = torch.searchsorted(means, mean.contiguous()).clamp(1, len(means) - 1)
-    share = ((mean - means[after - 1]) / (means[after] - means[after - 1])).clamp(0, 1)
+    step = (means[after] - means[after - 1]).clamp_min(torch.finfo(mean.dtype).tiny)  # 0 if the read noise is strong
+    share = ((mean - means[after - 1]) / step).clamp(0, 1)
     few = torch.lerp(photons[after - 1], photons[after], share)
     many = mean.square() / 4 - 1 / 8 - (read_noise / gain) ** 2
     return torch.where(mean > means[-1], many, few) * gain + offset

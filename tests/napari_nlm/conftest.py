@@ -187,7 +187,7 @@ class Dock:
             self.closed = True
             self.session.close()
             self.viewer.__wrapped__.window.remove_dock_widget(self.holder)
-            self.wait(seconds=0.05)
+            self.wait(lambda: not self.session.preview.layers.busy, seconds=0.05)
         for lane in self.session.lanes:
             lane.pool.shutdown(wait=True)
 

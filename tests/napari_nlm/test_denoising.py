@@ -276,3 +276,15 @@ def test_parts_share_the_progress() -> None:
     for report in parts(told.append, 4):
         report(0.5)
     assert told == [0.125, 0.375, 0.625, 0.875]
+
+
+def test_a_run_to_a_file_works_in_little_memory_by_the_method_that_was_chosen() -> None:
+    source = LayerSource.of(Image(volume()))
+
+    def of(**chosen: Any) -> Denoising:
+        return Denoising(source, Parameters(device="cpu", **chosen), None, Surveys(source, None))
+
+    few = of(method="wiener").streamed.parameters
+    assert (few.method, few.memory) == ("wiener", 1.0)
+    assert of(method="wiener", memory=3.0).streamed.parameters.memory == 3
+    assert of(method="bayes").streamed.parameters.memory is None  # whose small tiles would overlap much

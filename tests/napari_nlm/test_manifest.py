@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from npe2 import PluginManifest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ROOT / "napari_nlm" / "napari.yaml"
@@ -18,6 +20,19 @@ def test_it_is_valid() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "valid" in done.stdout
+
+
+def test_the_hub_finds_a_picture_and_a_place_for_it() -> None:
+    manifest = PluginManifest.from_file(MANIFEST)
+    package, _, name = str(manifest.icon).partition(":")
+    with Image.open(ROOT / package / name) as icon:
+        assert icon.size == (128, 128)
+    assert "Image Processing" in manifest.categories
+
+
+def test_the_extra_of_napari_opens_the_files_that_the_plugin_is_for() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert any(line.startswith("napari-nifti") for line in extras["napari"])
 
 
 def test_every_command_is_there() -> None:

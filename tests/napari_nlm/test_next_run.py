@@ -26,6 +26,21 @@ def test_poisson_noise_needs_no_sigma(bench: Bench) -> None:
     np.testing.assert_allclose(bench.run().data, nlmeans.denoise(data, method="classic", noise="poisson"), atol=1e-3)
 
 
+def test_whoever_chooses_poisson_gets_the_detector_that_was_found(bench: Bench) -> None:
+    stairs = 10.0 + 20 * np.repeat(np.arange(8), 6) * np.ones((24, 24, 1))
+    data = (4.0 * np.random.default_rng(0).poisson(stairs) + 100).astype("u2")
+    bench.add(data)
+    found = bench.known.facts
+    assert found is not None
+    assert found.noise.kind == "poisson"
+    bench.session.next_run.set(noise="poisson")
+    chosen = bench.session.next_run.parameters
+    assert (chosen.gain, chosen.offset, chosen.sigma) == (found.noise.gain, found.noise.offset, found.noise.sigma)
+    assert chosen.gain == pytest.approx(4, rel=0.1)
+    bench.session.next_run.set(noise="gaussian")
+    assert bench.session.next_run.parameters.sigma is None
+
+
 def test_without_an_image_nothing_is_known(bench: Bench) -> None:
     next_run = bench.session.next_run
     assert next_run.denoising() is None

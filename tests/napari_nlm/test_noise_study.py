@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 from napari.layers import Image, Labels, Shapes
 
 from napari_nlm.layer_source import LayerSource
-from napari_nlm.noise_study import NoiseStudy, inside, regions_for, study_noise
+from napari_nlm.noise_study import (
+    NoiseStudy,
+    inside,
+    level_figure,
+    regions_for,
+    relative_levels,
+    removed_values,
+    study_noise,
+)
 from napari_nlm.parameters import Parameters
 from nlmeans import NoiseModel
 from tests.napari_nlm.conftest import Bench
@@ -61,13 +71,65 @@ def test_layers_of_another_shape_are_no_regions() -> None:
     assert regions_for(layers, image) == [layers[1], layers[3]]
 
 
-def test_correlated_noise_is_not_stated_as_a_number() -> None:
-    assert NoiseStudy(NoiseModel(sigma=3.0, correlation=(((0.5, 1.0, 0.5),),)), []).parameters == {}
-    counts = NoiseStudy(NoiseModel(kind="poisson", gain=2.0, offset=5.0, sigma=1.0), []).parameters
-    assert counts == {"noise": "poisson", "sigma": 1.0, "gain": 2.0, "offset": 5.0}
+def test_every_estimate_is_stated_whole() -> None:
+    models = [
+        NoiseModel(sigma=3.0, correlation=[[[0.5, 1.0, 0.5]]]),
+        NoiseModel(sigma=3.0, variation=[[[0.5, 1.5]]]),
+        NoiseModel(kind="chi", sigma=3.0, coils=4.0),
+        NoiseModel(kind="poisson", gain=2.0, offset=5.0, sigma=1.0),
+    ]
+    for model in models:
+        settings = Parameters(**NoiseStudy(model, []).parameters).settings()
+        stated = dataclasses.replace(settings.stated, sigma=settings.sigma)
+        assert stated == dataclasses.replace(model, sigma=model.sigma)
+
+
+def test_what_was_removed_from_magnitudes_is_drawn_where_it_is_no_bias(bench: Bench) -> None:
+    """In air all of it is above zero, which looked like structure."""
+    rng = np.random.default_rng(0)
+    clean = np.pad(np.full((16, 16, 16), 300.0), 8)
+    noisy = np.hypot(clean + 20 * rng.standard_normal(clean.shape), 20 * rng.standard_normal(clean.shape))
+    bench.session.next_run.set(noise="rician", sigma=20.0)
+    bench.add(noisy.astype("f4"))
+    picture = bench.session.preview.picture
+    assert picture is not None
+    values = removed_values(picture, NoiseModel(kind="rician", sigma=20.0))
+    assert abs(values.mean()) < 3
+    assert values.size < picture.after.size
+    assert removed_values(picture, NoiseModel(sigma=20.0)).mean() > 5
+
+
+def test_what_was_removed_is_drawn_relative_to_the_level_there(bench: Bench) -> None:
+    level = np.linspace(1, 5, 30, dtype="f4")[:, None]
+    data = 100 + 4 * level * np.random.default_rng(0).standard_normal((20, 30, 26), dtype="f4")
+    model = NoiseModel(sigma=12.0, variation=(np.linspace(1, 5, 30) / 3)[None, :, None])
+    layer = bench.add(data)
+    picture = bench.session.preview.picture
+    assert picture is not None
+    levels = relative_levels(LayerSource.of(layer), picture, model)
+    assert levels.shape == (1, 30, 26)
+    all_removed = dataclasses.replace(picture, after=np.full_like(picture.before, 100))
+    removed = removed_values(all_removed, model, levels)
+    assert np.std(removed) == pytest.approx(12, rel=0.05)
+    assert scipy.stats.kurtosis(removed) == pytest.approx(0, abs=0.3)
+    assert relative_levels(LayerSource.of(layer), picture, NoiseModel(sigma=12.0)).ndim == 0
 
 
 def test_what_was_removed_is_drawn_beside_the_noise(bench: Bench) -> None:
     layer = bench.add(volume(20, 24, 26))
     study = study_noise(LayerSource.of(layer), (), None, Parameters(), bench.session.preview.picture)
     assert len(study.pictures) == 2
+
+
+def test_where_the_noise_is_stronger_is_drawn() -> None:
+    level = np.linspace(1, 5, 48, dtype="f4")[:, None]
+    data = 100 + 4 * level * np.random.default_rng(0).standard_normal((40, 48, 44), dtype="f4")
+    source = LayerSource.of(Image(data))
+    study = study_noise(source, (), None, Parameters(), None)
+    assert study.model.variation is not None
+    assert len(study.pictures) == 2
+    (axis, bar) = level_figure(source, study.model).axes
+    drawn = np.asarray(axis.images[0].get_array())
+    assert drawn.shape == (48, 44)
+    np.testing.assert_allclose(drawn[[4, -5]].mean(1), 4 * level[[4, -5], 0], rtol=0.3)
+    assert bar.get_ylabel() == "image units"

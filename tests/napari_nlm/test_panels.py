@@ -16,7 +16,7 @@ from napari_nlm.panels import (
     fill,
     stack_panels,
 )
-from napari_nlm.parameters import CONTROLS, Parameters
+from napari_nlm.parameters import CONTROLS, NOT_APPLIED, Parameters
 from napari_nlm.pictures import COMPARE_MODES
 from napari_nlm.recipes import RECIPE_KINDS
 
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.usefixtures("qapp")
 
 def test_every_parameter_has_a_field_in_one_group() -> None:
     panels = ParameterPanels()
-    assert set(panels.fields) == set(CONTROLS)
-    assert sum(len(panel.fields) for panel in panels.panels) == len(CONTROLS)
+    assert set(panels.fields) == set(CONTROLS) - set(NOT_APPLIED)
+    assert sum(len(panel.fields) for panel in panels.panels) == len(panels.fields)
 
 
 def test_values_and_notes_are_shown() -> None:

@@ -13,6 +13,7 @@ from napari.layers import Image
 import nlmeans
 from napari_nlm.maps import MAP_NAMES
 from napari_nlm.pictures import COMPARE_MODES, Picture
+from napari_nlm.preview import LARGEST_PREVIEW, LARGEST_SLAB, largest_preview
 from nlmeans.core.progress import silent
 from nlmeans.engine import plan as engine_plan
 from tests.napari_nlm.conftest import Bench
@@ -490,3 +491,18 @@ def test_the_preview_says_how_long_the_whole_volume_takes(bench: Bench) -> None:
     bench.session.next_run.set(search_radius=None)
     bench.run()
     assert shown[-1].run_seconds == 0
+
+
+def test_the_slab_around_a_large_slice_is_limited(bench: Bench) -> None:
+    """A preview of 1024 × 1024 pixels by wiener took 3 GB."""
+    bench.session.set_live(False)
+    bench.add(volume(24, 28, 30))
+    pixels = {}
+    for method in ("classic", "wiener", "bayes"):
+        bench.session.next_run.set(method=method)
+        denoising = bench.session.next_run.denoising()
+        assert denoising is not None
+        pixels[method] = largest_preview(denoising)
+    assert pixels["classic"] == pixels["bayes"] == LARGEST_PREVIEW  # the latter shows a draft by the former
+    assert pixels["wiener"] * 21 <= LARGEST_SLAB
+    assert pixels["wiener"] > 600**2

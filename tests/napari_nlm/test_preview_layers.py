@@ -279,6 +279,8 @@ def test_an_error_in_a_turn_ends_the_steps() -> None:
     layers.show(picture(source), SPLIT, 0.5, covered=False)
     layers.put = None  # type: ignore[assignment, method-assign]
     turns.turn()
+    turns.turn()  # adds the second layer
+    turns.turn()
     with pytest.raises(TypeError):
         turns.turn()
     assert not layers.busy

@@ -16,6 +16,7 @@ from napari_nlm.layer_source import AxisRoles
 from napari_nlm.maps import COMPONENTS, MAP_NAMES, NOISE_MAP
 from napari_nlm.pictures import REMOVED
 from napari_nlm.recipes import recipe
+from nlmeans import NoiseModel
 from nlmeans.cli import main
 from nlmeans.files.formats import nifti
 from tests.napari_nlm.conftest import Bench
@@ -263,3 +264,17 @@ def test_monai_stores_the_same_maps(bench: Bench, tmp_path: Path) -> None:
             if "map" in name or name == "residual"
         },
     )
+
+
+def test_noise_that_was_applied_is_repeated_by_python_and_refused_by_the_command_line(bench: Bench) -> None:
+    lags = NoiseModel(sigma=6.0, correlation=[[[0.4, 1.0, 0.4]]]).correlation
+    ((data, looks, _),) = sample_data.thick()
+    bench.add(data, **looks)
+    bench.session.next_run.set(noise="gaussian", sigma=40.0, correlation=lags)
+    bench.settle()
+    plan = bench.session.next_run.denoising()
+    assert plan is not None
+    np.testing.assert_allclose(executed(bench, recipe("Python", plan, None)), bench.run().data, atol=1)
+    with pytest.raises(ValueError, match=r"no option for correlation=.* copy it as Python") as told:
+        recipe("command line", plan, None)
+    assert len(str(told.value)) < 200

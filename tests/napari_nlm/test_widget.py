@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from napari_nlm.widget import DenoiseWidget
 from nlmeans import METHODS
 from tests.napari_nlm.conftest import Dock, slow
 from tests.napari_nlm.images import decay, series, volume
+from tests.nlmeans.scans import RAS, noisy, save, scan
 
 
 def notices(since: int) -> list[str]:
@@ -329,3 +331,51 @@ def test_the_preview_is_gone_before_the_first_picture_in_3d(dock: Dock) -> None:
     dock.viewer.dims.ndisplay = 2
     dock.settle()
     assert len(dock.viewer.layers) == 2
+
+
+def test_a_folder_of_files_is_denoised_from_the_menu(
+    dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    save(scan(noisy(12, 14, 16), "int16", RAS), tmp_path / "in" / "scan.nii.gz")
+    (tmp_path / "in" / "broken.nii.gz").write_bytes(b"no image")
+    chosen = iter([str(tmp_path / "in"), str(tmp_path / "out")])
+    monkeypatch.setattr("napari_nlm.widget.QFileDialog.getExistingDirectory", lambda *about: next(chosen))
+    before = len(notification_manager.records)
+    dock.widget.runs.folder.trigger()
+    assert dock.widget.runs.button.text() == "Cancel"
+    dock.settle()
+    assert dock.widget.runs.button.text() == "Denoise"
+    assert (tmp_path / "out" / "scan_denoised.nii.gz").is_file()
+    said = notices(before)
+    assert any(text.startswith("1 denoised") for text in said)
+    assert any(text.startswith("broken.nii.gz: ") for text in said)
+
+
+def test_a_result_is_saved_in_the_format_that_was_chosen(
+    dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dock.viewer.add_image(volume(), name="scan")
+    dock.settle()
+    dock.widget.runs.button.click()
+    dock.settle()
+    name = str(tmp_path / "scan"), "OME-Zarr (*.zarr)"
+    monkeypatch.setattr("napari_nlm.widget.QFileDialog.getSaveFileName", lambda *about: name)
+    dock.widget.runs.save.click()
+    dock.settle()
+    assert (tmp_path / "scan.zarr" / "zarr.json").is_file()
+
+
+def test_a_method_for_series_is_grey_with_the_reason_where_there_is_no_series(dock: Dock) -> None:
+    dock.viewer.add_image(volume(), name="scan")
+    dock.settle()
+    box = dock.widget.parameters.method.box
+    at = box.findText("series")
+    model: Any = box.model()
+    assert not model.item(at).isEnabled()
+    assert "4 volumes or more" in box.itemData(at, Qt.ItemDataRole.ToolTipRole)
+    assert model.item(box.findText("bayes")).isEnabled()
+    dock.viewer.add_image(decay(), name="dwi")
+    dock.settle()
+    assert model.item(at).isEnabled()

@@ -71,19 +71,26 @@ def variance_curve(around: DetailMaps, usable: Tensor) -> VarianceCurve:
     return VarianceCurve(*np.array(found).reshape(-1, 3).T)
 
 
-def flattest_parts(brightness: Tensor, detail: Tensor) -> list[Tensor]:
-    """Choose the voxels with the least detail around them at each of several intensities; return their indices."""
+def flattest_parts(brightness: Tensor, detail: Tensor, flat: Tensor | None = None) -> list[Tensor]:
+    """Choose the voxels with the least detail around them at each of several intensities; return their indices.
+
+    Args:
+        brightness: of each voxel.
+        detail: around each voxel.
+        flat: which voxels are flat. If there are more of these, as many are chosen.
+    """
     if len(brightness) < LEAST_IN_BIN:
         return []
     low, high = range_without_ends(brightness)
     edges = torch.linspace(low, high, BINS + 1, dtype=torch.float64)[1:-1].to(brightness)
     part = torch.bucketize(brightness, edges)
     parts = ((part == number).nonzero()[:, 0] for number in range(BINS))
-    return [
-        here[detail[here].topk(max(math.ceil(FLATTEST_OF_BIN * len(here)), LEAST_IN_BIN), largest=False).indices]
-        for here in parts
-        if len(here) >= LEAST_IN_BIN
-    ]
+
+    def flattest(here: Tensor) -> Tensor:
+        count = max(math.ceil(FLATTEST_OF_BIN * len(here)), LEAST_IN_BIN, 0 if flat is None else int(flat[here].sum()))
+        return here[detail[here].topk(count, largest=False).indices]
+
+    return [flattest(here) for here in parts if len(here) >= LEAST_IN_BIN]
 
 
 def magnitudes_of_series(intensity: Tensor, variance: Tensor) -> float | None:
@@ -217,6 +224,46 @@ def fit_line(curve: VarianceCurve) -> Fit:
         starts, stops = start * around, stop * around
     slope = (stop - start) / (last - first)
     return Fit("poisson", cost, (float(slope), float(start - slope * first)))
+
+
+def refined_line(line: Fit, around: DetailMaps, usable: Tensor) -> Fit:
+    """Fit a line again, now to all voxels that are about as flat as its noise makes them.
+
+    The flattest tenth suffices to tell the kinds apart. Where most of the volume is flat, as the background of cells
+    is, all of it tells the variance there several times as exactly.
+
+    Args:
+        line: a line of the variance of photon counts against intensity, which fits roughly.
+        around: measures around each voxel.
+        usable: which voxels count.
+    """
+    slope, at_zero = line.parameters
+    brightness, finest, detail = (values[usable] for values in (around.brightness, around.finest, around.detail))
+    flat = detail < NEARLY_FLAT * (slope * brightness + at_zero)
+    found = []
+    for part in flattest_parts(brightness, detail, flat):
+        mean, variance = float(brightness[part].double().mean()), robust_deviation(finest[part]) ** 2
+        expected = slope * mean + at_zero
+        if expected > 0 and abs(variance / expected - 1) < MOST_OFF_LINE:  # else there is structure
+            found.append((mean, variance, 1 / (expected * math.hypot(math.sqrt(4 / len(part)), LEAST_ERROR))))
+    if len(found) < FEWEST_BINS:
+        return line
+    intensity, variances, weight = np.array(found).T
+    if at_zero == 0:
+        slope = float((weight**2 * intensity * variances).sum() / (weight**2 * intensity**2).sum())
+    else:
+        slope, at_zero = (float(number) for number in np.polyfit(intensity, variances, 1, w=weight))
+    return Fit("poisson", line.cost, (slope, at_zero)) if slope > 0 else line
+
+
+NEARLY_FLAT = 1.3
+"""Detail relative to the variance of the noise up to which a voxel counts as flat."""
+
+MOST_OFF_LINE = 0.2
+"""Largest error of the first line."""
+
+LEAST_ERROR = 0.01
+"""Least relative error of a variance."""
 
 
 def fit_line_through_zero(curve: VarianceCurve) -> Fit:

@@ -28,6 +28,7 @@ from nlmeans.noise.search.curve import (
     fit_line_through_zero,
     fit_magnitudes,
     kind_of_noise,
+    refined_line,
     variance_curve,
 )
 from nlmeans.noise.search.doubts import AS_TEXTURE, FEWEST_CHOSEN, doubts_about, largest_with_next
@@ -88,7 +89,7 @@ def model_of_volume(
         return NoiseModel(kind="gaussian" if kind == "auto" else kind, sigma=0.0, evidence=(NOTHING_SEEN,))
     measured = measured_voxels(volume)
     around = finest_detail_by_slabs(volume, peak, inside, measured)
-    usable = around.usable if inside is None or around.inside is None else around.usable & around.inside
+    usable = usable_of(around)
     scaled, curve = volume / peak, variance_curve(around, usable)
     seen = Observed(scaled, inside, measured, peak, around, curve, air_of(scaled, around, usable))
     impossible = possible_kind(kind, lowest) != kind
@@ -111,6 +112,11 @@ def model_of_volume(
             raise ValueError("the volume shows no air to read the number of coils from; give coils or noise='rician'")
     model = model_of_level(seen, kind, 1.0 if impossible else coils or 1.0)
     return dataclasses.replace(model, evidence=(not_magnitudes(lowest),) * impossible + model.evidence)
+
+
+def usable_of(around: DetailMaps) -> Tensor:
+    """Tell which voxels count: those with measurements all around, in the mask if there is one."""
+    return around.usable if around.inside is None else around.usable & around.inside
 
 
 NOTHING_SEEN = "there is nothing but one value, or too little of it, so there is no noise"
@@ -319,14 +325,14 @@ def response_of_finest(autocovariance: Tensor) -> float:
 def model_of_counts(seen: Observed, line: Fit | None) -> NoiseModel:
     """Find gain, offset, read noise and correlation of photon counts.
 
-    The line gives the variance of the finest detail, from few voxels at each intensity. What all intensities say
-    together shows once the noise is equally strong everywhere: if it is correlated, and how much stronger it is.
+    The line gives the variance of the finest detail. What all intensities say together shows once the noise is equally
+    strong everywhere: if it is correlated, and how much stronger it is.
     """
     if line is None or line.parameters[0] <= 0:
         reason = "the variance does not rise with intensity, so the values count as photons, without read noise"
         return NoiseModel(kind="poisson", sigma=0.0, evidence=(reason,))
-    slope, at_zero = line.parameters
-    gain, offset, read_noise = slope, max(-at_zero / slope, 0.0), math.sqrt(max(at_zero, 0.0))
+    slope, at_zero = refined_line(line, seen.around, usable_of(seen.around)).parameters
+    gain, offset, read_noise = slope, max(0.0, -at_zero / slope), math.sqrt(max(0.0, at_zero))  # never -0
     correlation: npt.ArrayLike | None = None
     evidence: tuple[str, ...] = ("the noise is white",)
     for _ in range(CALIBRATIONS):

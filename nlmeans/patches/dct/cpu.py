@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
+from nlmeans.core.progress import Report, silent
 from nlmeans.kernels.turns import chequerboard, in_turns
 from nlmeans.patches.grid import patch_sums
 from nlmeans.patches.kernel_constants import EDGE
@@ -28,7 +29,13 @@ def serves(size: Axes, step: Axes) -> bool:
 
 
 def filter_channel(
-    volumes: list[Tensor], variance: Tensor, size: Axes, strength: float, spectrum: Tensor, matrix: Tensor
+    volumes: list[Tensor],
+    variance: Tensor,
+    size: Axes,
+    strength: float,
+    spectrum: Tensor,
+    matrix: Tensor,
+    progress: Report = silent,
 ) -> Tensor:
     """Shrink and average the patches of padded (D, H, W) volumes.
 
@@ -39,6 +46,7 @@ def filter_channel(
         strength: threshold², or the factor on the noise variance.
         spectrum: variance of the noise in each coefficient, relative to its mean.
         matrix: the DCT along one axis.
+        progress: called with the fraction done.
     """
     from nlmeans.kernels.vector import LANES  # imports numba
     from nlmeans.patches.dct.cpu_kernel import Slide, filter_rows
@@ -67,7 +75,7 @@ def filter_channel(
             rows.stop, total, flat_weights,
         )  # fmt: skip
 
-    in_turns(work, chequerboard(chunks))
+    in_turns(work, chequerboard(chunks), progress)
     margins = [m for n in reversed(size) for m in (n - 1, n - 1)]
     covering = patch_sums(F.pad(weights[..., : positions[2]], margins), size)
     return torch.from_numpy(total).view(slide.shape)[..., :width] / covering

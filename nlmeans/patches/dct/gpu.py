@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
+from nlmeans.core.progress import Report, silent
 from nlmeans.kernels.dispatch import Trial
 from nlmeans.patches.grid import patch_sums
 from nlmeans.patches.kernel_constants import EDGE
@@ -23,7 +24,13 @@ LANE_REGISTERS = 168
 
 
 def filter_channel(
-    volumes: list[Tensor], variance: Tensor, size: Axes, strength: float, spectrum: Tensor, matrix: Tensor
+    volumes: list[Tensor],
+    variance: Tensor,
+    size: Axes,
+    strength: float,
+    spectrum: Tensor,
+    matrix: Tensor,
+    progress: Report = silent,
 ) -> Tensor:
     """Shrink and average the patches of padded (D, H, W) volumes; the arguments are those of `cpu.filter_channel`."""
     from nlmeans.patches.dct.gpu_kernel import LANES_SUMMED, filter_patches_kernel  # imports triton, which is optional
@@ -37,7 +44,8 @@ def filter_channel(
     shares = spectrum.to(noisy)
     columns = -(-(w + EDGE - 1) // LANES_SUMMED.value)
     with torch.cuda.device_of(noisy):
-        for z, y in itertools.product(range(size[0]), range(size[1])):
+        colours = list(itertools.product(range(size[0]), range(size[1])))
+        for number, (z, y) in enumerate(colours, 1):
             rows, planes = -(-(h - y) // size[1]), -(-(d - z) // size[0])
             filter_patches_kernel[(columns, -(-rows // ROWS_PER_BLOCK), planes)](
                 noisy,
@@ -63,6 +71,7 @@ def filter_channel(
                 maxnreg=LANE_REGISTERS,
                 enable_fp_fusion=True,
             )
+            progress(number / len(colours))
     margins = [m for n in reversed(size) for m in (n - 1, n - 1)]
     return total / patch_sums(F.pad(weights, margins), size)
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from nlmeans.core.axes import Axes
 from nlmeans.core.lags import whitening
+from nlmeans.core.progress import Report, part, silent
 from nlmeans.kernels.dispatch import kernel_for
 from nlmeans.patches.dct import cpu, gpu
 from nlmeans.patches.grid import covered, grid_view, offsets, patch_size
@@ -32,8 +33,9 @@ Shrink = Callable[[list[Tensor], Tensor, Tensor], tuple[Tensor, Tensor]]
 0-dimensional, and of the variance in each coefficient relative to that, (patch voxels, 1). It returns the shrunk
 coefficients and the weight of each patch."""
 
-FilterChannel = Callable[[list[Tensor], Tensor, Axes], Tensor]
-"""A function of the padded volumes, of the variance of the noise, and of the size of a patch; see `filter_channel`."""
+FilterChannel = Callable[..., Tensor]
+"""A function of the padded volumes, of the variance of the noise, of the size of a patch, and of `progress`; see
+`filter_channel`."""
 
 SLAB_PATCHES = 8192
 """Patches transformed at once on a CPU. They and their coefficients should fit the cache of one core."""
@@ -50,6 +52,7 @@ def hard_threshold(
     stride: int = 2,
     threshold: float = 2.7,
     autocovariance: Tensor | None = None,
+    progress: Report = silent,
 ) -> Tensor:
     """Drop the coefficients below ``threshold`` × the standard deviation of the noise in them. DC always stays.
 
@@ -62,6 +65,7 @@ def hard_threshold(
         stride: distance between patches in voxels, no more than `patch`.
         threshold: in units of sigma.
         autocovariance: of the noise, in units of sigma², with lag 0 in the middle; None for white noise.
+        progress: called with the fraction done.
 
     Returns:
         Same shape, dtype and device.
@@ -73,7 +77,7 @@ def hard_threshold(
         kept[0] = True
         return noisy * kept, 1 / ((kept * spectrum).sum(0) * variance)
 
-    return filter_patches([noisy], sigma, patch, stride, shrink, threshold**2, autocovariance)
+    return filter_patches([noisy], sigma, patch, stride, shrink, threshold**2, autocovariance, progress)
 
 
 def wiener_filter(
@@ -85,6 +89,7 @@ def wiener_filter(
     stride: int = 1,
     power: float = 1.0,
     autocovariance: Tensor | None = None,
+    progress: Report = silent,
 ) -> Tensor:
     """Multiply each coefficient of the noisy patch by s = O² / (O² + power·v), where O is the pilot's coefficient.
 
@@ -101,6 +106,7 @@ def wiener_filter(
         stride: distance between patches in voxels, no more than `patch`.
         power: factor on the noise variance; more than 1 smooths more.
         autocovariance: as for `hard_threshold`.
+        progress: called with the fraction done.
 
     Returns:
         Same shape, dtype and device.
@@ -113,7 +119,7 @@ def wiener_filter(
         gain[0] = 1
         return noisy * gain, 1 / ((gain.square() * spectrum).sum(0) * variance)
 
-    return filter_patches([noisy, pilot], sigma, patch, stride, shrink, power, autocovariance)
+    return filter_patches([noisy, pilot], sigma, patch, stride, shrink, power, autocovariance, progress)
 
 
 def filter_patches(
@@ -124,6 +130,7 @@ def filter_patches(
     shrink: Shrink,
     strength: float,
     autocovariance: Tensor | None,
+    progress: Report,
 ) -> Tensor:
     """Shrink the patches of the first volume, channel by channel, and average them where they overlap.
 
@@ -142,8 +149,8 @@ def filter_patches(
     served, matrix = cpu.serves(size, step), dct_matrix(EDGE)
     compiled: FilterChannel = partial(cpu.filter_channel, strength=strength, spectrum=spectrum, matrix=matrix)
     fused: FilterChannel = partial(gpu.filter_channel, strength=strength, spectrum=spectrum, matrix=matrix)
-    results = []
-    for channel in zip(*volumes, strict=True):
+    results, count = [], len(volumes[0])
+    for number, channel in enumerate(zip(*volumes, strict=True)):
         padded = [covered(volume, size, step, margin) for volume in channel]
         run: FilterChannel = kernel_for(
             padded,
@@ -152,13 +159,20 @@ def filter_patches(
             gpu=fused if served else None,
             trial=gpu.trial(size, len(volumes) > 1, variance.ndim > 0),
         )
-        results.append(run(padded, variance, size))
+        report = part(progress, number / count, (number + 1) / count)
+        results.append(run(padded, variance, size, progress=report))
     inside = tuple(slice(m, m + n) for m, n in zip(margin, shape, strict=True))
     return torch.stack([result[inside] for result in results])
 
 
 def filter_channel(
-    volumes: list[Tensor], variance: Tensor, size: Axes, step: Axes, shrink: Shrink, spectrum: Tensor
+    volumes: list[Tensor],
+    variance: Tensor,
+    size: Axes,
+    step: Axes,
+    shrink: Shrink,
+    spectrum: Tensor,
+    progress: Report = silent,
 ) -> Tensor:
     """Shrink and average the patches of padded (D, H, W) volumes that the grid of patches covers exactly."""
     shape = volumes[0].shape
@@ -175,6 +189,7 @@ def filter_channel(
         restored = (basis.T @ shrunk).mul_(weight)
         put_back(total[slab], restored.view(-1, *grid), size, step)
         put_back(weights[slab], weight.view(1, *grid).expand(len(basis), *grid), size, step)
+        progress((first + grid[0]) / depth)
     return total / weights
 
 

@@ -113,6 +113,7 @@ def test_tiles_of_correlated_noise_are_those_of_the_whole(name: str) -> None:
 def test_correlated_noise_is_counted_twice_after_the_first_stage_and_in_proportion_to_its_extent() -> None:
     lags = torch.tensor(LINE, dtype=torch.float64)
     assert (later_strength(None), later_strength(lags)) == (1.0, 2.0)
+    assert (later_strength(None, stages=1), later_strength(lags, stages=1)) == (1.0, 2.5)
     assert alike(lags) == pytest.approx(0.1 * (1 + 2 * 0.25))
     assert alike(None) == 0
 

@@ -57,6 +57,13 @@ def test_denoised_counts_gain_and_keep_their_mean(gain: float, offset: float, re
     assert denoised[dark].mean() == pytest.approx(truth[dark].mean(), abs=0.1 * gain)
 
 
+def test_the_inverse_has_no_hole_where_the_read_noise_is_far_above_the_gain() -> None:
+    """The means of few photons are then the same in float32."""
+    photons = torch.tensor([0.0, 1e-4, 0.5, 40.0], dtype=torch.float64)
+    restored = restore_counts(mean_of_stabilised(photons, 100.0).float(), 1.0, 0.0, 100.0)
+    np.testing.assert_allclose(restored, photons, atol=0.01)
+
+
 def test_exact_inverse_beats_the_algebraic_one_at_ten_photons() -> None:
     clean = discs(10.0)
     noisy = detected(clean, 1.0, 0.0, 0.0)

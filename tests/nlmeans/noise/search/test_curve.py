@@ -21,6 +21,7 @@ from nlmeans.noise.search.curve import (
     fit_several_coils,
     flattest_parts,
     kind_of_noise,
+    refined_line,
     variance_curve,
 )
 from nlmeans.noise.search.finest import finest_detail
@@ -62,6 +63,22 @@ def test_the_variance_of_counts_is_a_line() -> None:
     gain, at_zero = found.parameters
     assert gain == pytest.approx(3, rel=0.15)
     assert -at_zero / gain == pytest.approx(50, abs=12)
+
+
+def test_a_flat_background_tells_its_variance_exactly() -> None:
+    """The first fit leaves most of it out."""
+    clean = np.full((24, 64, 64), 8.0)
+    clean[4:20, 8:40, 8:40] += 30 * (1 + np.sin(np.indices((16, 32, 32)) / 3).prod(0))
+    errors = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        noisy = torch.from_numpy(4.0 * rng.poisson(clean / 4) + 100 + 6 * rng.standard_normal(clean.shape))
+        around = finest_detail(noisy, None)
+        first = fit_line(variance_curve(around, around.usable))
+        lines = [line.parameters for line in (first, refined_line(first, around, around.usable))]
+        errors.append([abs((slope * 108 + at_zero) / (4 * 8 + 36) - 1) for slope, at_zero in lines])
+    before, after = np.mean(errors, 0)
+    assert after < min(0.02, before / 2)
 
 
 def test_magnitudes_are_told_by_their_dark_end() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from nlmeans import NoiseModel, denoise, estimate_noise, estimate_sigma
+from nlmeans import NoiseModel, denoise, estimate_noise, estimate_sigma, load_image, samples
 from nlmeans.core.metrics import psnr
 from nlmeans.noise.search.found import response_of_finest
 from tests.nlmeans.volumes import gaussian, piecewise, rician, sample
@@ -270,3 +270,9 @@ def test_an_offset_that_no_value_lies_below_is_kept() -> None:
     model = estimate_noise(noisy)
     assert (model.kind, model.gain) == ("poisson", pytest.approx(2.0, rel=0.1))
     assert model.offset == pytest.approx(300, abs=30)
+
+
+def test_no_offset_is_no_negative_zero() -> None:
+    model = estimate_noise(np.asarray(load_image(samples.path("pet")).dataobj), modality="PT")
+    assert (model.kind, model.offset) == ("poisson", 0)
+    assert "-0" not in str(model)

@@ -55,3 +55,11 @@ def test_it_is_used_for_float32_with_a_stride_of_one(monkeypatch: pytest.MonkeyP
     hard_threshold(z, stride=2)
     hard_threshold(z.double(), stride=1)
     assert len(calls) == 1
+
+
+def test_the_progress_rises_to_the_end() -> None:
+    told: list[float] = []
+    hard_threshold(torch.randn(2, 20, 22, 24), stride=1, progress=told.append)
+    assert told == sorted(told)
+    assert told[-1] == 1
+    assert len(told) > 6
