@@ -18,6 +18,7 @@ KEPT = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels
 
 @magic_factory(
     call_button="Denoise",
+    image={"label": "Image"},
     window_radius={
         "widget_type": "Slider",
         "min": 1,

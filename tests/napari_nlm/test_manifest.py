@@ -77,6 +77,7 @@ def test_only_widgets_know_of_qt() -> None:
         "controls.py",
         "mailbox.py",
         "noise_panel.py",
+        "short_form.py",
     }
     for path in (ROOT / "napari_nlm").glob("*.py"):
         assert ("qtpy" in path.read_text() or "superqt" in path.read_text()) == (path.name in windows), path.name

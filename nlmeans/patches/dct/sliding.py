@@ -226,4 +226,9 @@ def dct_matrix(length: int) -> Tensor:
     position = torch.arange(length, dtype=torch.float64)
     matrix = torch.cos(math.pi / length * position[:, None] * (position + 0.5)) * math.sqrt(2 / length)
     matrix[0] /= math.sqrt(2)
+    matrix[matrix.abs() < ROUNDED] = 0  # a cosine of 90°; products of such would be too small for float32
     return matrix
+
+
+ROUNDED = 1e-15
+"""What rounding leaves in place of 0."""

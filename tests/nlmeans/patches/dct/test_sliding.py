@@ -11,7 +11,7 @@ import torch
 from scipy.fft import dctn, idctn
 
 from nlmeans.core.lags import covariance_over
-from nlmeans.patches.dct.sliding import hard_threshold, wiener_filter
+from nlmeans.patches.dct.sliding import dct_basis, hard_threshold, wiener_filter
 from tests.nlmeans.patches.tensors import LAGS, Array, variance_of_coefficients
 
 
@@ -92,3 +92,10 @@ def test_axes_shorter_than_a_patch(shape: tuple[int, ...]) -> None:
     z = torch.randn(shape, generator=torch.manual_seed(0))
     assert hard_threshold(z).isfinite().all()
     assert wiener_filter(z, z).shape == z.shape
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6, 9])
+def test_a_basis_has_no_number_too_small_for_float32(length: int) -> None:
+    basis = dct_basis((length, length, 1))
+    torch.testing.assert_close(basis @ basis.T, torch.eye(length**2, dtype=torch.float64), atol=1e-14, rtol=0)
+    assert basis[basis != 0].abs().min() > 1e-6
