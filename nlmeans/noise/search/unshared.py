@@ -6,7 +6,6 @@ the series becomes images of nothing but noise, whose autocovariance needs no fl
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
+from nlmeans.core.modes import in_one_thread
 from nlmeans.noise.search.correlation import Samples, block_and_lag, symmetric
 from nlmeans.noise.search.found import response_of_finest
 from nlmeans.noise.search.usable import object_threshold
@@ -29,6 +29,7 @@ NEARLY_WHITE_SERIES = 0.95
 white noise gives 0.99 to 1.01."""
 
 
+@in_one_thread
 def unshared_correlation(pieces: Sequence[Tensor]) -> Tensor | None:
     """Find the autocovariance of the noise of a series.
 
@@ -57,8 +58,8 @@ def unshared_correlation(pieces: Sequence[Tensor]) -> Tensor | None:
     for piece, mean in zip(pieces, means, strict=True):
         chosen = (mean > threshold).cpu().numpy()
         flat = piece.double().flatten(1).cpu().numpy()
-        images = (quiet.T @ flat).reshape(-1, *chosen.shape) * chosen
-        add_products(images, chosen.astype(float), reach, sums, pairs)
+        sums += products_at_lags((quiet.T @ flat).reshape(-1, *chosen.shape) * chosen, reach)
+        pairs += products_at_lags(chosen[None].astype(float), reach).round()
     middle = tuple(reach)
     if pairs[middle] * quiet.shape[1] < FEWEST_PAIRS or sums[middle] <= 0:
         return None
@@ -68,16 +69,10 @@ def unshared_correlation(pieces: Sequence[Tensor]) -> Tensor | None:
     return None if response_of_finest(lags) > NEARLY_WHITE_SERIES else lags
 
 
-def add_products(images: Samples, chosen: Samples, reach: Axes, sums: Samples, pairs: Samples) -> None:
-    """Add the products of all pairs of voxels at each lag, over all images, and the number of pairs."""
-    for lag in itertools.product(*(range(-r, r + 1) for r in reach)):
-        if lag < (0, 0, 0) or any(abs(step) >= n for step, n in zip(lag, chosen.shape, strict=True)):
-            continue
-        near = tuple(slice(max(0, -step), n - max(0, step)) for step, n in zip(lag, chosen.shape, strict=True))
-        far = tuple(slice(max(0, step), n + min(0, step)) for step, n in zip(lag, chosen.shape, strict=True))
-        total = float(np.einsum("kzyx,kzyx->", images[:, *near], images[:, *far]))
-        number = float((chosen[near] * chosen[far]).sum())
-        for sign in {1, -1} if any(lag) else {1}:
-            at = tuple(r + sign * step for r, step in zip(reach, lag, strict=True))
-            sums[at] += total
-            pairs[at] += number
+def products_at_lags(images: Samples, reach: Axes) -> Samples:
+    """Sum the products of all pairs of voxels at each lag up to `reach`, over all images, (images, D, H, W)."""
+    padded = [n + r for n, r in zip(images.shape[1:], reach, strict=True)]
+    power = sum(np.square(np.abs(np.fft.rfftn(image, padded, axes=(0, 1, 2)))) for image in images)
+    around = np.roll(np.fft.irfftn(power, padded, axes=(0, 1, 2)), reach, (0, 1, 2))
+    products: Samples = around[tuple(slice(0, 2 * r + 1) for r in reach)]
+    return products
