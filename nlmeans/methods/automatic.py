@@ -19,7 +19,7 @@ def pick_method(shape: Axes, channels: int, backend: str, memory: float) -> tupl
     """Choose a method by time and memory. Return its name and the reason, which the log reports.
 
     Quality does not matter for the choice: on average over volumes and images, only `best` is more than 0.1 dB better
-    than `bayes`, for six times the time (benchmarks/results/quality.md).
+    than `bayes`, for five times the time (benchmarks/results/quality.md).
 
     Args:
         shape: shape of the volume, (D, H, W).
