@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,14 @@ def test_an_image_gives_the_same_result_whichever_axis_of_a_volume_has_length_on
 # ---------------------------------------------------------------- registering methods
 
 
+@pytest.fixture(autouse=True)
+def module_of_its_own() -> Iterator[None]:
+    """Each test imports the module `thing` that it wrote, and leaves none behind."""
+    sys.modules.pop("thing", None)
+    yield
+    sys.modules.pop("thing", None)
+
+
 def installed(folder: Path, *entries: str, module: str = "") -> Path:
     """Write a module `thing` into a folder, and the metadata of an installed package that registers methods."""
     (folder / "thing.py").write_text(module)
@@ -261,10 +270,8 @@ def test_an_entry_point_that_does_not_work_is_left_out_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.syspath_prepend(installed(tmp_path, entry, module=module))
-    monkeypatch.delitem(sys.modules, "thing", raising=False)
     registry = Registry(BUILT_IN)
     assert dict(registry) == {name: METHODS[name] for name in BUILT_IN}
-    monkeypatch.delitem(sys.modules, "thing", raising=False)
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     name, place = entry.split(" = ")
     assert warning.startswith(f"left out the method {name!r} of {place}: ")
@@ -300,11 +307,9 @@ def test_entry_points_are_loaded_once_and_may_read_the_registry(
 ) -> None:
     module = "from nlmeans import METHODS\nMETHOD = METHODS['classic']\nCOUNT = len(METHODS)\n"
     monkeypatch.syspath_prepend(installed(tmp_path, "another = thing:METHOD", module=module))
-    monkeypatch.delitem(sys.modules, "thing", raising=False)
     registry = Registry(BUILT_IN)
     assert registry["another"] is METHODS["classic"]
     assert list(registry) == [*BUILT_IN, "another"]
-    monkeypatch.delitem(sys.modules, "thing", raising=False)
 
 
 def test_a_method_can_be_added_replaced_and_removed_in_the_running_process() -> None:
