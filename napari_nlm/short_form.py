@@ -50,7 +50,7 @@ def short_form(image: Image, window_radius: int = 3, h: float = 0.7) -> Function
         The thread that works. Its errors appear as notifications of napari.
 
     Raises:
-        ValueError: the layer has colours, several resolutions, or more than three axes.
+        ValueError: the layer has colours, several resolutions, more than three axes, or is not in memory.
 
     Example::
 
@@ -58,12 +58,12 @@ def short_form(image: Image, window_radius: int = 3, h: float = 0.7) -> Function
 
         viewer.window.add_dock_widget(short_form())
     """
-    if image.rgb or image.multiscale or image.ndim not in (2, 3):
+    if image.rgb or image.multiscale or image.ndim not in (2, 3) or not isinstance(image.data, np.ndarray):
         raise ValueError(
-            f"layer {image.name!r} is no plain image or volume: choose a layer of 2 or 3 axes, or use the widget "
-            "'Denoise by non-local means', which takes colours, series and several resolutions"
+            f"layer {image.name!r} is no plain image or volume: choose a layer of 2 or 3 axes in memory, or use the "
+            "widget 'Denoise by non-local means', which takes colours, series, several resolutions and lazy layers"
         )
-    volume, looks = np.asarray(image.data), image.as_layer_data_tuple()[1]
+    volume, looks = image.data, image.as_layer_data_tuple()[1]
     settings = {name: looks[name] for name in KEPT} | {"name": f"{image.name} · denoised"}
 
     @thread_worker(start_thread=False)  # type: ignore[untyped-decorator,unused-ignore]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 from magicgui.widgets import FloatSlider, Slider
@@ -55,7 +56,12 @@ def test_the_result_lies_where_the_layer_lies(viewer: Any, qtbot: Any, orientati
 
 
 @pytest.mark.parametrize(
-    "looks", [{"data": volume(4, 10, 12, 14)}, {"data": np.zeros((8, 8, 3), "uint8"), "rgb": True}]
+    "looks",
+    [
+        {"data": volume(4, 10, 12, 14)},
+        {"data": np.zeros((8, 8, 3), "uint8"), "rgb": True},
+        {"data": da.zeros((64, 64, 64), chunks=32)},
+    ],
 )
 def test_other_layers_are_refused_with_the_name_of_the_widget_that_takes_them(
     viewer: Any, looks: dict[str, Any]
