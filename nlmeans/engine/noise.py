@@ -13,7 +13,7 @@ import torch
 from nlmeans.core import arrays, checks
 from nlmeans.core.layout import Layout
 from nlmeans.engine.pieces import pieces_to_read
-from nlmeans.engine.series import autocovariance_of_series, measured_patches, read_volumes
+from nlmeans.engine.series import JUDGED, autocovariance_of_series, measured_patches, read_volumes, series_pieces
 from nlmeans.engine.settings import Settings, is_auto
 from nlmeans.methods.series import measure_series
 from nlmeans.noise.kinds import MAGNITUDES, kinds_of
@@ -167,7 +167,7 @@ def noise_of_series(volume: arrays.Source, layout: Layout, settings: Settings, m
                 for values, inside in probed
             ]
         )
-        lags = autocovariance_of_series(volume, layout, settings)
+        lags = autocovariance_of_series(series_pieces(volume, layout, settings, JUDGED), settings)
         evidence = list(shown.evidence[:1]) if shown.kind != settings.noise else []  # why it is of this kind
         if is_auto(settings.correlation):
             evidence += (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -43,8 +43,9 @@ def is_one_series(volume: arrays.Source, layout: Layout, settings: Settings) -> 
     if layout.channels is not None or layout.volumes < MANY_VOLUMES or settings.backend == "windowed":
         return False
     joined = layout.joined
-    lags = autocovariance_of_series(volume, joined, settings)
-    alone = model_of_volume(next(series_pieces(volume, joined, settings, JUDGED))[layout.volumes // 2], "gaussian")
+    pieces = list(series_pieces(volume, joined, settings, JUDGED))
+    lags = autocovariance_of_series(pieces, settings)
+    alone = model_of_volume(pieces[0][layout.volumes // 2], "gaussian")
     shown = alone.sigma or 0.0
     if lags is not None and alone.autocovariance is None:
         shown /= response_of_finest(lags)
@@ -54,12 +55,13 @@ def is_one_series(volume: arrays.Source, layout: Layout, settings: Settings) -> 
     return float(seen.rank.quantile(0.75)) <= max(MOST_COMPONENTS * seen.possible, FEW_COMPONENTS)
 
 
-def autocovariance_of_series(volume: arrays.Source, joined: Layout, settings: Settings) -> Tensor | None:
-    """Return the autocovariance of the noise, as stated, or else as what the volumes do not share shows it."""
+def autocovariance_of_series(pieces: Iterable[Tensor], settings: Settings) -> Tensor | None:
+    """Return the autocovariance of the noise, as stated, or else as it shows in pieces of the series, (V, D, H, W), in
+    what the volumes do not share."""
     if not (settings.may_be_correlated and is_auto(settings.correlation)):
         stated = settings.stated.autocovariance
         return None if stated is None else torch.as_tensor(stated)
-    return unshared_correlation(list(series_pieces(volume, joined, settings, JUDGED)))
+    return unshared_correlation(list(pieces))
 
 
 def series_pieces(volume: arrays.Source, joined: Layout, settings: Settings, voxels: int) -> Iterator[Tensor]:

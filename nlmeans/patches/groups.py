@@ -175,10 +175,7 @@ def sum_groups(
     The other arguments are those of `filter_volume` and of `Average.of`.
     """
     values, guides = grid.covered(noisy), grid.covered(guide)
-    if isinstance(sigma, Tensor):
-        variance = patch_means(grid.covered(sigma[None].to(noisy).square())[0], grid)
-    else:
-        variance = noisy.new_tensor(sigma).square()
+    variance = patch_variance(noisy, sigma, grid)
     averages = [Average.of(channel, grid, exact) for channel in values]
     before = 0.0
     for corners, done in find_groups(guides, grid, tolerance * variance):
@@ -282,6 +279,13 @@ def flat_offsets(volume: Tensor, size: Axes) -> Tensor:
     """Return the flat distance of each voxel of a patch from its corner."""
     _, height, width = volume.shape
     return torch.tensor([(u * height + v) * width + w for u, v, w in offsets(size)], device=volume.device)
+
+
+def patch_variance(noisy: Tensor, sigma: float | Tensor, grid: Grid) -> Tensor:
+    """Return the variance of the noise: one number, or for a map of sigma its mean over each patch, at the corner."""
+    if isinstance(sigma, Tensor):
+        return patch_means(grid.covered(sigma[None].to(noisy).square())[0], grid)
+    return noisy.new_tensor(sigma).square()
 
 
 def patch_means(volume: Tensor, grid: Grid) -> Tensor:

@@ -26,7 +26,7 @@ from nlmeans.patches.groups import (
     Grid,
     averaged,
     distance_floors,
-    patch_means,
+    patch_variance,
     taper_of,
 )
 
@@ -66,10 +66,7 @@ def filter_volume(
     from nlmeans.patches.bayes import cpu_kernel, joint_cpu_kernel
 
     values, guides = grid.covered(noisy), grid.covered(guide)
-    if isinstance(sigma, Tensor):
-        variance = patch_means(grid.covered(sigma[None].to(noisy).square())[0], grid)
-    else:
-        variance = noisy.new_tensor(sigma).square()
+    variance = patch_variance(noisy, sigma, grid)
     levels = distance_floors(guides, grid, tolerance * variance)
     search = groups_cpu.search_in(guides, *grid.where, levels)
     _, rows, columns = grid.references

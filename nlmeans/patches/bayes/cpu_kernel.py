@@ -20,6 +20,7 @@ Python type.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,11 +125,17 @@ class GroupLayout(NamedTuple):
             "colour": width * width,
             "spare": height * width,
         }
-        starts, end = {}, 0
-        for name, size in sizes.items():
-            starts[name] = end
-            end += size
-        return cls(count, voxels, height, width, pitch, guide=height, half=half, **starts, size=end)
+        return cls(count, voxels, height, width, pitch, guide=height, half=half, **side_by_side(sizes))
+
+
+def side_by_side(sizes: dict[str, int]) -> dict[str, int]:
+    """Place matrices one after the other; return the start of each, and as `size` the length of all.
+
+    >>> side_by_side({"system": 6, "noisy": 4})
+    {'system': 0, 'noisy': 6, 'size': 10}
+    """
+    ends = itertools.accumulate(sizes.values(), initial=0)
+    return dict(zip([*sizes, "size"], ends, strict=True))
 
 
 class FilterConstants(NamedTuple):
@@ -285,26 +292,31 @@ def eliminate(array, layout, ridge):
 
 
 @inner_kernel
-def wiener_of_group(array, layout, noise, rounding):
-    """Compute V and F from P and Q; return f, the degrees of freedom, and the ridge on the diagonal of A.
-
-    The ridge is `noise`, and what rounding needs.
-    """
-    height, width, pitch = layout.height, layout.width, layout.pitch
-    for i in range(0, height, TILE_ROWS):
-        first = i // LANES * LANES
-        multiply(array, layout.system + i * pitch + first, pitch, layout.guide_columns + i, 1, height,
-                 layout.guide_columns + first, height, layout.voxels, (height - first) // LANES, False)  # fmt: skip
+def regularise(array, layout, noise, rounding):
+    """Add to the diagonal of A the noise, and what rounding needs, and write I if there is room. Return the ridge."""
+    pitch = layout.pitch
     diagonal = 0.0
     for i in range(layout.patches):
         diagonal += array[layout.system + i * (pitch + 1)]
     ridge = number_like(array, noise + 2 * rounding * diagonal + 1e-12)
-    for i in range(height):
+    for i in range(layout.height):
         array[layout.system + i * (pitch + 1)] += ridge
         for j in range(layout.half, pitch):
             array[layout.system + i * pitch + j] = 0
         if layout.half < pitch:
             array[layout.system + i * pitch + layout.half + i] = 1
+    return ridge
+
+
+@inner_kernel
+def wiener_of_group(array, layout, noise, rounding):
+    """Compute V and F from P and Q; return f, the degrees of freedom, and the ridge on the diagonal of A."""
+    height, width, pitch = layout.height, layout.width, layout.pitch
+    for i in range(0, height, TILE_ROWS):
+        first = i // LANES * LANES
+        multiply(array, layout.system + i * pitch + first, pitch, layout.guide_columns + i, 1, height,
+                 layout.guide_columns + first, height, layout.voxels, (height - first) // LANES, False)  # fmt: skip
+    ridge = regularise(array, layout, noise, rounding)
     freedom = eliminate(array, layout, ridge)
     for k in range(0, height, TILE_ROWS):
         multiply(array, layout.shares + k * height, height, layout.guide + k * pitch, pitch, 1,

@@ -31,6 +31,8 @@ from nlmeans.patches.bayes.cpu_kernel import (
     finish_group,
     inner_product,
     read_centred,
+    regularise,
+    side_by_side,
     sum_of_squares,
     transpose_rows,
     variance_of_group,
@@ -94,11 +96,7 @@ class JointLayout(NamedTuple):
             **dict.fromkeys(("basis", "basis_columns", "whiten", "colour"), width * width),
             **dict.fromkeys((*rows, "spectrum"), width),
         }
-        starts, end = {}, 0
-        for name, size in sizes.items():
-            starts[name] = end
-            end += size
-        return cls(channels, count, voxels, height, width, 3 * height, 2 * height, **starts, size=end)
+        return cls(channels, count, voxels, height, width, 3 * height, 2 * height, **side_by_side(sizes))
 
 
 @inner_kernel
@@ -139,14 +137,7 @@ def add_channel(noisy, guide, corners, options, array, layout, channel):
 def solve(array, layout, noise, rounding):
     """Compute W and A⁻¹. `noise` is added to the diagonal of A."""
     height, pitch = layout.height, layout.pitch
-    diagonal = 0.0
-    for i in range(layout.patches):
-        diagonal += array[layout.system + i * (pitch + 1)]
-    ridge = number_like(array, noise + 2 * rounding * diagonal + 1e-12)
-    for i in range(height):
-        array[layout.system + i * (pitch + 1)] += ridge
-        array[layout.system + i * (pitch + 1) + layout.half] = number_like(array, 1)
-    eliminate(array, layout, ridge)
+    eliminate(array, layout, regularise(array, layout, noise, rounding))
     for i in range(0, height, TILE_ROWS):
         for column, target in ((height, layout.product), (layout.half, layout.inverse)):
             multiply(array, target + i * height, height, layout.system + column + i, 1, pitch,
