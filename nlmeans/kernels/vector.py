@@ -234,16 +234,26 @@ def copy_four(typing_context, source, i, target, o):
     return types.void(source, types.intp, target, types.intp), emit
 
 
-@intrinsic
-def add_four(typing_context, source, i, target, o):
-    """Add four numbers at index i of `source` to those at index o of `target`, which may be of another type."""
+def adder(count):
+    """Make a function that adds `count` numbers at once."""
 
-    def emit(context, builder, sig, args):
-        source, i, target, o = args
-        values = builder.load(lane_pointer(context, builder, sig.args[0], source, i, 4), align=4)
-        pointer = lane_pointer(context, builder, sig.args[2], target, o, 4)
-        values = converted(builder, values, pointer.type.pointee)
-        builder.store(builder.fadd(builder.load(pointer, align=4), values), pointer, align=4)
-        return context.get_dummy_value()
+    @intrinsic
+    def add(typing_context, source, i, target, o):
+        def emit(context, builder, sig, args):
+            source, i, target, o = args
+            values = builder.load(lane_pointer(context, builder, sig.args[0], source, i, count), align=4)
+            pointer = lane_pointer(context, builder, sig.args[2], target, o, count)
+            values = converted(builder, values, pointer.type.pointee)
+            builder.store(builder.fadd(builder.load(pointer, align=4), values), pointer, align=4)
+            return context.get_dummy_value()
 
-    return types.void(source, types.intp, target, types.intp), emit
+        return types.void(source, types.intp, target, types.intp), emit
+
+    return add
+
+
+add_four = adder(4)
+"""Add four numbers at index i of `source` to those at index o of `target`, which may be of another type."""
+
+add_two = adder(2)
+"""The same for two numbers."""

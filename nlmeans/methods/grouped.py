@@ -71,15 +71,19 @@ def stages_halo(stages: int, patch_radius: Axes, search_radius: Axes) -> Axes:
 def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Non-local Bayes (Lebrun, Buades and Morel 2013) in two stages, on the mean of a DCT and a non-local means pilot.
 
-    The first stage may step by as much as a patch, because the second averages again.
+    The first stage may step by as much as a patch, because the second averages again. White noise in a volume is also
+    smoothed across the patches of a group, see `best`: then neither stage needs patches that overlap.
     """
     reports = [part(progress, 0.2, 0.5), part(progress, 0.5, 1.0)]
-    patch, radius = group_patch(noisy), options.search_radius
+    patch, lags = group_patch(noisy), options.autocovariance
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.2))
-    stage = partial(nl_bayes, noisy, patch=patch, search_radius=radius, autocovariance=options.autocovariance)
-    same, strength = alike(options.autocovariance), later_strength(options.autocovariance, stages=1)
-    guide = stage(guide, sigma, step=4, strength=1.5, tolerance=max(0.2, same), progress=reports[0])
-    return stage(guide, sigma, strength=strength, tolerance=max(0.05, same), progress=reports[1])
+    stage = partial(nl_bayes, noisy, search_radius=options.search_radius, autocovariance=lags)
+    if lags is None and patch < LARGEST_GROUP_PATCH:
+        guide = stage(guide, sigma, patch=3, step=3, count=32, across=True, tolerance=0.2, progress=reports[0])
+        return stage(guide, sigma, step=4, count=64, strength=0.6, across=True, progress=reports[1])
+    same, strength = alike(lags), later_strength(lags, stages=1)
+    guide = stage(guide, sigma, patch=patch, step=4, strength=1.5, tolerance=max(0.2, same), progress=reports[0])
+    return stage(guide, sigma, patch=patch, strength=strength, tolerance=max(0.05, same), progress=reports[1])
 
 
 def later_strength(autocovariance: Tensor | None, stages: int = 2) -> float:

@@ -23,16 +23,22 @@ if TYPE_CHECKING:
 
 def search_in(guide: Tensor, references: Axes, size: Axes, step: Axes, radius: Axes, floor: Tensor) -> Search:
     """Prepare the search for patches similar to the reference patches in `guide`, (C, D, H, W)."""
-    from nlmeans.kernels.vector import LANES  # imports numba
-    from nlmeans.patches.groups_cpu_kernel import SHIFTS, Search
+    from nlmeans.patches.groups_cpu_kernel import ROOM, Search  # imports numba
 
     channels, depth, height, width = guide.shape
-    lead = radius[2] + SHIFTS + 2 * LANES
-    flat = np.zeros(guide.numel() + 2 * lead, np.float32)
-    flat[lead:-lead] = guide.numpy().ravel()
+    apart, columns = step[2], -(-width // step[2])
+    lead = radius[2] + size[2] + ROOM
+    flat = np.zeros(guide.numel() // width * apart * columns + 2 * lead, np.float32)
+    rows = flat[lead:-lead].reshape(channels, depth, height, apart, columns)
+    for first in range(min(apart, width)):
+        every = guide[..., first::apart]
+        rows[..., first, : every.shape[-1]] = every
+    voxels = np.arange(-radius[2], radius[2] + size[2] + ROOM)
+    levels = np.zeros(floor.numel() + ROOM, np.float32)
+    levels[:-ROOM] = floor
     return Search(
-        flat, lead, channels, (depth, height, width), references, size, step, radius, floor.numpy(),
-        *candidates(radius, height, width),
+        flat, lead, voxels % apart * columns + voxels // apart, apart * columns, channels, (depth, height, width),
+        references, size, step, radius, levels, *candidates(radius, height, width),
     )  # fmt: skip
 
 

@@ -31,17 +31,25 @@ LARGEST_DISTANCE = np.finfo(np.float32).max
 SHIFTS = 3
 """Neighbouring candidates along the width that are measured at once, with six sums in registers."""
 
+ROOM = 2 * LANES + SHIFTS
+"""Numbers that vectors may touch beyond those that are wanted."""
+
 
 class Search(NamedTuple):
     """A guide, the reference patches in it, and the search window."""
 
     guide: NDArray[np.float32]
-    """Flat (C, D, H, W), with room before and after it for a window and vectors."""
+    """Flat (C, D, H, step, columns), with room before and after it for a window and vectors. What lies a step apart in a
+    row of the volume lies side by side, so that vectors hold the same voxel of neighbouring reference patches."""
     lead: int
     """Index at which the guide begins in this array."""
+    places: NDArray[np.int64]
+    """Where the voxels of a row lie, relative to the first: from `radius` before it to the end of a window."""
+    row: int
+    """Length of a row, step × columns."""
     channels: int
     shape: Axes
-    """Shape of a channel."""
+    """Shape of a channel of the volume."""
     references: Axes
     """Number of reference patches along each axis."""
     size: Axes
@@ -51,7 +59,7 @@ class Search(NamedTuple):
     radius: Axes
     """Radius of the search window."""
     floor: NDArray[np.float32]
-    """Sum of squared differences below which patches are equally similar, one per reference patch."""
+    """Sum of squared differences below which patches are equally similar, one per reference patch, and room."""
     order: NDArray[np.int64]
     """Candidates of a window as flat distances from the reference patch. Of equally similar ones, the first are
     taken."""
@@ -70,7 +78,7 @@ def match_lines(search, lines, found):
     by_column = pitch * row
     for line in range(len(lines)):
         z, y = lines[line] // rows * search.step[0], lines[line] % rows * search.step[1]
-        floor = search.floor[lines[line] * columns : (lines[line] + 1) * columns]
+        floor = search.floor[lines[line] * columns :]
         distance[:by_column] = np.inf
         measure_line(search, z, y, floor, distance, row)
         for k in range(0, pitch, LANES):
@@ -97,60 +105,55 @@ def measure_line(search, z, y, floor, distance, row):
     for c in range(search.channels):
         for u in range(size[0]):
             for v in range(size[1]):
-                patch_rows[at] = search.lead + ((c * depth + z + u) * height + y + v) * width
+                patch_rows[at] = search.lead + ((c * depth + z + u) * height + y + v) * search.row
                 at += 1
-    end = (columns - 1) * step[2] + size[2]
-    pitch = end + size[2] + 3 * LANES
-    squares = np.zeros(SHIFTS * pitch, np.float32)
     candidate = 0
     for dz in range(-radius[0], radius[0] + 1):
         for dy in range(-radius[1], radius[1] + 1):
             if 0 <= z + dz <= depth - size[0] and 0 <= y + dy <= height - size[1]:
-                shift = (dz * height + dy) * width
+                shift = (dz * height + dy) * search.row
                 for dx in range(-radius[2], radius[2] + 1, SHIFTS):
-                    sum_squares(search.guide, patch_rows, shift + dx, end, size[2], squares, pitch)
-                    for k in range(min(SHIFTS, radius[2] + 1 - dx)):
+                    slots = search.slots[candidate + dx + radius[2] : candidate + 2 * radius[2] + 1]
+                    sum_squares(search, patch_rows, shift, dx + radius[2], slots, floor, distance, row)
+                    for k in range(min(SHIFTS, slots.size)):
                         first = (max(0, -dx - k) + step[2] - 1) // step[2]
                         last = min(columns, (width - size[2] - max(0, dx + k)) // step[2] + 1)
-                        to = search.slots[candidate + dx + k + radius[2]] * row
-                        for column in range(first, last):
-                            distance[to + column] = max(squares[k * pitch + column * step[2]], floor[column])
+                        to = slots[k] * row
+                        for column in range(min(first, columns)):
+                            distance[to + column] = np.inf
+                        for column in range(max(last, 0), columns):
+                            distance[to + column] = np.inf
             candidate += 2 * radius[2] + 1
 
 
 @inlined_kernel
-def square_difference_at(here, there, i):
-    difference = here - load(there, i)
-    return difference * difference
+def sum_squares(search, patch_rows, shift, window, slots, floor, distance, row):
+    """Sum squared differences over the reference patches of a line, for SHIFTS candidates from `window` on.
 
-
-@inlined_kernel
-def sum_squares(guide, patch_rows, shift, end, length, squares, pitch):
-    """Sum squared differences over the patch at each voxel of a line, for SHIFTS candidates from `shift` on."""
-    for x in range(0, end, 2 * LANES):
+    Of a row of a patch, each voxel but the first two is read once for all candidates.
+    """
+    guide, places, reach = search.guide, search.places, search.radius[2]
+    for x in range(0, search.references[2], 2 * LANES):
         a0 = a1 = a2 = b0 = b1 = b2 = splat(np.float32(0))
         for r in range(patch_rows.size):
-            at = patch_rows[r] + x
-            here, there = load(guide, at), at + shift
-            a0 = a0 + square_difference_at(here, guide, there)
-            a1 = a1 + square_difference_at(here, guide, there + 1)
-            a2 = a2 + square_difference_at(here, guide, there + 2)
-            here, there = load(guide, at + LANES), there + LANES
-            b0 = b0 + square_difference_at(here, guide, there)
-            b1 = b1 + square_difference_at(here, guide, there + 1)
-            b2 = b2 + square_difference_at(here, guide, there + 2)
-        store(squares, x, a0)
-        store(squares, x + LANES, b0)
-        store(squares, pitch + x, a1)
-        store(squares, pitch + x + LANES, b1)
-        store(squares, 2 * pitch + x, a2)
-        store(squares, 2 * pitch + x + LANES, b2)
-    for first in range(0, SHIFTS * pitch, pitch):
-        for x in range(first, first + end, LANES):
-            sums = load(squares, x)
-            for v in range(1, length):
-                sums = sums + load(squares, x + v)
-            store(squares, x, sums)
+            here = patch_rows[r] + x
+            there = here + shift
+            at, then = there + places[window], there + places[window + 1]
+            p0, p1, q0, q1 = load(guide, at), load(guide, then), load(guide, at + LANES), load(guide, then + LANES)
+            for v in range(search.size[2]):
+                at, then = here + places[reach + v], there + places[window + v + 2]
+                p, q, p2, q2 = load(guide, at), load(guide, at + LANES), load(guide, then), load(guide, then + LANES)
+                a0, a1, a2 = a0 + (p - p0) * (p - p0), a1 + (p - p1) * (p - p1), a2 + (p - p2) * (p - p2)
+                b0, b1, b2 = b0 + (q - q0) * (q - q0), b1 + (q - q1) * (q - q1), b2 + (q - q2) * (q - q2)
+                p0, p1, q0, q1 = p1, p2, q1, q2
+        least = load(floor, x)
+        more = load(floor, x + LANES)
+        for k in range(min(SHIFTS, slots.size)):
+            a, b = (a0, b0) if k == 0 else (a1, b1) if k == 1 else (a2, b2)
+            to = slots[k] * row + x
+            store(distance, to, max(a, least))
+            if x + LANES < search.references[2]:
+                store(distance, to + LANES, max(b, more))
 
 
 @inner_kernel

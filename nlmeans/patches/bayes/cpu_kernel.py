@@ -34,6 +34,7 @@ from nlmeans.kernels.vector import (
     Floats,
     Reals,
     add_four,
+    add_two,
     copy_four,
     inlined_kernel,
     inner_kernel,
@@ -197,12 +198,22 @@ def read_row(volume, source, array, at, length):
 
 @inner_kernel
 def read_group(volume, corners, patch_rows, row_length, array, target, pitch):
-    """Copy patches to the rows of a matrix."""
+    """Copy patches to the rows of a matrix.
+
+    Up to 3 voxels beyond a row are copied too, which is faster, and replaced by the next row.
+    """
+    last = patch_rows.size - 1
     for k in range(corners.size):
         at = target + k * pitch
-        for r in range(patch_rows.size):
-            read_row(volume, corners[k] + patch_rows[r], array, at, row_length)
+        for r in range(last):
+            source = corners[k] + patch_rows[r]
+            if row_length < 3:
+                read_row(volume, source, array, at, row_length)
+            else:
+                for x in range(0, row_length, 4):
+                    copy_four(volume, source + x, array, at + x)
             at += row_length
+        read_row(volume, corners[k] + patch_rows[last], array, at, row_length)
 
 
 @inner_kernel
@@ -253,16 +264,16 @@ def filter_mean(array, layout, variance):
 def eliminate(array, layout, ridge):
     """Turn [A | P] into [U | V], TILE_ROWS = 4 rows at a time; return ‖V‖². Only the upper half of A is read.
 
-    Columns after P are eliminated as well.
+    Columns after P are eliminated as well: row i of J has i + 1 of them, the others are zeros already.
     """
     pitch = layout.pitch
     squares = splat(number_like(array, 0))
     one, least = number_like(array, 1), number_like(array, ridge)
     for i in range(0, layout.height, TILE_ROWS):
         first = i // LANES * LANES
-        row = layout.system + i * pitch
+        row, end = layout.system + i * pitch, min(pitch, layout.half + first + LANES)
         multiply(array, row + first, pitch, layout.system + i, 1, pitch, layout.system + first, pitch, i,
-                 (pitch - first) // LANES, True)  # fmt: skip
+                 (end - first) // LANES, True)  # fmt: skip
         d = row + i
         # in exact arithmetic, no pivot is less than the ridge on the diagonal
         r0 = one / np.sqrt(max(array[d], least))
@@ -275,7 +286,7 @@ def eliminate(array, layout, ridge):
         l23 = (array[d + 3] - l02 * l03 - l12 * l13) * r2
         d += pitch
         r3 = one / np.sqrt(max(array[d + 3] - l03 * l03 - l13 * l13 - l23 * l23, least))
-        for x in range(first, pitch, LANES):
+        for x in range(first, end, LANES):
             at = row + x
             v0 = load(array, at) * splat(r0)
             v1 = (load(array, at + pitch) - splat(l01) * v0) * splat(r1)
@@ -435,7 +446,11 @@ def add_group(array, layout, amplitude, kept, weight, corners, patch_rows, row_l
             target = corners[k] + patch_rows[r]
             for x in range(0, row_length - 3, 4):
                 add_four(array, at + x, sums, target + x)
-            for x in range(row_length // 4 * 4, row_length):
+            x = row_length // 4 * 4
+            if row_length - x >= 2:
+                add_two(array, at + x, sums, target + x)
+                x += 2
+            if x < row_length:
                 sums[target + x] += array[at + x]
             at += row_length
 

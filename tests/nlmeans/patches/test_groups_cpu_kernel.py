@@ -13,31 +13,33 @@ from nlmeans.patches.groups_cpu import search_in
 from nlmeans.patches.groups_cpu_kernel import SHIFTS, copy_patches, match_lines
 from tests.nlmeans.patches.tensors import normal
 
-SIZE, STEP = (2, 2, 2), (1, 1, 1)
+SIZE = (2, 2, 2)
 
 
-def matched(guide: torch.Tensor, radius: tuple[int, int, int], count: int, floor: float) -> np.ndarray:
-    """Flat corners of the groups of all reference patches, (references, count)."""
-    references = tuple(n - 1 for n in guide.shape[1:])
+def matched(guide: torch.Tensor, radius: tuple[int, int, int], count: int, floor: float, step: int = 1) -> np.ndarray:
+    """Flat corners of the groups of all reference patches, (references, count); `step` is along the width."""
+    depth, height, width = guide.shape[1:]
+    references = depth - 1, height - 1, (width - 2) // step + 1
     floors = torch.full((references[0] * references[1] * references[2],), floor)
-    search = search_in(guide, (references[0], references[1], references[2]), SIZE, STEP, radius, floors)
+    search = search_in(guide, references, SIZE, (1, 1, step), radius, floors)
     found = np.empty((len(floors), count), np.int64)
     match_lines(search, np.arange(references[0] * references[1]), found)
     return found
 
 
+@pytest.mark.parametrize(("width", "step"), [(12, 1), (12, 2), (12, 5), (40, 1)])
 @pytest.mark.parametrize("reach", [1, SHIFTS, SHIFTS + 2])
-def test_a_window_of_any_width_holds_the_nearest_patches(reach: int) -> None:
-    guide, radius = normal(1, 3, 4, 12).float(), (1, 1, reach)
-    found = matched(guide, radius, 6, 0.0)
+def test_a_window_of_any_width_holds_the_nearest_patches(reach: int, width: int, step: int) -> None:
+    guide, radius = normal(1, 3, 4, width).float(), (1, 1, reach)
+    found = matched(guide, radius, 6, 0.0, step)
     values = guide[0].double().numpy()
-    for row, corner in enumerate(itertools.product(range(2), range(3), range(11))):
+    for row, corner in enumerate(itertools.product(range(2), range(3), range(0, width - 1, step))):
         distances = {}
         for shift in itertools.product(*(range(-r, r + 1) for r in radius)):
             z, y, x = (c + s for c, s in zip(corner, shift, strict=True))
-            if 0 <= z <= 1 and 0 <= y <= 2 and 0 <= x <= 10:
+            if 0 <= z <= 1 and 0 <= y <= 2 and 0 <= x <= width - 2:
                 here = values[tuple(slice(c, c + 2) for c in corner)]
-                distances[(z * 4 + y) * 12 + x] = np.square(values[z : z + 2, y : y + 2, x : x + 2] - here).sum()
+                distances[(z * 4 + y) * width + x] = np.square(values[z : z + 2, y : y + 2, x : x + 2] - here).sum()
         assert set(found[row].tolist()) == set(sorted(distances, key=lambda place: distances[place])[:6])
 
 
