@@ -19,7 +19,7 @@ from nlmeans.engine.series import is_one_series
 from nlmeans.engine.settings import Settings
 from nlmeans.methods.automatic import pick_method
 from nlmeans.methods.means import pilot_radius
-from nlmeans.methods.method import Method
+from nlmeans.methods.method import Method, same_distance
 from nlmeans.methods.registry import METHODS
 from nlmeans.noise.kinds import MAGNITUDES
 from nlmeans.noise.outliers import DESPECKLE_REACH
@@ -78,7 +78,7 @@ class Choices:
         def in_voxels(argument: str, given: Radius | None, usual: int) -> Axes:
             radius: Radius = usual if given is None else given
             if isinstance(radius, int) and settings.spacing is not None:
-                radius = tuple(round(radius * min(settings.spacing) / size) for size in settings.spacing)
+                radius = (method.window if argument == "search_radius" else same_distance)(radius, settings.spacing)
             per_axis = checks.radii(argument, radius, dimensions)
             d, h, w = (min(r, n - 1) for r, n in zip(per_axis, layout.shape, strict=True))
             return d, h, w

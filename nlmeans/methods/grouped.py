@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -10,7 +11,7 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.progress import Report, part
 from nlmeans.methods.coarser import COARSER_REACH
 from nlmeans.methods.means import classic_pilot, pilot_radius
-from nlmeans.methods.method import Method, Options, whole_tile
+from nlmeans.methods.method import Method, Options, flatter_window, is_flat, whole_tile
 from nlmeans.methods.transform import dct_pilot, patch_memory
 from nlmeans.patches.bayes.nl_bayes import nl_bayes
 from nlmeans.patches.low_rank.similar import low_rank
@@ -24,8 +25,11 @@ FEW_CONTROLS = {
 }
 """Why the methods of this module have no such controls."""
 
-LARGEST_GROUP_PATCH = 6
-"""Edge of the patches of an image, in pixels."""
+CUBE = 4
+"""Edge of the patches of a volume that are grouped, in voxels."""
+
+IMAGE_PATCH = 6
+"""Edge of those of an image, in pixels."""
 
 
 def pilot(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
@@ -40,9 +44,48 @@ def pilot(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
     return (thresholded + classic_pilot(noisy, sigma, options, part(progress, 0.5, 1.0))) / 2
 
 
-def group_patch(noisy: Tensor) -> int:
-    """Return the edge of the patches that are grouped: 4 (patches of 4³) in a volume, 6 (patches of 6²) in an image."""
-    return LARGEST_GROUP_PATCH if 1 in noisy.shape[1:] else 4
+def is_image(noisy: Tensor) -> bool:
+    return 1 in noisy.shape[1:]
+
+
+def largest_patch(search_radius: Axes) -> Axes:
+    """Return the size of the largest patches that are grouped."""
+    if not all(search_radius):
+        return (IMAGE_PATCH,) * 3
+    flat = is_flat(search_radius)
+    d, h, w = (FLAT_PATCH[CUBE][axis] if any(flat) else CUBE for axis in flat)
+    return d, h, w
+
+
+def cut(noisy: Tensor, search_radius: Axes, *, patch: int, step: int, count: int = 48) -> dict[str, Any]:
+    """Return the arguments of `nl_bayes` that say which patches a group has.
+
+    Patches of a volume have about patch³ voxels, but are short across thick slices, where neighbours are less alike.
+    Those of an image have 6².
+
+    >>> import torch
+    >>> cut(torch.zeros(1, 32, 64, 64), (4, 4, 4), patch=4, step=4, count=64)
+    {'patch': (4, 4, 4), 'step': (4, 4, 4), 'count': 64}
+    >>> cut(torch.zeros(1, 32, 64, 64), (3, 5, 5), patch=4, step=4, count=64)
+    {'patch': (2, 5, 5), 'step': (2, 4, 4), 'count': 48}
+    """
+    flat = is_flat(search_radius)
+    if is_image(noisy):
+        return {"patch": (IMAGE_PATCH,) * 3, "step": (step,) * 3, "count": count}
+    if not any(flat):
+        return {"patch": (patch,) * 3, "step": (step,) * 3, "count": count}
+    return {
+        "patch": tuple(FLAT_PATCH[patch][axis] for axis in flat),
+        "step": tuple(FLAT_STEP[step][axis] for axis in flat),
+        "count": min(count, 48),
+    }
+
+
+FLAT_PATCH = {3: (4, 2), 4: (5, 2)}
+"""Edges within thick slices and across them, of patches that have about as many voxels as cubes."""
+
+FLAT_STEP = {2: (2, 1), 3: (4, 2), 4: (4, 2)}
+"""Distances between such patches, likewise."""
 
 
 def pilot_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
@@ -56,14 +99,13 @@ def grouped_memory(backend: str, channels: int, patch_radius: Axes, search_radiu
     return patch_memory(backend, channels, patch_radius, pilot_radius(search_radius))
 
 
-def stages_halo(stages: int, patch_radius: Axes, search_radius: Axes) -> Axes:
+def stages_halo(stages: int, patch_radius: Axes, search_radius: Axes, patch: Axes) -> Axes:
     """Return the reach of the pilot and several stages.
 
     A stage reaches from a voxel to the corner of a patch, to its reference patch, to another patch of the group, and
     to the far end of that.
     """
-    patch = 4 if all(search_radius) else LARGEST_GROUP_PATCH
-    stage = [2 * r + 2 * (patch - 1) for r in search_radius]
+    stage = [2 * r + 2 * (edge - 1) for r, edge in zip(search_radius, patch, strict=True)]
     d, h, w = (a + stages * b for a, b in zip(pilot_halo(patch_radius, search_radius), stage, strict=True))
     return d, h, w
 
@@ -75,15 +117,17 @@ def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
     smoothed across the patches of a group, see `best`: then neither stage needs patches that overlap.
     """
     reports = [part(progress, 0.2, 0.5), part(progress, 0.5, 1.0)]
-    patch, lags = group_patch(noisy), options.autocovariance
+    radius, lags = options.search_radius, options.autocovariance
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.2))
-    stage = partial(nl_bayes, noisy, search_radius=options.search_radius, autocovariance=lags)
-    if lags is None and patch < LARGEST_GROUP_PATCH:
-        guide = stage(guide, sigma, patch=3, step=3, count=32, across=True, tolerance=0.2, progress=reports[0])
-        return stage(guide, sigma, step=4, count=64, strength=0.6, across=True, progress=reports[1])
+    stage = partial(nl_bayes, noisy, search_radius=radius, autocovariance=lags)
+    if lags is None and not is_image(noisy):
+        small, large = cut(noisy, radius, patch=3, step=3, count=32), cut(noisy, radius, patch=4, step=4, count=64)
+        guide = stage(guide, sigma, **small, across=True, tolerance=0.2, progress=reports[0])
+        return stage(guide, sigma, **large, strength=0.6, across=True, progress=reports[1])
     same, strength = alike(lags), later_strength(lags, stages=1)
-    guide = stage(guide, sigma, patch=patch, step=4, strength=1.5, tolerance=max(0.2, same), progress=reports[0])
-    return stage(guide, sigma, patch=patch, strength=strength, tolerance=max(0.05, same), progress=reports[1])
+    side_by_side, overlapping = (cut(noisy, radius, patch=4, step=step) for step in (4, 3))
+    guide = stage(guide, sigma, **side_by_side, strength=1.5, tolerance=max(0.2, same), progress=reports[0])
+    return stage(guide, sigma, **overlapping, strength=strength, tolerance=max(0.05, same), progress=reports[1])
 
 
 def later_strength(autocovariance: Tensor | None, stages: int = 2) -> float:
@@ -103,7 +147,7 @@ def alike(autocovariance: Tensor | None) -> float:
 
 
 def bayes_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
-    return stages_halo(2, patch_radius, search_radius)
+    return stages_halo(2, patch_radius, search_radius, largest_patch(search_radius))
 
 
 BAYES = Method(
@@ -112,6 +156,7 @@ BAYES = Method(
     halo=bayes_halo,
     bytes_per_voxel=grouped_memory,
     search_radius=4,
+    window=flatter_window,
     flat_search_radius=10,
     without=FEW_CONTROLS,
     shrinks=True,
@@ -129,24 +174,27 @@ def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repor
     as strong as within. The last stages have less strength than those of `bayes`, as there are two ways to smooth.
     """
     reports = [part(progress, 0.05, 0.15), part(progress, 0.15, 0.4), part(progress, 0.4, 1.0)]
-    patch, lags = group_patch(noisy), options.autocovariance
+    radius, lags = options.search_radius, options.autocovariance
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.05))
-    stage = partial(nl_bayes, noisy, search_radius=options.search_radius, autocovariance=lags)
+    stage = partial(nl_bayes, noisy, search_radius=radius, autocovariance=lags)
     later = partial(stage, strength=0.6 if lags is None else 1.4, across=True)
-    first = partial(stage, guide, sigma, patch=patch, step=4, tolerance=max(0.2, alike(lags)), progress=reports[0])
-    if patch == LARGEST_GROUP_PATCH:
-        guide = first(strength=1.5)
-        return later(guide, sigma, patch=patch, step=2, count=36, tolerance=max(0.05, alike(lags)), progress=reports[2])
+    side_by_side = cut(noisy, radius, patch=4, step=4)
+    first = partial(stage, guide, sigma, **side_by_side, tolerance=max(0.2, alike(lags)), progress=reports[0])
+    if is_image(noisy):
+        guide, pixels = first(strength=1.5), cut(noisy, radius, patch=4, step=2, count=36)
+        return later(guide, sigma, **pixels, tolerance=max(0.05, alike(lags)), progress=reports[2])
     guide = first(across=True)
     if lags is None:
-        guide = later(guide, sigma, patch=3, step=2, count=32, progress=reports[1])
+        guide = later(guide, sigma, **cut(noisy, radius, patch=3, step=2, count=32), progress=reports[1])
     else:
-        guide = later(guide, sigma, tolerance=max(0.05, alike(lags)), progress=reports[1])
-    return later(guide, sigma, step=2, count=64, tolerance=max(0.02, alike(lags)), progress=reports[2])
+        overlapping = cut(noisy, radius, patch=4, step=3)
+        guide = later(guide, sigma, **overlapping, tolerance=max(0.05, alike(lags)), progress=reports[1])
+    last = cut(noisy, radius, patch=4, step=2, count=64)
+    return later(guide, sigma, **last, tolerance=max(0.02, alike(lags)), progress=reports[2])
 
 
 def best_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
-    return stages_halo(3, patch_radius, search_radius)
+    return stages_halo(3, patch_radius, search_radius, largest_patch(search_radius))
 
 
 BEST = Method(
@@ -155,6 +203,7 @@ BEST = Method(
     halo=best_halo,
     bytes_per_voxel=grouped_memory,
     search_radius=6,
+    window=flatter_window,
     flat_search_radius=12,
     without=FEW_CONTROLS,
     shrinks=True,
@@ -166,13 +215,13 @@ BEST = Method(
 
 def subspace(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Low-rank approximation of groups of similar patches (Gavish and Donoho 2017)."""
-    patch, radius = group_patch(noisy), options.search_radius
+    radius = options.search_radius
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
     return low_rank(
         noisy,
         guide,
         sigma,
-        patch=patch,
+        **cut(noisy, radius, patch=4, step=3, count=64),
         search_radius=radius,
         tolerance=max(0.2, alike(options.autocovariance)),
         autocovariance=options.autocovariance,
@@ -181,7 +230,7 @@ def subspace(noisy: Tensor, sigma: float | Tensor, options: Options, progress: R
 
 
 def subspace_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
-    return stages_halo(1, patch_radius, search_radius)
+    return stages_halo(1, patch_radius, search_radius, largest_patch(search_radius))
 
 
 SUBSPACE = Method(
@@ -190,6 +239,7 @@ SUBSPACE = Method(
     halo=subspace_halo,
     bytes_per_voxel=grouped_memory,
     search_radius=4,
+    window=flatter_window,
     flat_search_radius=10,
     without=FEW_CONTROLS,
     shrinks=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -40,8 +40,20 @@ TileFilter = Callable[[Tensor, float | Tensor, Piece, Options, Report], Tensor]
 Halo = Callable[[Axes, Axes], Axes]
 """A function of the patch radius and the search radius."""
 
+InVoxels = Callable[[int, Sequence[float]], tuple[int, ...]]
+"""A function of a radius in voxels of the smallest size, and of the voxel size."""
+
 Memory = Callable[[str, int, Axes, Axes], float]
 """Bytes per voxel, as a function of the backend, the number of channels, the patch radius and the search radius."""
+
+
+def same_distance(radius: int, spacing: Sequence[float]) -> tuple[int, ...]:
+    """Return the radius along each axis, in voxels, that is as long as `radius` voxels of the smallest size.
+
+    >>> same_distance(3, (0.9, 0.9, 5.0))
+    (3, 3, 1)
+    """
+    return tuple(round(radius * min(spacing) / size) for size in spacing)
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,8 @@ class Method:
     """Default patch radius."""
     search_radius: int = 3
     """Default search radius."""
+    window: InVoxels = same_distance
+    """Returns the search radius along each axis, in voxels, for one number and the voxel size."""
     flat_search_radius: int | None = None
     """The same in an image, and in a volume of which only a plane is searched; None for `search_radius`."""
     without: Mapping[str, str] = field(default_factory=dict)
@@ -100,6 +114,36 @@ def h_of_contrast(contrast: float, search_radius: Axes) -> float:
     fewer voxels to average, so its strength is 1.
     """
     return min(max(0.53 + 0.012 * contrast, 0.6), 1.0) if all(search_radius) else 1.0
+
+
+THICK = 1.5
+"""Ratio of the voxel size along an axis to the smallest from which slices are thick."""
+
+
+def flatter_window(search_radius: int, spacing: Sequence[float]) -> tuple[int, ...]:
+    """Return the search radius along each axis, in voxels, for groups of patches.
+
+    Thick slices are alike, but less so than voxels within them, and groups need enough patches to choose from.
+
+    >>> flatter_window(4, (0.9, 0.9, 5.0))
+    (5, 5, 3)
+    >>> flatter_window(4, (1.0, 1.0, 1.2))
+    (4, 4, 4)
+    """
+    thick = [size >= THICK * min(spacing) for size in spacing]
+    if search_radius == 0 or not any(thick):
+        return (search_radius,) * len(thick)
+    return tuple((search_radius + 2) // 2 if slices else search_radius + 1 for slices in thick)
+
+
+def is_flat(search_radius: Axes) -> Axes:
+    """Return 1 for the axes across thick slices, 0 for others: a window is at most two thirds as wide there.
+
+    >>> is_flat((5, 5, 3)), is_flat((4, 4, 4))
+    ((0, 0, 1), (0, 0, 0))
+    """
+    d, h, w = (int(3 * radius <= 2 * max(search_radius)) for radius in search_radius)
+    return d, h, w
 
 
 def whole_tile(stage: Stage) -> TileFilter:

@@ -9,12 +9,21 @@ from torch import Tensor
 
 from nlmeans.core.axes import Axes
 from nlmeans.core.progress import Report, part
-from nlmeans.methods.grouped import GRAIN, alike, group_patch, grouped_memory, later_strength, stages_halo
+from nlmeans.methods.grouped import (
+    CUBE,
+    GRAIN,
+    IMAGE_PATCH,
+    alike,
+    grouped_memory,
+    is_image,
+    later_strength,
+    stages_halo,
+)
 from nlmeans.methods.method import Method, Options, whole_tile
 from nlmeans.patches.bayes.nl_bayes import nl_bayes
 from nlmeans.patches.low_rank.series import PATCH, PATCH_STEP, SeriesResult, series_low_rank
 
-COMPONENTS_PATCH, IMAGE_PATCH = 3, 5
+COMPONENTS_PATCH, COMPONENTS_IMAGE_PATCH = 3, 5
 """Edge of the patches in which components are filtered first, in a volume and in an image. There are few components, so
 that small patches do."""
 
@@ -38,7 +47,7 @@ def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progr
     """
     stages = part(progress, 0.0, 0.25), part(progress, 0.25, 0.5), part(progress, 0.5, 1.0)
     lags = options.autocovariance
-    patch = IMAGE_PATCH if 1 in noisy.shape[1:] else COMPONENTS_PATCH
+    patch = COMPONENTS_IMAGE_PATCH if is_image(noisy) else COMPONENTS_PATCH
     found = series_low_rank(noisy, sigma, patch=patch, autocovariance=lags, progress=stages[0])
     if options.rank is not None:
         options.rank.copy_(found.rank)
@@ -49,7 +58,7 @@ def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progr
         noisy,
         guide,
         sigma,
-        patch=group_patch(noisy),
+        patch=IMAGE_PATCH if is_image(noisy) else CUBE,
         step=GROUP_STEP,
         count=GROUP_COUNT,
         search_radius=options.search_radius,
@@ -75,7 +84,8 @@ def measure_series(noisy: Tensor, autocovariance: Tensor | None, everywhere: boo
 
 def series_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
     """Return the reach of the first filter, which is less than that of a pilot, and of two stages of groups."""
-    return stages_halo(2, patch_radius, search_radius)
+    patch = CUBE if all(search_radius) else IMAGE_PATCH
+    return stages_halo(2, patch_radius, search_radius, (patch,) * 3)
 
 
 SERIES = Method(

@@ -39,8 +39,8 @@ class Search(NamedTuple):
     """A guide, the reference patches in it, and the search window."""
 
     guide: NDArray[np.float32]
-    """Flat (C, D, H, step, columns), with room before and after it for a window and vectors. What lies a step apart in a
-    row of the volume lies side by side, so that vectors hold the same voxel of neighbouring reference patches."""
+    """Flat (C, D, H, step, columns), with room before and after it for a window and vectors. What lies a step apart in
+    a row of the volume lies side by side, so that vectors hold the same voxel of neighbouring reference patches."""
     lead: int
     """Index at which the guide begins in this array."""
     places: NDArray[np.int64]
