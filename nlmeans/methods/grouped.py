@@ -44,7 +44,7 @@ def pilot(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
     return (thresholded + classic_pilot(noisy, sigma, options, part(progress, 0.5, 1.0))) / 2
 
 
-def is_image(noisy: Tensor) -> bool:
+def is_plane(noisy: Tensor) -> bool:
     return 1 in noisy.shape[1:]
 
 
@@ -70,7 +70,7 @@ def cut(noisy: Tensor, search_radius: Axes, *, patch: int, step: int, count: int
     {'patch': (2, 5, 5), 'step': (2, 4, 4), 'count': 48}
     """
     flat = is_flat(search_radius)
-    if is_image(noisy):
+    if is_plane(noisy):
         return {"patch": (IMAGE_PATCH,) * 3, "step": (step,) * 3, "count": count}
     if not any(flat):
         return {"patch": (patch,) * 3, "step": (step,) * 3, "count": count}
@@ -120,7 +120,7 @@ def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
     radius, lags = options.search_radius, options.autocovariance
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.2))
     stage = partial(nl_bayes, noisy, search_radius=radius, autocovariance=lags)
-    if lags is None and not is_image(noisy):
+    if lags is None and not is_plane(noisy):
         small, large = cut(noisy, radius, patch=3, step=3, count=32), cut(noisy, radius, patch=4, step=4, count=64)
         guide = stage(guide, sigma, **small, across=True, tolerance=0.2, progress=reports[0])
         return stage(guide, sigma, **large, strength=0.6, across=True, progress=reports[1])
@@ -180,7 +180,7 @@ def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repor
     later = partial(stage, strength=0.6 if lags is None else 1.4, across=True)
     side_by_side = cut(noisy, radius, patch=4, step=4)
     first = partial(stage, guide, sigma, **side_by_side, tolerance=max(0.2, alike(lags)), progress=reports[0])
-    if is_image(noisy):
+    if is_plane(noisy):
         guide, pixels = first(strength=1.5), cut(noisy, radius, patch=4, step=2, count=36)
         return later(guide, sigma, **pixels, tolerance=max(0.05, alike(lags)), progress=reports[2])
     guide = first(across=True)

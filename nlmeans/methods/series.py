@@ -15,7 +15,7 @@ from nlmeans.methods.grouped import (
     IMAGE_PATCH,
     alike,
     grouped_memory,
-    is_image,
+    is_plane,
     later_strength,
     stages_halo,
 )
@@ -47,7 +47,7 @@ def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progr
     """
     stages = part(progress, 0.0, 0.25), part(progress, 0.25, 0.5), part(progress, 0.5, 1.0)
     lags = options.autocovariance
-    patch = COMPONENTS_IMAGE_PATCH if is_image(noisy) else COMPONENTS_PATCH
+    patch = COMPONENTS_IMAGE_PATCH if is_plane(noisy) else COMPONENTS_PATCH
     found = series_low_rank(noisy, sigma, patch=patch, autocovariance=lags, progress=stages[0])
     if options.rank is not None:
         options.rank.copy_(found.rank)
@@ -58,7 +58,7 @@ def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progr
         noisy,
         guide,
         sigma,
-        patch=IMAGE_PATCH if is_image(noisy) else CUBE,
+        patch=IMAGE_PATCH if is_plane(noisy) else CUBE,
         step=GROUP_STEP,
         count=GROUP_COUNT,
         search_radius=options.search_radius,

@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 def search_in(guide: Tensor, references: Axes, size: Axes, step: Axes, radius: Axes, floor: Tensor) -> Search:
     """Prepare the search for patches similar to the reference patches in `guide`, (C, D, H, W)."""
-    from nlmeans.patches.groups_cpu_kernel import ROOM, Search  # imports numba
+    from nlmeans.patches.groups_cpu_kernel import MARGIN, Search  # imports numba
 
     channels, depth, height, width = guide.shape
     apart, columns = step[2], -(-width // step[2])
-    lead = radius[2] + size[2] + ROOM
+    lead = radius[2] + size[2] + MARGIN
     flat = np.zeros(guide.numel() // width * apart * columns + 2 * lead, np.float32)
     rows = flat[lead:-lead].reshape(channels, depth, height, apart, columns)
     for first in range(min(apart, width)):
         every = guide[..., first::apart]
         rows[..., first, : every.shape[-1]] = every
-    voxels = np.arange(-radius[2], radius[2] + size[2] + ROOM)
-    levels = np.zeros(floor.numel() + ROOM, np.float32)
-    levels[:-ROOM] = floor
+    voxels = np.arange(-radius[2], radius[2] + size[2] + MARGIN)
+    levels = np.zeros(floor.numel() + MARGIN, np.float32)
+    levels[:-MARGIN] = floor
     return Search(
         flat, lead, voxels % apart * columns + voxels // apart, apart * columns, channels, (depth, height, width),
         references, size, step, radius, levels, *candidates(radius, height, width),

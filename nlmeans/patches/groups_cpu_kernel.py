@@ -31,7 +31,7 @@ LARGEST_DISTANCE = np.finfo(np.float32).max
 SHIFTS = 3
 """Neighbouring candidates along the width that are measured at once, with six sums in registers."""
 
-ROOM = 2 * LANES + SHIFTS
+MARGIN = 2 * LANES + SHIFTS
 """Numbers that vectors may touch beyond those that are wanted."""
 
 

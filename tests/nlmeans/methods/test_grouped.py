@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nlmeans import METHODS, denoise
+from nlmeans import METHODS, denoise, load_image, samples
 from nlmeans.core.axes import Axes
 from nlmeans.core.metrics import psnr
 from nlmeans.methods.grouped import (
@@ -16,7 +16,7 @@ from nlmeans.methods.grouped import (
     alike,
     bayes_halo,
     best_halo,
-    group_patch,
+    cut,
     later_strength,
     subspace_halo,
 )
@@ -36,8 +36,30 @@ def test_a_thick_axis_may_be_any_axis() -> None:
 
 
 def test_patches_are_larger_in_a_plane() -> None:
-    assert group_patch(torch.zeros(2, 8, 9, 10)) == 4
-    assert group_patch(torch.zeros(2, 1, 9, 10)) == group_patch(torch.zeros(2, 8, 9, 1)) == 6
+    def edges(*shape: int) -> object:
+        return cut(torch.zeros(2, *shape), (4, 4, 4), patch=4, step=3)["patch"]
+
+    assert edges(8, 9, 10) == (4, 4, 4)
+    assert edges(1, 9, 10) == edges(8, 9, 1) == (6, 6, 6)
+
+
+@pytest.mark.parametrize("name", ["bayes", "best", "subspace"])
+def test_the_voxel_size_helps_where_slices_are_thick(name: str) -> None:
+    clean = np.asarray(load_image(samples.path("thick_clean")).dataobj, np.float32)[40:88, 50:98]
+    image = clean + 30 * np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
+    unaware, aware = (
+        psnr(clean, denoise(image, 30, method=name, spacing=spacing), peak=1000) for spacing in (None, (1, 1, 5))
+    )
+    assert aware > unaware + 0.1
+
+
+@pytest.mark.parametrize("name", ["bayes", "best", "subspace"])
+def test_tiles_of_thick_slices_agree_with_the_whole(name: str) -> None:
+    image = noisy_piecewise(12, 60, 112, sigma=SIGMA)[1]
+    settings: dict[str, Any] = {"method": name, "spacing": (4, 1, 1), "search_radius": 1}
+    whole = denoise(image, SIGMA, **settings)
+    tiled = denoise(image, SIGMA, **settings, memory=2**24)
+    assert np.abs(whole - tiled).max() < 0.01 * SIGMA
 
 
 @pytest.mark.parametrize("name", ["bayes", "best", "subspace"])
@@ -70,7 +92,13 @@ def test_best_is_better_than_bayes_with_correlated_noise() -> None:
 def test_a_halo_is_that_of_the_pilot_and_of_every_stage(halo: object, stages: int) -> None:
     assert callable(halo)
     assert halo((1, 1, 1), (4, 4, 4)) == (6 + stages * (2 * 4 + 2 * 3),) * 3
-    assert halo((4, 4, 4), (5, 5, 5))[0] == 7 + stages * (2 * 5 + 2 * 3)
+    assert halo((4, 4, 4), (5, 5, 5))[0] == 6 + stages * (2 * 5 + 2 * 3)
+
+
+@pytest.mark.parametrize(("halo", "stages"), [(bayes_halo, 2), (best_halo, 3), (subspace_halo, 1)])
+def test_a_halo_is_that_of_the_patches_of_thick_slices(halo: object, stages: int) -> None:
+    assert callable(halo)
+    assert halo((1, 1, 1), (3, 5, 5)) == (6 + stages * (2 * 3 + 2 * 1), *(6 + stages * (2 * 5 + 2 * 4),) * 2)
 
 
 @pytest.mark.parametrize("name", ["bayes", "best", "subspace"])
