@@ -21,7 +21,7 @@ from nlmeans.methods.automatic import pick_method
 from nlmeans.methods.means import pilot_radius
 from nlmeans.methods.method import Method, same_distance
 from nlmeans.methods.registry import METHODS
-from nlmeans.noise.kinds import MAGNITUDES
+from nlmeans.noise.kinds import MAGNITUDES, MICROSCOPY
 from nlmeans.noise.outliers import DESPECKLE_REACH
 from nlmeans.operator.windowed import windows_step
 from nlmeans.patches.low_rank.hot import HOT_REACH
@@ -75,10 +75,13 @@ class Choices:
         if settings.spacing is not None and len(settings.spacing) != dimensions:
             raise ValueError(f"spacing={settings.spacing} must have one number per spatial axis: {dimensions}")
 
+        # along its axis, a microscope resolves as coarsely as its slices are apart: voxels count alike
+        spacing = None if settings.modality == MICROSCOPY else settings.spacing
+
         def in_voxels(argument: str, given: Radius | None, usual: int) -> Axes:
             radius: Radius = usual if given is None else given
-            if isinstance(radius, int) and settings.spacing is not None:
-                radius = (method.window if argument == "search_radius" else same_distance)(radius, settings.spacing)
+            if isinstance(radius, int) and spacing is not None:
+                radius = (method.window if argument == "search_radius" else same_distance)(radius, spacing)
             per_axis = checks.radii(argument, radius, dimensions)
             d, h, w = (min(r, n - 1) for r, n in zip(per_axis, layout.shape, strict=True))
             return d, h, w

@@ -7,7 +7,16 @@ NOISES = ("gaussian", "rician", "chi", "poisson")
 in both parts. Chi (non-central): the root of the summed squares of such magnitudes of several coils. Poisson: counts of
 photons or decays, with the gain, offset and read noise of the detector."""
 
-KINDS_OF_MODALITY = {"MR": ("rician", "chi"), "CT": (), "PT": ("poisson",), "NM": ("poisson",), "GM": ("poisson",)}
+MICROSCOPY = "GM"
+"""DICOM's code for it."""
+
+KINDS_OF_MODALITY = {
+    "MR": ("rician", "chi"),
+    "CT": (),
+    "PT": ("poisson",),
+    "NM": ("poisson",),
+    MICROSCOPY: ("poisson",),
+}
 """Kinds besides Gaussian noise that are looked for, by DICOM's code of what made the image: magnetic resonance,
 computed tomography, positron emission tomography, nuclear medicine, and microscopy. For any other code, all kinds."""
 

@@ -72,6 +72,19 @@ def test_a_radius_ends_at_the_opposite_border() -> None:
     assert choices.patch_radius == (1, 3, 3)
 
 
+def test_windows_of_groups_hold_enough_patches_across_thick_slices() -> None:
+    settings: dict[str, Any] = {"method": "bayes", "spacing": (5.0, 1.0, 1.0)}
+    assert chosen(**settings).search_radius == (3, 5, 5)
+    assert chosen(**settings, search_radius=2).search_radius == (2, 3, 3)
+    assert chosen(**settings, search_radius=(4, 2, 2)).search_radius == (4, 2, 2)
+
+
+@pytest.mark.parametrize("method", ["classic", "bayes"])
+def test_slices_of_a_microscope_are_not_thick(method: str) -> None:
+    alike, spaced = (chosen(method=method, modality="GM", spacing=s).search_radius for s in (None, (3.0, 1.0, 1.0)))
+    assert spaced == alike
+
+
 @pytest.mark.parametrize(
     ("spacing", "radius", "expected"),
     [((1.0, 1.0, 5.0), 3, (3, 3, 1)), ((5.0, 0.8, 0.8), 3, (0, 3, 3)), ((2.0, 1.0, 1.0), (1, 2, 3), (1, 2, 3))],
