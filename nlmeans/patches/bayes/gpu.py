@@ -12,7 +12,7 @@ from nlmeans.core.lags import Whitening
 from nlmeans.core.progress import Report, silent
 from nlmeans.kernels.dispatch import Trial
 from nlmeans.patches.dct.sliding import dct_basis
-from nlmeans.patches.groups import LEAST_VARIANCE, Average, FilterVolume, Grid, sum_groups, taper_of
+from nlmeans.patches.groups import LEAST_VARIANCE, WEIGHT_UNIT, Average, FilterVolume, Grid, sum_groups, taper_of
 
 LARGEST_MATRIX = 64
 """Most patches in a group, and most voxels in a patch, for which the matrices of a group fit into registers."""
@@ -75,6 +75,7 @@ def filter_volume(
                     average.total,
                     average.weights,
                     1 / average.unit,
+                    1 / WEIGHT_UNIT,
                     strength,
                     steepest,
                     LEAST_VARIANCE,

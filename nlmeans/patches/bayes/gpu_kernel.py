@@ -110,7 +110,8 @@ def filter_groups_kernel(
     steep,  # (groups,): whether a group is too steep for float32
     total,  # volume of integers
     weights,  # volume of integers
-    per_unit,  # integers per 1
+    per_unit,  # integers of `total` per 1
+    per_weight,  # integers of `weights` per 1
     strength,
     steepest,
     least_variance,
@@ -179,4 +180,4 @@ def filter_groups_kernel(
         patches = sliced_product(patches, tl.load(colour + square), VOXELS)
     values = (patches + mean[None, :]) * (tl.load(taper + k) * weight.to(DTYPE))[None, :]
     add_integers(total, places, values, inside, per_unit)
-    add_integers(weights, at, tl.zeros([BLOCK], DTYPE) + weight.to(DTYPE), k < COUNT, per_unit)
+    add_integers(weights, at, tl.zeros([BLOCK], DTYPE) + weight.to(DTYPE), k < COUNT, per_weight)
