@@ -126,15 +126,22 @@ def rate_of(tile: gpu.Column, of: Request, pairs: int) -> float:
 
 
 FILTERS: dict[str, tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tensor], str]] = {
-    "non-local Bayes, 48 patches, step 3": (lambda noisy, guide: nl_bayes(noisy, guide), "bayes.gpu.serves"),
-    "non-local Bayes, 64 patches, step 2": (
-        lambda noisy, guide: nl_bayes(noisy, guide, count=64, step=2, search_radius=(5, 5, 5)),
+    "non-local Bayes, 48 patches of 4³, step 3": (lambda noisy, guide: nl_bayes(noisy, guide), "bayes.gpu.serves"),
+    "non-local Bayes across, 32 patches of 3³, step 3": (
+        lambda noisy, guide: nl_bayes(noisy, guide, patch=3, count=32, across=True),
+        "bayes.gpu.serves",
+    ),
+    "non-local Bayes across, 64 patches of 4³, step 2": (
+        lambda noisy, guide: nl_bayes(noisy, guide, count=64, step=2, search_radius=(5, 5, 5), across=True),
         "bayes.gpu.serves",
     ),
     "hard threshold": (lambda noisy, guide: hard_threshold(noisy, stride=1), "dct.cpu.serves"),
     "Wiener filter": (lambda noisy, guide: wiener_filter(noisy, guide), "dct.cpu.serves"),
 }
 """Filters of patches, and the function whose denial leaves them to torch."""
+
+THREADS = {32: ((1, 255), (1, 168), (2, 168), (4, 128)), 64: ((4, 255), (4, 168), (8, 168), (8, 128))}
+"""Warps per group and registers per thread to try, for each size of the matrices."""
 
 
 def measure_filter(size: int, name: str, all_tiles: bool) -> dict[str, Any]:
@@ -151,8 +158,10 @@ def measure_filter(size: int, name: str, all_tiles: bool) -> dict[str, Any]:
     row["memory"] = torch.cuda.max_memory_allocated() - held
     row["repeats"] = bool(torch.equal(filtered(noisy_volume, guide), first))
     if all_tiles and switch.startswith("bayes"):
-        for warps, registers in ((4, 255), (4, 168), (8, 168), (8, 128)):
-            with mock.patch.object(bayes_gpu, "GROUP_THREADS", (warps, registers)):
+        for threads in zip(*THREADS.values(), strict=True):
+            given = dict(zip(THREADS, threads, strict=True))
+            with mock.patch.dict(bayes_gpu.GROUP_THREADS, given):
+                warps, registers = given[32 if "3³" in name else 64]
                 row["tiles"][f"{warps} × {registers}"] = times(lambda: filtered(noisy_volume, guide), 3)
     with mock.patch(f"nlmeans.patches.{switch}", return_value=False):
         row["torch_seconds"] = times(lambda: filtered(noisy_volume, guide), 3)

@@ -320,8 +320,11 @@ class Average:
     """The Kaiser window of a patch, one number per voxel."""
     grid: Grid
     unit: float
-    """Value of the integer 1 in `total`, a power of two; 1.0 if the sums are of floating-point numbers. That in `weights`
-    is `WEIGHT_UNIT`: weights rounded relative to the largest value would be wrong by as much as values are large."""
+    """Value of the integer 1 in `total`, a power of two; 1.0 if the sums are of floating-point numbers.
+
+    In `weights` it is `WEIGHT_UNIT`. Rounded relative to the largest value, weights would be the less exact the larger
+    the values.
+    """
 
     @classmethod
     def of(cls, volume: Tensor, grid: Grid, exact: bool | None = None) -> Average:
