@@ -218,17 +218,14 @@ def by_image_kernel(
         from_z, from_y = z - reach_z - oz, y - reach_y - oy
         there = (from_z >= 0) & (from_z < planes) & (from_y >= 0) & (from_y < height)
         for ox in range(-reach_x, reach_x + 1):
-            from_x = x - reach_x - ox
+            from_x = x - reach_x - ox  # `at` lies at this offset from the voxel `source` of the result
             inside = there & (from_x >= 0) & (from_x < width)
-            source = (
-                from_z * height + from_y
-            ) * width + from_x  # the voxel of the result to which `at` is at this offset
+            source = (from_z * height + from_y) * width + from_x
             zz, zy, zx, yy, yx, xx = entries_of(precision, source, inside, voxels, ENTRIES)
             constant, linear = terms_of_row(zz, zy, zx, yy, yx, oz * size_z, oy * size_y, ENTRIES)
             dx = ox * size_x
             weight = tl.exp(constant + dx * (linear - 0.5 * dx * xx))
             mask = (channel < channels) & inside[None, :]
             spread += weight[None, :] * tl.load(scaled + channel * voxels + source[None, :], mask=mask, other=0.0)
-    add_to(
-        by_image + channel * padded_voxels + at[None, :], spread, (channel < channels) & (at < padded_voxels)[None, :]
-    )
+    mask = (channel < channels) & (at < padded_voxels)[None, :]
+    add_to(by_image + channel * padded_voxels + at[None, :], spread, mask)
