@@ -18,7 +18,7 @@ LARGEST_MATRIX = 64
 """Most patches in a group, and most voxels in a patch, for which the matrices of a group fit into registers."""
 
 GROUP_THREADS = {16: (1, 255), 32: (1, 255), 64: (4, 255)}
-"""Warps per group, and registers per thread, for each size of the matrices, which have at most 32 numbers per thread."""
+"""Warps per group and registers per thread, by the size of the matrices, which have at most 32 numbers per thread."""
 
 EXACT_THREADS = {16: (2, 255), 32: (2, 255), 64: (8, 255)}
 """The same in float64, whose numbers need twice the registers."""
