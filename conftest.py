@@ -17,6 +17,7 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
 collect_ignore = [  # have no doctests, and cannot be imported without triton
+    "nlmeans/blur/gpu_kernel.py",
     "nlmeans/operator/gpu_kernel.py",
     "nlmeans/patches/bayes/gpu_kernel.py",
     "nlmeans/patches/dct/gpu_kernel.py",

@@ -5,8 +5,8 @@ Usage: python benchmarks/gpu.py [--size 256] [--out benchmarks/results] [--tiles
 The operator runs on random voxels with a 17³ window and patch radii 0 to 2. `loop` is measured with a 5³ window, as its
 rate does not depend on the window. Every run checks the error relative to `loop` in float64 on a part of the result,
 and that a second run gives the same bits. The filters of patches run with their kernels and in torch; in both, a kernel
-matches the patches. The methods run on the head phantom with sigma given; those that take more than a second on 96³ are
-skipped on the large volume. Writes gpu.json and gpu.md.
+matches the patches. The local blur and its derivatives run with a 13³ kernel. The methods run on the head phantom with
+sigma given; those that take more than a second on 96³ are skipped on the large volume. Writes gpu.json and gpu.md.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from speed import machine
 from speed_report import digits, table
 
 import nlmeans
+from nlmeans.blur import gpu as blur_gpu
+from nlmeans.blur import loop as blur_loop
 from nlmeans.core.axes import Axes, window_voxels
 from nlmeans.methods.registry import single_methods
 from nlmeans.operator import gpu
@@ -41,6 +43,9 @@ from nlmeans.patches.dct.sliding import hard_threshold, wiener_filter
 SLOTS_PER_PAIR = {0: 7.7, 1: 23.0 * 32 / 30}
 """Instructions per pair for a 17³ window, counted in the machine code for sm_90 (log/gpu-kernel.md) and including
 idle lanes. There is no count for patch radius 2."""
+
+KINDS = {1: "spherical", 3: "diagonal", 6: "full"}
+"""Covariances of the blur, by the number of entries of their inverse."""
 
 PREVIEWED = ("classic", "wiener", "bayes")
 
@@ -126,15 +131,22 @@ def rate_of(tile: gpu.Column, of: Request, pairs: int) -> float:
 
 
 FILTERS: dict[str, tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tensor], str]] = {
-    "non-local Bayes, 48 patches, step 3": (lambda noisy, guide: nl_bayes(noisy, guide), "bayes.gpu.serves"),
-    "non-local Bayes, 64 patches, step 2": (
-        lambda noisy, guide: nl_bayes(noisy, guide, count=64, step=2, search_radius=(5, 5, 5)),
+    "non-local Bayes, 48 patches of 4³, step 3": (lambda noisy, guide: nl_bayes(noisy, guide), "bayes.gpu.serves"),
+    "non-local Bayes across, 32 patches of 3³, step 3": (
+        lambda noisy, guide: nl_bayes(noisy, guide, patch=3, count=32, across=True),
+        "bayes.gpu.serves",
+    ),
+    "non-local Bayes across, 64 patches of 4³, step 2": (
+        lambda noisy, guide: nl_bayes(noisy, guide, count=64, step=2, search_radius=(5, 5, 5), across=True),
         "bayes.gpu.serves",
     ),
     "hard threshold": (lambda noisy, guide: hard_threshold(noisy, stride=1), "dct.cpu.serves"),
     "Wiener filter": (lambda noisy, guide: wiener_filter(noisy, guide), "dct.cpu.serves"),
 }
 """Filters of patches, and the function whose denial leaves them to torch."""
+
+THREADS = {32: ((1, 255), (1, 168), (2, 168), (4, 128)), 64: ((4, 255), (4, 168), (8, 168), (8, 128))}
+"""Warps per group and registers per thread to try, for each size of the matrices."""
 
 
 def measure_filter(size: int, name: str, all_tiles: bool) -> dict[str, Any]:
@@ -151,12 +163,40 @@ def measure_filter(size: int, name: str, all_tiles: bool) -> dict[str, Any]:
     row["memory"] = torch.cuda.max_memory_allocated() - held
     row["repeats"] = bool(torch.equal(filtered(noisy_volume, guide), first))
     if all_tiles and switch.startswith("bayes"):
-        for warps, registers in ((4, 255), (4, 168), (8, 168), (8, 128)):
-            with mock.patch.object(bayes_gpu, "GROUP_THREADS", (warps, registers)):
+        for threads in zip(*THREADS.values(), strict=True):
+            given = dict(zip(THREADS, threads, strict=True))
+            with mock.patch.dict(bayes_gpu.GROUP_THREADS, given):
+                warps, registers = given[32 if "3³" in name else 64]
                 row["tiles"][f"{warps} × {registers}"] = times(lambda: filtered(noisy_volume, guide), 3)
     with mock.patch(f"nlmeans.patches.{switch}", return_value=False):
         row["torch_seconds"] = times(lambda: filtered(noisy_volume, guide), 3)
         row["difference"] = float((filtered(noisy_volume, guide) - first).abs().max())
+    return row
+
+
+def measure_blur(size: int, entries: int) -> dict[str, Any]:
+    """Time the local blur and both derivatives with a 13³ kernel and standard deviations from 1 to 3 voxels."""
+    torch.manual_seed(0)
+    shape, reach, sizes = (size,) * 3, (6,) * 3, (1.0,) * 3
+    padded, gradient = torch.rand(1, *(size + 12,) * 3).cuda(), torch.randn(1, *shape).cuda()
+    precision = (1 + 2 * torch.rand(entries, *shape)).pow(-2).cuda()
+    if entries == 6:
+        precision[[1, 2, 4]] *= 0.05  # leaves the matrices positive definite
+    row: dict[str, Any] = {"size": size, "entries": entries}
+    results = []
+    for name, kernels in (("kernel", blur_gpu), ("loop", blur_loop)):
+
+        def derivatives(kernels: Any = kernels) -> tuple[torch.Tensor, torch.Tensor]:
+            found = torch.zeros_like(padded), torch.zeros_like(precision)
+            kernels.derivatives(padded, precision, *results[0], gradient, reach, sizes, *found)
+            return found
+
+        def blur(kernels: Any = kernels) -> tuple[torch.Tensor, torch.Tensor]:
+            return kernels.blur(padded, precision, reach, sizes)  # type: ignore[no-any-return]
+
+        results.append(blur())
+        row[f"{name}_seconds"], row[f"{name}_derivatives"] = times(blur, 3), times(derivatives, 3)
+    row["difference"] = float((results[0][0] - results[1][0]).abs().max())
     return row
 
 
@@ -209,6 +249,12 @@ def page(found: dict[str, Any]) -> str:
         ]
         for row in found["filters"]
     ]
+    blurs = [
+        [f"{row['size']}³, {KINDS[row['entries']]}"]
+        + [middle(row[key]) for key in ("kernel_seconds", "loop_seconds", "kernel_derivatives", "loop_derivatives")]
+        + [f"{row['difference']:.1e}"]
+        for row in found["blurs"]
+    ]
     methods = [
         [
             f"`{row['method']}`, {row['size']}³",
@@ -244,6 +290,13 @@ def page(found: dict[str, Any]) -> str:
                 filters,
             ),
             "",
+            "## Local blur, 13³ kernel",
+            "",
+            table(
+                ["", "s", "s by `loop`", "both derivatives, s", "by `loop`, s", "largest difference"],
+                blurs,
+            ),
+            "",
             "## Methods",
             "",
             table(["`denoise`, sigma given", "s", "memory, MiB"], methods),
@@ -269,6 +322,7 @@ def main(size: int, out: Path, tiles: bool) -> None:
         "limits": limits(),
         "operator": [measure_operator(size, patch, tiles) for patch in (0, 1, 2)],
         "filters": [measure_filter(96, name, tiles) for name in FILTERS],
+        "blurs": [measure_blur(128, entries) for entries in KINDS],
         "methods": [],
         "previews": [measure_preview(size, method) for method in PREVIEWED],
     }

@@ -53,10 +53,10 @@ REPEATED = {
     "filter_channel": "the sliding DCT on a CPU, on a GPU, or by torch",
     "serves": "compiled filters of patches",
     "trial": "filters of patches on a GPU",
-    "blur": "the local blur on a CPU or by torch",
+    "blur": "the local blur on a CPU, on a GPU, or by torch",
     "read_file": "one per file format",
     "write_file": "one per file format",
-    "derivatives": "the local blur on a CPU or by torch",
+    "derivatives": "the local blur on a CPU, on a GPU, or by torch",
 }
 """Names that modules share because they do the same in several ways."""
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nlmeans.blur import cpu, loop
+from nlmeans.blur import cpu, gpu, loop
 from nlmeans.blur.loop import Sizes
 from nlmeans.core.axes import Axes
 from nlmeans.core.modes import outside_autocast
@@ -24,7 +24,8 @@ def blur_locally(padded: Tensor, precision: Tensor, radius: Axes, sizes: Sizes) 
 class _LocalBlur(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, padded: Tensor, precision: Tensor, radius: Axes, sizes: Sizes) -> Tensor:
-        blur = kernel_for([padded], plain=loop.blur, cpu=cpu.blur)
+        trial = gpu.blur_trial(precision, padded)
+        blur = kernel_for([padded], plain=loop.blur, cpu=cpu.blur, gpu=gpu.blur, trial=trial)
         result: Tensor
         result, totals = blur(padded.contiguous(), precision, radius, sizes)
         context.save_for_backward(padded, precision, result, totals)
@@ -41,7 +42,10 @@ class _LocalBlur(torch.autograd.Function):
             torch.zeros_like(tensor, memory_format=torch.contiguous_format) if needed else None
             for tensor, needed in wanted
         )
-        add_derivatives = kernel_for([padded], plain=loop.derivatives, cpu=cpu.derivatives)
+        trial = gpu.derivatives_trial(precision, padded)
+        add_derivatives = kernel_for(
+            [padded], plain=loop.derivatives, cpu=cpu.derivatives, gpu=gpu.derivatives, trial=trial
+        )
         add_derivatives(
             padded.contiguous(),
             precision,

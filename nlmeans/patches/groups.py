@@ -320,7 +320,11 @@ class Average:
     """The Kaiser window of a patch, one number per voxel."""
     grid: Grid
     unit: float
-    """Value of the integer 1; 1.0 if the sums are of floating-point numbers."""
+    """Value of the integer 1 in `total`, a power of two; 1.0 if the sums are of floating-point numbers.
+
+    In `weights` it is `WEIGHT_UNIT`. Rounded relative to the largest value, weights would be the less exact the larger
+    the values.
+    """
 
     @classmethod
     def of(cls, volume: Tensor, grid: Grid, exact: bool | None = None) -> Average:
@@ -333,7 +337,7 @@ class Average:
         """
         taper = taper_of(grid.size)
         if volume.device.type != "cpu" if exact is None else exact:
-            unit = max(1.0, float(volume.abs().max())) * FIXED_POINT_UNIT
+            unit = 2.0 ** math.frexp(max(1.0, float(volume.abs().max())))[1] * WEIGHT_UNIT
             zeros = torch.zeros_like(volume, dtype=torch.int64)
             return cls(zeros, zeros.clone(), taper.to(volume), grid, unit)
         return cls(torch.zeros_like(volume), torch.zeros_like(volume), taper.to(volume), grid, 1.0)
@@ -348,23 +352,25 @@ class Average:
             return
         indices = corners[..., None] + flat_offsets(self.total, self.grid.size)
         self.total.view(-1).index_add_(
-            0, indices.view(-1), self.integers(filtered.patches * (weight[..., None] * self.taper)).view(-1)
+            0, indices.view(-1), integers(filtered.patches * (weight[..., None] * self.taper), self.unit).view(-1)
         )
-        self.weights.view(-1).index_add_(0, corners.reshape(-1), self.integers(weight).view(-1))
-
-    def integers(self, values: Tensor) -> Tensor:
-        """Round values to multiples of the unit."""
-        return (values.double() / self.unit).round_().long()
+        self.weights.view(-1).index_add_(0, corners.reshape(-1), integers(weight, WEIGHT_UNIT).view(-1))
 
     def result(self) -> Tensor:
         """Return the average, (D, H, W). Every voxel must lie in at least one patch."""
-        dtype = torch.float64 if self.unit != 1 else self.total.dtype
+        real = self.total.is_floating_point()
+        dtype, scale = (self.total.dtype, 1.0) if real else (torch.float64, self.unit / WEIGHT_UNIT)
         weights = self.weights.to(dtype)
         covering = torch.zeros_like(weights)
         corners = grid_view(weights, (0, 0, 0), (1, 1, 1), self.grid.positions)
         for offset, taper in zip(offsets(self.grid.size), self.taper.tolist(), strict=True):
             grid_view(covering, offset, (1, 1, 1), self.grid.positions).add_(corners, alpha=taper)
-        return (self.total.to(dtype) / covering).to(self.taper.dtype)
+        return (self.total.to(dtype) / covering).mul_(scale).to(self.taper.dtype)
+
+
+def integers(values: Tensor, unit: float) -> Tensor:
+    """Round values to multiples of the unit."""
+    return (values.double() / unit).round_().long()
 
 
 def averaged(averages: list[Average], result: Tensor) -> Tensor:
@@ -375,6 +381,6 @@ def averaged(averages: list[Average], result: Tensor) -> Tensor:
     return result
 
 
-FIXED_POINT_UNIT = 2.0**-33
-"""Unit of integer sums, relative to the largest value. 10⁵ patches on one voxel, with weights up to 5·10³, stay below
-2⁶³."""
+WEIGHT_UNIT = 2.0**-33
+"""Unit of integer sums of weights, and of values relative to the largest one. 10⁵ patches on one voxel, with weights up
+to 5·10³, stay below 2⁶³."""

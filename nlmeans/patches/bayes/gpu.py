@@ -12,15 +12,15 @@ from nlmeans.core.lags import Whitening
 from nlmeans.core.progress import Report, silent
 from nlmeans.kernels.dispatch import Trial
 from nlmeans.patches.dct.sliding import dct_basis
-from nlmeans.patches.groups import LEAST_VARIANCE, Average, FilterVolume, Grid, sum_groups, taper_of
+from nlmeans.patches.groups import LEAST_VARIANCE, WEIGHT_UNIT, Average, FilterVolume, Grid, sum_groups, taper_of
 
 LARGEST_MATRIX = 64
 """Most patches in a group, and most voxels in a patch, for which the matrices of a group fit into registers."""
 
-GROUP_THREADS = (4, 255)
-"""Warps per group, and registers per thread."""
+GROUP_THREADS = {16: (1, 255), 32: (1, 255), 64: (4, 255)}
+"""Warps per group and registers per thread, by the size of the matrices, which have at most 32 numbers per thread."""
 
-EXACT_THREADS = (8, 255)
+EXACT_THREADS = {16: (2, 255), 32: (2, 255), 64: (8, 255)}
 """The same in float64, whose numbers need twice the registers."""
 
 GROUPS_PER_LAUNCH = 2**16
@@ -41,6 +41,7 @@ def filter_volume(
     progress: Report,
     *,
     strength: float,
+    across: bool,
     steepest: float,
     noise: Whitening | None = None,
     out: Tensor | None = None,
@@ -64,7 +65,8 @@ def filter_volume(
     def add_channel(average: Average, value: Tensor, first: Tensor, corners: Tensor, variance: Tensor) -> None:
         steep = torch.empty(len(corners), dtype=torch.int8, device=corners.device)
         with torch.cuda.device_of(value):
-            for matrices, (warps, registers) in ((single, GROUP_THREADS), (double, EXACT_THREADS)):
+            for matrices, threads in ((single, GROUP_THREADS), (double, EXACT_THREADS)):
+                warps, registers = threads[block]
                 filter_groups_kernel[(len(corners),)](
                     value,
                     first,
@@ -75,12 +77,14 @@ def filter_volume(
                     average.total,
                     average.weights,
                     1 / average.unit,
+                    1 / WEIGHT_UNIT,
                     strength,
                     steepest,
                     LEAST_VARIANCE,
                     grid.shape[1] * grid.shape[2],
                     grid.shape[2],
                     EXACT=matrices is double,
+                    ACROSS=across,
                     VARYING=variance.ndim > 0,
                     CORRELATED=noise is not None,
                     SIZE_Y=grid.size[1],
@@ -114,10 +118,11 @@ def constants(size: Axes, block: int, noise: Whitening | None, like: Tensor) -> 
     return [values.to(like) for values in (padded[0], spectrum, whiten, colour, taper)]
 
 
-def trial(grid: Grid, noise: Whitening | None, varying: bool) -> Trial:
+def trial(grid: Grid, noise: Whitening | None, across: bool, varying: bool) -> Trial:
     """Return a problem of a few dozen groups, some of them steep, for groups like those of `grid`.
 
-    All candidates of a window count as equally similar, so that no rounding decides which patches a group has.
+    All candidates of a window count as equally similar, so that no rounding decides which patches a group has. Channels
+    with much and with little noise make both matter, the share of the noisy patches and the smoothing across.
     """
     references = grid.references
     d, h, w = (p + (ROOM if n > 1 else 0) for p, n in zip(grid.size, references, strict=True))
@@ -129,9 +134,10 @@ def trial(grid: Grid, noise: Whitening | None, varying: bool) -> Trial:
         clean = torch.zeros_like(noise)
         clean.narrow(axis, small.shape[axis] - 2, 2).fill_(1000)  # too steep for float32
         sigma = 1 + 0.1 * levels if varying else 1.0
-        return run((clean + noise)[None], (clean + 0.3 * rest)[None], sigma, small, 1e9, progress=silent)
+        noisy, guide = torch.stack([clean + noise, clean + 0.5 * noise]), (clean + 0.3 * rest).repeat(2, 1, 1, 1)
+        return run(noisy, guide, sigma, small, 1e9, progress=silent)
 
-    compiled_for = (grid.size, grid.count, noise is not None, varying)
+    compiled_for = (grid.size, grid.count, noise is not None, across, varying)
     return Trial(("bayes", *compiled_for), solve, 0.05)
 
 

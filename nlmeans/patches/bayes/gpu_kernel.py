@@ -6,6 +6,12 @@ A = P Pᵀ + ρI. Elimination of [A | P] gives W = L⁻¹P and the pivots d, whe
     S = Q Vᵀ                 ‖S‖² = ⟨F, Q⟩
     F = S V                  f = ‖V‖², the degrees of freedom
 
+Smoothing across patches needs A⁻¹ = JᵀJ with J = d^(−½)·L⁻¹. Column i of A is 0 below its diagonal after step i of the
+elimination, and column i of L⁻¹ is 0 there before it. So the same registers hold first A and then L⁻¹·diag(d), whose
+diagonal is the pivots, as that of A is by then::
+
+    D = −ρ Jᵀ (J F)
+
 The matrices of a group stay in registers, padded with zeros to BLOCK × BLOCK numbers, at most 64 × 64. Registers have
 no index: a row is read by a sum over all rows times 0 or 1, a slice of a matrix by a sum over all slices. The sums over
 the volume are of integers, which do not depend on the order in which programs end.
@@ -18,9 +24,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from nlmeans.patches.kernel_constants import LEAST_DETERMINANT, TINY
+from nlmeans.patches.kernel_constants import ACROSS_FREEDOM, LEAST_DETERMINANT, TINY
 
 TRITON_TINY = tl.constexpr(TINY)
+TRITON_ACROSS_FREEDOM = tl.constexpr(ACROSS_FREEDOM)
 TRITON_LEAST_DETERMINANT = tl.constexpr(LEAST_DETERMINANT)
 
 
@@ -44,6 +51,12 @@ def sliced_product(a, b, USED: tl.constexpr):
 
 
 @triton.jit
+def corners_of(corners, group, k, COUNT: tl.constexpr):
+    """Read the corners of a group. They are read again where places are needed again, which saves their registers."""
+    return tl.load(corners + group * COUNT + k, mask=k < COUNT, other=0, volatile=True)
+
+
+@triton.jit
 def centred(volume, places, inside, COUNT: tl.constexpr, DTYPE: tl.constexpr):
     """Read the patches of a group without their mean, and the mean."""
     patches = tl.load(volume + places, mask=inside, other=0.0).to(DTYPE)
@@ -52,20 +65,51 @@ def centred(volume, places, inside, COUNT: tl.constexpr, DTYPE: tl.constexpr):
 
 
 @triton.jit
-def eliminated(system, rows, least, COUNT: tl.constexpr):
-    """Return W of [A | P], and the pivots. In exact arithmetic, no pivot is less than `least`."""
+def eliminated(system, rows, least, COUNT: tl.constexpr, INVERSE: tl.constexpr):
+    """Return W of [A | P], the pivots, and the system. In exact arithmetic, no pivot is less than `least`.
+
+    With INVERSE, the system has L⁻¹·diag(d) below its diagonal.
+    """
     k = tl.arange(0, system.shape[0])
     both = tl.join(system, rows)
     for i in range(COUNT):
         chosen = (k == i).to(system.dtype)
         lines = tl.sum(both * chosen[:, None, None], 0)
-        line = tl.split(lines)[0]
+        line, row = tl.split(lines)
         pivot = tl.maximum(tl.sum(line * chosen), least)
         factor = tl.where(k > i, line * (1 / pivot), 0.0)  # A is symmetric: its row is its column
+        if INVERSE:
+            lines = tl.join(tl.where(k == i, 2 * pivot, line), row)  # leaves −factor·pivot in column i, in place of 0
         both -= factor[:, None, None] * lines[None, :, :]
     system, rows = tl.split(both)
     pivots = tl.maximum(tl.sum(tl.where(k[:, None] == k[None, :], system, 0.0), 1), least)
-    return rows, pivots
+    return rows, pivots, system
+
+
+@triton.jit
+def half_inverse(system, scale):
+    """Return J from the system of `eliminated` and d^(−½)."""
+    k = tl.arange(0, system.shape[0])
+    row, column = k[:, None], k[None, :]
+    below = system * scale[:, None] * (scale * scale)[None, :]
+    return tl.where(row > column, below, tl.where(row == column, scale[:, None], 0.0))
+
+
+@triton.jit
+def smoothed_across(estimate, detail, half, ridge, variance, freedom, ff, fq, COUNT: tl.constexpr):
+    """Return F + t·D of `nl_bayes.filter_group`, its degrees of freedom, ⟨F, F⟩ and ⟨F, Q⟩."""
+    forward = sliced_product(half, estimate, COUNT)
+    solved = sliced_product(tl.trans(half), forward, COUNT)
+    scale = -ridge.to(tl.float64)
+    df = scale * tl.sum(forward * forward).to(tl.float64)
+    dq = scale * tl.sum(solved * detail).to(tl.float64)
+    dd = scale * scale * tl.sum(solved * solved).to(tl.float64)
+    saved = freedom * (COUNT - 1 - freedom)
+    worth = dq - df + TRITON_ACROSS_FREEDOM * variance.to(tl.float64) * saved
+    share = tl.minimum(tl.maximum(worth / (dd + TRITON_TINY), 0.0), 1.0)
+    estimate += (share * scale).to(estimate.dtype) * solved
+    freedom -= share * saved / max(COUNT - 1, 1)
+    return estimate, freedom, ff + share * (2 * df + share * dd), fq + share * dq
 
 
 @triton.jit
@@ -110,13 +154,15 @@ def filter_groups_kernel(
     steep,  # (groups,): whether a group is too steep for float32
     total,  # volume of integers
     weights,  # volume of integers
-    per_unit,  # integers per 1
+    per_unit,  # integers of `total` per 1
+    per_weight,  # integers of `weights` per 1
     strength,
     steepest,
     least_variance,
     plane,  # voxels in a plane of the volume
     line,  # voxels in a line of the volume
     EXACT: tl.constexpr,  # filter the steep groups, instead of marking them and filtering the others
+    ACROSS: tl.constexpr,  # also smooth across the patches of a group
     VARYING: tl.constexpr,  # the variance differs from patch to patch
     CORRELATED: tl.constexpr,
     SIZE_Y: tl.constexpr,
@@ -132,14 +178,13 @@ def filter_groups_kernel(
         if marked == 0:
             return
     k = tl.arange(0, BLOCK)
-    at = tl.load(corners + group * COUNT + k, mask=k < COUNT, other=0)
-    offset = k // (SIZE_Y * SIZE_X) * plane + k // SIZE_X % SIZE_Y * line + k % SIZE_X
-    places = at[:, None] + offset[None, :]
+    at = corners_of(corners, group, k, COUNT)
+    offset = (k // (SIZE_Y * SIZE_X) * plane + k // SIZE_X % SIZE_Y * line + k % SIZE_X)[None, :]
     inside = (k < COUNT)[:, None] & (k < VOXELS)[None, :]
     variance = tl.sum(tl.load(variances + at, mask=k < COUNT, other=0.0)) / COUNT if VARYING else tl.load(variances)
     noise = variance * (COUNT - 1)
 
-    oracle, guide_mean = centred(guide, places, inside, COUNT, DTYPE)
+    oracle, guide_mean = centred(guide, at[:, None] + offset, inside, COUNT, DTYPE)
     square = k[:, None] * BLOCK + k[None, :]
     if CORRELATED:
         oracle = sliced_product(oracle, tl.load(whiten + square), VOXELS)
@@ -154,10 +199,12 @@ def filter_groups_kernel(
     trace = tl.sum(tl.where(diagonal, gram, 0.0))
     rounding: tl.constexpr = 2.0**-52 if EXACT else 2.0**-23
     ridge = noise * strength + 2 * rounding * trace + 1e-12
-    rows, pivots = eliminated(gram + tl.where(diagonal, ridge, 0.0), oracle, ridge, COUNT)
-    rows = rows * (1 / tl.sqrt(pivots))[:, None]
+    rows, pivots, system = eliminated(gram + tl.where(diagonal, ridge, 0.0), oracle, ridge, COUNT, ACROSS)
+    scale = 1 / tl.sqrt(pivots)
+    rows = rows * scale[:, None]
 
-    detail, noisy_mean = centred(noisy, places, inside, COUNT, DTYPE)
+    at = corners_of(corners, group, k, COUNT)
+    detail, noisy_mean = centred(noisy, at[:, None] + offset, inside, COUNT, DTYPE)
     if CORRELATED:
         detail = sliced_product(detail, tl.load(whiten + square), VOXELS)
     shares = sliced_product(detail, tl.trans(rows), VOXELS)
@@ -167,6 +214,9 @@ def filter_groups_kernel(
     fq = tl.sum(shares * shares).to(tl.float64)
     ff = tl.sum(estimate * estimate).to(tl.float64)
     qq = tl.sum(detail * detail).to(tl.float64)
+    if ACROSS:
+        half = half_inverse(system, scale)
+        estimate, freedom, ff, fq = smoothed_across(estimate, detail, half, ridge, variance, freedom, ff, fq, COUNT)
     wide_noise = noise.to(tl.float64)
     amplitude, kept = shares_of_least_risk(ff, fq, qq, wide_noise * freedom, wide_noise * VOXELS)
 
@@ -178,5 +228,6 @@ def filter_groups_kernel(
     if CORRELATED:
         patches = sliced_product(patches, tl.load(colour + square), VOXELS)
     values = (patches + mean[None, :]) * (tl.load(taper + k) * weight.to(DTYPE))[None, :]
-    add_integers(total, places, values, inside, per_unit)
-    add_integers(weights, at, tl.zeros([BLOCK], DTYPE) + weight.to(DTYPE), k < COUNT, per_unit)
+    at = corners_of(corners, group, k, COUNT)
+    add_integers(total, at[:, None] + offset, values, inside, per_unit)
+    add_integers(weights, at, tl.zeros([BLOCK], DTYPE) + weight.to(DTYPE), k < COUNT, per_weight)

@@ -83,12 +83,12 @@ def nl_bayes(
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
     grid = Grid.of(shape, patch, step, count, search_radius)
     noise = None if autocovariance is None else whitening(autocovariance, grid.size)
-    basis = dct_basis(grid.size).to(noisy)
+    basis = dct_basis(grid.size)
     alone: GroupFilter = partial(filter_group, basis=basis, strength=strength, correlated=noise, across=across)
     together: ChannelsFilter = partial(filter_channels, basis=basis, strength=strength, correlated=noise, across=across)
     steepest = STEEPEST * strength if joint else STEEPEST
     plain: FilterVolume = partial(filter_volume, filter_channels=together if joint else channels_alone(alone))
-    fused: FilterVolume = partial(gpu.filter_volume, strength=strength, steepest=steepest, noise=noise)
+    fused: FilterVolume = partial(gpu.filter_volume, strength=strength, across=across, steepest=steepest, noise=noise)
     compiled: FilterVolume = partial(
         cpu.filter_volume, strength=strength, across=across, steepest=steepest, noise=noise, joint=joint
     )
@@ -96,8 +96,8 @@ def nl_bayes(
         [noisy, guide],
         plain=plain,
         cpu=None if joint and across else compiled,
-        gpu=fused if gpu.serves(grid) and not (joint or across) else None,
-        trial=gpu.trial(grid, noise, isinstance(sigma, Tensor)),
+        gpu=fused if gpu.serves(grid) and not joint else None,
+        trial=gpu.trial(grid, noise, across, isinstance(sigma, Tensor)),
     )
     return run(noisy, guide, sigma, grid, tolerance, progress=progress, out=out)
 
@@ -139,7 +139,7 @@ def filter_group(
         noisy: (groups, K, patch voxels).
         guide: patches of the guide, of the same shape.
         variance: variance of the noise, (groups,).
-        basis: the DCT of a patch as a matrix, DC first.
+        basis: the DCT of a patch as a matrix, DC first, on any device and in any precision.
         strength: factor on the noise variance; more than 1 smooths more.
         correlated: the correlation of the noise over a patch; None for white noise.
         across: also smooth across the patches of a group.
@@ -175,7 +175,8 @@ def filter_channels(
         across: as for `filter_group`.
     """
     channels = list(zip(noisy, guide, strict=True))
-    parts = [CentredGroups.of(*patches, variance, basis, correlated) for patches in channels]
+    matrix = basis.to(channels[0][0])
+    parts = [CentredGroups.of(*patches, variance, matrix, correlated) for patches in channels]
     count, voxels = parts[0].detail.shape[1:]
     noise = (count - 1) * variance
     grams, crosses = [p.oracle @ p.oracle.mT for p in parts], [p.detail @ p.oracle.mT for p in parts]
@@ -199,16 +200,16 @@ def filter_channels(
             patches = torch.baddbmm(part.mean.expand_as(part.oracle), share, part.oracle)
             patches.addcmul_(part.detail, per_group(kept))
         else:
-            colour = correlated.colour.to(basis)
+            colour = correlated.colour.to(matrix)
             patches = part.mean + (share @ part.oracle).addcmul_(part.detail, per_group(kept)) @ colour
         freedom = (amplitude * freedom + kept * voxels) * (count - 1) / count + part.mean_freedom / count
         found.append(Filtered(patches, 1 / (freedom * variance.clamp_min(LEAST_VARIANCE))))
     contrast = summed([inner_products(p.oracle, p.oracle) for p in parts]) / noise.clamp_min(TINY)
     steep = (contrast > STEEPEST).nonzero()[:, 0]
-    if basis.dtype == torch.float32 and len(steep):
+    if matrix.dtype == torch.float32 and len(steep):
         again = [[patches[steep].double() for patches in channel] for channel in zip(*channels, strict=True)]
         level = variance[steep].double()
-        exact = filter_channels(again[0], again[1], level, basis.double(), strength, correlated, across)
+        exact = filter_channels(again[0], again[1], level, basis, strength, correlated, across)
         for values, precise in zip(found, exact, strict=True):
             values.patches[steep], values.weight[steep] = precise.patches.float(), precise.weight.float()
     return found

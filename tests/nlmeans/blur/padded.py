@@ -33,7 +33,7 @@ def random_precision(entries: int, shape: Axes) -> Tensor:
 def everything(kernels: object, padded: Tensor, inverse: Tensor, radius: Axes, gradient: Tensor) -> list[Tensor]:
     """The result, the sums of weights and both derivatives."""
     result, totals = kernels.blur(padded, inverse, radius, SIZES)  # type: ignore[attr-defined]
-    by_image, by_precision = torch.zeros_like(padded), torch.zeros_like(inverse)
+    by_image, by_precision = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (padded, inverse))
     kernels.derivatives(padded, inverse, result, totals, gradient, radius, SIZES, by_image, by_precision)  # type: ignore[attr-defined]
     return [result, totals, by_image, by_precision]
 

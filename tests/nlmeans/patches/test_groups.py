@@ -132,6 +132,16 @@ def test_the_average_is_that_of_the_patches_over_a_voxel(exact: bool) -> None:
     torch.testing.assert_close(average.result(), total / weights)
 
 
+def test_integer_sums_of_large_values_are_nearly_as_exact_as_float32() -> None:
+    grid = Grid.of((3, 3, 5), 3, 1, 1, (1, 1, 1))
+    corners = torch.tensor([[0], [1], [2]])
+    filtered = Filtered((3e4 + normal(3, 1, 27)).float(), torch.tensor([0.011, 0.013, 0.017]))
+    integer, real = (Average.of(torch.full(grid.shape, 3e4), grid, exact) for exact in (True, False))
+    for average in (integer, real):
+        average.add(corners, filtered)
+    torch.testing.assert_close(integer.result(), real.result(), rtol=1e-6, atol=0)
+
+
 def test_integer_sums_do_not_depend_on_the_order() -> None:
     grid = Grid.of((4, 5, 6), 3, 1, 2, (1, 1, 1))
     corners = torch.tensor([[0, 1], [6, 7], [30, 36], [0, 36]])

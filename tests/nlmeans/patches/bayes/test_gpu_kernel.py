@@ -18,6 +18,7 @@ from nlmeans.patches.bayes.gpu_kernel import (
     centred,
     eliminated,
     filtered_mean,
+    half_inverse,
     shares_of_least_risk,
     sliced_product,
 )
@@ -50,35 +51,54 @@ def test_a_product_in_slices_is_that_of_the_matrices(used: int, dtype: torch.dty
 
 
 @triton.jit
-def solve(system: Any, rows: Any, pivots: Any, least: Any, COUNT: tl.constexpr, SIZE: tl.constexpr) -> None:
+def solve(
+    system: Any,
+    rows: Any,
+    pivots: Any,
+    half: Any,
+    least: Any,
+    COUNT: tl.constexpr,
+    INVERSE: tl.constexpr,
+    SIZE: tl.constexpr,
+) -> None:
     k = tl.arange(0, SIZE)
     square = k[:, None] * SIZE + k[None, :]
-    found, diagonal = eliminated(tl.load(system + square), tl.load(rows + square), least, COUNT)
+    found, diagonal, left = eliminated(tl.load(system + square), tl.load(rows + square), least, COUNT, INVERSE)
     tl.store(rows + square, found)
     tl.store(pivots + k, diagonal)
+    if INVERSE:
+        tl.store(half + square, half_inverse(left, 1 / tl.sqrt(diagonal)))
 
 
 @BOTH
-def test_elimination_gives_the_rows_and_pivots_of_a_factorisation(dtype: torch.dtype, error: float) -> None:
+@pytest.mark.parametrize("inverse", [False, True])
+def test_elimination_gives_the_rows_and_pivots_of_a_factorisation_and_half_of_the_inverse(
+    inverse: bool, dtype: torch.dtype, error: float
+) -> None:
     size, count = 16, 11
     rows = torch.zeros(size, size, dtype=torch.float64)
     rows[:count] = normal(count, size)
     system = rows @ rows.mT + 0.5 * torch.eye(size, dtype=torch.float64)
     lower = torch.linalg.cholesky(system)
     expected = torch.linalg.solve_triangular(lower, rows, upper=False)
-    found, pivots = rows.to(DEVICE, dtype), torch.empty(size, dtype=dtype, device=DEVICE)
-    solve[(1,)](system.to(DEVICE, dtype), found, pivots, 0.5, count, size)
+    found, half = rows.to(DEVICE, dtype), torch.zeros(size, size, dtype=dtype, device=DEVICE)
+    pivots = half.new_empty(size)
+    solve[(1,)](system.to(DEVICE, dtype), found, pivots, half, 0.5, count, inverse, size)
     torch.testing.assert_close(pivots.cpu().double(), lower.diagonal().square(), rtol=10 * error, atol=0)
     torch.testing.assert_close((found / pivots.sqrt()[:, None]).cpu().double(), expected, rtol=0, atol=10 * error)
+    if inverse:
+        torch.testing.assert_close(half.cpu().double(), lower.inverse(), rtol=0, atol=10 * error)
 
 
-def test_a_pivot_lost_in_rounding_is_replaced_by_the_least() -> None:
+@pytest.mark.parametrize("inverse", [False, True])
+def test_a_pivot_lost_in_rounding_is_replaced_by_the_least(inverse: bool) -> None:
     system = torch.ones(16, 16, device=DEVICE)  # singular
-    rows, pivots = torch.ones(16, 16, device=DEVICE), torch.empty(16, device=DEVICE)
-    solve[(1,)](system, rows, pivots, 1e-3, 16, 16)
+    rows, pivots, half = torch.ones(16, 16, device=DEVICE), torch.empty(16, device=DEVICE), torch.zeros_like(system)
+    solve[(1,)](system, rows, pivots, half, 1e-3, 16, inverse, 16)
     assert pivots[0] == 1
     assert (pivots[1:] == 1e-3).all()
     assert rows.isfinite().all()
+    assert half.isfinite().all()
 
 
 @triton.jit
