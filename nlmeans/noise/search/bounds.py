@@ -38,7 +38,7 @@ from nlmeans.noise.search.curve import (
 from nlmeans.noise.search.finest import robust_deviation
 from nlmeans.noise.search.usable import range_without_ends
 
-EDGE = {1: 8, 2: 6, 3: 4}
+EDGE_OF_BLOCK = {1: 8, 2: 6, 3: 4}
 """Edge of a block in voxels, by the number of axes longer than 1."""
 
 MOST_READ = 20_000
@@ -101,7 +101,7 @@ def variance_bounds(volume: Tensor, measured: Tensor, inside: Tensor | None = No
 
 def block_size(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Return the edges of a block."""
-    edge = EDGE[max(1, sum(n > 1 for n in shape))]
+    edge = EDGE_OF_BLOCK[max(1, sum(n > 1 for n in shape))]
     d, h, w = (min(edge, n) for n in shape)
     return d, h, w
 
