@@ -46,6 +46,10 @@ class Air(NamedTuple):
 
 NO_AIR = Air(0.0, 0.0, 0.0, 0, 0.0, 0.0)
 
+AIR_REACHES, NEAREST_REACH = (1.5, 2.0), 1.2
+"""Multiples of the median of the air up to which a mean of 3 × 3 × 3 voxels may belong to it. The noise of several
+coils varies less: the nearest multiple, tried last and for much air alone, leaves out dark tissue beside it."""
+
 DARKEST = 1 / 16
 """Share of the range of intensities that is dark in any case."""
 
@@ -82,7 +86,8 @@ def air_of(volume: Tensor, around: DetailMaps, usable: Tensor) -> Air:
     low, high = range_without_ends(brightness)
     values, every = without_border(volume)[usable], max(1, len(brightness) // MOST_SORTED)
     some = brightness[::every].sort().values
-    for start, factor in itertools.product((object_threshold(brightness), low + (high - low) * DARKEST), (1.5, 2.0)):
+    starts = object_threshold(brightness), low + (high - low) * DARKEST
+    for start, factor in (*itertools.product(starts, AIR_REACHES), *((start, NEAREST_REACH) for start in starts)):
         limit = start
         for _ in range(3):  # towards everything up to a multiple of the median of the air
             below = int(torch.searchsorted(some, limit))
@@ -95,7 +100,8 @@ def air_of(volume: Tensor, around: DetailMaps, usable: Tensor) -> Air:
         mean, deviation = float(air.mean()), float(air.std())
         skewness = float(((air - mean) / max(deviation, 1e-300)).pow(3).mean())
         found = Air(mean, deviation, skewness, len(air), len(air) / len(brightness), limit)
-        if found.coils is not None:
+        several = found.share > MUCH_AIR and (found.coils or 1) > 1
+        if found.coils is not None and (several or factor != NEAREST_REACH):
             return found
     return NO_AIR
 

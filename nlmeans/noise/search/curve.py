@@ -41,6 +41,8 @@ class VarianceCurve(NamedTuple):
     variance: Numbers
     tolerance: Numbers
     """Standard deviation of the logarithm of each variance."""
+    least: Numbers | None = None
+    """The least variance of the noise, where structure may be part of what was measured; None: it is that."""
 
 
 class Fit(NamedTuple):
@@ -187,13 +189,18 @@ WORST = 3.0
 
 def cost_of(curve: VarianceCurve, model: Numbers) -> Numbers:
     """Return how badly modelled variances, (..., bins), fit: structure may add to them, but nothing takes from them."""
-    error = (np.log(curve.variance) - np.log(np.maximum(model, 1e-300))) / curve.tolerance
-    costs: Numbers = np.where(error > 0, np.minimum(error**2, MOST_ABOVE), np.minimum(error**2, MOST_BELOW)).sum(-1)
+    most = MOST_ABOVE if curve.least is None else MOST_OUTSIDE
+    least = curve.variance if curve.least is None else np.maximum(curve.least, 1e-12 * curve.variance)
+    modelled = np.log(np.maximum(model, 1e-300))
+    above = np.maximum(np.log(least) - modelled, 0) / curve.tolerance
+    below = np.maximum(modelled - np.log(curve.variance), 0) / curve.tolerance
+    costs: Numbers = (np.minimum(above**2, most) + np.minimum(below**2, MOST_BELOW)).sum(-1)
     return costs
 
 
-MOST_ABOVE, MOST_BELOW = 6.0, 60.0
-"""Largest cost of a part whose variance is above the model's, as structure makes it, and below."""
+MOST_ABOVE, MOST_OUTSIDE, MOST_BELOW = 6.0, 12.0, 60.0
+"""Largest cost of a part whose variance is above the model's, as structure makes it; of one that is above it even
+without what may be structure; and of one below."""
 
 STEPS = 120
 """Values tried for each parameter, first over the whole range of variances and then around the best."""

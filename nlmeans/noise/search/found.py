@@ -18,6 +18,7 @@ from nlmeans.noise.poisson import stabilise_counts
 from nlmeans.noise.rician import sigma_of_air
 from nlmeans.noise.search.acquired import acquired_shares
 from nlmeans.noise.search.air import MUCH_AIR, Air, air_of, correlation_in_air, without_border
+from nlmeans.noise.search.bounds import second_opinion, variance_bounds
 from nlmeans.noise.search.correlation import CorrelatedNoise, estimate_correlated_noise
 from nlmeans.noise.search.curve import (
     CLEARLY,
@@ -104,7 +105,9 @@ def model_of_volume(
             model = model_of_level(seen, "gaussian" if fit is None else fit.kind)
         return dataclasses.replace(model, evidence=(reason, *model.evidence))
     if kind == "poisson":
-        line = simplest_line(seen, fit_line(seen.curve)) if len(seen.curve.variance) >= FEWEST_BINS else None
+        line = (
+            simplest_line(seen, fit_line(seen.curve), seen.curve) if len(seen.curve.variance) >= FEWEST_BINS else None
+        )
         return model_of_counts(seen, line)
     if kind == "chi" and coils is None:
         coils = seen.air.coils
@@ -132,9 +135,11 @@ def kind_of_volume(seen: Observed, possible: Collection[str], likely: str | None
         return None, "there are too few intensities to see a kind of noise, so it counts as Gaussian"
     if bool((seen.volume < 0).any()):
         return None, "there are negative values, which neither magnitudes nor counts have, so the noise is Gaussian"
-    fit = kind_of_noise(curve, seen.air, possible)
+    bounds = variance_bounds(seen.volume, seen.measured, seen.inside)
+    first_fit = kind_of_noise(curve, seen.air, possible)
+    fit = second_opinion(first_fit, curve, bounds, possible)
     if fit.kind == "poisson":
-        fit = simplest_line(seen, fit)
+        fit = simplest_line(seen, fit, curve if fit is first_fit else bounds)
         no_photon = offset_of(fit) - fit.parameters[0]  # surely none, as brightness is the mean of 27 values
         if share_below(seen.around.brightness[seen.around.usable], no_photon) > MOST_BELOW_OFFSET:
             fit = kind_of_noise(curve, seen.air, set(possible) - {"poisson"})
@@ -153,12 +158,12 @@ def kind_of_volume(seen: Observed, possible: Collection[str], likely: str | None
     return fit, f"the deviation goes {between}: no trend that speaks for another kind than Gaussian noise"
 
 
-def simplest_line(seen: Observed, line: Fit) -> Fit:
-    """Return the line through zero instead of a line of variance against intensity, if it explains nearly as much.
+def simplest_line(seen: Observed, line: Fit, curve: VarianceCurve) -> Fit:
+    """Return the line through zero instead of a line fitted to a curve of variance, if it explains nearly as much.
 
     An offset above some of the values is less likely, and does more harm, than any other error of the line.
     """
-    simple, offset = fit_line_through_zero(seen.curve), offset_of(line)
+    simple, offset = fit_line_through_zero(curve), offset_of(line)
     below = offset > 0 and share_below(without_border(seen.volume)[seen.around.usable], offset) > MOST_BELOW_OFFSET
     surer = CLEARLY if below else CLEARLY / 4 if offset <= 0 else 0.0
     return simple if simple.cost < line.cost + surer else line

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from nlmeans import denoise, estimate_noise
 from nlmeans.core.metrics import psnr
 from nlmeans.noise.model import with_next_voxel
-from nlmeans.noise.search.air import TABULATED, of_magnitudes
+from nlmeans.noise.search.air import TABULATED, air_of, of_magnitudes
+from nlmeans.noise.search.finest import finest_detail
 from tests.nlmeans.noise.search.test_found import filtered
-from tests.nlmeans.volumes import Floats, sample
+from tests.nlmeans.volumes import Floats, rician, sample
 
 
 def magnitudes(kind: str, sigma: float) -> tuple[Floats, Floats]:
@@ -47,3 +49,14 @@ def test_magnitudes_correlate_as_measured(correlation: float) -> None:
     there = correlation * here + np.sqrt(1 - correlation**2) * random.standard_normal(here.shape)
     measured = np.corrcoef(np.hypot(*here), np.hypot(*there))[0, 1]
     assert np.interp(correlation, TABULATED, of_magnitudes(TABULATED)) == pytest.approx(measured, abs=0.01)
+
+
+def test_air_beside_dark_tissue_shows_several_coils() -> None:
+    clean = np.zeros((24, 40, 60))
+    clean[:, :, 30:] = 300
+    clean[:, :, 24:30] = 60  # the bias of several coils hides that it is no air
+    halves = [rician(clean / 2, 20.0, seed) ** 2 for seed in range(4)]
+    values = torch.from_numpy(np.sqrt(sum(halves)))
+    around = finest_detail(values, None)
+    coils = air_of(values, around, around.usable).coils
+    assert coils == pytest.approx(4, abs=0.4)
