@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool3d
 
 from nlmeans.core.axes import Axes
 from nlmeans.core.progress import Report, part
@@ -28,13 +29,24 @@ STRENGTH = 2.0
 """Factor on the noise variance, where components are filtered one by one. Where they are filtered together, the noise
 of all counts in each, so this is multiplied by their number."""
 
+LEFT, WEAK_EDGE = 0.03, 5
+"""Variance of the noise that is left in a component, in units of sigma², and edge of the box in which a component has
+to show more, in voxels."""
+
+TINY = 1e-30
+"""Least energy, so that nothing is divided by 0."""
+
 
 def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Denoise the components of a series, (components, D, H, W).
 
     First low rank of local patches × components, with singular values shrunk optimally (Gavish and Donoho 2017). That
     guides non-local Bayes (Lebrun, Buades and Morel 2013) on each component, which guides non-local Bayes on all of
-    them: each shrinks weak signal, of which the last one brings back what several components show.
+    them: each shrinks weak signal, of which the last one brings back what several components show. Where a component
+    shows hardly anything in the end, it goes.
+
+    References:
+        W. James, C. Stein, "Estimation with quadratic loss", Proceedings of the Fourth Berkeley Symposium 1, 1961.
     """
     stages = part(progress, 0.0, 0.25), part(progress, 0.25, 0.5), part(progress, 0.5, 1.0)
     lags = options.autocovariance
@@ -59,7 +71,22 @@ def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progr
     )
     strength = STRENGTH * later_strength(lags)
     bayes(strength=strength, progress=stages[1])
-    return bayes(joint=True, strength=strength * len(noisy), progress=stages[2])
+    return without_weak(bayes(joint=True, strength=strength * len(noisy), progress=stages[2]), sigma)
+
+
+def without_weak(denoised: Tensor, sigma: float | Tensor) -> Tensor:
+    """Shrink components, (components, D, H, W), where they show less than the noise that is left in them.
+
+    A component of a few voxels is noise everywhere else. Each is multiplied by 1 − left / energy around a voxel, or by
+    0 (James and Stein 1961).
+    """
+    edges = [min(WEAK_EDGE, n - 1 + n % 2) for n in denoised.shape[1:]]
+    beside = [edge // 2 for edge in edges]
+    left = torch.as_tensor(LEFT * sigma**2).to(denoised)
+    for component in denoised:  # one by one, so that no copy of all is made
+        energy = avg_pool3d(component.square()[None], edges, 1, beside, count_include_pad=False)[0]
+        component.mul_((1 - left / energy.clamp_min_(TINY)).clamp_min_(0))
+    return denoised
 
 
 def measure_series(noisy: Tensor, autocovariance: Tensor | None, everywhere: bool = False) -> SeriesResult:
