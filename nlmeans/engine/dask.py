@@ -444,9 +444,7 @@ def join_products(seen: list[tuple[Tensor, int]], facts: Facts) -> Common:
         return common_of(seen, facts.autocovariance)
 
 
-def components_of_slab(
-    values: NumpyArray, sigma: NumpyArray | None, slab: Slab, facts: Facts, common: Common
-) -> Local:
+def components_of_slab(values: NumpyArray, sigma: NumpyArray | None, slab: Slab, facts: Facts, common: Common) -> Local:
     """Find the components of the patches and places of one slab."""
     with naming(slab.box), own_threads():
         signals = slab.signals(values, sigma, facts)

@@ -174,6 +174,8 @@ def distinct_components(found: Tensor, shape: Axes, dimensions: int) -> Tensor:
     Returns:
         (V, components), unit vectors, float64.
     """
+    if not len(found):
+        return found.new_zeros(found.shape[-1], 0, dtype=torch.float64)
     least, rows = least_energy(shape, dimensions), math.prod(patch_size(LOCAL_PATCH, shape))
     rest, distinct = found.double(), list[Tensor]()
     while len(rest) and len(distinct) < dimensions:
@@ -187,4 +189,4 @@ def distinct_components(found: Tensor, shape: Axes, dimensions: int) -> Tensor:
         strongest = torch.linalg.eigh(vectors.mT @ (shares * vectors))[1][:, -1]
         distinct.append(strongest)
         rest = rest - (rest @ strongest)[..., None] * strongest
-    return torch.stack([found.new_zeros(found.shape[-1], dtype=torch.float64), *distinct], 1)[:, 1:]
+    return torch.stack(distinct, 1) if distinct else rest.new_zeros(found.shape[-1], 0)

@@ -141,10 +141,12 @@ def places_apart(found: Sequence[Places], dimensions: int) -> Tensor:
     ends = [places.first for places in found[1:]]  # the end of a volume may lie in two slabs
     energies = [places.energies[: end - places.first] for places, end in zip(found[:-1], ends, strict=True)]
     typical = float(torch.cat([some.flatten() for some in (*energies, found[-1].energies)]).median())
-    positions, signals = (torch.cat([places[at] for places in found]) for at in (2, 3))
+    positions = torch.cat([places.positions for places in found])
+    signals = torch.cat([places.signals for places in found]).double()
     order = signals.square().sum(1).argsort(descending=True)[: 4 * MOST_PLACES]
     apart, kept = max(places.apart for places in found), list[int]()
     for one in order.tolist():
         if len(kept) < MOST_PLACES and bool(((positions[kept] - positions[one]).abs().amax(1) >= apart).all()):
             kept.append(one)
-    return signals[kept].double() / max(typical / dimensions, 1.0) ** 0.5
+    noise: float = max(typical / dimensions, 1.0) ** 0.5
+    return signals[kept] / noise
