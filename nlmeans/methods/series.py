@@ -80,12 +80,15 @@ def without_weak(denoised: Tensor, sigma: float | Tensor) -> Tensor:
     A component of a few voxels is noise everywhere else. Each is multiplied by 1 − left / energy around a voxel, or by
     0 (James and Stein 1961).
     """
-    edges = [min(WEAK_EDGE, n - 1 + n % 2) for n in denoised.shape[1:]]
-    beside = [edge // 2 for edge in edges]
     left = torch.as_tensor(LEFT * sigma**2).to(denoised)
     for component in denoised:  # one by one, so that no copy of all is made
-        energy = avg_pool3d(component.square()[None], edges, 1, beside, count_include_pad=False)[0]
-        component.mul_((1 - left / energy.clamp_min_(TINY)).clamp_min_(0))
+        energy = component.square()[None]
+        for axis, n in enumerate(component.shape):
+            edge, beside = [1, 1, 1], [0, 0, 0]
+            edge[axis] = min(WEAK_EDGE, n - 1 + n % 2)
+            beside[axis] = edge[axis] // 2
+            energy = avg_pool3d(energy, edge, 1, beside, count_include_pad=False)
+        component.mul_((1 - left / energy[0].clamp_min_(TINY)).clamp_min_(0))
     return denoised
 
 
