@@ -3,8 +3,8 @@
 python benchmarks/series.py                           # the phantom: a quarter of an hour on two cores with all peers
 python benchmarks/series.py --volume head.nii.gz      # and a clean head
 
-Peers that are installed are run: dwidenoise (MRtrix3), DIPY's mppca, localpca and patch2self, patch-denoise. DIPY also fits the
-tensors. Everything gets two threads.
+Peers that are installed are run: dwidenoise (MRtrix3), DIPY's mppca, localpca and patch2self, patch-denoise. DIPY also
+fits the tensors. Everything gets two threads.
 """
 
 from __future__ import annotations

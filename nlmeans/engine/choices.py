@@ -109,6 +109,13 @@ class Choices:
         return self.name if strength == 1 else f"{self.name} at strength {strength:g}"
 
     @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance between voxels along each axis, (D, H, W), in the unit of the settings; 1 if they do not say it."""
+        known = self.settings.spacing or (1.0,) * self.dimensions
+        d, h, w = (min(known),) * (3 - self.dimensions) + tuple(known)
+        return d, h, w
+
+    @property
     def record(self) -> Settings:
         """Settings that lead to the same choices again: the method by name, and one radius per spatial axis."""
         return dataclasses.replace(

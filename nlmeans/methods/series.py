@@ -61,7 +61,7 @@ def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progr
         noisy,
         guide,
         sigma,
-        patch=group_patch(noisy),
+        patch=patch_of_equal_sides(group_patch(noisy), options.spacing),
         step=GROUP_STEP,
         count=GROUP_COUNT,
         search_radius=options.search_radius,
@@ -72,6 +72,16 @@ def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progr
     strength = STRENGTH * later_strength(lags)
     bayes(strength=strength, progress=stages[1])
     return without_weak(bayes(joint=True, strength=strength * len(noisy), progress=stages[2]), sigma)
+
+
+def patch_of_equal_sides(patch: int, spacing: tuple[float, float, float]) -> Axes:
+    """Return how many voxels long a patch is along each axis, for sides of about the same length in millimetres.
+
+    >>> patch_of_equal_sides(4, (1.0, 1.0, 3.0)), patch_of_equal_sides(4, (1.2, 1.0, 1.0))
+    ((4, 4, 2), (3, 4, 4))
+    """
+    d, h, w = (max(2, round(patch * min(spacing) / side)) for side in spacing)
+    return d, h, w
 
 
 def without_weak(denoised: Tensor, sigma: float | Tensor) -> Tensor:

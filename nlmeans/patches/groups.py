@@ -85,7 +85,7 @@ class Grid:
     """K, the number of patches in a group; at most the number of candidates in a corner of the volume."""
 
     @classmethod
-    def of(cls, shape: Axes, patch: int, step: int, count: int, search_radius: Axes) -> Grid:
+    def of(cls, shape: Axes, patch: int | Axes, step: int, count: int, search_radius: Axes) -> Grid:
         """Fit patches, steps and search window to a volume of this shape."""
         size = patch_size(patch, shape)
         steps = patch_size(step, size)

@@ -43,7 +43,7 @@ def nl_bayes(
     guide: Tensor,
     sigma: float | Tensor = 1.0,
     *,
-    patch: int = 4,
+    patch: int | Axes = 4,
     step: int = 3,
     count: int = 48,
     search_radius: Axes = (4, 4, 4),
@@ -62,8 +62,8 @@ def nl_bayes(
             is an image.
         guide: a first estimate, of the same shape; its noise should be well below that of `noisy`.
         sigma: standard deviation of the noise, a number or a (D, H, W) map.
-        patch: edge of a patch in voxels; axes shorter than that have patches of their own length.
-        step: distance between reference patches in voxels, no more than `patch`.
+        patch: edge of a patch in voxels, or one for each axis; axes shorter than that have patches of their own length.
+        step: distance between reference patches in voxels; no more than a patch is long along an axis.
         count: K, the number of patches in a group.
         search_radius: radius in voxels of the search window around a reference patch.
         strength: factor on the noise variance; more than 1 smooths more.

@@ -138,3 +138,15 @@ def test_components_go_where_they_show_less_than_noise_and_stay_where_they_show_
     found = without_weak(strong / 10, uneven)
     assert not found[..., 0].any()
     assert float(found[..., -1].min()) > 0.9
+
+
+def test_patches_are_shorter_across_thick_slices() -> None:
+    clean, _ = decaying_series(24, SIGMA)
+    thick = clean.reshape(12, 13, 7, 2, 24).mean(3)
+    noisy = (thick + SIGMA * np.random.default_rng(2).standard_normal(thick.shape)).astype(np.float32)
+    plain = denoise(noisy, SIGMA, method="series", series=-1)
+    known = denoise(noisy, SIGMA, method="series", series=-1, spacing=(1, 1, 2))
+    assert psnr(thick, known) > psnr(thick, plain) + 0.1
+    np.testing.assert_array_equal(denoise(noisy, SIGMA, method="series", series=-1, spacing=(2, 2, 2)), plain)
+    flat = denoise(noisy[:, :, 0], SIGMA, method="series", series=-1, spacing=(1, 2))
+    assert psnr(thick[:, :, 0], flat) > psnr(thick[:, :, 0], noisy[:, :, 0]) + 3
