@@ -21,7 +21,7 @@ from nlmeans.patches.low_rank.components import (
     ends_of_patches,
     least_energy,
 )
-from nlmeans.patches.low_rank.places import REACH, Places, components_of_places, places_of
+from nlmeans.patches.low_rank.places import PLACE_REACH, Places, components_of_places, places_of
 
 Signals = Callable[[Piece], Tensor]
 """A function of a box. It returns its signals in units of sigma, (V, D, H, W)."""
@@ -77,7 +77,7 @@ def slabs_of_patches(shape: Axes, planes: int) -> Iterator[Piece]:
         yield slice(0 if start == first else start, last), slice(0, shape[1]), slice(0, shape[2])
 
 
-OVERLAP = 2 * REACH
+OVERLAP = 2 * PLACE_REACH
 """Planes that slabs have in common, so that each voxel has its neighbours in one of them; patches need fewer."""
 
 
@@ -125,7 +125,7 @@ def local_components(
     known, flat = common.basis.to(signals), signals.flatten(1)
     rest = torch.addmm(flat, known, known.mT @ flat, alpha=-1).view_as(signals)
     rest /= max(1.0, common.variance) ** 0.5  # if sigma is a little too low, noise is no signal
-    ends = (0 if planes.start == 0 else REACH, rest.shape[1] - (0 if planes.stop == shape[0] else REACH))
+    ends = (0 if planes.start == 0 else PLACE_REACH, rest.shape[1] - (0 if planes.stop == shape[0] else PLACE_REACH))
     places = places_of(rest, common.left, autocovariance, slice(*ends), planes.start)
     covered = rest[:, planes_of_patches(planes, shape[0])]
     patches = components_of_patches(covered, common.left, autocovariance, least_energy(shape, common.left))

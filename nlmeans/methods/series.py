@@ -13,6 +13,7 @@ from nlmeans.core.progress import Report, part
 from nlmeans.methods.grouped import GRAIN, alike, group_patch, grouped_memory, later_strength, stages_halo
 from nlmeans.methods.method import Method, Options, whole_tile
 from nlmeans.patches.bayes.nl_bayes import nl_bayes
+from nlmeans.patches.kernel_constants import TINY
 from nlmeans.patches.low_rank.series import PATCH, PATCH_STEP, SeriesResult, series_low_rank
 
 COMPONENTS_PATCH, IMAGE_PATCH = 3, 5
@@ -32,9 +33,6 @@ of all counts in each, so this is multiplied by their number."""
 LEFT, WEAK_EDGE = 0.03, 5
 """Variance of the noise that is left in a component, in units of sigma², and edge of the box in which a component has
 to show more, in voxels."""
-
-TINY = 1e-30
-"""Least energy, so that nothing is divided by 0."""
 
 
 def denoise_series(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from nlmeans.core.axes import Axes
 from nlmeans.patches.low_rank.spectrum import surely_signal_of_any
 
-TAPS, REACH = (1.0, 2.0, 2.0, 2.0, 1.0), 2
+TAPS, PLACE_REACH = (1.0, 2.0, 2.0, 2.0, 1.0), 2
 """Weights along each axis by which neighbours are averaged, and how far they reach. Of blocks of 3 to 6 voxels, and of
 smooth spots as large, the average keeps half the energy or more, and has the noise of a single voxel."""
 
@@ -23,7 +23,7 @@ MOST_PLACES = 256
 SET_SIZES = (1, 2, 4, 8)
 """How many places to look at together."""
 
-CHANCE = 0.02
+CHANCE_OF_ANY = 0.02
 """Number of components of noise that may be taken for signal in a whole series."""
 
 SHOWN = 3.0
@@ -58,9 +58,9 @@ def places_of(rest: Tensor, dimensions: int, autocovariance: Tensor | None, inne
     Returns:
         The noise around a voxel is measured where it is more than sigma.
     """
-    inside = averaged(rest.new_ones(1, *rest.shape[1:]), squared=True)  # less than 1 near the ends of an axis
-    level = averaged(rest.square().sum(0, keepdim=True), squared=True) / dimensions
-    signals = averaged(rest).div_(torch.maximum(level, inside).sqrt_())[:, inner]
+    inside = averaged_around(rest.new_ones(1, *rest.shape[1:]), squared=True)  # less than 1 near the ends of an axis
+    level = averaged_around(rest.square().sum(0, keepdim=True), squared=True) / dimensions
+    signals = averaged_around(rest).div_(torch.maximum(level, inside).sqrt_())[:, inner]
     energies = signals.square().sum(0)
     highest, where = torch.nn.functional.max_pool2d(energies[:, None], 3, 3, ceil_mode=True, return_indices=True)
     plane = torch.arange(len(energies), device=rest.device)[:, None].expand(-1, where[0].numel()).flatten()
@@ -72,17 +72,17 @@ def places_of(rest: Tensor, dimensions: int, autocovariance: Tensor | None, inne
     return Places(first + inner.start, energies.cpu(), positions.cpu(), signals[:, plane, row, column].mT.cpu(), apart)
 
 
-def averaged(volumes: Tensor, squared: bool = False) -> Tensor:
+def averaged_around(volumes: Tensor, squared: bool = False) -> Tensor:
     """Average the neighbours of each voxel of (C, D, H, W) by `TAPS`, or their variances by the squares of these."""
     norm = math.sqrt(sum(tap * tap for tap in TAPS))
     taps = [(tap / norm) ** 2 if squared else tap / norm for tap in TAPS]
     for axis, n in enumerate(volumes.shape[1:], start=1):
         if n == 1:
             continue
-        total = volumes * taps[REACH]
-        for away in range(1, min(REACH, n - 1) + 1):
-            total.narrow(axis, away, n - away).add_(volumes.narrow(axis, 0, n - away), alpha=taps[REACH - away])
-            total.narrow(axis, 0, n - away).add_(volumes.narrow(axis, away, n - away), alpha=taps[REACH + away])
+        total = volumes * taps[PLACE_REACH]
+        for away in range(1, min(PLACE_REACH, n - 1) + 1):
+            total.narrow(axis, away, n - away).add_(volumes.narrow(axis, 0, n - away), alpha=taps[PLACE_REACH - away])
+            total.narrow(axis, 0, n - away).add_(volumes.narrow(axis, away, n - away), alpha=taps[PLACE_REACH + away])
         volumes = total
     return volumes
 
@@ -111,7 +111,7 @@ def components_of_places(found: Sequence[Places], shape: Axes, dimensions: int) 
 
         def strongest(members: Tensor, left: int = left, products: Tensor = products) -> tuple[float, Tensor]:
             energies = torch.linalg.eigvalsh(products[members[:, :, None], members[:, None]])[:, -1]
-            least = surely_signal_of_any(members.shape[1], left, voxels, CHANCE)
+            least = surely_signal_of_any(members.shape[1], left, voxels, CHANCE_OF_ANY)
             return float(energies.max()) / least, members[energies.argmax()]
 
         above, members = max(starmap(strongest, ((one,) for one in sets)), key=lambda one: one[0])

@@ -155,13 +155,13 @@ def surely_signal_of_any(rows: int, columns: int, choices: int, chance: float) -
     constant = math.log(math.pi) / 2 - math.lgamma(m / 2) - math.lgamma(n / 2) - math.log(chance) + sets
     edge = (math.sqrt(m) + math.sqrt(n)) ** 2
     energy = 1.5 * edge
-    for _ in range(ROUNDS):
+    for _ in range(MOST_STEPS):
         excess = constant + k / 2 * math.log(energy / 2) - energy / 2 - math.log(max(1 - k / energy, LEAST_SHARE))
         energy = max(energy + excess / max(0.5 - k / 2 / energy, LEAST_SHARE), edge)
     return energy
 
 
-ROUNDS, LEAST_SHARE = 40, 0.05
+MOST_STEPS, LEAST_SHARE = 40, 0.05
 """Newton's steps, and the least slope that they count with."""
 
 SETTLED = 8

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nlmeans.patches.low_rank.components import components_of_patches, least_energy
-from nlmeans.patches.low_rank.places import MOST_PLACES, averaged, components_of_places, places_apart, places_of
+from nlmeans.patches.low_rank.places import MOST_PLACES, averaged_around, components_of_places, places_apart, places_of
 from tests.nlmeans.patches.tensors import normal
 
 SHAPE, VOLUMES = (16, 17, 18), 60
@@ -68,8 +68,8 @@ def test_noise_that_is_stronger_in_a_part_has_none() -> None:
 
 @pytest.mark.parametrize("shape", [(9, 8, 7), (1, 12, 12), (2, 3, 9)])
 def test_an_average_has_the_noise_of_a_voxel_everywhere(shape: Any) -> None:
-    inside = averaged(torch.ones(1, *shape, dtype=torch.float64), squared=True)
-    found = averaged(normal(20_000, *shape)).square().mean(0) / inside[0]
+    inside = averaged_around(torch.ones(1, *shape, dtype=torch.float64), squared=True)
+    found = averaged_around(normal(20_000, *shape)).square().mean(0) / inside[0]
     torch.testing.assert_close(found, torch.ones(shape).double(), atol=0.06, rtol=0)
 
 
