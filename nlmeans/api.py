@@ -96,6 +96,7 @@ def denoise(
             unchanged.
         spacing: voxel size in mm, one number per spatial axis. A radius that is one number, or not given, then spans
             the same distance along all axes, counted in voxels of the smallest size: thick slices get a flat window.
+            So do the patches of the method `series`.
         channels: the axis of channels that are compared together, such as RGB; of a ``DataArray``, its number or name.
             None if there is no such axis.
         series: the axis of volumes that are denoised one by one, such as the repetitions of a 4D scan. Name the axis
