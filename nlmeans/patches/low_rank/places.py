@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import starmap
 from typing import NamedTuple
 
 import torch
@@ -46,7 +45,9 @@ class Places(NamedTuple):
 
 
 def places_of(rest: Tensor, dimensions: int, autocovariance: Tensor | None, inner: slice, first: int) -> Places:
-    """Find the places of a slab that show more than noise does.
+    """Find the places of a slab that show most.
+
+    The noise around a voxel is measured where it is more than sigma.
 
     Args:
         rest: signals without the components that are known already, in units of sigma, (V, D, H, W).
@@ -54,9 +55,6 @@ def places_of(rest: Tensor, dimensions: int, autocovariance: Tensor | None, inne
         autocovariance: of the noise within a volume, with lag 0 in the middle; None for white.
         inner: planes of the slab that lie far enough inside it.
         first: number of the first plane of the slab in the series.
-
-    Returns:
-        The noise around a voxel is measured where it is more than sigma.
     """
     inside = averaged_around(rest.new_ones(1, *rest.shape[1:]), squared=True)  # less than 1 near the ends of an axis
     level = averaged_around(rest.square().sum(0, keepdim=True), squared=True) / dimensions
@@ -107,14 +105,12 @@ def components_of_places(found: Sequence[Places], shape: Axes, dimensions: int) 
         left = dimensions - len(distinct)
         products = signals @ signals.mT
         order = products.abs().fill_diagonal_(math.inf).argsort(1, descending=True)
-        sets = [order[:, :size] for size in SET_SIZES if size <= len(signals)]
-
-        def strongest(members: Tensor, left: int = left, products: Tensor = products) -> tuple[float, Tensor]:
-            energies = torch.linalg.eigvalsh(products[members[:, :, None], members[:, None]])[:, -1]
-            least = surely_signal_of_any(members.shape[1], left, voxels, CHANCE_OF_ANY)
-            return float(energies.max()) / least, members[energies.argmax()]
-
-        above, members = max(starmap(strongest, ((one,) for one in sets)), key=lambda one: one[0])
+        sets = [
+            strongest_set(products, order[:, :size], surely_signal_of_any(size, left, voxels, CHANCE_OF_ANY))
+            for size in SET_SIZES
+            if size <= len(signals)
+        ]
+        above, members = max(sets, key=lambda one: one[0])
         if above <= 1:
             break
         component = leading_vector(signals[members])
@@ -125,6 +121,18 @@ def components_of_places(found: Sequence[Places], shape: Axes, dimensions: int) 
         distinct.append(component)
         signals = signals - (signals @ component)[:, None] * component
     return torch.stack(distinct, 1) if distinct else signals.new_zeros(signals.shape[1], 0)
+
+
+def strongest_set(products: Tensor, members: Tensor, least: float) -> tuple[float, Tensor]:
+    """Return the energy of the strongest component of any set, relative to the least that counts, and that set.
+
+    Args:
+        products: of each signal with each other one, (places, places).
+        members: the places of each set, (sets, size).
+        least: energy from which a component counts.
+    """
+    energies = torch.linalg.eigvalsh(products[members[:, :, None], members[:, None]])[:, -1]
+    return float(energies.max()) / least, members[energies.argmax()]
 
 
 def leading_vector(signals: Tensor) -> Tensor:
