@@ -3,8 +3,8 @@
 python benchmarks/series.py                           # the phantom: a quarter of an hour on two cores with all peers
 python benchmarks/series.py --volume head.nii.gz      # and a clean head
 
-Peers that are installed are run: dwidenoise (MRtrix3), DIPY's mppca and patch2self, patch-denoise. DIPY also fits the
-tensors. Everything gets two threads.
+Peers that are installed are run: dwidenoise (MRtrix3), DIPY's mppca, localpca and patch2self, patch-denoise. DIPY also
+fits the tensors. Everything gets two threads.
 """
 
 from __future__ import annotations
@@ -149,6 +149,18 @@ def mppca(noisy: Volume, kind: str, sigma: float) -> Run:
     return Run(signal, float(np.median(found)))
 
 
+def localpca(noisy: Volume, kind: str, sigma: float) -> Run:
+    """Run DIPY's localpca with the level that its users give it: that of `pca_noise_estimate`, as in its example."""
+    from dipy.core.gradients import gradient_table
+    from dipy.denoise.localpca import localpca as dipy_localpca
+    from dipy.denoise.pca_noise_estimate import pca_noise_estimate
+
+    given = np.abs(noisy) if kind == "complex" else noisy
+    b, vectors = weightings()
+    level = pca_noise_estimate(given, gradient_table(b, bvecs=vectors), correct_bias=kind != "gaussian", smooth=3)
+    return Run(dipy_localpca(given, sigma=level, patch_radius=PATCH // 2), float(np.median(level)))
+
+
 def patch2self(noisy: Volume, kind: str, sigma: float) -> Run:
     from dipy.denoise.patch2self import patch2self as dipy_patch2self
 
@@ -173,7 +185,7 @@ def contestants() -> dict[str, Contestant]:
     if shutil.which("dwidenoise"):
         found["dwidenoise"] = dwidenoise
     if find_spec("dipy"):
-        found |= {"DIPY mppca": mppca, "DIPY patch2self": patch2self}
+        found |= {"DIPY mppca": mppca, "DIPY localpca": localpca, "DIPY patch2self": patch2self}
     if find_spec("patch_denoise"):
         found["patch-denoise"] = patch_denoise
     return found

@@ -97,8 +97,8 @@ def denoise(
         spacing: voxel size in mm, one number per spatial axis. A radius that is one number, or not given, then spans
             the same distance along all axes, counted in voxels of the smallest size: thick slices get a flat window.
             For ``"bayes"``, ``"best"`` and ``"subspace"`` the window and the patches get flatter where slices are at
-            least 1.5 times as thick as voxels are wide. Not used for microscopy, modality ``"GM"``: along its axis, a
-            microscope resolves as coarsely as its slices are apart.
+            least 1.5 times as thick as voxels are wide; the patches of ``"series"`` do, too. Not used for microscopy,
+            modality ``"GM"``: along its axis, a microscope resolves as coarsely as its slices are apart.
         channels: the axis of channels that are compared together, such as RGB; of a ``DataArray``, its number or name.
             None if there is no such axis.
         series: the axis of volumes that are denoised one by one, such as the repetitions of a 4D scan. Name the axis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from nlmeans.patches.low_rank.components import (
     ends_of_patches,
     least_energy,
 )
+from nlmeans.patches.low_rank.places import PLACE_REACH, Places, components_of_places, places_of
 
 Signals = Callable[[Piece], Tensor]
 """A function of a box. It returns its signals in units of sigma, (V, D, H, W)."""
@@ -32,7 +34,8 @@ def shared_basis(signals: Signals, shape: Axes, volumes: int, autocovariance: Te
     """Find the components that the signals of a series have: those of thousands of voxels, and those of a few.
 
     A patch has few voxels, so that it shows few components, and these not exactly. Many more stand out over all voxels.
-    What these leave is searched patch by patch: a component of a few voxels, such as an activation, is not lost.
+    What these leave is searched place by place and patch by patch: a component of a few voxels, such as an activation,
+    is not lost.
 
     Args:
         signals: reads them.
@@ -46,7 +49,9 @@ def shared_basis(signals: Signals, shape: Axes, volumes: int, autocovariance: Te
     """
     planes = planes_of_slab(shape, volumes, memory)
     common = common_of([products_of(signals(box)) for box in slabs(shape, planes)], autocovariance)
-    found = [local_components(signals(box), common, autocovariance, shape) for box in slabs_of_patches(shape, planes)]
+    found = [
+        local_components(signals(box), common, autocovariance, shape, box[0]) for box in slabs_of_patches(shape, planes)
+    ]
     return with_local(common, found, shape)
 
 
@@ -62,12 +67,25 @@ def slabs(shape: Axes, planes: int) -> Iterator[Piece]:
 
 
 def slabs_of_patches(shape: Axes, planes: int) -> Iterator[Piece]:
-    """Cut a volume into slabs that overlap so that each patch lies in one of them, wherever they are cut."""
+    """Cut a volume into slabs that overlap so that each patch, and what is around each voxel, lies in one of them,
+    wherever they are cut."""
     first, stop = ends_of_patches(shape[0])
     step = max(planes - (LOCAL_PATCH - LOCAL_STEP), LOCAL_STEP) // LOCAL_STEP * LOCAL_STEP
     for start in range(first, max(stop - (LOCAL_PATCH - LOCAL_STEP), first + 1), step):
-        end = min(start + step + LOCAL_PATCH - LOCAL_STEP, stop)
-        yield slice(start, end), slice(0, shape[1]), slice(0, shape[2])
+        end = start + step + LOCAL_PATCH - LOCAL_STEP
+        last = shape[0] if end >= stop else min(end + OVERLAP - (LOCAL_PATCH - LOCAL_STEP), shape[0])
+        yield slice(0 if start == first else start, last), slice(0, shape[1]), slice(0, shape[2])
+
+
+OVERLAP = 2 * PLACE_REACH
+"""Planes that slabs have in common, so that each voxel has its neighbours in one of them; patches need fewer."""
+
+
+def planes_of_patches(slab: slice, length: int) -> slice:
+    """Return the planes of a slab that its patches cover, counted from its first one."""
+    first, stop = ends_of_patches(length)
+    start, end = max(slab.start, first), min(slab.stop, stop)
+    return slice(start - slab.start, end - max(end - start - LOCAL_PATCH, 0) % LOCAL_STEP - slab.start)
 
 
 def products_of(signals: Tensor) -> tuple[Tensor, int]:
@@ -86,21 +104,46 @@ def common_of(seen: Sequence[tuple[Tensor, int]], autocovariance: Tensor | None)
     return common_components(products, int(sum(count for _, count in seen) / alike))
 
 
-def local_components(signals: Tensor, common: Common, autocovariance: Tensor | None, shape: Axes) -> Tensor:
-    """Return the components that patches of a slab have beside the common ones, see `components_of_patches`.
+class Local(NamedTuple):
+    """What a slab shows beside the common components."""
 
-    `shape` is that of the whole series.
+    patches: Tensor
+    """The leading components of its patches, see `components_of_patches`."""
+    places: Places | None
+    """None where no dimension has noise alone."""
+
+
+def local_components(
+    signals: Tensor, common: Common, autocovariance: Tensor | None, shape: Axes, planes: slice
+) -> Local:
+    """Return what patches and places of a slab show beside the common components.
+
+    `shape` is that of the whole series, and `planes` those of the slab.
     """
     if common.left == 0:
-        return torch.empty(0, 1, len(common.basis))
+        return Local(torch.empty(0, 1, len(common.basis)), None)
     known, flat = common.basis.to(signals), signals.flatten(1)
     rest = torch.addmm(flat, known, known.mT @ flat, alpha=-1).view_as(signals)
     rest /= max(1.0, common.variance) ** 0.5  # if sigma is a little too low, noise is no signal
-    return components_of_patches(rest, common.left, autocovariance, least_energy(shape, common.left)).cpu()
+    ends = (0 if planes.start == 0 else PLACE_REACH, rest.shape[1] - (0 if planes.stop == shape[0] else PLACE_REACH))
+    places = places_of(rest, common.left, autocovariance, slice(*ends), planes.start)
+    covered = rest[:, planes_of_patches(planes, shape[0])]
+    patches = components_of_patches(covered, common.left, autocovariance, least_energy(shape, common.left))
+    return Local(patches.cpu(), places)
 
 
-def with_local(common: Common, found: Sequence[Tensor], shape: Axes) -> Tensor:
-    """Return a basis of the common components and of those that were found in patches of all slabs."""
-    local = distinct_components(torch.cat(list(found)), shape, common.left)
-    complete: Tensor = torch.linalg.qr(torch.cat([common.basis, local], 1))[0]
+def with_local(common: Common, found: Sequence[Local], shape: Axes) -> Tensor:
+    """Return a basis of the common components and of those that were found in all slabs.
+
+    Those of places come first, as an average over a place has less noise than a patch. The patches have to show what
+    these leave.
+    """
+    places = [local.places for local in found if local.places is not None]
+    basis, patches = common.basis, torch.cat([local.patches for local in found]).double()
+    if places:
+        joint = components_of_places(places, shape, common.left)
+        basis = torch.cat([basis, joint], 1)
+        patches = patches - patches @ joint @ joint.mT
+    local = distinct_components(patches, shape, len(basis) - basis.shape[1])
+    complete: Tensor = torch.linalg.qr(torch.cat([basis, local], 1))[0]
     return complete

@@ -75,8 +75,7 @@ class Choices:
         if settings.spacing is not None and len(settings.spacing) != dimensions:
             raise ValueError(f"spacing={settings.spacing} must have one number per spatial axis: {dimensions}")
 
-        # along its axis, a microscope resolves as coarsely as its slices are apart: voxels count alike
-        spacing = None if settings.modality == MICROSCOPY else settings.spacing
+        spacing = spacing_that_counts(settings)
 
         def in_voxels(argument: str, given: Radius | None, usual: int) -> Axes:
             radius: Radius = usual if given is None else given
@@ -110,6 +109,13 @@ class Choices:
         """The method, with its strength if that is not its own."""
         strength = self.settings.strength
         return self.name if strength == 1 else f"{self.name} at strength {strength:g}"
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance between voxels along each axis, (D, H, W), in the unit of the settings; 1 if they do not say it."""
+        known = spacing_that_counts(self.settings) or (1.0,) * self.dimensions
+        d, h, w = (min(known),) * (3 - self.dimensions) + tuple(known)
+        return d, h, w
 
     @property
     def record(self) -> Settings:
@@ -181,3 +187,8 @@ FEWEST_VOLUMES = 4
 
 CONVERSION_BYTES = 24
 """Bytes per voxel and channel for the copies of a tile: as read, in units of sigma, and converted back."""
+
+
+def spacing_that_counts(settings: Settings) -> tuple[float, ...] | None:
+    """Return the voxel size; None for a microscope, which resolves as coarsely along its axis as slices are apart."""
+    return None if settings.modality == MICROSCOPY else settings.spacing

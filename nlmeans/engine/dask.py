@@ -36,6 +36,7 @@ from nlmeans.core.modes import shared_among
 from nlmeans.core.tiles import Piece, Tile, piece
 from nlmeans.engine.basis import (
     MOST_BYTES,
+    Local,
     common_of,
     local_components,
     planes_of_slab,
@@ -443,16 +444,15 @@ def join_products(seen: list[tuple[Tensor, int]], facts: Facts) -> Common:
         return common_of(seen, facts.autocovariance)
 
 
-def components_of_slab(
-    values: NumpyArray, sigma: NumpyArray | None, slab: Slab, facts: Facts, common: Common
-) -> Tensor:
-    """Find the components of the patches of one slab."""
+def components_of_slab(values: NumpyArray, sigma: NumpyArray | None, slab: Slab, facts: Facts, common: Common) -> Local:
+    """Find the components of the patches and places of one slab."""
     with naming(slab.box), own_threads():
-        return local_components(slab.signals(values, sigma, facts), common, facts.autocovariance, slab.layout.shape)
+        signals = slab.signals(values, sigma, facts)
+        return local_components(signals, common, facts.autocovariance, slab.layout.shape, slab.box[0])
 
 
-def join_components(common: Common, found: list[Tensor], shape: Opaque) -> Tensor:
-    """Join the components of all signals and those of patches."""
+def join_components(common: Common, found: list[Local], shape: Opaque) -> Tensor:
+    """Join the components of all signals and those of patches and places."""
     with own_threads():
         return with_local(common, found, shape.value)
 

@@ -196,6 +196,7 @@ def noise_of_series(volume: arrays.Source, layout: Layout, settings: Settings, m
         return Noise(model, (level,) * layout.channel_count, None)
     lags = None if model.autocovariance is None else torch.as_tensor(model.autocovariance)
     found = measure_series(read_volumes(volume, layout, layout.everywhere), lags, everywhere=True).sigma.cpu().numpy()
+    found = found / seen.share
     log.info("the noise varies in space, from %.4g to %.4g", float(found.min()), float(found.max()))
     return Noise(model, (float(found.max()),) * layout.channel_count, found.reshape(layout.spatial_shape))
 

@@ -262,6 +262,7 @@ class Plan:
             memory,
             self.settings.seed,
             self.facts.autocovariance,
+            choices.spacing,
         )
         return Work(options, self.device, list(tiles(self.layout.shape, size, self.halo, box, choices.grain)))
 

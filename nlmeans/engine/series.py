@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed
 from nlmeans.core.tiles import Piece
+from nlmeans.engine.basis import common_of, products_of
 from nlmeans.engine.settings import Settings, is_auto
 from nlmeans.methods.series import measure_series
 from nlmeans.noise.search.estimate import sample_pieces
@@ -106,6 +108,8 @@ class MeasuredPatches(NamedTuple):
     """Mean of each of many blocks of each volume, without what is not shared."""
     variance: Tensor
     """Variance of what is not shared in each of these blocks."""
+    share: float = 1.0
+    """Share of its deviation that patches show, see `share_measured`; `sigma` and `variance` are those of all of it."""
 
 
 def measured_patches(
@@ -113,7 +117,7 @@ def measured_patches(
 ) -> MeasuredPatches:
     """Measure the noise and the number of components of patches all over a series."""
     lags = None if autocovariance is None else torch.as_tensor(autocovariance)
-    sigmas, ranks, brightness, intensities, variances = [], [], [], [], []
+    sigmas, ranks, brightness, intensities, variances, products = [], [], [], [], [], []
     for values in series_pieces(volume, joined, settings, voxels):
         found = measure_series(values, lags)
         sigmas.append(found.sigma.flatten())
@@ -124,13 +128,38 @@ def measured_patches(
         edges = [min(COMPARED_EDGE, n) for n in joined.shape]
         intensities.append(avg_pool3d(found.series, edges).flatten())
         variances.append(avg_pool3d(unshared, edges).flatten())
+        if lags is not None:
+            mean = values.mean(0)
+            products.append(products_of(values[:, mean > object_threshold(mean.flatten())][:, None, None]))
     sigma, rank, bright = (torch.cat(parts).double().cpu() for parts in (sigmas, ranks, brightness))
     measured = sigma > 0
     if bool(measured.any()):
         measured &= bright > object_threshold(bright[measured])
     chosen = measured.nonzero()[:: max(1, int(measured.sum()) // MOST_CHOSEN), 0]
     intensity, variance = (torch.cat(parts).double().cpu() for parts in (intensities, variances))
-    return MeasuredPatches(sigma[chosen], rank[chosen], joined.channel_count, intensity, variance)
+    share = 1.0 if lags is None else share_measured(sigma[chosen], products, lags)
+    return MeasuredPatches(
+        sigma[chosen] / share, rank[chosen], joined.channel_count, intensity, variance / share**2, share
+    )
+
+
+def share_measured(sigmas: Tensor, seen: Sequence[tuple[Tensor, int]], lags: Tensor) -> float:
+    """Return the share of correlated noise that patches show, by what many voxels together do not share.
+
+    Correlated noise has hardly any energy in some directions of a patch. Whitening leaves less there than it should, as
+    it amplifies only so far. Over many voxels, noise needs no whitening.
+
+    Args:
+        sigmas: what patches show.
+        seen: of pieces of the series, what `products_of` returns.
+        lags: autocovariance of the noise within a volume, with lag 0 in the middle.
+    """
+    if not len(sigmas) or not seen:
+        return 1.0
+    everywhere = common_of(seen, lags)
+    if everywhere.left == 0 or everywhere.variance <= 0:
+        return 1.0
+    return min(1.0, float(sigmas.median()) / math.sqrt(everywhere.variance))
 
 
 MOST_CHOSEN = 100_000

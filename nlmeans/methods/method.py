@@ -27,6 +27,8 @@ class Options:
     """Random seed, for methods that draw at random."""
     autocovariance: Tensor | None = None
     """Autocovariance of the noise, in units of sigma², with lag 0 in the middle; None for white noise."""
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Distance between voxels along each axis, in any unit."""
     rank: Tensor | None = None
     """Where a method for series writes how many components it keeps at each voxel of the tile, (D, H, W)."""
 

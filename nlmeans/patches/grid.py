@@ -19,7 +19,11 @@ patches in their groups, (references, K) flat indices."""
 
 
 def patch_size(patch: int | Axes, shape: tuple[int, ...]) -> Axes:
-    """Return the size of a patch along each axis, no longer than the axis."""
+    """Return the size of a patch along each axis, no longer than the axis.
+
+    >>> patch_size(4, (1, 3, 9)), patch_size((4, 4, 2), (1, 3, 9))
+    ((1, 3, 4), (1, 3, 2))
+    """
     edges = (patch,) * 3 if isinstance(patch, int) else patch
     d, h, w = (min(edge, n) for edge, n in zip(edges, shape, strict=True))
     return d, h, w

@@ -189,4 +189,4 @@ def distinct_components(found: Tensor, shape: Axes, dimensions: int) -> Tensor:
         strongest = torch.linalg.eigh(vectors.mT @ (shares * vectors))[1][:, -1]
         distinct.append(strongest)
         rest = rest - (rest @ strongest)[..., None] * strongest
-    return torch.stack(distinct, 1)
+    return torch.stack(distinct, 1) if distinct else rest.new_zeros(found.shape[-1], 0)

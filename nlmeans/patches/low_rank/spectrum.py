@@ -7,6 +7,8 @@ References:
     Chemometrics and Intelligent Laboratory Systems 94(1), 2008, doi:10.1016/j.chemolab.2008.06.002.
     I. M. Johnstone, "On the distribution of the largest eigenvalue in principal components analysis", Annals of
     Statistics 29(2), 2001, doi:10.1214/aos/1009210544.
+    S. Kuriki, A. Takemura, "Tail probabilities of the maxima of multilinear forms and their applications", Annals of
+    Statistics 29(2), 2001, doi:10.1214/aos/1009210545.
 """
 
 from __future__ import annotations
@@ -130,6 +132,37 @@ def surely_signal(rows: int, columns: int, chance: float) -> float:
     deviation: float = (m + n) * (1 / m + 1 / n) ** (1 / 3)
     return (m + n) ** 2 + z * deviation
 
+
+def surely_signal_of_any(rows: int, columns: int, choices: int, chance: float) -> float:
+    """Return the squared singular value that any set of rows exceeds with this small chance.
+
+    The law of Tracy and Widom does not hold so far above the edge. There the tail is that of the highest point of a
+    Gaussian field, √π (x/2)^(k/2) exp(−x/2) / (Γ(m/2) Γ(n/2) (1 − k/x)) with k = m + n − 3 (Kuriki and Takemura 2001).
+
+    Args:
+        rows: m, the size of a set.
+        columns: n.
+        choices: how many rows there are to choose from.
+        chance: for the largest of all sets.
+
+    >>> from math import comb, log
+    >>> x = surely_signal_of_any(1, 2, 1000, 1e-2)  # the squared length of a vector of two numbers: exp(−x/2)
+    >>> round(x, 3), round(2 * log(1000 / 1e-2), 3)
+    (23.026, 23.026)
+    """
+    m, n, k = rows, columns, rows + columns - 3
+    sets = math.lgamma(choices + 1) - math.lgamma(m + 1) - math.lgamma(choices - m + 1)
+    constant = math.log(math.pi) / 2 - math.lgamma(m / 2) - math.lgamma(n / 2) - math.log(chance) + sets
+    edge = (math.sqrt(m) + math.sqrt(n)) ** 2
+    energy = 1.5 * edge
+    for _ in range(MOST_STEPS):
+        excess = constant + k / 2 * math.log(energy / 2) - energy / 2 - math.log(max(1 - k / energy, LEAST_SHARE))
+        energy = max(energy + excess / max(0.5 - k / 2 / energy, LEAST_SHARE), edge)
+    return energy
+
+
+MOST_STEPS, LEAST_SHARE = 40, 0.05
+"""Newton's steps, and the least slope that they count with."""
 
 SETTLED = 8
 """Rounds after which what is found in turn no longer changes."""

@@ -11,7 +11,7 @@ import torch
 from nlmeans import denoise
 from nlmeans.core.layout import Layout
 from nlmeans.core.metrics import psnr
-from nlmeans.engine.basis import shared_basis, slabs, slabs_of_patches
+from nlmeans.engine.basis import OVERLAP, planes_of_patches, shared_basis, slabs, slabs_of_patches
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.settings import Settings
@@ -121,6 +121,19 @@ def test_a_component_of_a_few_voxels_is_not_lost() -> None:
     assert float(kept.mean()) == pytest.approx(1, abs=0.2)
 
 
+def test_activations_far_below_the_noise_are_kept_and_weaker_ones_leave_no_noise() -> None:
+    clean, _ = decaying_series(48, SIGMA)
+    course = np.where(np.arange(48) // 6 % 2, 1.0, -1.0)
+    active = clean.copy()
+    for first in (1, 7):
+        active[first : first + 4, 1:5, 7:11] += 0.2 * SIGMA * course
+    noisy = (active + SIGMA * np.random.default_rng(1).standard_normal(clean.shape)).astype(np.float32)
+    added = denoise(noisy, SIGMA, method="series", series=3) - clean
+    kept = [added[first : first + 4, 1:5, 7:11] @ course / (48 * 0.2 * SIGMA) for first in (1, 7)]
+    assert np.mean(kept) > 0.5
+    assert abs(added[:, 8:] @ course / 48).mean() < 0.02 * SIGMA
+
+
 @pytest.mark.parametrize("level", [2000.0, 1e5, -1e5])
 @pytest.mark.parametrize("noise", ["gaussian", "rician"])
 def test_hot_voxels_stay_as_they_are_and_change_no_other(noise: str, level: float) -> None:
@@ -137,17 +150,27 @@ def test_hot_voxels_stay_as_they_are_and_change_no_other(noise: str, level: floa
     assert np.square(found - expected)[~hot].mean() ** 0.5 < 0.3 * SIGMA
 
 
-def test_patches_lie_where_they_lie_however_the_series_is_cut() -> None:
-    shape = (23, 13, 14)
-    for planes in (5, 7, 40):
-        starts = {
-            start
-            for box in slabs_of_patches(shape, planes)
-            for start in range(box[0].start, box[0].stop - LOCAL_PATCH + 1, LOCAL_STEP)
-        }
-        assert starts == set(range(0, 19, LOCAL_STEP))
-        assert sum(box[0].stop - box[0].start for box in slabs(shape, planes)) == 23
+@pytest.mark.parametrize("depth", [23, 24, 25])
+@pytest.mark.parametrize("planes", [5, 7, 40])
+def test_patches_lie_where_they_lie_however_the_series_is_cut(depth: int, planes: int) -> None:
+    shape, starts, inner = (depth, 13, 14), [], 0
+    for box in slabs_of_patches(shape, planes):
+        assert box[0].start <= max(inner - OVERLAP // 2, 0)  # what is around each plane lies in one slab
+        inner = box[0].stop - OVERLAP // 2
+        covered = planes_of_patches(box[0], depth)
+        first, last = box[0].start + covered.start, box[0].start + covered.stop - LOCAL_PATCH
+        assert (last - first) % LOCAL_STEP == 0
+        starts += list(range(first, last + 1, LOCAL_STEP))
+    first = (depth - LOCAL_PATCH) % LOCAL_STEP // 2
+    assert starts == list(range(first, depth - LOCAL_PATCH + 1, LOCAL_STEP))
+    assert inner + OVERLAP // 2 == depth
+    assert sum(box[0].stop - box[0].start for box in slabs(shape, planes)) == depth
+
+
+def test_a_volume_thinner_than_a_patch_is_one_slab() -> None:
     assert [box[0] for box in slabs_of_patches((1, 30, 30), 5)] == [slice(0, 1)]
+    assert planes_of_patches(slice(0, 1), 1) == slice(0, 1)
+    assert planes_of_patches(slice(0, 3), 3) == slice(0, 3)
 
 
 def test_little_memory_does_not_change_it() -> None:

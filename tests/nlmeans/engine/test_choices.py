@@ -148,3 +148,9 @@ def test_auto_becomes_the_name_of_a_method_and_the_log_says_which(caplog: pytest
     assert "method auto picked bayes" in caplog.text
     small = chosen((1024, 1024, 1024), memory=2**26)
     assert small.name in ("wiener", "classic")
+
+
+def test_the_spacing_has_one_number_for_each_axis_of_the_engine() -> None:
+    assert chosen(spacing=(1.0, 2.0, 5.0)).spacing == (1.0, 2.0, 5.0)
+    assert chosen((30, 32), spacing=(3.0, 2.0)).spacing == (2.0, 3.0, 2.0)
+    assert chosen().spacing == (1.0, 1.0, 1.0)

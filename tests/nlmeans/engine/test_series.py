@@ -55,7 +55,7 @@ def test_a_volume_whose_noise_looks_white_does_not_part_a_series_of_correlated_n
     noisy = (clean + SIGMA * noise / noise.std()).astype(np.float32)
     assert belong(noisy)
     found = noise_found(noisy)
-    assert found.model.sigma == pytest.approx(SIGMA, rel=0.08)
+    assert found.model.sigma == pytest.approx(SIGMA, rel=0.03)
     assert any("correlated between neighbours" in reason for reason in found.model.evidence)
 
 

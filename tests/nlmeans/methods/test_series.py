@@ -12,7 +12,7 @@ import torch
 from nlmeans import METHODS, denoise, preview
 from nlmeans.core.metrics import psnr
 from nlmeans.engine import plan as engine_plan
-from nlmeans.methods.series import SERIES, measure_series, series_halo
+from nlmeans.methods.series import LEFT, SERIES, measure_series, series_halo, without_weak
 from tests.nlmeans.volumes import decaying_series, rician, unrelated_images
 
 SIGMA = 10.0
@@ -125,3 +125,28 @@ def test_its_facts_fit_its_patches() -> None:
     assert METHODS["series"] is SERIES
     assert SERIES.joint
     assert series_halo((1, 1, 1), (3, 3, 3)) == (30, 30, 30)
+
+
+@pytest.mark.parametrize("shape", [(9, 10, 11), (1, 10, 11), (2, 3, 4)])
+def test_components_go_where_they_show_less_than_noise_and_stay_where_they_show_much(shape: tuple[int, ...]) -> None:
+    weak, strong = torch.full((1, *shape), 0.9 * LEFT**0.5), torch.full((1, *shape), 10.0)
+    assert not without_weak(weak.clone(), 1.0).any()
+    torch.testing.assert_close(without_weak(strong.clone(), 1.0), strong, rtol=LEFT / 99, atol=0)
+    assert not without_weak(torch.zeros(1, *shape), 0.0).any()
+    uneven = torch.ones(shape)
+    uneven[..., :2] = 20.0
+    found = without_weak(strong / 10, uneven)
+    assert not found[..., 0].any()
+    assert float(found[..., -1].min()) > 0.9
+
+
+def test_patches_are_shorter_across_thick_slices() -> None:
+    clean, _ = decaying_series(24, SIGMA)
+    thick = clean.reshape(12, 13, 7, 2, 24).mean(3)
+    noisy = (thick + SIGMA * np.random.default_rng(2).standard_normal(thick.shape)).astype(np.float32)
+    plain = denoise(noisy, SIGMA, method="series", series=-1)
+    known = denoise(noisy, SIGMA, method="series", series=-1, spacing=(1, 1, 2))
+    assert psnr(thick, known) > psnr(thick, plain) + 0.1
+    np.testing.assert_array_equal(denoise(noisy, SIGMA, method="series", series=-1, spacing=(2, 2, 2)), plain)
+    flat = denoise(noisy[:, :, 0], SIGMA, method="series", series=-1, spacing=(1, 2))
+    assert psnr(thick[:, :, 0], flat) > psnr(thick[:, :, 0], noisy[:, :, 0]) + 3

@@ -16,6 +16,7 @@ from tests.nlmeans.patches.tensors import normal
 
 def test_a_patch_is_no_longer_than_its_axis() -> None:
     assert patch_size(4, (1, 3, 9)) == (1, 3, 4)
+    assert patch_size((2, 4, 3), (1, 3, 9)) == (1, 3, 3)
 
 
 @pytest.mark.parametrize(("size", "step"), [((2, 3, 4), (2, 2, 3)), ((1, 4, 4), (1, 4, 4)), ((2, 2, 2), (1, 1, 1))])

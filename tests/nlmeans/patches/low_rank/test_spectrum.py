@@ -15,6 +15,7 @@ from nlmeans.patches.low_rank.spectrum import (
     orthonormal,
     shrink_singular_values,
     surely_signal,
+    surely_signal_of_any,
     variance_of_rest,
 )
 from tests.nlmeans.patches.tensors import normal
@@ -108,3 +109,11 @@ def test_leading_eigenpairs_are_the_largest() -> None:
 def test_a_basis_of_few_directions_becomes_orthonormal() -> None:
     basis = orthonormal(normal(2, 50, 3))
     torch.testing.assert_close(basis.mT @ basis, torch.eye(3, dtype=torch.float64).expand(2, 3, 3), atol=1e-10, rtol=0)
+
+
+def test_the_largest_of_many_sets_of_rows_is_hardly_ever_beyond_the_limit_and_comes_near_it() -> None:
+    rows = normal(400, 100, 20).square()  # the squared lengths of single rows
+    share = float((rows.sum(2).amax(1) > surely_signal_of_any(1, 20, 100, 0.2)).double().mean())
+    assert share == pytest.approx(0.2, abs=0.06)
+    pairs = torch.linalg.svdvals(normal(20_000, 2, 20)).amax(1).square()
+    assert 0 < float((pairs > surely_signal_of_any(2, 20, 2, 1e-3)).double().mean()) < 2e-3
