@@ -1,6 +1,7 @@
 """Methods that the quality benchmark compares: ours and the installed peers, each with suitable settings.
 
-Ours and the peers that take a standard deviation of the noise get the true one. Peers that assume Gaussian noise get
+Ours and the peers that take a standard deviation of the noise get the true one. Ours also get the voxel size, as on the
+command line; it matters in the thick phantom and in the diffusion volumes. Peers that assume Gaussian noise get
 counts (Poisson) after the generalised Anscombe transform, and their results go through its exact unbiased inverse.
 """
 
@@ -58,7 +59,7 @@ def denoise(case: Case, sigma: Any, method: str, **options: Any) -> Volume:
         options["noise"] = "rician"
     if case.noisy.ndim == 4:
         options.setdefault("series", 3)
-    return nlmeans.denoise(case.noisy, sigma, method=method, **options)
+    return nlmeans.denoise(case.noisy, sigma, method=method, spacing=case.scan.spacing, **options)
 
 
 def true_sigma(case: Case) -> Any:

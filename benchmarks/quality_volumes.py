@@ -65,6 +65,8 @@ class Scan:
     name: str
     clean: Volume
     about: str
+    spacing: tuple[float, ...] | None = None
+    """Voxel size in mm along the spatial axes, if the file says it."""
 
     @property
     def mask(self) -> Volume:
@@ -73,19 +75,19 @@ class Scan:
 
 def scans(given: list[Path]) -> dict[str, Scan]:
     """Collect the phantoms, the scans in installed packages and the given files, by name."""
-    phantom = read(Path(samples.path("head_clean")))[12:76, 14:94, 18:58]
-    thick = read(Path(samples.path("thick_clean")))[30:126, 40:152]
     found = [
-        scan("phantom", phantom, "the head phantom of sample_data"),
-        scan("thick phantom", thick, "its 5 mm slices"),
+        scan(
+            "phantom", Path(samples.path("head_clean")), np.s_[12:76, 14:94, 18:58], "the head phantom of sample_data"
+        ),
+        scan("thick phantom", Path(samples.path("thick_clean")), np.s_[30:126, 40:152], "its 5 mm slices"),
     ]
     for name, carried in CARRIED.items():
         if (path := carried_path(carried)) is not None:
-            found.append(scan(name, read(path)[carried.crop], f"{carried.package}: {carried.about}"))
+            found.append(scan(name, path, carried.crop, f"{carried.package}: {carried.about}"))
     for path in given:
-        values = read(path)
-        middle = tuple(slice(max(0, n - LARGEST) // 2, max(0, n - LARGEST) // 2 + LARGEST) for n in values.shape[:3])
-        found.append(scan(path.name.removesuffix(".gz").removesuffix(".nii"), values[middle], GIVEN))
+        shape = read(path)[0].shape[:3]
+        middle = tuple(slice(max(0, n - LARGEST) // 2, max(0, n - LARGEST) // 2 + LARGEST) for n in shape)
+        found.append(scan(path.name.removesuffix(".gz").removesuffix(".nii"), path, middle, GIVEN))
     return {one.name: one for one in found}
 
 
@@ -96,17 +98,21 @@ def carried_path(carried: Carried) -> Path | None:
     return path if path and path.is_file() else None
 
 
-def scan(name: str, values: Volume, about: str) -> Scan:
-    return Scan(name, np.ascontiguousarray(values / values.max()), about)
+def scan(name: str, path: Path, crop: tuple[slice | int, ...], about: str) -> Scan:
+    whole, spacing = read(path)
+    values = whole[crop]
+    return Scan(name, np.ascontiguousarray(values / values.max()), about, spacing)
 
 
-def read(path: Path) -> Volume:
+def read(path: Path) -> tuple[Volume, tuple[float, ...] | None]:
+    """Read values and voxel size."""
     if path.suffix != ".dcm":
-        return np.asarray(nib.load(path).dataobj, np.float32)
+        image = nib.load(path)
+        return np.asarray(image.dataobj, np.float32), tuple(map(float, image.header.get_zooms()[:3]))
     import pydicom
 
     pixels: Volume = pydicom.dcmread(path).pixel_array
-    return pixels.astype(np.float32)
+    return pixels.astype(np.float32), None
 
 
 @dataclass(frozen=True)

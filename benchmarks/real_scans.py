@@ -49,11 +49,11 @@ BUSY = "while True: pass"
 
 def volumes(given: tuple[Path, ...]) -> dict[str, Volume]:
     """Collect white noise, the scans that packages carry, and the files given; and copies of them with 8 bits."""
-    head = middle(read(Path(samples.path("head_clean"))))
+    head = middle(read(Path(samples.path("head_clean")))[0])
     random = np.random.default_rng(0)
     found = {"white noise, 5 %": head + 0.05 * head.max() * random.standard_normal(head.shape, dtype=np.float32)}
-    scans = {name: middle(read(path)[c.crop]) for name, c in SCANS.items() if (path := carried_path(c)) is not None}
-    scans |= {path.name: middle(read(path)) for path in given}
+    scans = {name: middle(read(path)[0][c.crop]) for name, c in SCANS.items() if (path := carried_path(c)) is not None}
+    scans |= {path.name: middle(read(path)[0]) for path in given}
     for name, scan in scans.items():
         low, high = float(scan.min()), float(scan.max())
         found[name] = scan
