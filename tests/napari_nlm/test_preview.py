@@ -294,7 +294,7 @@ def test_what_is_compared_is_the_original_and_never_an_old_result(bench: Bench, 
 
 def test_the_progress_never_runs_backwards(bench: Bench) -> None:
     said: list[str] = []
-    bench.session.next_run.set(method="bayes", backend="loop")
+    bench.session.next_run.set(method="best", backend="loop")
     bench.add(volume(30, 40, 40))
     bench.session.preview.status.connect(said.append)
     bench.session.preview.refresh()

@@ -337,13 +337,18 @@ def test_sigma_is_estimated_inside_the_mask() -> None:
 def test_radii_span_the_same_distance_along_all_axes(
     spacing: Any, radius: Any, per_axis: tuple[int, ...], noisy: Floats
 ) -> None:
-    result = denoise(noisy, SIGMA, spacing=spacing, search_radius=radius, patch_radius=(1, 1, 1))
-    np.testing.assert_array_equal(result, denoise(noisy, SIGMA, search_radius=per_axis, patch_radius=(1, 1, 1)))
+    settings: dict[str, Any] = {"method": "classic", "patch_radius": (1, 1, 1)}
+    result = denoise(noisy, SIGMA, spacing=spacing, search_radius=radius, **settings)
+    np.testing.assert_array_equal(result, denoise(noisy, SIGMA, search_radius=per_axis, **settings))
 
 
-def test_spacing_flattens_the_radii_of_the_method_too(noisy: Floats) -> None:
-    result = denoise(noisy, SIGMA, spacing=(5, 1, 1))
-    np.testing.assert_array_equal(result, denoise(noisy, SIGMA, search_radius=(1, 4, 4), patch_radius=(0, 1, 1)))
+@pytest.mark.parametrize(("method", "search_radius"), [("classic", (1, 3, 3)), ("bayes", (3, 5, 5))])
+def test_spacing_flattens_the_radii_of_the_method_too(
+    method: str, search_radius: tuple[int, ...], noisy: Floats
+) -> None:
+    result = denoise(noisy, SIGMA, spacing=(5, 1, 1), method=method)
+    radii: dict[str, Any] = {"search_radius": search_radius, "patch_radius": (0, 1, 1)}
+    np.testing.assert_array_equal(result, denoise(noisy, SIGMA, method=method, **radii))
 
 
 # ---------------------------------------------------------------- series and channels

@@ -69,7 +69,7 @@ def test_the_default_gains_more_than_with_one_level(method: str) -> None:
     found, even = (denoise(given, method=method, **how) for how in ({}, {"variation": None}))
     told = denoise(given, LEVEL.astype(np.float32), method=method)
     assert psnr(CLEAN, found) > psnr(CLEAN, even) + 0.5
-    assert psnr(CLEAN, found) > psnr(CLEAN, told) - 2
+    assert psnr(CLEAN, found) > psnr(CLEAN, told) - 2.5
 
 
 def test_the_model_that_was_found_gives_the_same_result_when_it_is_stated() -> None:
