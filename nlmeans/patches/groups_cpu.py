@@ -6,6 +6,7 @@ repeats bit for bit.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -26,19 +27,24 @@ def search_in(guide: Tensor, references: Axes, size: Axes, step: Axes, radius: A
     from nlmeans.patches.groups_cpu_kernel import MARGIN, Search  # imports numba
 
     channels, depth, height, width = guide.shape
-    apart, columns = step[2], -(-width // step[2])
-    lead = radius[2] + size[2] + MARGIN
-    flat = np.zeros(guide.numel() // width * apart * columns + 2 * lead, np.float32)
-    rows = flat[lead:-lead].reshape(channels, depth, height, apart, columns)
-    for first in range(min(apart, width)):
-        every = guide[..., first::apart]
-        rows[..., first, : every.shape[-1]] = every
-    voxels = np.arange(-radius[2], radius[2] + size[2] + MARGIN)
-    levels = np.zeros(floor.numel() + MARGIN, np.float32)
-    levels[:-MARGIN] = floor
+    (_, down, along), (planes, lines, patches) = step, references
+    rows, columns = -(-height // down), -(-width // along)
+    phase = rows * columns  # voxels that lie a step apart in a plane
+    plane = down * along * phase
+    lead = ((radius[1] + size[1]) // down + 2) * columns + radius[2] + size[2] + MARGIN
+    flat = np.zeros(channels * depth * plane + 2 * lead, np.float32)
+    spread = flat[lead:-lead].reshape(channels, depth, down, along, rows, columns)
+    for y, x in itertools.product(range(min(down, height)), range(min(along, width))):
+        every = guide[..., y::down, x::along]
+        spread[..., y, x, : every.shape[-2], : every.shape[-1]] = every
+    at_line, at_voxel = (np.arange(-r, r + n + MARGIN) for r, n in zip(radius[1:], size[1:], strict=True))
+    levels = np.zeros((planes, lines, columns), np.float32)
+    levels[..., :patches] = floor.reshape(planes, lines, patches)
     return Search(
-        flat, lead, voxels % apart * columns + voxels // apart, apart * columns, channels, (depth, height, width),
-        references, size, step, radius, levels, *candidates(radius, height, width),
+        flat, lead, at_line % down * along * phase + at_line // down * columns,
+        at_voxel % along * phase + at_voxel // along, plane, columns, channels, (depth, height, width),
+        references, size, step, radius, np.append(levels, np.zeros(columns + MARGIN, np.float32)),
+        *candidates(radius, height, width),
     )  # fmt: skip
 
 

@@ -35,18 +35,26 @@ MARGIN = 2 * LANES + SHIFTS
 """Numbers that vectors may touch beyond those that are wanted."""
 
 
+LANES_AT_ONCE = 64
+"""Reference patches whose distances are in memory at once, about."""
+
+
 class Search(NamedTuple):
     """A guide, the reference patches in it, and the search window."""
 
     guide: NDArray[np.float32]
-    """Flat (C, D, H, step, columns), with room before and after it for a window and vectors. What lies a step apart in
-    a row of the volume lies side by side, so that vectors hold the same voxel of neighbouring reference patches."""
+    """Flat (C, D, step, step, rows, columns), with room before and after it for a window and vectors. What lies a step
+    apart in the volume lies side by side, so that vectors hold the same voxel of neighbouring reference patches."""
     lead: int
     """Index at which the guide begins in this array."""
+    lines: NDArray[np.int64]
+    """Where the lines of a plane begin, relative to the first: from `radius` before it to the end of a window."""
     places: NDArray[np.int64]
-    """Where the voxels of a row lie, relative to the first: from `radius` before it to the end of a window."""
-    row: int
-    """Length of a row, step × columns."""
+    """Where the voxels of a line lie, relative to its first, likewise."""
+    plane: int
+    """Length of a plane, step × step × rows × columns."""
+    pitch: int
+    """Distance between reference patches of neighbouring rows: columns."""
     channels: int
     shape: Axes
     """Shape of a channel of the volume."""
@@ -59,7 +67,8 @@ class Search(NamedTuple):
     radius: Axes
     """Radius of the search window."""
     floor: NDArray[np.float32]
-    """Sum of squared differences below which patches are equally similar, one per reference patch, and room."""
+    """Sum of squared differences below which patches are equally similar, one per reference patch, rows `pitch` apart,
+    and room."""
     order: NDArray[np.int64]
     """Candidates of a window as flat distances from the reference patch. Of equally similar ones, the first are
     taken."""
@@ -69,91 +78,138 @@ class Search(NamedTuple):
 
 @vector_kernel
 def match_lines(search, lines, found):
-    """Write the groups of all reference patches in some lines to the rows of `found`."""
+    """Write the groups of all reference patches in some lines to the rows of `found`.
+
+    Neighbouring lines of a plane are searched together.
+    """
     _, rows, columns = search.references
     _, height, width = search.shape
     candidates = len(search.slots)
-    pitch, row = -(-candidates // LANES) * LANES, -(-columns // LANES) * LANES
-    distance = np.empty(2 * pitch * row, np.float32)  # candidates × columns, and transposed
-    by_column = pitch * row
-    for line in range(len(lines)):
-        z, y = lines[line] // rows * search.step[0], lines[line] % rows * search.step[1]
-        floor = search.floor[lines[line] * columns :]
-        distance[:by_column] = np.inf
-        measure_line(search, z, y, floor, distance, row)
-        for k in range(0, pitch, LANES):
-            for column in range(0, row, LANES):
-                transpose(distance, k * row + column, row, by_column + column * pitch + k, pitch)
-        for column in range(columns):
-            first = by_column + column * pitch
+    depth = -(-candidates // LANES) * LANES
+    at_once = max(1, LANES_AT_ONCE // search.pitch)
+    most = (at_once * search.pitch + LANES - 1) // LANES * LANES
+    distance = np.empty(2 * depth * most, np.float32)  # candidates × reference patches, and transposed
+    line = 0
+    while line < len(lines):
+        z, y = lines[line] // rows, lines[line] % rows
+        count = 1
+        while (count < at_once and line + count < len(lines) and y + count < rows
+               and lines[line + count] == lines[line] + count):  # fmt: skip
+            count += 1
+        row = ((count - 1) * search.pitch + columns + LANES - 1) // LANES * LANES
+        transposed = depth * row
+        distance[:transposed] = np.inf
+        floor = search.floor[lines[line] * search.pitch :]
+        measure_lines(search, z, y, count, floor, distance, row)
+        for k in range(0, depth, LANES):
+            for x in range(0, row, LANES):
+                transpose(distance, k * row + x, row, transposed + x * depth + k, depth)
+        for number in range(count * columns):
+            r, column = number // columns, number % columns
+            at = r * search.pitch + column
+            first = transposed + at * depth
             distance[first + search.slots[candidates // 2]] = -1  # the reference patch itself
-            corner = (z * height + y) * width + column * search.step[2]
-            take_nearest(search.order, distance, first, pitch, floor[column], corner, found[line * columns + column])
+            corner = (z * search.step[0] * height + (y + r) * search.step[1]) * width + column * search.step[2]
+            take_nearest(search.order, distance, first, depth, floor[at], corner, found[line * columns + number])
+        line += count
 
 
 @inner_kernel
-def measure_line(search, z, y, floor, distance, row):
-    """Measure the squared differences of a line's reference patches to all candidates inside the volume.
+def measure_lines(search, z, y, count, floor, distance, row):
+    """Measure the squared differences of some lines' reference patches to all candidates inside the volume.
 
     Differences below `floor` become `floor`.
     """
-    depth, height, width = search.shape
-    size, step, radius = search.size, search.step, search.radius
-    columns = search.references[2]
-    patch_rows = np.empty(search.channels * size[0] * size[1], np.int64)
-    at = 0
-    for c in range(search.channels):
-        for u in range(size[0]):
-            for v in range(size[1]):
-                patch_rows[at] = search.lead + ((c * depth + z + u) * height + y + v) * search.row
-                at += 1
+    size, radius = search.size, search.radius
+    corner = z * search.step[0]
+    here = np.empty(search.channels * size[0] * size[1], np.int64)
+    there = np.empty(here.size, np.int64)
+    begin_rows(search, corner, y, 0, here)
     candidate = 0
     for dz in range(-radius[0], radius[0] + 1):
         for dy in range(-radius[1], radius[1] + 1):
-            if 0 <= z + dz <= depth - size[0] and 0 <= y + dy <= height - size[1]:
-                shift = (dz * height + dy) * search.row
+            first, last = inside_axis(y, count, dy, search.shape[1] - size[1], search.step[1])
+            if 0 <= corner + dz <= search.shape[0] - size[0] and first < last:
+                begin_rows(search, corner + dz, y, dy, there)
                 for dx in range(-radius[2], radius[2] + 1, SHIFTS):
                     slots = search.slots[candidate + dx + radius[2] : candidate + 2 * radius[2] + 1]
-                    sum_squares(search, patch_rows, shift, dx + radius[2], slots, floor, distance, row)
+                    sum_squares(search, here, there, dx + radius[2], slots, floor, distance, row)
                     for k in range(min(SHIFTS, slots.size)):
-                        first = (max(0, -dx - k) + step[2] - 1) // step[2]
-                        last = min(columns, (width - size[2] - max(0, dx + k)) // step[2] + 1)
-                        to = slots[k] * row
-                        for column in range(min(first, columns)):
-                            distance[to + column] = np.inf
-                        for column in range(max(last, 0), columns):
-                            distance[to + column] = np.inf
+                        mask_outside(search, first, last, count, dx + k, distance, slots[k] * row)
             candidate += 2 * radius[2] + 1
 
 
 @inlined_kernel
-def sum_squares(search, patch_rows, shift, window, slots, floor, distance, row):
-    """Sum squared differences over the reference patches of a line, for SHIFTS candidates from `window` on.
+def inside_axis(first, count, shift, room, step):
+    """Return the first of `count` reference patches whose shifted twins lie inside an axis, and one past the last."""
+    low = max(0, (step - 1 - shift) // step - first)
+    high = (room - shift) // step + 1 - first
+    return min(low, count), min(max(high, 0), count)
+
+
+@inner_kernel
+def begin_rows(search, z, y, shift, rows):
+    """Write where each row of a patch begins for the first reference patch of a line, shifted along the height."""
+    at = 0
+    for c in range(search.channels):
+        for u in range(search.size[0]):
+            for v in range(search.size[1]):
+                plane = search.lead + (c * search.shape[0] + z + u) * search.plane
+                rows[at] = plane + search.lines[search.radius[1] + v + shift] + y * search.pitch
+                at += 1
+
+
+@inlined_kernel
+def mask_outside(search, first, last, count, shift, distance, to):
+    """Make the distance of a candidate infinite for reference patches whose twins lie outside the volume."""
+    columns = search.references[2]
+    left, right = inside_axis(0, columns, shift, search.shape[2] - search.size[2], search.step[2])
+    for r in range(count):
+        at = to + r * search.pitch
+        low, high = (left, right) if first <= r < last else (columns, columns)
+        for column in range(low):
+            distance[at + column] = np.inf
+        for column in range(max(high, low), columns):
+            distance[at + column] = np.inf
+
+
+@inlined_kernel
+def sum_squares(search, here, there, window, slots, floor, distance, row):
+    """Sum squared differences over reference patches, for SHIFTS candidates from `window` on.
 
     Of a row of a patch, each voxel but the first two is read once for all candidates.
     """
     guide, places, reach = search.guide, search.places, search.radius[2]
-    for x in range(0, search.references[2], 2 * LANES):
+    for x in range(0, row // (2 * LANES) * (2 * LANES), 2 * LANES):
         a0 = a1 = a2 = b0 = b1 = b2 = splat(np.float32(0))
-        for r in range(patch_rows.size):
-            here = patch_rows[r] + x
-            there = here + shift
-            at, then = there + places[window], there + places[window + 1]
+        for r in range(here.size):
+            at, then = there[r] + x + places[window], there[r] + x + places[window + 1]
             p0, p1, q0, q1 = load(guide, at), load(guide, then), load(guide, at + LANES), load(guide, then + LANES)
             for v in range(search.size[2]):
-                at, then = here + places[reach + v], there + places[window + v + 2]
+                at, then = here[r] + x + places[reach + v], there[r] + x + places[window + v + 2]
                 p, q, p2, q2 = load(guide, at), load(guide, at + LANES), load(guide, then), load(guide, then + LANES)
                 a0, a1, a2 = a0 + (p - p0) * (p - p0), a1 + (p - p1) * (p - p1), a2 + (p - p2) * (p - p2)
                 b0, b1, b2 = b0 + (q - q0) * (q - q0), b1 + (q - q1) * (q - q1), b2 + (q - q2) * (q - q2)
                 p0, p1, q0, q1 = p1, p2, q1, q2
-        least = load(floor, x)
-        more = load(floor, x + LANES)
-        for k in range(min(SHIFTS, slots.size)):
-            a, b = (a0, b0) if k == 0 else (a1, b1) if k == 1 else (a2, b2)
-            to = slots[k] * row + x
-            store(distance, to, max(a, least))
-            if x + LANES < search.references[2]:
-                store(distance, to + LANES, max(b, more))
+        keep_distances(slots, a0, a1, a2, floor, distance, row, x)
+        keep_distances(slots, b0, b1, b2, floor, distance, row, x + LANES)
+    for x in range(row // (2 * LANES) * (2 * LANES), row, LANES):
+        a0 = a1 = a2 = splat(np.float32(0))
+        for r in range(here.size):
+            p0, p1 = load(guide, there[r] + x + places[window]), load(guide, there[r] + x + places[window + 1])
+            for v in range(search.size[2]):
+                p, p2 = load(guide, here[r] + x + places[reach + v]), load(guide, there[r] + x + places[window + v + 2])
+                a0, a1, a2 = a0 + (p - p0) * (p - p0), a1 + (p - p1) * (p - p1), a2 + (p - p2) * (p - p2)
+                p0, p1 = p1, p2
+        keep_distances(slots, a0, a1, a2, floor, distance, row, x)
+
+
+@inlined_kernel
+def keep_distances(slots, first, second, third, floor, distance, row, x):
+    """Write the distances of up to SHIFTS candidates to a vector of reference patches."""
+    least = load(floor, x)
+    for k in range(min(SHIFTS, slots.size)):
+        store(distance, slots[k] * row + x, max(first if k == 0 else second if k == 1 else third, least))
 
 
 @inner_kernel
