@@ -85,9 +85,7 @@ def scans(given: list[Path]) -> dict[str, Scan]:
         if (path := carried_path(carried)) is not None:
             found.append(scan(name, path, carried.crop, f"{carried.package}: {carried.about}"))
     for path in given:
-        shape = read(path)[0].shape[:3]
-        middle = tuple(slice(max(0, n - LARGEST) // 2, max(0, n - LARGEST) // 2 + LARGEST) for n in shape)
-        found.append(scan(path.name.removesuffix(".gz").removesuffix(".nii"), path, middle, GIVEN))
+        found.append(scan(path.name.removesuffix(".gz").removesuffix(".nii"), path, None, GIVEN))
     return {one.name: one for one in found}
 
 
@@ -98,8 +96,12 @@ def carried_path(carried: Carried) -> Path | None:
     return path if path and path.is_file() else None
 
 
-def scan(name: str, path: Path, crop: tuple[slice | int, ...], about: str) -> Scan:
+def scan(name: str, path: Path, crop: tuple[slice | int, ...] | None, about: str) -> Scan:
+    """Read a part of a file; None for its middle."""
     whole, spacing = read(path)
+    if crop is None:
+        firsts = [max(0, n - LARGEST) // 2 for n in whole.shape[:3]]
+        crop = tuple(slice(first, first + LARGEST) for first in firsts)
     values = whole[crop]
     return Scan(name, np.ascontiguousarray(values / values.max()), about, spacing)
 

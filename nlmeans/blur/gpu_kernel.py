@@ -25,6 +25,13 @@ def position_of(number, height, width):
 
 
 @triton.jit
+def place_in_padded(number, height, width, padded_height, padded_width, reach_z, reach_y, reach_x):
+    """Return where a voxel lies in the padded volume."""
+    z, y, x = position_of(number, height, width)
+    return ((z + reach_z) * padded_height + y + reach_y) * padded_width + x + reach_x
+
+
+@triton.jit
 def entries_of(precision, at, inside, voxels, ENTRIES: tl.constexpr):
     """Read the precision: zz, zy, zx, yy, yx and xx. Only full ones have zy, zx and yx."""
     zz = tl.load(precision + at, mask=inside, other=0.0)
@@ -77,8 +84,7 @@ def blur_voxels_kernel(
     channel = (tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)).to(tl.int64)[:, None]
     inside = at < voxels
     mask = (channel < channels) & inside[None, :]
-    z, y, x = position_of(at, height, width)
-    centre = ((z + reach_z) * padded_height + y + reach_y) * padded_width + x + reach_x
+    centre = place_in_padded(at, height, width, padded_height, padded_width, reach_z, reach_y, reach_x)
     places = padded + channel * padded_voxels + centre[None, :]
     own = tl.load(places, mask=mask, other=0.0)
     zz, zy, zx, yy, yx, xx = entries_of(precision, at, inside, voxels, ENTRIES)
@@ -128,8 +134,7 @@ def by_precision_kernel(
 ):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < voxels
-    z, y, x = position_of(at, height, width)
-    centre = ((z + reach_z) * padded_height + y + reach_y) * padded_width + x + reach_x
+    centre = place_in_padded(at, height, width, padded_height, padded_width, reach_z, reach_y, reach_x)
     zz, zy, zx, yy, yx, xx = entries_of(precision, at, inside, voxels, ENTRIES)
     plane = padded_height.to(tl.int64) * padded_width
     rows = 2 * reach_y + 1

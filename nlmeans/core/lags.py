@@ -1,4 +1,7 @@
-"""Stationary covariances: from the autocovariance at each lag to the covariance over a box, and back."""
+"""Stationary covariances: from the autocovariance at each lag to the covariance over a box, and back.
+
+And the cosines over a box, in which a covariance has a spectrum.
+"""
 
 from __future__ import annotations
 
@@ -94,3 +97,25 @@ def whitening(autocovariance: Tensor, size: Axes) -> Whitening:
     values = np.maximum(values, LEAST_EIGENVALUE)
     values *= len(values) / values.sum()
     return Whitening(*(torch.from_numpy((vectors * values**power) @ vectors.T) for power in (1.0, -0.5, 0.5)))
+
+
+@functools.lru_cache
+def dct_basis(size: Axes) -> Tensor:
+    """Return the orthonormal DCT-II of a whole patch as one matrix: (coefficients, patch voxels), float64, DC first."""
+    basis = torch.ones(1, 1, dtype=torch.float64)
+    for length in size:
+        basis = torch.kron(basis, dct_matrix(length))
+    return basis
+
+
+def dct_matrix(length: int) -> Tensor:
+    """Return the orthonormal DCT-II along one axis, (frequency, position), float64."""
+    position = torch.arange(length, dtype=torch.float64)
+    matrix = torch.cos(math.pi / length * position[:, None] * (position + 0.5)) * math.sqrt(2 / length)
+    matrix[0] /= math.sqrt(2)
+    matrix[matrix.abs() < ROUNDED] = 0  # a cosine of 90°; products of such would be too small for float32
+    return matrix
+
+
+ROUNDED = 1e-15
+"""What rounding leaves in place of 0."""

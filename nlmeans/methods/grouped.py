@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -52,8 +53,13 @@ def largest_patch(search_radius: Axes) -> Axes:
     """Return the size of the largest patches that are grouped."""
     if not all(search_radius):
         return (IMAGE_PATCH,) * 3
-    flat = is_flat(search_radius)
-    d, h, w = (FLAT_PATCH[CUBE][axis] if any(flat) else CUBE for axis in flat)
+    return flattened(CUBE, FLAT_PATCH, search_radius)
+
+
+def flattened(voxels: int, flat: Mapping[int, tuple[int, int]], search_radius: Axes) -> Axes:
+    """Return so many voxels along each axis; with thick slices, those of the table, within the slices and across."""
+    across = is_flat(search_radius)
+    d, h, w = (flat[voxels][axis] if any(across) else voxels for axis in across)
     return d, h, w
 
 
@@ -69,15 +75,12 @@ def cut(noisy: Tensor, search_radius: Axes, *, patch: int, step: int, count: int
     >>> cut(torch.zeros(1, 32, 64, 64), (3, 5, 5), patch=4, step=4, count=64)
     {'patch': (2, 5, 5), 'step': (2, 4, 4), 'count': 48}
     """
-    flat = is_flat(search_radius)
     if is_plane(noisy):
         return {"patch": (IMAGE_PATCH,) * 3, "step": (step,) * 3, "count": count}
-    if not any(flat):
-        return {"patch": (patch,) * 3, "step": (step,) * 3, "count": count}
     return {
-        "patch": tuple(FLAT_PATCH[patch][axis] for axis in flat),
-        "step": tuple(FLAT_STEP[step][axis] for axis in flat),
-        "count": min(count, 48),
+        "patch": flattened(patch, FLAT_PATCH, search_radius),
+        "step": flattened(step, FLAT_STEP, search_radius),
+        "count": min(count, 48) if any(is_flat(search_radius)) else count,
     }
 
 

@@ -20,7 +20,7 @@ from nlmeans.methods.grouped import (
     later_strength,
     stages_halo,
 )
-from nlmeans.methods.method import Method, Options, whole_tile
+from nlmeans.methods.method import Method, Options, same_distance, whole_tile
 from nlmeans.patches.bayes.nl_bayes import nl_bayes
 from nlmeans.patches.kernel_constants import TINY
 from nlmeans.patches.low_rank.series import PATCH, PATCH_STEP, SeriesResult, series_low_rank
@@ -87,7 +87,7 @@ def patch_of_equal_sides(patch: int, spacing: tuple[float, float, float]) -> Axe
     >>> patch_of_equal_sides(4, (1.0, 1.0, 3.0)), patch_of_equal_sides(4, (1.2, 1.0, 1.0))
     ((4, 4, 2), (3, 4, 4))
     """
-    d, h, w = (max(2, round(patch * min(spacing) / side)) for side in spacing)
+    d, h, w = (max(2, edge) for edge in same_distance(patch, spacing))
     return d, h, w
 
 

@@ -34,7 +34,6 @@ SHIFTS = 3
 MARGIN = 2 * LANES + SHIFTS
 """Numbers that vectors may touch beyond those that are wanted."""
 
-
 LANES_AT_ONCE = 64
 """Reference patches whose distances are in memory at once, about."""
 
@@ -87,7 +86,7 @@ def match_lines(search, lines, found):
     candidates = len(search.slots)
     depth = -(-candidates // LANES) * LANES
     at_once = max(1, LANES_AT_ONCE // search.pitch)
-    most = (at_once * search.pitch + LANES - 1) // LANES * LANES
+    most = -(-at_once * search.pitch // LANES) * LANES
     distance = np.empty(2 * depth * most, np.float32)  # candidates × reference patches, and transposed
     line = 0
     while line < len(lines):
@@ -96,7 +95,7 @@ def match_lines(search, lines, found):
         while (count < at_once and line + count < len(lines) and y + count < rows
                and lines[line + count] == lines[line] + count):  # fmt: skip
             count += 1
-        row = ((count - 1) * search.pitch + columns + LANES - 1) // LANES * LANES
+        row = -(-((count - 1) * search.pitch + columns) // LANES) * LANES
         transposed = depth * row
         distance[:transposed] = np.inf
         floor = search.floor[lines[line] * search.pitch :]

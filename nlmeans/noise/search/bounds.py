@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nlmeans.core.lags import dct_basis
 from nlmeans.noise.kinds import MAGNITUDES
 from nlmeans.noise.search.air import Numbers
+from nlmeans.noise.search.correlation import usable_blocks
 from nlmeans.noise.search.curve import (
     BINS,
     CLEARLY,
@@ -40,9 +42,6 @@ from nlmeans.noise.search.usable import range_without_ends
 
 EDGE_OF_BLOCK = {1: 8, 2: 6, 3: 4}
 """Edge of a block in voxels, by the number of axes longer than 1."""
-
-MOST_READ = 20_000
-"""Blocks read, about."""
 
 HIGH = 0.6
 """Mean of the frequencies along the axes, in units of the highest, from which a frequency is high."""
@@ -74,8 +73,10 @@ def variance_bounds(volume: Tensor, measured: Tensor, inside: Tensor | None = No
         (True, True)
     """
     size = block_size(tuple(volume.shape))
-    read = read_blocks(volume, measured if inside is None else measured & inside, size)
-    spectra = read @ basis_of(size).T  # NumPy, as products of matrices in torch hang in processes that were forked
+    read = usable_blocks(volume, measured if inside is None else measured & inside, size).double().cpu().numpy()
+    spectra = (
+        read @ dct_basis(size).numpy().T
+    )  # NumPy, as products of matrices in torch hang in processes that were forked
     frequency = mean_frequency(size)
     high, low = frequency >= HIGH, (frequency < HIGH) & (frequency > 0)
     mean = torch.from_numpy(spectra[:, 0] / math.sqrt(spectra.shape[1]))
@@ -104,36 +105,6 @@ def block_size(shape: tuple[int, ...]) -> tuple[int, int, int]:
     edge = EDGE_OF_BLOCK[max(1, sum(n > 1 for n in shape))]
     d, h, w = (min(edge, n) for n in shape)
     return d, h, w
-
-
-def read_blocks(volume: Tensor, usable: Tensor, size: tuple[int, int, int]) -> Numbers:
-    """Return evenly spaced blocks of usable voxels, (blocks, voxels)."""
-    counts = [n - edge + 1 for n, edge in zip(volume.shape, size, strict=True)]
-    axes = sum(n > 1 for n in counts)
-    stride = max(2, math.ceil((math.prod(counts) / MOST_READ) ** (1 / max(axes, 1))))
-
-    def cut(values: Tensor) -> Tensor:
-        for axis, edge in enumerate(size):
-            values = values.unfold(axis, edge, stride)
-        return values.reshape(-1, math.prod(size))
-
-    blocks: Numbers = cut(volume)[cut(usable).all(1)].double().cpu().numpy()
-    return blocks
-
-
-@functools.lru_cache(maxsize=8)
-def basis_of(size: tuple[int, int, int]) -> Numbers:
-    """Return the orthonormal cosines over a block, (frequencies, voxels); the first is the mean."""
-    d, h, w = (cosines(edge) for edge in size)
-    basis: Numbers = np.kron(np.kron(d, h), w)
-    return basis
-
-
-def cosines(length: int) -> Numbers:
-    """Return the orthonormal discrete cosine transform (DCT-II) of an axis, (frequencies, voxels)."""
-    waves = np.cos(np.pi * (np.arange(length) + 0.5) * np.arange(length)[:, None] / length)
-    normed: Numbers = waves / np.linalg.norm(waves, axis=1, keepdims=True)
-    return normed
 
 
 @functools.lru_cache(maxsize=8)

@@ -141,11 +141,8 @@ def block_and_lag(shape: tuple[int, ...]) -> tuple[Axes, Axes]:
     return (d, h, w), (z, y, x)
 
 
-def detrended_blocks(volume: Tensor, inside: Tensor | None, size: Axes, measured: Tensor | None = None) -> Samples:
-    """Return evenly spaced blocks without their best plane, (blocks, voxels): at most about `BLOCKS_READ`.
-
-    From here on NumPy computes: products of matrices in torch hang in processes that were forked.
-    """
+def usable_blocks(volume: Tensor, usable: Tensor, size: Axes) -> Tensor:
+    """Return evenly spaced blocks of usable voxels, (blocks, voxels): at most about `BLOCKS_READ`."""
     counts = [n - b + 1 for n, b in zip(volume.shape, size, strict=True)]
     long = sum(n > 1 for n in counts)
     stride = max(2, math.ceil((math.prod(counts) / BLOCKS_READ) ** (1 / max(long, 1))))
@@ -155,10 +152,16 @@ def detrended_blocks(volume: Tensor, inside: Tensor | None, size: Axes, measured
             values = values.unfold(axis, edge, stride)
         return values.reshape(-1, math.prod(size))
 
-    usable = cut(measured_voxels(volume) if measured is None else measured).all(1)
-    if inside is not None:
-        usable &= cut(inside).all(1)
-    read = cut(volume)[usable]
+    return cut(volume)[cut(usable).all(1)]
+
+
+def detrended_blocks(volume: Tensor, inside: Tensor | None, size: Axes, measured: Tensor | None = None) -> Samples:
+    """Return evenly spaced blocks without their best plane, (blocks, voxels): at most about `BLOCKS_READ`.
+
+    From here on NumPy computes: products of matrices in torch hang in processes that were forked.
+    """
+    usable = measured_voxels(volume) if measured is None else measured
+    read = usable_blocks(volume, usable if inside is None else usable & inside, size)
     blocks: Samples = np.empty(tuple(read.shape))
     largest = float(read.abs().max()) if len(read) else 0.0
     for first in range(0, len(blocks), BLOCKS_AT_ONCE):  # what NumPy copies for a product stays small

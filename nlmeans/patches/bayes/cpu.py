@@ -15,11 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nlmeans.core.lags import Whitening
+from nlmeans.core.lags import Whitening, dct_basis
 from nlmeans.core.progress import Report, part
 from nlmeans.kernels.turns import chequerboard, in_turns
 from nlmeans.patches import groups_cpu
-from nlmeans.patches.dct.sliding import dct_basis
 from nlmeans.patches.groups import (
     LEAST_VARIANCE,
     Average,

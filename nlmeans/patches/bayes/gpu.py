@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
-from nlmeans.core.lags import Whitening
+from nlmeans.core.lags import Whitening, dct_basis
 from nlmeans.core.progress import Report, silent
 from nlmeans.kernels.dispatch import Trial
-from nlmeans.patches.dct.sliding import dct_basis
 from nlmeans.patches.groups import LEAST_VARIANCE, WEIGHT_UNIT, Average, FilterVolume, Grid, sum_groups, taper_of
 
 LARGEST_MATRIX = 64

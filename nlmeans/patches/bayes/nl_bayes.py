@@ -20,11 +20,10 @@ import torch
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
-from nlmeans.core.lags import Whitening, whitening
+from nlmeans.core.lags import Whitening, dct_basis, whitening
 from nlmeans.core.progress import Report, silent
 from nlmeans.kernels.dispatch import kernel_for
 from nlmeans.patches.bayes import cpu, gpu
-from nlmeans.patches.dct.sliding import dct_basis
 from nlmeans.patches.groups import (
     LEAST_VARIANCE,
     ChannelsFilter,

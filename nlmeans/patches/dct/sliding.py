@@ -12,7 +12,6 @@ References:
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
-from nlmeans.core.lags import whitening
+from nlmeans.core.lags import dct_basis, dct_matrix, whitening
 from nlmeans.core.progress import Report, part, silent
 from nlmeans.kernels.dispatch import kernel_for
 from nlmeans.patches.dct import cpu, gpu
@@ -210,25 +209,3 @@ def put_back(volume: Tensor, values: Tensor, size: Axes, step: Axes) -> None:
     """Add patches, (patch voxels, *grid), to the volume where they lie: the adjoint of `stack_patches`."""
     for offset, value in zip(offsets(size), values, strict=True):
         grid_view(volume, offset, step, (value.shape[0], value.shape[1], value.shape[2])).add_(value)
-
-
-@functools.lru_cache
-def dct_basis(size: Axes) -> Tensor:
-    """Return the orthonormal DCT-II of a whole patch as one matrix: (coefficients, patch voxels), float64, DC first."""
-    basis = torch.ones(1, 1, dtype=torch.float64)
-    for length in size:
-        basis = torch.kron(basis, dct_matrix(length))
-    return basis
-
-
-def dct_matrix(length: int) -> Tensor:
-    """Return the orthonormal DCT-II along one axis, (frequency, position), float64."""
-    position = torch.arange(length, dtype=torch.float64)
-    matrix = torch.cos(math.pi / length * position[:, None] * (position + 0.5)) * math.sqrt(2 / length)
-    matrix[0] /= math.sqrt(2)
-    matrix[matrix.abs() < ROUNDED] = 0  # a cosine of 90°; products of such would be too small for float32
-    return matrix
-
-
-ROUNDED = 1e-15
-"""What rounding leaves in place of 0."""

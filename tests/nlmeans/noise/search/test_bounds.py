@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nlmeans.noise.search.bounds import basis_of, mean_frequency, second_opinion, variance_bounds
+from nlmeans.core.lags import dct_basis
+from nlmeans.noise.search.bounds import mean_frequency, second_opinion, variance_bounds
 from nlmeans.noise.search.curve import Fit, VarianceCurve
 from nlmeans.noise.search.found import model_of_volume
 from tests.nlmeans.volumes import gaussian
@@ -29,7 +30,7 @@ def bounds(volume: Any) -> VarianceCurve:
 
 
 def test_a_basis_is_orthonormal_and_begins_with_the_mean() -> None:
-    basis = basis_of((4, 4, 4))
+    basis = dct_basis((4, 4, 4)).numpy()
     np.testing.assert_allclose(basis @ basis.T, np.eye(64), atol=1e-12)
     np.testing.assert_allclose(basis[0], 1 / 8)
     assert mean_frequency((4, 4, 4))[[0, -1]].tolist() == [0, 1]

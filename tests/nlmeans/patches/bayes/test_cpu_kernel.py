@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from nlmeans.core.lags import Whitening, whitening
+from nlmeans.core.lags import Whitening, dct_basis, whitening
 from nlmeans.kernels.vector import LANES
 from nlmeans.patches.bayes.cpu_kernel import FilterConstants, GroupLayout, filter_groups, scratch_array
 from nlmeans.patches.bayes.nl_bayes import STEEPEST, filter_group
-from nlmeans.patches.dct.sliding import dct_basis
 from nlmeans.patches.groups import LEAST_VARIANCE, index_patches
 from tests.nlmeans.patches.tensors import LAGS, normal
 

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
-from nlmeans.core.lags import Whitening, whitening
+from nlmeans.core.lags import Whitening, dct_basis, whitening
 from nlmeans.core.progress import silent
 from nlmeans.kernels import dispatch
 from nlmeans.patches.bayes import nl_bayes as module
 from nlmeans.patches.bayes.nl_bayes import STEEPEST, filter_group, nl_bayes
-from nlmeans.patches.dct.sliding import dct_basis
 from nlmeans.patches.groups import Filtered, Grid, channels_alone, filter_volume, taper_of
 from tests.nlmeans.patches.tensors import LAGS, blobs, normal
 

@@ -13,6 +13,7 @@ pytest.importorskip("triton", "3.3", reason="the kernel needs triton 3.3 or newe
 import triton
 import triton.language as tl
 
+from nlmeans.core.lags import dct_basis
 from nlmeans.patches.bayes.gpu_kernel import (
     add_integers,
     centred,
@@ -23,7 +24,6 @@ from nlmeans.patches.bayes.gpu_kernel import (
     sliced_product,
 )
 from nlmeans.patches.bayes.nl_bayes import filter_mean_patches, least_risk
-from nlmeans.patches.dct.sliding import dct_basis
 from tests.nlmeans.patches.tensors import normal
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

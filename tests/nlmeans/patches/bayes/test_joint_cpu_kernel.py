@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from nlmeans.core.lags import Whitening
+from nlmeans.core.lags import Whitening, dct_basis
 from nlmeans.kernels.vector import LANES
 from nlmeans.patches.bayes.cpu_kernel import FilterConstants, scratch_array
 from nlmeans.patches.bayes.joint_cpu_kernel import JointLayout, filter_groups_jointly
 from nlmeans.patches.bayes.nl_bayes import filter_channels
-from nlmeans.patches.dct.sliding import dct_basis
 from nlmeans.patches.groups import LEAST_VARIANCE, index_patches
 from tests.nlmeans.patches.bayes.test_cpu_kernel import CORNERS, CORRELATED, COUNT, SHAPE, SIZE, VOXELS
 from tests.nlmeans.patches.tensors import normal

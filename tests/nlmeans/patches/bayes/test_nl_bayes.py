@@ -8,7 +8,7 @@ import torch
 from scipy.fft import dctn, idctn
 from scipy.linalg import sqrtm
 
-from nlmeans.core.lags import covariance_over, whitening
+from nlmeans.core.lags import covariance_over, dct_basis, whitening
 from nlmeans.patches.bayes.nl_bayes import (
     filter_channels,
     filter_group,
@@ -17,7 +17,7 @@ from nlmeans.patches.bayes.nl_bayes import (
     nl_bayes,
     regular_inverse,
 )
-from nlmeans.patches.dct.sliding import dct_basis, hard_threshold
+from nlmeans.patches.dct.sliding import hard_threshold
 from tests.nlmeans.patches.tensors import LAGS, Array, blobs, normal, variance_of_coefficients
 
 

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
 
+from nlmeans.core.lags import dct_matrix
 from nlmeans.kernels.vector import LANES
 from nlmeans.patches.dct.cpu_kernel import Slide, filter_rows
-from nlmeans.patches.dct.sliding import dct_matrix
 from nlmeans.patches.kernel_constants import EDGE
 
 Floats = NDArray[np.float32]

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from nlmeans.core.lags import dct_matrix
 from nlmeans.kernels import dispatch
 from nlmeans.patches.dct import sliding
-from nlmeans.patches.dct.sliding import dct_matrix, hard_threshold, wiener_filter
+from nlmeans.patches.dct.sliding import hard_threshold, wiener_filter
 from nlmeans.patches.kernel_constants import EDGE
 from tests.nlmeans.patches.tensors import LAGS
 

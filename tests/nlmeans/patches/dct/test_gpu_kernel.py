@@ -14,8 +14,8 @@ pytest.importorskip("triton", "3.3", reason="the kernel needs triton 3.3 or newe
 import triton
 import triton.language as tl
 
+from nlmeans.core.lags import dct_matrix
 from nlmeans.patches.dct.gpu_kernel import LANES_SUMMED, back, before, coefficients_of, forth, in_plane, plane_of
-from nlmeans.patches.dct.sliding import dct_matrix
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

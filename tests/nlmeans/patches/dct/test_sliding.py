@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy.fft import dctn, idctn
 
-from nlmeans.core.lags import covariance_over
-from nlmeans.patches.dct.sliding import dct_basis, hard_threshold, wiener_filter
+from nlmeans.core.lags import covariance_over, dct_basis
+from nlmeans.patches.dct.sliding import hard_threshold, wiener_filter
 from tests.nlmeans.patches.tensors import LAGS, Array, variance_of_coefficients
 
 
