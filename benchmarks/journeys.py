@@ -29,10 +29,9 @@ MOST_LOST = 0.3
 """Decibels that the default may lose to the best settings."""
 
 
-def loaded(name: str) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
-    """A sample as it is stored, and its voxel size."""
-    scan = nifti.read_nifti(samples.path(name))
-    return np.asarray(scan.data), {"spacing": scan.spacing}
+def loaded(name: str) -> np.ndarray[Any, Any]:
+    """A sample as it is stored."""
+    return np.asarray(nifti.read_nifti(samples.path(name)).data)
 
 
 def stated_noise(truth: dict[str, Any]) -> list[dict[str, Any]]:
@@ -69,7 +68,8 @@ def journey(name: str) -> tuple[float, float, dict[str, tuple[float, dict[str, A
         name: of the sample.
     """
     truth = samples.truth()[f"{name}.nii.gz"]
-    (noisy, size), (clean, _) = loaded(name), loaded(truth["clean"])
+    noisy, clean = loaded(name), loaded(truth["clean"])
+    size = {"spacing": nifti.read_nifti(samples.path(name)).spacing}
     default = score(noisy, clean, {"modality": MODALITIES[name], **size})
     assert default is not None
     best = dict.fromkeys(METHODS, (-math.inf, dict[str, Any]()))
