@@ -64,8 +64,8 @@ class NonLocalMeans(Transform):
         sigma: standard deviation of the noise, in image units: one number, or one per channel. None estimates it from
             each image, ``"map"`` estimates it for every voxel, and ``"meta"`` reads what `EstimateNoise` wrote to the
             metadata.
-        method: a name in `nlmeans.METHODS`, or ``"auto"``: `bayes`, unless the image would take more than ten minutes
-            or more memory than is free.
+        method: a name in `nlmeans.METHODS`, or ``"auto"``: `best` for volumes of up to 2²⁰ voxels, which takes
+            seconds; else `bayes`, unless the image would take more than ten minutes or more memory than is free.
         noise: ``"auto"`` finds the kind in each image; if `sigma` is given, it stands for white Gaussian noise.
             ``"gaussian"``; ``"rician"`` for MR magnitude images; ``"chi"`` for the sum of squares of several coils; or
             ``"poisson"`` for counts of photons or decays. For Poisson noise, `sigma` is the read noise of the detector,

@@ -59,8 +59,9 @@ def denoise(
             channel; or an array of the spatial shape, for noise that varies in space. None estimates one number
             (see `estimate_sigma`), and ``"map"`` estimates an array. For complex volumes, it is that of the real part,
             which the imaginary part has too.
-        method: a name in `nlmeans.METHODS`, or ``"auto"``: `bayes`, unless the volume would take more than ten minutes
-            or more memory than is free. The log (level INFO) says which method was chosen, and why.
+        method: a name in `nlmeans.METHODS`, or ``"auto"``: `best` for volumes of up to 2²⁰ voxels, which takes
+            seconds; else `bayes`, unless the volume would take more than ten minutes or more memory than is free. The
+            log (level INFO) says which method was chosen, and why.
         noise: ``"auto"`` finds the kind in each volume, as `estimate_noise` does, and the log (level INFO) says why; if
             `sigma` is given, it stands for white Gaussian noise. ``"gaussian"``; ``"rician"`` for MR magnitude images,
             which also removes the bias of such noise, so that the background becomes zero; ``"chi"`` for the sum of

@@ -8,6 +8,9 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.tiles import tile_shape
 from nlmeans.methods.registry import METHODS
 
+SMALL_VOLUME = 2**20
+"""Number of voxels up to which `best` takes no more than three seconds on two cores, as `bayes` does for a whole head."""
+
 LARGE_VOLUME = 2**29
 """Number of voxels above which `bayes` takes more than ten minutes on two cores."""
 
@@ -18,8 +21,8 @@ MOST_OVERLAP = 4
 def pick_method(shape: Axes, channels: int, backend: str, memory: float) -> tuple[str, str]:
     """Choose a method by time and memory. Return its name and the reason, which the log reports.
 
-    Quality does not matter for the choice: on average over volumes and images, only `best` is more than 0.1 dB better
-    than `bayes`, for five times the time (benchmarks/results/quality.md).
+    On average over volumes, `best` is the best, and `bayes` no more than 0.3 dB behind it, in a seventh of the time
+    (benchmarks/results/quality.md). On real images of microscopes both are as good (benchmarks/results/microscopy.md).
 
     Args:
         shape: shape of the volume, (D, H, W).
@@ -29,14 +32,16 @@ def pick_method(shape: Axes, channels: int, backend: str, memory: float) -> tupl
     """
     if backend == "windowed":
         return "classic", "the method that backend='windowed' approximates"
-    reason = "the best for its time at every level of noise"
-    for name in ("bayes", "wiener"):
+    reason = "the volume is so small that the best method takes seconds"
+    for name in ("best", "bayes", "wiener"):
         method = METHODS[name]
         patch_radius = radii_within(shape, method.patch_radius)
         search_radius = radii_within(shape, method.usual_search_radius(flat=min(shape) == 1))
         halo = method.halo(patch_radius, search_radius)
         limit = memory / method.bytes_per_voxel(backend, channels, patch_radius, search_radius)
-        if name == "bayes" and math.prod(shape) > LARGE_VOLUME:
+        if name == "best" and (min(shape) == 1 or math.prod(shape) > SMALL_VOLUME):
+            reason = "the best for its time at every level of noise"
+        elif name == "bayes" and math.prod(shape) > LARGE_VOLUME:
             reason = f"bayes takes more than ten minutes on two cores for {math.prod(shape):,} voxels"
         elif overlap(shape, halo, limit) > MOST_OVERLAP:
             reason = f"the tiles of {name} do not fit into the memory"

@@ -68,8 +68,8 @@ def test_the_result_is_a_new_layer_with_its_provenance(viewer: Any, wait: Callab
     assert tuple(result.scale) == (3, 1, 1)
     record = result.metadata[PROVENANCE_KEY]
     assert record["source"] == "scan"
-    assert record["settings"]["method"] == "bayes"
-    assert said.notes[-1].startswith("scan denoised: bayes")
+    assert record["settings"]["method"] == "best"
+    assert said.notes[-1].startswith("scan denoised: best")
     assert not said.errors
     choose(viewer, layer)
     quick_runs.denoise_best(viewer)

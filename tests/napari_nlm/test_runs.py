@@ -112,7 +112,7 @@ def test_each_of_several_layers_is_a_series_or_not_and_has_its_maps(bench: Bench
     assert bench.viewer.layers["dwi components kept"].data.shape == (12, 13, 14)
     assert "scan components kept" not in bench.viewer.layers
     methods = {name: bench.viewer.layers[f"{name} denoised"].metadata[PROVENANCE_KEY] for name in ("dwi", "scan")}
-    assert [record["settings"]["method"] for record in methods.values()] == ["series", "bayes"]
+    assert [record["settings"]["method"] for record in methods.values()] == ["series", "best"]
     assert methods["scan"]["left_out"].keys() == {COMPONENTS}
 
 

@@ -311,7 +311,7 @@ def test_verbose_says_what_was_chosen(source: Path, target: Path, caplog: pytest
     denoised(source, target, "--method", "auto", "--verbose")
     assert "method auto picked" in caplog.text
     assert "found gaussian noise, sigma " in caplog.text
-    assert re.search(r"bayes on cpu, gaussian noise, sigma \S+, in 1 tiles", caplog.text)
+    assert re.search(r"best on cpu, gaussian noise, sigma \S+, in 1 tiles", caplog.text)
     caplog.clear()
     denoised(source, target, "--method", "auto", "--overwrite")
     assert not caplog.text  # --verbose applied to the first command only

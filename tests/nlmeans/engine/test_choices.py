@@ -142,10 +142,10 @@ def test_working_memory_is_that_of_the_method_and_of_the_copies() -> None:
 def test_auto_becomes_the_name_of_a_method_and_the_log_says_which(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "nlmeans")
     choices = chosen(method="auto")
-    assert choices.name == choices.record.method == "bayes"
-    assert choices.method is METHODS["bayes"]
+    assert choices.name == choices.record.method == "best"
+    assert choices.method is METHODS["best"]
     assert choices.settings.method == "auto"
-    assert "method auto picked bayes" in caplog.text
+    assert "method auto picked best" in caplog.text
     small = chosen((1024, 1024, 1024), memory=2**26)
     assert small.name in ("wiener", "classic")
 

@@ -8,14 +8,20 @@ import pytest
 
 from nlmeans import METHODS, denoise
 from nlmeans.core.axes import Axes
-from nlmeans.methods.automatic import LARGE_VOLUME, MOST_OVERLAP, overlap, pick_method
+from nlmeans.methods.automatic import LARGE_VOLUME, MOST_OVERLAP, SMALL_VOLUME, overlap, pick_method
 from tests.nlmeans.volumes import noisy_piecewise
 
 SIGMA = 10.0
 
 
-def test_auto_is_bayes_where_time_and_memory_allow_it() -> None:
-    assert pick_method((96, 112, 96), 1, "auto", 2**31)[0] == "bayes"
+def test_auto_is_best_for_small_volumes() -> None:
+    assert pick_method((96, 96, 96), 1, "auto", 2**31)[0] == "best"
+    assert pick_method((128, 128, 64), 1, "auto", 2**31)[0] == "best"
+    assert SMALL_VOLUME == 128 * 128 * 64
+
+
+def test_auto_is_bayes_for_images_and_larger_volumes_where_time_and_memory_allow_it() -> None:
+    assert pick_method((129, 128, 64), 1, "auto", 2**31)[0] == "bayes"
     assert pick_method((1, 512, 512), 1, "auto", 2**31)[0] == "bayes"
 
 
@@ -44,7 +50,7 @@ def test_auto_names_its_choice_in_the_log(caplog: pytest.LogCaptureFixture) -> N
     _, image = noisy_piecewise(8, 9, 10, sigma=SIGMA)
     with caplog.at_level("INFO", logger="nlmeans"):
         denoise(image, SIGMA)
-    assert "method auto picked bayes: the best for its time at every level of noise" in caplog.text
+    assert "method auto picked best: the volume is so small that the best method takes seconds" in caplog.text
 
 
 def test_time_decides_at_the_largest_volume_for_bayes() -> None:
@@ -61,8 +67,8 @@ def test_the_overlap_counts_the_voxels_of_tiles_and_halos() -> None:
 
 
 def test_more_channels_need_more_memory() -> None:
-    method = METHODS["bayes"]
+    method = METHODS["best"]
     memory = 120**3 * method.bytes_per_voxel("auto", 1, (1, 1, 1), (3, 3, 3))
     names = [pick_method((96, 96, 96), channels, "auto", memory)[0] for channels in (1, 30)]
-    assert names[0] == "bayes"
-    assert names[1] != "bayes"
+    assert names[0] == "best"
+    assert names[1] not in ("best", "bayes")

@@ -50,7 +50,7 @@ def test_auto_takes_few_volumes_and_unrelated_ones_one_by_one(caplog: pytest.Log
     for volumes in (few, unrelated):
         with caplog.at_level(logging.INFO, "nlmeans"):
             denoise(volumes, series=-1)
-        assert "picked bayes" in caplog.text
+        assert "picked best" in caplog.text
         assert "picked series" not in caplog.text
 
 
