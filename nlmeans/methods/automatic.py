@@ -9,7 +9,7 @@ from nlmeans.core.tiles import tile_shape
 from nlmeans.methods.registry import METHODS
 
 SMALL_VOLUME = 2**20
-"""Number of voxels up to which `best` takes no more than three seconds on two cores, as `bayes` does for a whole head."""
+"""Voxels up to which `best` takes no more than three seconds on two cores, as `bayes` does for a whole head."""
 
 LARGE_VOLUME = 2**29
 """Number of voxels above which `bayes` takes more than ten minutes on two cores."""
