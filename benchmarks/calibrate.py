@@ -54,27 +54,29 @@ class Noisy:
     def method(self, name: str, h: float | None) -> Tensor:
         return nlmeans.denoise(self.noisy[0], 1.0, method=name, h=h)[None]
 
-    def nonlocal_means(self, h: float | None) -> Tensor:
-        return self.method("classic", h)
+    def nonlocal_means(self, h: float | None, search_radius: int | None = None) -> Tensor:
+        return nlmeans.denoise(self.noisy[0], 1.0, method="classic", h=h, search_radius=search_radius)[None]
 
     @cached_property
     def first(self) -> Tensor:
         return self.nonlocal_means(None)
 
-    def pilot(self, threshold: float, first: Tensor | None = None) -> Tensor:
+    def pilot(self, threshold: float = 3.0, h: float | None = None) -> Tensor:
         thresholded = hard_threshold(self.noisy, patch=4, stride=1, threshold=threshold)
-        return (thresholded + (self.first if first is None else first)) / 2
+        return (thresholded + self.nonlocal_means(h, search_radius=2)) / 2
 
-    def first_stage(self, guide: Tensor, strength: float = 1.5, tolerance: float = 0.2) -> Tensor:
-        return nl_bayes(self.noisy, guide, step=4, strength=strength, tolerance=tolerance)
+    def first_stage(self, guide: Tensor, strength: float = 1.0, tolerance: float = 0.2) -> Tensor:
+        shape: dict[str, Any] = {"patch": 3, "step": 3, "count": 32}
+        return nl_bayes(self.noisy, guide, **shape, across=True, strength=strength, tolerance=tolerance)
 
-    def second_stage(self, guide: Tensor, strength: float = 1.0, tolerance: float = 0.05) -> Tensor:
-        return nl_bayes(self.noisy, guide, strength=strength, tolerance=tolerance)
+    def second_stage(self, guide: Tensor, strength: float = 0.6, tolerance: float = 0.05) -> Tensor:
+        shape: dict[str, Any] = {"patch": 4, "step": 4, "count": 64}
+        return nl_bayes(self.noisy, guide, **shape, across=True, strength=strength, tolerance=tolerance)
 
     @cached_property
     def guide(self) -> Tensor:
         """Result of the first stage of `bayes`."""
-        return self.first_stage(self.pilot(3.0))
+        return self.first_stage(self.pilot())
 
 
 @dataclass(frozen=True)
@@ -110,22 +112,20 @@ CONSTANTS = {
     "bayes: h of its pilot": Constant(
         (0.6, 0.7, 0.8, 0.9, 1.0, 1.1),
         None,
-        lambda noisy, value: noisy.second_stage(
-            noisy.first_stage(noisy.pilot(3.0, noisy.nonlocal_means(value))),
-        ),
+        lambda noisy, value: noisy.second_stage(noisy.first_stage(noisy.pilot(h=value))),
     ),
     "bayes: strength of the first stage": Constant(
-        (1.0, 1.25, 1.5, 2.0),
-        1.5,
-        lambda noisy, value: noisy.second_stage(noisy.first_stage(noisy.pilot(3.0), strength=value)),
+        (0.6, 0.8, 1.0, 1.25, 1.5),
+        1.0,
+        lambda noisy, value: noisy.second_stage(noisy.first_stage(noisy.pilot(), strength=value)),
     ),
     "bayes: tolerance of the first stage": Constant(
         (0.05, 0.1, 0.2, 0.4),
         0.2,
-        lambda noisy, value: noisy.second_stage(noisy.first_stage(noisy.pilot(3.0), tolerance=value)),
+        lambda noisy, value: noisy.second_stage(noisy.first_stage(noisy.pilot(), tolerance=value)),
     ),
     "bayes: strength of the second stage": Constant(
-        (0.7, 0.85, 1.0, 1.2, 1.5), 1.0, lambda noisy, value: noisy.second_stage(noisy.guide, strength=value)
+        (0.4, 0.5, 0.6, 0.7, 0.85), 0.6, lambda noisy, value: noisy.second_stage(noisy.guide, strength=value)
     ),
     "bayes: tolerance of the second stage": Constant(
         (0.01, 0.025, 0.05, 0.1, 0.2), 0.05, lambda noisy, value: noisy.second_stage(noisy.guide, tolerance=value)

@@ -28,7 +28,7 @@ CARRIED = ("example4d.nii.gz", "functional.nii")
 MOST = 6
 """Repetitions that are denoised."""
 COLUMNS = (
-    *("volumes", "noise", "sigma found", "error: noisy", "taken for white", "default", "best", "as a series"),
+    *("volumes", "noise", "sigma found", "error: noisy", "taken for white", "bayes", "default", "as a series"),
     *("dwidenoise", "noise found"),
 )
 
@@ -91,9 +91,9 @@ def main(extra: tuple[Path, ...], out: Path) -> None:
             found = nlmeans.estimate_noise(noisy)
             results = (
                 noisy,
-                nlmeans.denoise(noisy, noise="gaussian", correlation=None, method="bayes"),
+                nlmeans.denoise(noisy, noise="gaussian", correlation=None),
                 nlmeans.denoise(noisy, method="bayes"),
-                nlmeans.denoise(noisy, method="best"),
+                nlmeans.denoise(noisy),
             )
             others = np.delete(series, index, axis=0)
             results += tuple(denoised[index] for denoised in together)

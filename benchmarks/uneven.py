@@ -47,10 +47,10 @@ def row(clean: Volume, mask: Volume | None, kind: str, percent: int) -> list[str
     one = float(np.sqrt(np.square(sigma).mean()))
     results = [
         noisy,
-        nlmeans.denoise(noisy, one, method="bayes"),
-        nlmeans.denoise(noisy, method="bayes", variation=None),
-        nlmeans.denoise(noisy, method="bayes"),
-        nlmeans.denoise(noisy, sigma.astype(np.float32), method="bayes"),
+        nlmeans.denoise(noisy, one),
+        nlmeans.denoise(noisy, variation=None),
+        nlmeans.denoise(noisy),
+        nlmeans.denoise(noisy, sigma.astype(np.float32)),
     ]
     return [kind, str(percent), *(f"{psnr(clean, result, peak=1, mask=mask):.2f}" for result in results), str(found)]
 
@@ -65,8 +65,8 @@ def main(extra: tuple[Path, ...], out: Path) -> None:
         "# Noise that varies in space",
         "",
         f"`python benchmarks/uneven.py`, nlmeans {nlmeans.__version__}. PSNR in dB, in the object; the method is "
-        "`bayes`. `one level` is told the root mean square, or finds it with `variation=None`. `default`: nothing "
-        "told. The noise is Gaussian and white.",
+        "that of the default, which for volumes of this size is `best`. `one level` is told the root mean square, or "
+        "finds it with `variation=None`. `default`: nothing told. The noise is Gaussian and white.",
         "",
         *(f"- {kind}: {about}" for kind, about in LEVELS.items()),
         "",
