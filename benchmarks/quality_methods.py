@@ -62,6 +62,10 @@ def denoise(case: Case, sigma: Any, method: str, **options: Any) -> Volume:
     return nlmeans.denoise(case.noisy, sigma, method=method, spacing=case.scan.spacing, **options)
 
 
+def nothing_told(case: Case) -> Volume:
+    return nlmeans.denoise(case.noisy, spacing=case.scan.spacing, series=3 if case.noisy.ndim == 4 else None)
+
+
 def true_sigma(case: Case) -> Any:
     """Sigma as `nlmeans.denoise` takes it; None for counts, which have no read noise."""
     return None if case.noise.kind == "poisson" else case.sigma if case.sigma_map is None else case.sigma_map
@@ -103,6 +107,7 @@ def ours() -> dict[str, Contestant]:
             f"{name}, impulses left in": Contestant(one_sigma, takes=of_kind("impulses")),
             f"{name}, algebraic inverse": Contestant(partial(algebraic, method=name), takes=of_kind("poisson")),
         }
+    found["default, nothing told"] = Contestant(nothing_told, takes=of_kind("gaussian", "rician", "poisson"))
     for name in ("classic", "bayes", "subspace"):
         together = partial(denoise_together, method=name)
         found[f"{name}, volumes together"] = Contestant(together, takes=a_series)

@@ -146,6 +146,10 @@ def beside_bm4d(scores: Scores, method: str, kind: str) -> str:
     return table([f"`{method}`", *map(str, levels)], body) + "\n\n" + total
 
 
+BESIDE_BM4D = ("bayes", "best", "default, nothing told")
+"""What is compared with BM4D, which is told sigma."""
+
+
 def each(function: Callable[[list[float]], float], rows: list[tuple[float, ...]]) -> tuple[float, ...]:
     return tuple(function(list(column)) for column in zip(*rows, strict=True))
 
@@ -237,11 +241,11 @@ def markdown(results: Mapping[str, Any], contestants: Mapping[str, Contestant]) 
         + timed,
         "![What each method removed](removed-noise.png)",
         "## Difference from BM4D, Gaussian noise",
-        *(beside_bm4d(scores, method, "gaussian") for method in ("bayes", "best")),
+        *(beside_bm4d(scores, method, "gaussian") for method in BESIDE_BM4D),
         "## Difference from BM4D, Rician noise",
         "BM4D assumes Gaussian noise, so our inverse removes the bias of magnitudes from its results here. Without "
         "this correction it leaves the background bright (see below).",
-        *(beside_bm4d(scores, method, "rician") for method in ("bayes", "best")),
+        *(beside_bm4d(scores, method, "rician") for method in BESIDE_BM4D),
         "## `auto` less the best single method",
         "Differences in mask PSNR, over the volumes.",
         auto_beside_best(scores),

@@ -292,15 +292,16 @@ def fit_spline(spline: Spline, measured: Measurements, start: float, rician: boo
             pulls = penalty * (spline.roughness @ coefficients) + PULL_TO_LEVEL * (coefficients - level)
             slope = spline.gradient(torch.bincount(flat.cell, scores, count)) - pulls
             curvature = information + penalty * spline.roughness + PULL_TO_LEVEL * identity
-            coefficients = coefficients + torch.linalg.solve(curvature, slope).clamp(-1, 1)
-            penalty = next_penalty(spline, coefficients, curvature, penalty)
+            inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
+            coefficients = coefficients + (inverse @ slope).clamp(-1, 1)
+            penalty = next_penalty(spline, coefficients, inverse, penalty)
         expected = (measured.noise * expected_variance(spline, coefficients, measured, rician)).sqrt()
     return coefficients.view(spline.shape)
 
 
-def next_penalty(spline: Spline, coefficients: Tensor, curvature: Tensor, penalty: float) -> float:
-    """Take one step towards the most likely penalty (Wood and Fasiolo 2017)."""
-    left_free = spline.rank - penalty * float(torch.linalg.solve(curvature, spline.roughness).trace())
+def next_penalty(spline: Spline, coefficients: Tensor, inverse: Tensor, penalty: float) -> float:
+    """Take one step towards the most likely penalty (Wood and Fasiolo 2017), given the inverse of the curvature."""
+    left_free = spline.rank - penalty * float((inverse * spline.roughness).sum())
     rough = float(coefficients @ spline.roughness @ coefficients)
     return min(max(left_free / max(rough, 1e-12), LEAST_PENALTY), LARGEST_PENALTY)
 
