@@ -51,8 +51,8 @@ def noise_command(
 
         found = measure_noise(source, noise, mask_file, dicom_series, picture, resample)
     for name, model, mean in found:
-        counts, sigma = model.kind == "poisson", model.sigma or 0.0
-        ratio = "" if counts else f", SNR {mean / sigma:.1f}" if sigma > 0 else ", SNR infinite"
+        sigma = model.sigma or 0.0
+        ratio = "" if model.follows_intensity else f", SNR {mean / sigma:.1f}" if sigma > 0 else ", SNR infinite"
         click.echo(f"{name and name + ': '}{model}; mean of the object {mean:.4g}{ratio}")
         for sentence in (*model.evidence, *model.doubts):
             click.echo(f"  - {sentence}")

@@ -16,9 +16,8 @@ from nlmeans.engine.pieces import pieces_to_read
 from nlmeans.engine.series import JUDGED, autocovariance_of_series, measured_patches, read_volumes, series_pieces
 from nlmeans.engine.settings import Settings, is_auto
 from nlmeans.methods.series import measure_series
-from nlmeans.noise.kinds import MAGNITUDES, kinds_of
+from nlmeans.noise.kinds import FOLLOWING, MAGNITUDES, kinds_of
 from nlmeans.noise.model import NoiseModel, checked_correlation
-from nlmeans.noise.poisson import stabilise_counts
 from nlmeans.noise.search.curve import magnitudes_of_series
 from nlmeans.noise.search.estimate import (
     sampled_channels,
@@ -119,7 +118,7 @@ def found_noise(
     count = layout.channel_count
     possible, likely = kinds_of(settings.modality)
     if count > 1:  # channels share one model, but not one detector
-        possible = tuple(kind for kind in possible if kind != "poisson")
+        possible = tuple(kind for kind in possible if kind not in FOLLOWING)
     models: dict[int, NoiseModel] = {}
     fine, places = [], sampled_places(volume, layout, settings.memory)
     for channel, (values, inside) in enumerate(
@@ -142,7 +141,7 @@ def found_noise(
     if not is_auto(settings.correlation):
         model = dataclasses.replace(model, correlation=settings.stated.correlation)
     log.info("found %s: %s", model, "; ".join(model.evidence))
-    if model.kind == "poisson":
+    if model.follows_intensity:
         return Noise(model, (1.0,) * count, None)
     known = {channel: one.sigma or 0.0 for channel, one in models.items()}
     ratios = [sigma / fine[channel] for channel, sigma in known.items() if fine[channel] > 0]
@@ -157,7 +156,7 @@ def noise_of_series(volume: arrays.Source, layout: Layout, settings: Settings, m
     """
     model = settings.stated
     possible, likely = kinds_of(settings.modality)
-    possible = tuple(kind for kind in possible if kind != "poisson")
+    possible = tuple(kind for kind in possible if kind not in FOLLOWING)
     if settings.noise == "auto" or settings.may_be_correlated:
         every = math.ceil(layout.channel_count / PROBED_OF_SERIES)
         probed = list(sampled_channels(volume, 0, layout, mask, settings.memory, settings.despeckle, every))
@@ -257,7 +256,7 @@ def warn_of_units(
 ) -> None:
     """Warn if values vary much more or less than counts of a detector as it is stated: they have other units."""
     values, inside = next(sampled_channels(volume, index, layout, mask, settings.memory, settings.despeckle))
-    found = sigma_of_volume(stabilise_counts(values.double(), *model.detector), "gaussian", inside)
+    found = sigma_of_volume(model.stabilise(values.double()), "gaussian", inside)
     if model.autocovariance is not None:
         found /= response_of_finest(torch.from_numpy(model.autocovariance))
     if found > OTHER_UNITS or 0 < found < 1 / OTHER_UNITS:

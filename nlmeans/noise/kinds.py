@@ -33,6 +33,9 @@ def kinds_of(modality: str | None) -> tuple[tuple[str, ...], str | None]:
 MAGNITUDES = ("rician", "chi")
 """The kinds whose mean is larger than the signal."""
 
+FOLLOWING = ("poisson",)
+"""The kinds whose level follows from the intensity. They are stabilised, denoised with a sigma of 1, and restored."""
+
 
 def possible_kind(kind: str, lowest: float) -> str:
     """Return the kind of noise, or ``"gaussian"`` if an image with this lowest value cannot have it.

@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from nlmeans.core import checks
-from nlmeans.noise.kinds import NOISES
+from nlmeans.noise import poisson
+from nlmeans.noise.kinds import FOLLOWING, NOISES
 from nlmeans.noise.variation import checked_variation
 
 Lags = tuple[tuple[tuple[float, ...], ...], ...]
@@ -73,16 +76,53 @@ class NoiseModel:
             object.__setattr__(self, "correlation", checked_correlation(self.correlation))
         if self.variation is not None:
             object.__setattr__(self, "variation", checked_variation(self.variation))
-            if self.kind == "poisson" or self.sigma is None:
+            if self.follows_intensity or self.sigma is None:
                 raise ValueError(
                     f"variation is relative to sigma, but sigma={self.sigma} and kind={self.kind!r}; give sigma, and a "
-                    "kind other than 'poisson', whose strength follows from the counts"
+                    f"kind other than {' and '.join(map(repr, FOLLOWING))}, whose strength follows from the intensity"
                 )
 
     @property
     def autocovariance(self) -> npt.NDArray[np.float64] | None:
         """The correlation as an array; None for white noise."""
         return None if self.correlation is None else np.array(self.correlation)
+
+    @property
+    def follows_intensity(self) -> bool:
+        """Whether the level of the noise follows from the intensity, so that no sigma says what it is."""
+        return self.kind in FOLLOWING
+
+    def stabilise(self, image: Tensor) -> Tensor:
+        """Give noise that follows the intensity a standard deviation of 1 everywhere.
+
+        Args:
+            image: floating point, any shape, in image units.
+
+        Returns:
+            The stabilised image, in the same dtype. Other noise is equally strong at all intensities as it is: the
+            image itself.
+        """
+        return poisson.stabilise_counts(image, *self.detector) if self.kind == "poisson" else image
+
+    def restore(self, mean: Tensor) -> Tensor:
+        """Return the noise-free image from the mean of the stabilised image, without bias; see `stabilise`."""
+        return poisson.restore_counts(mean, *self.detector) if self.kind == "poisson" else mean
+
+    def sigma_at(self, intensity: Tensor) -> Tensor:
+        """Return the standard deviation of the noise where the noise-free image has these values, in image units.
+
+        Raises:
+            ValueError: the model leaves it open.
+
+        Example:
+            >>> NoiseModel(kind="poisson", gain=2.0, sigma=3.0).sigma_at(torch.tensor([0.0, 8.0]))
+            tensor([3., 5.])
+        """
+        if self.kind == "poisson":
+            return poisson.deviation_of_counts(intensity, *self.detector)
+        if self.sigma is None:
+            raise ValueError(f"the noise model is {self}, which does not say how strong the noise is; give sigma")
+        return torch.full_like(intensity, self.sigma)
 
     def without_variation(self) -> NoiseModel:
         """The same model with one level for all places, for what cannot use a variation; the doubts say so."""
