@@ -11,6 +11,7 @@ from nlmeans.cli.option_types import PATH
 from nlmeans.cli.options import dicom_option, resample_option
 from nlmeans.files.paths import check_exists
 from nlmeans.noise.kinds import NOISES
+from nlmeans.noise.level_curve import curve_as_text
 
 
 @click.command("noise")
@@ -56,3 +57,5 @@ def noise_command(
         click.echo(f"{name and name + ': '}{model}; mean of the object {mean:.4g}{ratio}")
         for sentence in (*model.evidence, *model.doubts):
             click.echo(f"  - {sentence}")
+        if model.curve is not None:
+            click.echo(f"  - to denoise with it: --noise curve --curve {curve_as_text(model.told_curve)}")

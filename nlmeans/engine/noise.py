@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -67,12 +67,14 @@ def noise_of(
         ValueError: sigma does not fit the volume or the kind of noise.
     """
     stated, channels = settings.stated, layout.channel_count
-    if settings.noise == "poisson":
+    if settings.noise in FOLLOWING:
         if sigma_map is not None:
-            raise ValueError("with noise='poisson', sigma is the read noise of the detector; give a number, not a map")
+            refuse_map(settings.noise)
         if settings.finds_noise:
-            return found_counts(volume, index, layout, settings, mask)
-        model = dataclasses.replace(stated, sigma=read_noise_of(index, layout, settings))
+            return found_following(volume, index, layout, settings, mask)
+        model = stated
+        if settings.noise == "poisson":
+            model = dataclasses.replace(stated, sigma=read_noise_of(index, layout, settings))
         if tuple(volume.shape) == layout.array_shape:  # a graph of dask is built before anything is read
             warn_of_units(volume, index, layout, settings, mask, model)
         return Noise(model, (1.0,) * channels, None)
@@ -102,6 +104,15 @@ def noise_of(
         return Noise(dataclasses.replace(stated, sigma=found[0]), found, None)
     levels = given_sigma(settings.sigma, index, layout)
     return Noise(dataclasses.replace(stated, sigma=levels[0]), levels, None)
+
+
+def refuse_map(noise: str) -> NoReturn:
+    """Raise ``ValueError`` for a map of sigma with noise whose level follows the intensity."""
+    if noise == "poisson":
+        raise ValueError("with noise='poisson', sigma is the read noise of the detector; give a number, not a map")
+    raise ValueError(
+        f"a map of sigma does not fit noise={noise!r}, whose level is a curve over intensity; give one of them"
+    )
 
 
 PROBED = 4
@@ -232,18 +243,18 @@ def shared_model(models: list[NoiseModel]) -> NoiseModel:
     )
 
 
-def found_counts(
+def found_following(
     volume: arrays.Source, index: int, layout: Layout, settings: Settings, mask: arrays.Source | None
 ) -> Noise:
-    """Find gain, offset and read noise of the detector, from the first channel; a read noise that is stated stays."""
+    """Find noise that follows the intensity, from the first channel; a read noise that is stated stays."""
     values, inside = next(sampled_channels(volume, index, layout, mask, settings.memory, settings.despeckle))
-    model = model_of_volume(values, "poisson", inside)
+    model = model_of_volume(values, settings.noise, inside)
     if settings.sigma is not None:
         model = dataclasses.replace(model, sigma=read_noise_of(index, layout, settings))
     if not is_auto(settings.correlation):
         model = dataclasses.replace(model, correlation=settings.stated.correlation)
     log.info("found %s: %s", model, "; ".join(model.evidence))
-    return Noise(model, (1.0,) * layout.channel_count, None)
+    return Noise(model, (1.0 if model.follows_intensity else 0.0,) * layout.channel_count, None)
 
 
 def warn_of_units(
@@ -254,12 +265,20 @@ def warn_of_units(
     mask: arrays.Source | None,
     model: NoiseModel,
 ) -> None:
-    """Warn if values vary much more or less than counts of a detector as it is stated: they have other units."""
+    """Warn if values vary much more or less than a detector or a curve as it is stated says: they have other units."""
     values, inside = next(sampled_channels(volume, index, layout, mask, settings.memory, settings.despeckle))
     found = sigma_of_volume(model.stabilise(values.double()), "gaussian", inside)
     if model.autocovariance is not None:
         found /= response_of_finest(torch.from_numpy(model.autocovariance))
-    if found > OTHER_UNITS or 0 < found < 1 / OTHER_UNITS:
+    if 1 / OTHER_UNITS <= found <= OTHER_UNITS or found == 0:
+        return
+    if model.kind == "curve":
+        log.warning(
+            "noise varies %.2g times as much as the curve says: the values have other units, or the curve is that of "
+            "other images; leave curve out, to find it in the volume",
+            found,
+        )
+    else:
         log.warning(
             "noise varies %.2g times as much as counts with gain=%g, offset=%g and a read noise of %g do: the values "
             "have other units; give gain='auto', which finds all three in the volume",

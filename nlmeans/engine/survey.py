@@ -73,6 +73,7 @@ def settled(settings: Settings, facts: Facts) -> Settings:
     """Return settings that state the noise as it is known for one volume, so that nothing is looked for again."""
     noise = facts.noise
     stated: dict[str, Any] = {"noise": noise.kind, "coils": noise.coils if noise.kind == "chi" else None}
+    stated["curve"] = noise.curve
     if settings.sigma == "map":
         return dataclasses.replace(settings, **stated)
     if noise.kind == "poisson":

@@ -193,6 +193,7 @@ def denoise_file(
     noise = noise_in_words(known, varies)
     how = f"{choices.title}, {'' if turned is None else 'complex, '}{noise}"
     estimated = sigma in (None, "map") and sigma_map is None and settings.noise != "poisson"
+    estimated &= settings.curve is None
     origin = "estimated from the image" if estimated else "as given"
     volumes = noisy.data.shape[3] if noisy.series is not None else 1
     one_noise = noisy.series is None or choices.method.joint
