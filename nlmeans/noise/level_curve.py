@@ -141,7 +141,7 @@ def sigma_on_curve(intensity: Tensor, curve: Curve) -> Tensor:
 
 def piece_at(values: Tensor, points: Tensor) -> Tensor:
     """Return the number of the piece that each value lies in; values lie between the first point and the last."""
-    return torch.bucketize(values, points[1:-1].contiguous(), out_int32=True, right=True)
+    return torch.bucketize(values.contiguous(), points[1:-1].contiguous(), out_int32=True, right=True)
 
 
 def stabilise_level(image: Tensor, curve: Curve) -> Tensor:
@@ -180,7 +180,7 @@ def unstabilised(values: Tensor, curve: Curve) -> Tensor:
     return points[piece] + sigma[piece] * distance + beyond * torch.where(beyond < 0, sigma[0], sigma[-1])
 
 
-REACH, STEP = 8.0, 0.25
+TABLE_REACH, TABLE_STEP = 8.0, 0.25
 """Around each point of a curve, in units of the noise, how far the table of the inverse goes, and in what steps. In the
 middle of a piece, the bias is the same everywhere, and far outside of the curve there is none."""
 
@@ -193,7 +193,9 @@ NODES = torch.linspace(-6, 6, 121, dtype=torch.float64)
 def means_on_curve(curve: Curve) -> tuple[Tensor, Tensor]:
     """Tabulate the means of the stabilised noisy image, and the stabilised values of the noise-free one, rising."""
     knots = pieces_of(curve).stabilised
-    around = (knots[:, None] + torch.arange(-REACH, REACH + STEP, STEP, dtype=torch.float64)).flatten()
+    around = (
+        knots[:, None] + torch.arange(-TABLE_REACH, TABLE_REACH + TABLE_STEP, TABLE_STEP, dtype=torch.float64)
+    ).flatten()
     values = torch.from_numpy(np.unique(torch.cat([around, (knots[1:] + knots[:-1]) / 2]).numpy()))
     return mean_of_curve(unstabilised(values, curve), curve), values
 

@@ -110,6 +110,11 @@ class NoiseModel:
         """Whether the level of the noise follows from the intensity, so that no sigma says what it is."""
         return self.kind in FOLLOWING
 
+    @property
+    def has_level(self) -> bool:
+        """Whether the model says how strong the noise is."""
+        return self.kind == "poisson" or (self.sigma if self.curve is None else self.curve) is not None
+
     def stabilise(self, image: Tensor) -> Tensor:
         """Give noise that follows the intensity a standard deviation of 1 everywhere.
 

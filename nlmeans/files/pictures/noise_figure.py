@@ -156,7 +156,7 @@ def draw_deviation(axis: Axes, flat: FlatParts | None, model: NoiseModel) -> Non
 
 def modelled_deviation(intensity: Numbers, model: NoiseModel) -> Numbers | None:
     """Return the standard deviation of the noise at each intensity, (N,); None if the model leaves it open."""
-    if model.sigma is None and not model.follows_intensity:
+    if not model.has_level:
         return None
     if model.kind not in MAGNITUDES or not model.sigma:
         expected: Numbers = model.sigma_at(torch.from_numpy(intensity)).numpy()

@@ -125,7 +125,7 @@ def missing_noise(own: NoiseModel, target: NoiseModel) -> NoiseModel | None:
         gaussian noise, sigma 4
     """
     for name, model in (("own", own), ("target", target)):
-        if model.kind == "poisson" or (model.sigma is None and model.curve is None):
+        if model.kind == "poisson" or not model.has_level:
             raise ValueError(f"the {name} noise is {model}; give Gaussian noise or that of magnitudes, with a sigma")
     if "curve" in (own.kind, target.kind):
         return missing_curve(own, target)
