@@ -180,7 +180,7 @@ def unstabilised(values: Tensor, curve: Curve) -> Tensor:
     return points[piece] + sigma[piece] * distance + beyond * torch.where(beyond < 0, sigma[0], sigma[-1])
 
 
-TABLE_REACH, TABLE_STEP = 8.0, 0.25
+TABLE_REACH, TABLE_SPACING = 8.0, 0.25
 """Around each point of a curve, in units of the noise, how far the table of the inverse goes, and in what steps. In the
 middle of a piece, the bias is the same everywhere, and far outside of the curve there is none."""
 
@@ -194,7 +194,7 @@ def means_on_curve(curve: Curve) -> tuple[Tensor, Tensor]:
     """Tabulate the means of the stabilised noisy image, and the stabilised values of the noise-free one, rising."""
     knots = pieces_of(curve).stabilised
     around = (
-        knots[:, None] + torch.arange(-TABLE_REACH, TABLE_REACH + TABLE_STEP, TABLE_STEP, dtype=torch.float64)
+        knots[:, None] + torch.arange(-TABLE_REACH, TABLE_REACH + TABLE_SPACING, TABLE_SPACING, dtype=torch.float64)
     ).flatten()
     values = torch.from_numpy(np.unique(torch.cat([around, (knots[1:] + knots[:-1]) / 2]).numpy()))
     return mean_of_curve(unstabilised(values, curve), curve), values
