@@ -11,7 +11,6 @@ from nlmeans.cli.option_types import PATH
 from nlmeans.cli.options import dicom_option, resample_option
 from nlmeans.files.paths import check_exists
 from nlmeans.noise.kinds import NOISES
-from nlmeans.noise.level_curve import curve_as_text
 
 
 @click.command("noise")
@@ -49,6 +48,7 @@ def noise_command(
     with one_line_errors():
         check_exists(source, mask_file)
         from nlmeans.files.denoise import measure_noise
+        from nlmeans.noise.level_curve import curve_as_text
 
         found = measure_noise(source, noise, mask_file, dicom_series, picture, resample)
     for name, model, mean in found:

@@ -66,8 +66,7 @@ METHOD_OPTIONS = (
         show_default=True,
         help="Kind of noise: rician for MR magnitude images, chi for the sum of squares of several coils, poisson for "
         "counts (PET, microscopy), curve for a sigma that follows the intensity in another way, gaussian for anything "
-        "else. 'auto' finds it in each image, unless sigma is given, "
-        "which then stands for gaussian noise.",
+        "else. 'auto' finds it in each image, unless sigma is given, which then stands for gaussian noise.",
     ),
     click.option(
         "--gain",

@@ -28,6 +28,7 @@ from nlmeans.noise.search.estimate import (
 )
 from nlmeans.noise.search.found import model_of_volume, response_of_finest, zero_filling
 from nlmeans.noise.search.uneven import model_of_sample
+from nlmeans.noise.search.usable import range_without_ends
 
 log = logging.getLogger("nlmeans")
 
@@ -116,7 +117,7 @@ def refuse_map(noise: str) -> NoReturn:
 
 
 PROBED = 4
-"""Most channels of a volume that are searched for a noise model. The others get their own sigma."""
+"""Most channels of a volume that are searched for a noise model. The others get their own sigma, or share a curve."""
 
 
 def found_noise(
@@ -246,15 +247,21 @@ def shared_model(models: list[NoiseModel]) -> NoiseModel:
 def found_following(
     volume: arrays.Source, index: int, layout: Layout, settings: Settings, mask: arrays.Source | None
 ) -> Noise:
-    """Find noise that follows the intensity, from the first channel; a read noise that is stated stays."""
-    values, inside = next(sampled_channels(volume, index, layout, mask, settings.memory, settings.despeckle))
+    """Find noise that follows the intensity; a read noise that is stated stays.
+
+    A detector is found in the first channel, and a curve in the one of a few whose intensities reach farthest.
+    """
+    count = layout.channel_count
+    every = math.ceil(count / PROBED) if settings.noise == "curve" else count
+    probed = sampled_channels(volume, index, layout, mask, settings.memory, settings.despeckle, every)
+    values, inside = max(probed, key=lambda one: np.ptp(range_without_ends(one[0].flatten())))
     model = model_of_volume(values, settings.noise, inside)
     if settings.sigma is not None:
         model = dataclasses.replace(model, sigma=read_noise_of(index, layout, settings))
     if not is_auto(settings.correlation):
         model = dataclasses.replace(model, correlation=settings.stated.correlation)
     log.info("found %s: %s", model, "; ".join(model.evidence))
-    return Noise(model, (1.0 if model.follows_intensity else 0.0,) * layout.channel_count, None)
+    return Noise(model, (1.0 if model.follows_intensity else 0.0,) * count, None)
 
 
 def warn_of_units(

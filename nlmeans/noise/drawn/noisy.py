@@ -156,7 +156,7 @@ def missing_curve(own: NoiseModel, target: NoiseModel) -> NoiseModel | None:
                 "Gaussian noise, with a sigma, or a curve"
             )
     told = np.unique([t for model in (own, target) if model.curve is not None for t, _ in model.told_curve])
-    between = np.linspace(told[:-1], told[1:], max(2, min(POINTS_BETWEEN, MOST_POINTS // len(told))), endpoint=False)
+    between = np.linspace(told[:-1], told[1:], max(1, min(POINTS_BETWEEN, MOST_POINTS // len(told))), endpoint=False)
     intensity = torch.from_numpy(np.append(between.T.ravel(), told[-1]))
     wanted = target.sigma_at(intensity).square()
     missing = wanted - own.sigma_at(intensity).square()

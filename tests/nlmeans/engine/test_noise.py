@@ -245,3 +245,12 @@ def test_one_level_counts_for_all_intensities_where_there_are_too_few() -> None:
     np.testing.assert_allclose(found.sigma_at(torch.tensor([0.0, 100.0, 300.0])), 5, rtol=0.15)
     assert found.doubts[0].startswith("there are too few intensities to see how the noise follows them")
     assert denoise(flat, noise="curve", method="classic").std() < 1.5
+
+
+def test_volumes_that_are_denoised_together_share_the_curve_of_the_one_that_reaches_farthest() -> None:
+    series = np.stack([proportional(seed) * (3 if seed == 6 else 1) for seed in range(10)], -1)
+    found = noise(Settings(noise="curve", channels=3), series)
+    assert found.sigma == (1.0,) * 10
+    np.testing.assert_allclose(found.model.sigma_at(torch.tensor([600.0, 2100.0])), [30, 105], rtol=0.12)
+    together = denoise(series, noise="curve", method="series", series=3)
+    assert np.sqrt(np.mean((together[..., 0] - STEPS) ** 2)) < 0.2 * (0.05 * STEPS).mean()
