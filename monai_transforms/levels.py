@@ -45,12 +45,13 @@ def sigma_of_transform(
 
     Args:
         sigma: a number, one per channel, ``"meta"``, one of `words`, or None.
-        noise: kind of noise. With ``"poisson"`` sigma is only the read noise, which no word stands for.
+        noise: kind of noise. With ``"poisson"`` sigma is only the read noise, which no word stands for, and with
+            ``"curve"`` there is none.
         words: what the transform accepts in addition to ``"meta"``.
 
     Raises:
         TypeError: `sigma` is a map.
-        ValueError: `sigma` is an unknown word, or any word with Poisson noise.
+        ValueError: `sigma` is an unknown word, or any word with noise that follows the intensity.
     """
     if isinstance(sigma, np.ndarray | Tensor) and sigma.ndim > 1:
         raise TypeError(
@@ -64,6 +65,8 @@ def sigma_of_transform(
                 f"sigma={sigma!r} stands for all of the noise, but with noise='poisson' sigma is the read noise alone; "
                 "give the read noise as a number, or None if there is none"
             )
+        if noise == "curve":
+            raise ValueError(f"sigma={sigma!r} does not fit noise='curve', whose level is the curve; leave sigma out")
     return None if is_in_metadata(sigma) else sigma
 
 

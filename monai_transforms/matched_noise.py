@@ -33,7 +33,7 @@ class RandMatchNoise(RandomizableTransform):
     Args:
         prob: probability to add noise, 0 to 1.
         target: sigma wanted, in image units; the smallest and the largest, between which one is drawn uniformly for
-            each image; or a `nlmeans.NoiseModel` of another scan, or its values by name, which has a sigma.
+            each image; or a `nlmeans.NoiseModel` of another scan, or its values by name, which has a sigma or a curve.
         noise: the noise that the image has: ``"auto"`` or the name of its kind, which is measured in each image;
             ``"meta"`` for what `EstimateNoise` found; or a `nlmeans.NoiseModel`, or its values by name.
 
@@ -66,6 +66,10 @@ class RandMatchNoise(RandomizableTransform):
         if self.noise is not None:
             checks.choice("noise", self.noise, (levels.IN_METADATA, *levels.MEASURED_KINDS))
         self.model = None if self.noise is not None else model_of(noise, {})
+        if self.model is not None and self.model.kind == "curve" and self.target_model is None:
+            raise ValueError(
+                f"target={target} is one level, but the image has {self.model}; give a noise model as target"
+            )
         self.target = self.target_range[0]
         self.seed = 0
 

@@ -1,4 +1,4 @@
-"""Transforms that estimate noise, and that make Rician or Poisson noise Gaussian before a filter and back after it."""
+"""Transforms that estimate noise, and that make noise of other kinds Gaussian before a filter and back after it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from monai_transforms import images, levels
 from nlmeans.core import arrays, checks
 from nlmeans.engine.settings import settings_from
-from nlmeans.noise.kinds import check_counts, possible_kind
+from nlmeans.noise.kinds import FOLLOWING, check_counts, possible_kind
 from nlmeans.noise.poisson import restore_counts, stabilise_counts
 from nlmeans.noise.rician_transform import restore_magnitude, stabilise_magnitude
 
@@ -163,7 +163,7 @@ class EstimateNoised(MapTransform):
 
 
 class NoiseStabilise(Transform):
-    """Make Rician or Poisson noise Gaussian with a standard deviation of 1; with `inverse` convert back.
+    """Make noise of another kind Gaussian with a standard deviation of 1; with `inverse` convert back.
 
     Put any filter for Gaussian noise between the two. The inverse is the exact unbiased one: it maps the mean of the
     stabilised values, which a filter estimates, to the image without noise. It therefore also removes the bias that
@@ -174,20 +174,22 @@ class NoiseStabilise(Transform):
     Both need the same sigma: put `EstimateNoise` before the first, and give both ``sigma="meta"``.
 
     Args:
-        noise: ``"rician"`` for MR magnitude images, or ``"poisson"`` for counts of photons or decays.
+        noise: ``"rician"`` for MR magnitude images, ``"poisson"`` for counts of photons or decays, or ``"curve"`` for
+            noise whose standard deviation is a curve over intensity.
         sigma: standard deviation of the noise, in image units: one number, or one per channel. ``"meta"`` reads what
             `EstimateNoise` wrote to the metadata. For Poisson noise, one number: the read noise of the detector; None
             means none.
         gain: image units per photon, for Poisson noise.
         offset: image value where no photon arrives, for Poisson noise.
         inverse: True to convert back.
+        curve: pairs of intensity and sigma, for ``"curve"``, which has no `sigma`.
 
     Raises:
         ValueError, TypeError: an argument is out of range or has the wrong type; the message names a remedy.
 
     References:
-        `nlmeans.noise.rician_transform.stabilise_magnitude` and `nlmeans.noise.poisson.stabilise_counts` cite the
-        papers.
+        `nlmeans.noise.rician_transform.stabilise_magnitude`, `nlmeans.noise.poisson.stabilise_counts` and
+        `nlmeans.noise.level_curve.stabilise_level` cite the papers.
 
     Example:
         >>> counts = torch.poisson(torch.full((1, 64, 64), 20.0), torch.Generator().manual_seed(0))
@@ -208,10 +210,15 @@ class NoiseStabilise(Transform):
         gain: float = 1.0,
         offset: float = 0.0,
         inverse: bool = False,
+        curve: Any = None,
     ) -> None:
-        checks.choice("noise", noise, ("rician", "poisson"))
+        checks.choice("noise", noise, ("rician", *FOLLOWING))
+        if noise == "curve" and curve is None:
+            raise ValueError(
+                "curve is missing: noise='curve' needs pairs of intensity and sigma, the same for both ways"
+            )
         self.sigma_in_metadata = levels.is_in_metadata(sigma)
-        detector = {"noise": noise, "gain": gain, "offset": offset}
+        detector = {"noise": noise, "gain": gain, "offset": offset, "curve": curve}
         self.settings, _ = settings_from(levels.sigma_of_transform(sigma, noise), detector)
         self.inverse = inverse
 
@@ -249,6 +256,11 @@ class NoiseStabilise(Transform):
             magnitude = restore_magnitude if self.inverse else stabilise_magnitude
             scale = broadcast_sigma(level, precise, level is not self.settings.sigma)
             result = torch.where(scale > 0, magnitude(precise, torch.where(scale > 0, scale, 1)), precise)
+        elif self.settings.noise == "curve":
+            if level is not None:
+                raise ValueError("sigma of a call does not fit noise='curve', whose level is the curve; leave it out")
+            model = self.settings.stated
+            result = model.restore(precise) if self.inverse else model.stabilise(precise)
         else:
             if level is not None and not isinstance(level, float):
                 shown = f"has shape {tuple(level.shape)}" if isinstance(level, Tensor) else f"has {len(level)} numbers"
@@ -307,6 +319,7 @@ class NoiseStabilised(MapTransform):
         sigma_key: key of sigma, one for all images or one for each, as `EstimateNoised` writes it: a number, one per
             channel, or a map. Give either `sigma` or `sigma_key`.
         allow_missing_keys: True to skip images that are missing; otherwise they are a ``KeyError``.
+        curve: as for `NoiseStabilise`.
 
     Raises:
         ValueError, TypeError: an argument is out of range or has the wrong type; the message names a remedy.
@@ -338,10 +351,11 @@ class NoiseStabilised(MapTransform):
         inverse: bool = False,
         sigma_key: KeysCollection | None = None,
         allow_missing_keys: bool = False,
+        curve: Any = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.sigma_keys = levels.sigma_key_for_each(sigma, sigma_key, self.keys)
-        self.converter = NoiseStabilise(noise, sigma=sigma, gain=gain, offset=offset, inverse=inverse)
+        self.converter = NoiseStabilise(noise, sigma, gain, offset, inverse, curve)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of the dictionary with the images stabilised or converted back. `data` stays unchanged.

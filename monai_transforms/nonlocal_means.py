@@ -69,10 +69,12 @@ class NonLocalMeans(Transform):
         noise: ``"auto"`` finds the kind in each image; if `sigma` is given, it stands for white Gaussian noise.
             ``"gaussian"``; ``"rician"`` for MR magnitude images; ``"chi"`` for the sum of squares of several coils; or
             ``"poisson"`` for counts of photons or decays. For Poisson noise, `sigma` is the read noise of the detector,
-            and None means none. Or a `nlmeans.NoiseModel`.
+            and None means none. ``"curve"`` for noise whose sigma is the `curve` over intensity. Or a
+            `nlmeans.NoiseModel`.
         gain: image units per photon, for Poisson noise; ``"auto"`` finds gain, offset and read noise.
         offset: image value where no photon arrives, for Poisson noise.
         coils: effective number of coils, for chi noise; None reads it from the air.
+        curve: pairs of intensity and sigma, for noise that is a curve; None finds the curve in each image.
         correlation: ``"auto"`` looks for noise that neighbouring voxels have in common if `sigma` is not given either;
             None takes the noise for white; or the autocovariance in units of sigma², as in a `nlmeans.NoiseModel`.
         variation: ``"auto"`` looks for noise that is stronger in some places than in others if `sigma` is not given

@@ -40,15 +40,16 @@ class RandScannerNoise(RandomizableTransform):
 
     Args:
         prob: probability to add noise, 0 to 1.
-        noise: ``"gaussian"``, ``"rician"``, ``"chi"`` or ``"poisson"``; a `nlmeans.NoiseModel`, or its values by name;
-            or ``"meta"`` for what `EstimateNoise` found in this image.
+        noise: ``"gaussian"``, ``"rician"``, ``"chi"``, ``"poisson"`` or ``"curve"``; a `nlmeans.NoiseModel`, or its
+            values by name; or ``"meta"`` for what `EstimateNoise` found in this image.
         sigma: standard deviation of the noise, in image units, or the read noise if it is Poisson noise. None for that
             of the model.
         strength: smallest and largest strength; one is drawn uniformly for each image. The noise is so many times as
-            strong: sigma is multiplied by it, and the gain of Poisson noise by its square.
+            strong: sigma, or a curve of it, is multiplied by it, and the gain of Poisson noise by its square.
         gain: image units per photon; None for that of the model, 1 unless it says otherwise.
         offset: image value where no photon arrives; None for that of the model.
         coils: number of coils for chi noise; None for that of the model.
+        curve: pairs of intensity and sigma for ``"curve"``; None for that of the model.
         correlation: of neighbouring voxels: an autocovariance as in the model; ``"zero-filled"``, ``"apodised"`` or
             ``"ct"`` for a filter of scanners; None for that of the model.
         varying: relative variation of sigma in space, 0 to less than 1: a smooth map is drawn for each image.
@@ -75,6 +76,7 @@ class RandScannerNoise(RandomizableTransform):
         gain: float | None = None,
         offset: float | None = None,
         coils: float | None = None,
+        curve: Any = None,
         correlation: Any = None,
         varying: float = 0.0,
     ) -> None:
@@ -83,14 +85,23 @@ class RandScannerNoise(RandomizableTransform):
         if self.filter is not None:
             scanner_correlation(self.filter)  # raises if there is no such filter
             correlation = None
-        self.more = {"sigma": sigma, "gain": gain, "offset": offset, "coils": coils, "correlation": correlation}
+        self.more = {
+            "sigma": sigma,
+            "gain": gain,
+            "offset": offset,
+            "coils": coils,
+            "curve": curve,
+            "correlation": correlation,
+        }
         self.model = None if isinstance(noise, str) and noise == levels.IN_METADATA else model_of(noise, self.more)
         self.strength_range = checked_pair("strength", strength)
         if not 0 <= checks.real("varying", varying) < 1:
             raise ValueError(f"varying={varying} must be from 0 to less than 1")
-        if varying and self.model is not None and self.model.kind == "poisson":
+        if self.model is not None and self.model.kind == "curve":
+            _ = self.model.told_curve  # raises if there is none
+        if varying and self.model is not None and self.model.follows_intensity:
             raise ValueError(
-                f"varying={varying} does not fit noise='poisson', which varies with the image; leave it out"
+                f"varying={varying} does not fit noise={self.model.kind!r}, which varies with the image; leave it out"
             )
         self.varying = varying
         self.strength = self.strength_range[0]
@@ -142,12 +153,12 @@ class RandScannerNoise(RandomizableTransform):
         if self.filter is not None:
             correlation = scanner_correlation(self.filter, signal.ndim)
             model = dataclasses.replace(model, correlation=correlation)
-        if model.kind == "poisson":
+        if model.follows_intensity:
             if level is not None:
-                raise ValueError("sigma of a call does not fit noise='poisson', whose strength follows from the image")
-            read_noise = (model.sigma or 0.0) * self.strength
-            model = dataclasses.replace(model, gain=model.gain * self.strength**2, sigma=read_noise)
-            return with_noise(signal, model, generator)
+                raise ValueError(
+                    f"sigma of a call does not fit noise={model.kind!r}, whose strength follows from the image"
+                )
+            return with_noise(signal, model.times(self.strength), generator)
         known = model.sigma if level is None else level
         if known is None:
             raise ValueError(
@@ -192,7 +203,7 @@ class RandScannerNoised(RandomizableTransform, MapTransform):
 
     Args:
         keys: keys of the images, channel first: (C, H, W) or (C, D, H, W).
-        prob, noise, sigma, strength, gain, offset, coils, correlation, varying: as for `RandScannerNoise`.
+        prob, noise, sigma, strength, gain, offset, coils, curve, correlation, varying: as for `RandScannerNoise`.
         sigma_key: key of a sigma that replaces that of the model, one for all images or one for each, as
             `EstimateNoised` writes it: a number, one per channel, or a map.
         allow_missing_keys: True to skip images that are missing; otherwise they are a ``KeyError``.
@@ -220,6 +231,7 @@ class RandScannerNoised(RandomizableTransform, MapTransform):
         gain: float | None = None,
         offset: float | None = None,
         coils: float | None = None,
+        curve: Any = None,
         correlation: Any = None,
         varying: float = 0.0,
         sigma_key: KeysCollection | None = None,
@@ -236,6 +248,7 @@ class RandScannerNoised(RandomizableTransform, MapTransform):
             gain=gain,
             offset=offset,
             coils=coils,
+            curve=curve,
             correlation=correlation,
             varying=varying,
         )

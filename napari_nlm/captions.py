@@ -13,6 +13,7 @@ from napari_nlm.pictures import Picture
 from napari_nlm.runs import Running
 from nlmeans.core.axes import Axes
 from nlmeans.core.memory import size_text
+from nlmeans.noise.level_curve import curve_in_words
 
 UNIT_SYMBOLS = {"millimeter": "mm", "micrometer": "µm", "nanometer": "nm"}
 
@@ -32,6 +33,8 @@ def notes(known: Known) -> dict[str, str]:
     if h is not None and in_image_units is not None:
         times = "" if strength == 1 else f", times {strength:g}"
         said["h"] = f"{h:.2f} σ = {in_image_units:.4g} image units{times}"
+    if known.parameters.noise == "curve":
+        said |= {"sigma": "", "curve": curve_note(known)}
     for name in known.choices.method.without:
         said.pop(name, None)
     if not known.judged:
@@ -55,6 +58,15 @@ def sigma_note(known: Known) -> str:
     if known.provisional:
         return f"image units, provisional: more of the image is being looked at{found}"
     return "image units, " + ("estimated" if known.parameters.sigma is None else "as given") + found
+
+
+def curve_note(known: Known) -> str:
+    if known.facts is None:
+        return "looking for the curve …"
+    if known.curve is None:
+        return "no noise was found"
+    origin = "found in the image" if known.parameters.curve is None else "as given"
+    return f"{curve_in_words(known.curve)}, {origin}"
 
 
 def found_noise_in_words(known: Known) -> str:

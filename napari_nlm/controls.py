@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QSpinBox,
+    QWidget,
+)
 from superqt import QLabeledDoubleSlider, QLabeledSlider
 
 from napari_nlm.parameters import Control
@@ -90,6 +100,32 @@ class Choice(Field):
             self.box.setCurrentIndex(index)
 
 
+class Line(Field):
+    """A line of text; an empty one leaves the choice to the engine, whose value is shown in grey."""
+
+    def __init__(self, control: Control) -> None:
+        super().__init__(control)
+        self.editor = QLineEdit()
+        self.editor.setClearButtonEnabled(True)
+        self.row.addWidget(self.editor)
+        self.shown: str | None = None
+        self.editor.editingFinished.connect(self.on_finished)
+
+    def value(self) -> str | None:
+        return self.editor.text().strip() or None
+
+    def on_finished(self) -> None:
+        if self.value() != self.shown:
+            self.shown = self.value()
+            self.changed.emit(self.shown)
+
+    def show_value(self, value: Any, automatic: Any = None) -> None:
+        self.shown = value
+        self.editor.setPlaceholderText(automatic or self.control.automatic)
+        with QSignalBlocker(self.editor):
+            self.editor.setText(value or "")
+
+
 class Number(Field):
     """A slider or a spin box, with a button that leaves the number to the engine."""
 
@@ -168,4 +204,4 @@ def field_for(control: Control, default: Any) -> Field:
         return Switch(control)
     if control.choices:
         return Choice(control)
-    return Number(control)
+    return Number(control) if control.high > control.low else Line(control)

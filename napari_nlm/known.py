@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from napari_nlm.parameters import Parameters, is_poisson
+from napari_nlm.parameters import Parameters, follows_intensity, is_poisson
 from nlmeans.core.axes import Axes
 from nlmeans.core.memory import allowed
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.survey import Facts
+from nlmeans.noise.level_curve import Curve, curve_as_text
 
 SigmaNumbers = float | tuple[float, ...]
 """One number, or one per channel."""
@@ -39,12 +40,19 @@ class Known:
 
     @property
     def sigma(self) -> SigmaNumbers | None:
-        """The number that the user gave, else the estimate. With Poisson noise, the read noise."""
-        if self.parameters.sigma is not None or is_poisson(self.parameters) or self.facts is None:
+        """The number that the user gave, else the estimate. With Poisson noise, the read noise; with a curve, none."""
+        if self.parameters.sigma is not None or follows_intensity(self.parameters) or self.facts is None:
             return self.parameters.sigma
-        if self.facts.noise.kind == "poisson":
+        if self.facts.noise.follows_intensity:
             return self.facts.noise.sigma
         return self.facts.sigma[0] if len(set(self.facts.sigma)) == 1 else self.facts.sigma
+
+    @property
+    def curve(self) -> Curve | None:
+        """Sigma over intensity, as given or found; None for other noise, and until it is found."""
+        if self.facts is None or self.facts.noise.curve is None:
+            return None
+        return self.facts.noise.told_curve
 
     @property
     def automatic(self) -> dict[str, Any]:
@@ -59,13 +67,14 @@ class Known:
             "patch_radius": max(self.choices.patch_radius),
             "search_radius": max(self.choices.search_radius),
             "h": self.h,
+            "curve": None if self.curve is None else curve_as_text(self.curve),
         }
         return {name: value for name, value in found.items() if value is not None}
 
     @property
     def h_in_image_units(self) -> float | None:
-        """None until it is known, and where image units mean nothing: with Poisson noise, or without any noise."""
-        if self.h is None or self.facts is None or self.facts.noise.kind == "poisson" or not any(self.facts.sigma):
+        """None until it is known, and where image units mean nothing: without noise, or if it follows the intensity."""
+        if self.h is None or self.facts is None or self.facts.noise.follows_intensity or not any(self.facts.sigma):
             return None
         return self.h * self.facts.unit
 

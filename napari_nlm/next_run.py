@@ -18,7 +18,7 @@ from napari_nlm.devices import free_on
 from napari_nlm.known import Known, MemoryNeed
 from napari_nlm.layer_source import LayerSource, VolumeIndex, unwrapped
 from napari_nlm.maps import MAP_BYTES, MAP_NAMES, axis_of_series, why_no_map
-from napari_nlm.parameters import CONTROLS, NOT_APPLIED, Parameters, is_poisson
+from napari_nlm.parameters import CONTROLS, NOT_APPLIED, Parameters, follows_intensity
 from napari_nlm.streaming import streams
 from napari_nlm.surveys import Surveys, VolumeSurvey
 
@@ -42,10 +42,11 @@ class NextRun:
         if {"noise", "sigma"} & changes.keys():  # whoever changes one of these states other noise than was applied
             changes = NOT_APPLIED | changes
         self.parameters = replace(before, **changes)
-        if is_poisson(before) != is_poisson(self.parameters) and "sigma" not in changes:
+        meanings = {one.noise if follows_intensity(one) else "" for one in (before, self.parameters)}
+        if len(meanings) > 1 and "sigma" not in changes:
             self.parameters = replace(
                 self.parameters, sigma=None
-            )  # sigma is the read noise for poisson, and the noise itself otherwise
+            )  # sigma is the read noise for poisson, nothing for a curve, and the noise itself otherwise
         if before != self.parameters:
             self.changed.emit()
 

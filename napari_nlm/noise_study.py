@@ -17,6 +17,7 @@ from napari_nlm.pictures import Picture
 from napari_nlm.surveys import Surveys
 from nlmeans import NoiseModel
 from nlmeans.noise.kinds import MAGNITUDES
+from nlmeans.noise.level_curve import curve_as_text
 from nlmeans.noise.variation import Levels, variation_at
 
 Pixels = npt.NDArray[np.uint8]
@@ -51,6 +52,8 @@ class NoiseStudy:
                 stated[name] = getattr(model, name)
         if model.kind == "poisson":
             stated |= {"gain": model.gain, "offset": model.offset}
+        if model.curve is not None:
+            stated |= {"curve": curve_as_text(model.told_curve)}
         return stated | ({"coils": model.coils} if model.kind == "chi" else {})
 
 

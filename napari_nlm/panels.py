@@ -33,7 +33,7 @@ from napari_nlm.parameters import CONTROLS, Parameters
 from napari_nlm.pictures import COMPARE_MODES
 from napari_nlm.recipes import RECIPE_KINDS
 
-NOTED = ("sigma", "method", "h", "search_radius", "patch_radius")
+NOTED = ("sigma", "curve", "method", "h", "search_radius", "patch_radius")
 """Parameters with a note below them, such as their value in other units."""
 
 PADDING = 16

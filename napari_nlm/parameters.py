@@ -14,7 +14,7 @@ from nlmeans import METHODS, Settings
 from nlmeans.core import checks
 from nlmeans.engine.settings import RESULT_DTYPES
 from nlmeans.methods.registry import method_names
-from nlmeans.noise.kinds import NOISES
+from nlmeans.noise.kinds import FOLLOWING, NOISES
 from nlmeans.noise.model import Lags
 from nlmeans.noise.variation import Levels
 from nlmeans.operator.backends import BACKENDS
@@ -90,6 +90,11 @@ def is_poisson(parameters: Parameters) -> bool:
     return parameters.noise == "poisson"
 
 
+def follows_intensity(parameters: Parameters) -> bool:
+    """Whether the level of the noise follows the intensity, so that sigma is not all of it."""
+    return parameters.noise in FOLLOWING
+
+
 def is_joint(parameters: Parameters) -> bool:
     """Whether the method denoises all volumes of a series together."""
     return parameters.method != "auto" and METHODS[parameters.method].joint
@@ -109,7 +114,8 @@ class Parameters:
         "gaussian: the same strength in dark and bright parts.\n"
         "rician: MR magnitude images, where noise makes the background brighter.\n"
         "chi: the same, of several coils whose squares were summed; their number is found in the air.\n"
-        "poisson: counts of photons or decays (PET, microscopy).",
+        "poisson: counts of photons or decays (PET, microscopy).\n"
+        "curve: a sigma that follows the intensity in another way, as after a gamma correction.",
     )
     modality: str | None = parameter(
         ENGINE_DEFAULTS.modality,
@@ -129,6 +135,7 @@ class Parameters:
         automatic="estimated",
         low=0,
         high=1e9,
+        applies=lambda parameters: parameters.noise != "curve",
         kept=False,
         tip="Standard deviation of the noise, in image units. It is estimated from the image until you change it.\n"
         "For poisson noise, this is the read noise of the detector.",
@@ -137,7 +144,7 @@ class Parameters:
         False,
         label="Noise varies in space",
         group="noise",
-        applies=lambda parameters: not is_poisson(parameters) and parameters.sigma is None,
+        applies=lambda parameters: not follows_intensity(parameters) and parameters.sigma is None,
         kept=False,
         tip="Estimate sigma separately at every voxel. Parallel imaging and the correction of coil sensitivity make\n"
         "noise that varies in space.",
@@ -168,6 +175,16 @@ class Parameters:
         group="applied",
         kept=False,
         tip="Number of coils of chi noise, as the noise panel found it.",
+    )
+    curve: str | None = parameter(
+        None,
+        label="Curve",
+        group="noise",
+        automatic="found in the image",
+        applies=lambda parameters: parameters.noise == "curve",
+        kept=False,
+        tip="Pairs of an intensity and the standard deviation of the noise there, both in image units, such as\n"
+        "0:3, 500:8. Between them, sigma is linear. It is found in the image until you write one.",
     )
     correlation: Lags | Literal["auto"] | None = parameter(  # noqa: RUF009
         ENGINE_DEFAULTS.correlation,
@@ -302,6 +319,7 @@ class Parameters:
             own |= {"gain": ENGINE_DEFAULTS.gain, "offset": ENGINE_DEFAULTS.offset}
         if self.maps_sigma:
             own["sigma"] = "map"
+        own |= {"sigma": None} if self.noise == "curve" else {"curve": None}
         own |= {"h": None, "memory": None if self.memory is None else int(self.memory * 1e9), "channels": channels}
         return Settings(**own, spacing=spacing if self.voxel_size else None)
 
@@ -312,7 +330,7 @@ class Parameters:
 
     @property
     def maps_sigma(self) -> bool:
-        return self.sigma_varies and self.sigma is None and not is_poisson(self)
+        return self.sigma_varies and self.sigma is None and not follows_intensity(self)
 
     def to_json(self) -> str:
         """The choices that are kept for the next image and the next session, as text."""
@@ -336,7 +354,9 @@ class Parameters:
         return parameters
 
 
-NOT_APPLIED: dict[str, Any] = {name: getattr(ENGINE_DEFAULTS, name) for name in ("coils", "correlation", "variation")}
-"""The parameters that only the noise panel sets, as they are without it."""
+NOT_APPLIED: dict[str, Any] = {
+    name: getattr(ENGINE_DEFAULTS, name) for name in ("coils", "curve", "correlation", "variation")
+}
+"""The parameters that the noise panel sets with noise and sigma, as they are without it."""
 
 CONTROLS: dict[str, Control] = {f.name: f.metadata["control"] for f in dataclasses.fields(Parameters)}

@@ -277,6 +277,6 @@ def picture_of(
         before, after = np.asarray(denoising.source.data[view.box]), np.asarray(cut)
         judgement = ready.judgements.get(volume)
     facts = denoising.survey(volume).facts
-    one_sigma = facts.noise.kind != "poisson" and any(facts.sigma)
+    one_sigma = not facts.noise.follows_intensity and any(facts.sigma)
     sigma = facts.unit if one_sigma else 0.0
     return Picture(denoising.source.layer, view, before, after, sigma, judgement, draft, run_seconds=seconds)

@@ -12,11 +12,12 @@ from typing import Any
 from napari_nlm.denoising import Denoising
 from napari_nlm.layer_source import VolumeIndex
 from napari_nlm.maps import COMPONENTS, MAP_NAMES, NOISE_MAP, axis_of_series, why_no_map
-from napari_nlm.parameters import ENGINE_DEFAULTS, is_poisson
+from napari_nlm.parameters import ENGINE_DEFAULTS, follows_intensity
 from napari_nlm.pictures import REMOVED
 from nlmeans.cli.denoise import denoise_command as command
 from nlmeans.engine.settings import device_or_gpu
 from nlmeans.files.formats import nifti
+from nlmeans.noise.level_curve import curve_as_text
 
 RECIPE_KINDS = ("Python", "MONAI", "command line")
 
@@ -60,9 +61,9 @@ def arguments_of(denoising: Denoising, volume: VolumeIndex | None) -> dict[str, 
         exact = denoising.record(one, denoising.survey(one))
         settings = dataclasses.replace(settings, h=None if parameters.h is None else exact.h)
         if exact.correlation is None and exact.variation is None:  # else the text leaves it to be found again
-            names = ("noise", "gain", "offset", "coils", "sigma")
+            names = ("noise", "gain", "offset", "coils", "curve", "sigma")
             settings = dataclasses.replace(settings, **{name: getattr(exact, name) for name in names})
-    elif parameters.h is not None and is_poisson(parameters):  # the engine takes h in units of the noise
+    elif parameters.h is not None and follows_intensity(parameters):  # the engine takes h in units of the noise
         settings = dataclasses.replace(settings, h=parameters.h)
     elif parameters.h is not None and parameters.sigma is not None:
         settings = dataclasses.replace(settings, h=parameters.h * (parameters.sigma or 1.0))
@@ -104,7 +105,7 @@ def python(denoising: Denoising, volume: VolumeIndex | None, mask_path: Path | N
     own_h = (
         denoising.own_h is not None
         and denoising.parameters.sigma is None
-        and not is_poisson(denoising.parameters)
+        and not follows_intensity(denoising.parameters)
         and not denoising.joint
     )
     loops = len(axes.separate) > 1 or own_h or own_mask or denoising.joint
@@ -200,7 +201,7 @@ def of_a_file(denoising: Denoising, volume: VolumeIndex | None, what: str) -> tu
         raise ValueError(f"{what} denoises all volumes of a file; choose all volumes, or copy it as Python")
     given = arguments_of(denoising, volume)
     given.pop("channels", None)
-    if denoising.own_h is not None and "h" not in given and not is_poisson(denoising.parameters):
+    if denoising.own_h is not None and "h" not in given and not follows_intensity(denoising.parameters):
         raise ValueError(
             f"{what} has one h for all volumes; set sigma to a number, leave h on auto, or copy it as Python"
         )
@@ -250,7 +251,7 @@ def command_line(denoising: Denoising, volume: VolumeIndex | None, mask_path: Pa
         option = f"--{name.replace('_', '-')}"
         if option not in known:
             raise ValueError(f"The command line has no option for {name}={reprlib.repr(value)}; copy it as Python")
-        words += [option] if value is True else [option, str(value)]
+        words += [option] if value is True else [option, curve_as_text(value) if name == "curve" else str(value)]
     if denoising.mask is not None:
         if mask_path is None:
             raise ValueError("The command line needs the mask as a file; save its layer first, or copy it as Python")

@@ -140,7 +140,7 @@ def provenance(
     return {
         "settings": denoising.record(volumes[-1], surveys[-1]).to_dict(),
         "sigma": [level if several else level[0] for level in levels],
-        "sigma_estimated": denoising.parameters.sigma is None,
+        "sigma_estimated": denoising.parameters.sigma is None and denoising.parameters.curve is None,
         "axes": {"spatial": axes.spatial, "channels": axes.channels, "separate": axes.separate},
         "volume": volume,
         "source": source.layer.name,

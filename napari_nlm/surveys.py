@@ -12,7 +12,7 @@ from torch import Tensor
 
 from napari_nlm.layer_mask import LayerMask
 from napari_nlm.layer_source import LayerSource, VolumeIndex
-from napari_nlm.parameters import Parameters, is_joint, is_poisson
+from napari_nlm.parameters import Parameters, follows_intensity, is_joint
 from napari_nlm.sampling import joined_boxes, sampled_boxes
 from napari_nlm.volume_view import LayerArray
 from nlmeans import METHODS
@@ -142,13 +142,13 @@ class Surveys:
     def key(volume: VolumeIndex, parameters: Parameters) -> tuple[object, ...]:
         """Everything that a survey depends on."""
         p = parameters
-        applied = p.coils, p.correlation, p.variation
+        applied = p.coils, p.curve, p.correlation, p.variation
         stated = p.noise, p.modality, p.sigma, p.maps_sigma, p.gain, p.offset, *applied
         return volume, is_joint(p), p.despeckle, p.dtype, *stated
 
     def peek(self, volume: VolumeIndex, parameters: Parameters) -> VolumeSurvey | None:
         """The survey of a volume, if it is known without reading anything."""
-        must_look = is_poisson(parameters) or is_joint(parameters)
+        must_look = follows_intensity(parameters) or is_joint(parameters)
         if parameters.sigma is not None and parameters.h is not None and not must_look:
             channels = self.source.layout.channel_count
             noise = dataclasses.replace(parameters.settings().stated, sigma=parameters.sigma)

@@ -67,12 +67,17 @@ def denoise(
             which also removes the bias of such noise, so that the background becomes zero; ``"chi"`` for the sum of
             squares of several coils (a volume with negative values has neither, so it counts as Gaussian, with a
             warning); or ``"poisson"`` for counts of photons or decays. For Poisson noise, `sigma` is
-            the read noise of the detector, and None means that there is none. Or a `NoiseModel`, such as
-            `estimate_noise` finds. `sigma`, `gain`, `offset`, `coils`, `correlation` and `variation` win over the
-            model's.
+            the read noise of the detector, and None means that there is none. ``"curve"`` for noise whose standard
+            deviation follows the intensity in any other way, as after a gamma correction. Or a `NoiseModel`, such as
+            `estimate_noise` finds. `sigma`, `gain`, `offset`, `coils`, `curve`, `correlation` and `variation` win over
+            the model's.
         gain: image units per photon, for Poisson noise; ``"auto"`` finds gain, offset and read noise in each volume.
         offset: image value where no photon arrives, for Poisson noise.
         coils: effective number of coils, 1 to 64, for chi noise; None reads it from the air around the object.
+        curve: standard deviation of the noise at several intensities, both in image units, for ``noise="curve"``, which
+            has no `sigma`: pairs such as ``[(0, 3), (500, 8)]``, an array of shape (N, 2), or text such as
+            ``"0:3,500:8"``. Sigma is linear between the intensities, and constant below the first and above the last.
+            None finds the curve in each volume.
         correlation: whether neighbouring voxels have noise in common. ``"auto"`` looks for it if `sigma` is not given
             either; None takes the noise for white; or the autocovariance in units of sigma², as in a `NoiseModel`,
             which needs `sigma`.
@@ -86,8 +91,8 @@ def denoise(
             removes less, 2 removes more. It acts on every method, by what they subtract or by `h`, which it multiplies.
             From 0.01 to 100.
         h: filter strength in image units; larger values smooth more. None for the method's own multiple of sigma. With
-            a map of sigma, `h` is the strength where sigma is largest; elsewhere it follows the map. With Poisson
-            noise, `h` is in units of the noise.
+            a map of sigma, `h` is the strength where sigma is largest; elsewhere it follows the map. With noise that
+            follows the intensity, Poisson noise or a curve, `h` is in units of the noise.
         patch_radius: voxels, one number for all axes or one per axis; a patch is 2r + 1 voxels wide. None for the
             method's own.
         search_radius: voxels, one number for all axes or one per axis; the search window is 2r + 1 voxels wide. None
@@ -175,7 +180,7 @@ class Denoised(NamedTuple):
     """What was removed: the volume minus the result, in floating point. It should look like noise and nothing else."""
     noise_map: arrays.Array
     """Sigma at every voxel, float32: of the spatial shape for volumes that were denoised together, otherwise of the
-    volume's shape. For photon counts, it follows the result."""
+    volume's shape. For noise that follows the intensity, it follows the result."""
     rank_map: arrays.Array | None
     """Components that were kept around every voxel, float32, of the spatial shape; None unless the method is
     `series`."""
@@ -333,8 +338,8 @@ def usual_h(
     """Return the filter strength that ``h=None`` stands for, in image units, where `strength` is 1.
 
     It is a multiple of sigma: 0.6 to 1.0 for `classic` in 3D. The multiple grows with the range of the volume's values
-    relative to sigma. With Poisson noise, the result is in units of the noise. For a series, it is that of the first
-    volume.
+    relative to sigma. With Poisson noise and noise that is a curve, the result is in units of the noise. For a series,
+    it is that of the first volume.
 
     Args:
         volume: as for `denoise`.
@@ -489,7 +494,8 @@ def estimate_noise(
 
     Args:
         volume: (H, W) or (D, H, W), as for `denoise`.
-        kind: ``"auto"`` finds it; ``"gaussian"``, ``"rician"``, ``"chi"`` or ``"poisson"`` states it.
+        kind: ``"auto"`` finds it; ``"gaussian"``, ``"rician"``, ``"chi"`` or ``"poisson"`` states it. ``"curve"`` finds
+            how strong the noise is at each intensity, whatever makes it follow the intensity.
         mask: where to look, of the spatial shape.
         modality: as for `denoise`.
 

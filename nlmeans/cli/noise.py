@@ -48,11 +48,14 @@ def noise_command(
     with one_line_errors():
         check_exists(source, mask_file)
         from nlmeans.files.denoise import measure_noise
+        from nlmeans.noise.level_curve import curve_as_text
 
         found = measure_noise(source, noise, mask_file, dicom_series, picture, resample)
     for name, model, mean in found:
-        counts, sigma = model.kind == "poisson", model.sigma or 0.0
-        ratio = "" if counts else f", SNR {mean / sigma:.1f}" if sigma > 0 else ", SNR infinite"
+        sigma = model.sigma or 0.0
+        ratio = "" if model.follows_intensity else f", SNR {mean / sigma:.1f}" if sigma > 0 else ", SNR infinite"
         click.echo(f"{name and name + ': '}{model}; mean of the object {mean:.4g}{ratio}")
         for sentence in (*model.evidence, *model.doubts):
             click.echo(f"  - {sentence}")
+        if model.curve is not None:
+            click.echo(f"  - to denoise with it: --noise curve --curve {curve_as_text(model.told_curve)}")

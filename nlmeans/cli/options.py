@@ -65,8 +65,8 @@ METHOD_OPTIONS = (
         default="auto",
         show_default=True,
         help="Kind of noise: rician for MR magnitude images, chi for the sum of squares of several coils, poisson for "
-        "counts (PET, microscopy), gaussian for anything else. 'auto' finds it in each image, unless sigma is given, "
-        "which then stands for gaussian noise.",
+        "counts (PET, microscopy), curve for a sigma that follows the intensity in another way, gaussian for anything "
+        "else. 'auto' finds it in each image, unless sigma is given, which then stands for gaussian noise.",
     ),
     click.option(
         "--gain",
@@ -83,6 +83,11 @@ METHOD_OPTIONS = (
         help="Image value without any photon, in image units, for poisson noise.",
     ),
     click.option("--coils", type=float, help="Effective number of coils, for chi noise; found in the air by default."),
+    click.option(
+        "--curve",
+        help="Standard deviation of the noise over intensity, both in image units, for --noise curve: pairs of "
+        "intensity and sigma, such as 0:3,500:8, linear between them. Found in the image by default.",
+    ),
     click.option(
         "--white",
         is_flag=True,

@@ -24,6 +24,7 @@ class CommonArguments(TypedDict, total=False):
     gain: float | Literal["auto"]
     offset: float
     coils: float | None
+    curve: npt.ArrayLike | None
     correlation: npt.ArrayLike | Literal["auto"] | None
     variation: npt.ArrayLike | Literal["auto"] | None
     modality: str | None

@@ -46,11 +46,12 @@ from nlmeans.engine.basis import (
     with_local,
 )
 from nlmeans.engine.choices import Choices
-from nlmeans.engine.noise import Noise, noise_of
+from nlmeans.engine.noise import Noise, noise_of, refuse_map
 from nlmeans.engine.plan import Plan
 from nlmeans.engine.run import readable_spatial
 from nlmeans.engine.settings import MINIMUM_MEMORY, Settings
 from nlmeans.engine.survey import Facts, Seen, facts_of, look_at, merge_seen, say_missing, why_gaussian
+from nlmeans.noise.kinds import FOLLOWING
 from nlmeans.noise.search import estimate
 from nlmeans.patches.low_rank.components import Common
 
@@ -100,8 +101,8 @@ def denoised_lazily(
             "sigma='map' needs the whole volume in memory, which a dask array may be too large for; "
             "give a number, or a map of your own as an array"
         )
-    if sigma_map is not None and settings.noise == "poisson":
-        raise ValueError("with noise='poisson', sigma is the read noise of the detector; give a number, not a map")
+    if sigma_map is not None and settings.noise in FOLLOWING:
+        refuse_map(settings.noise)
     choices = Choices.of(settings, layout)
     layout = choices.layout
     names = [getattr(array, "name", array) for array in (mask, sigma_map)]

@@ -16,7 +16,7 @@ def noise_map(plans: Sequence[Plan], denoised: arrays.Array) -> arrays.Array:
 
     Args:
         plans: one for each volume, or one for all that were denoised together.
-        denoised: the result, which says how strong the noise of photon counts is.
+        denoised: the result, which says how strong noise is that follows the intensity.
 
     Returns:
         float32, an array of the same kind as `denoised`. For volumes that were denoised together, it has their spatial
@@ -33,10 +33,9 @@ def noise_map(plans: Sequence[Plan], denoised: arrays.Array) -> arrays.Array:
 def sigma_of_plan(plan: Plan, denoised: arrays.Array) -> Tensor:
     """Return sigma at every voxel of one volume, (C, D, H, W), on the CPU."""
     facts, layout = plan.facts, plan.layout
-    if facts.noise.kind == "poisson":
-        gain, offset, read_noise = facts.noise.detector
-        photons = layout.to_engine(as_tensor(denoised)[layout.index(plan.index, layout.everywhere)])
-        return (gain * (photons.double() - offset)).clamp_min(0).add(read_noise**2).sqrt().float().cpu()
+    if facts.noise.follows_intensity:
+        intensity = layout.to_engine(as_tensor(denoised)[layout.index(plan.index, layout.everywhere)])
+        return facts.noise.sigma_at(intensity.double()).float().cpu()
     if plan.sigma_map is not None:
         given = plan.read_spatial(plan.sigma_map, "sigma", layout.everywhere, torch.device("cpu"))
         return given.float().expand(layout.channel_count, *layout.shape)

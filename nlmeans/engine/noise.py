@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -16,9 +16,8 @@ from nlmeans.engine.pieces import pieces_to_read
 from nlmeans.engine.series import JUDGED, autocovariance_of_series, measured_patches, read_volumes, series_pieces
 from nlmeans.engine.settings import Settings, is_auto
 from nlmeans.methods.series import measure_series
-from nlmeans.noise.kinds import MAGNITUDES, kinds_of
+from nlmeans.noise.kinds import FOLLOWING, MAGNITUDES, kinds_of
 from nlmeans.noise.model import NoiseModel, checked_correlation
-from nlmeans.noise.poisson import stabilise_counts
 from nlmeans.noise.search.curve import magnitudes_of_series
 from nlmeans.noise.search.estimate import (
     sampled_channels,
@@ -29,6 +28,7 @@ from nlmeans.noise.search.estimate import (
 )
 from nlmeans.noise.search.found import model_of_volume, response_of_finest, zero_filling
 from nlmeans.noise.search.uneven import model_of_sample
+from nlmeans.noise.search.usable import range_without_ends
 
 log = logging.getLogger("nlmeans")
 
@@ -68,12 +68,14 @@ def noise_of(
         ValueError: sigma does not fit the volume or the kind of noise.
     """
     stated, channels = settings.stated, layout.channel_count
-    if settings.noise == "poisson":
+    if settings.noise in FOLLOWING:
         if sigma_map is not None:
-            raise ValueError("with noise='poisson', sigma is the read noise of the detector; give a number, not a map")
+            refuse_map(settings.noise)
         if settings.finds_noise:
-            return found_counts(volume, index, layout, settings, mask)
-        model = dataclasses.replace(stated, sigma=read_noise_of(index, layout, settings))
+            return found_following(volume, index, layout, settings, mask)
+        model = stated
+        if settings.noise == "poisson":
+            model = dataclasses.replace(stated, sigma=read_noise_of(index, layout, settings))
         if tuple(volume.shape) == layout.array_shape:  # a graph of dask is built before anything is read
             warn_of_units(volume, index, layout, settings, mask, model)
         return Noise(model, (1.0,) * channels, None)
@@ -105,8 +107,17 @@ def noise_of(
     return Noise(dataclasses.replace(stated, sigma=levels[0]), levels, None)
 
 
+def refuse_map(noise: str) -> NoReturn:
+    """Raise ``ValueError`` for a map of sigma with noise whose level follows the intensity."""
+    if noise == "poisson":
+        raise ValueError("with noise='poisson', sigma is the read noise of the detector; give a number, not a map")
+    raise ValueError(
+        f"a map of sigma does not fit noise={noise!r}, whose level is a curve over intensity; give one of them"
+    )
+
+
 PROBED = 4
-"""Most channels of a volume that are searched for a noise model. The others get their own sigma."""
+"""Most channels of a volume that are searched for a noise model. The others get their own sigma, or share a curve."""
 
 
 def found_noise(
@@ -119,7 +130,7 @@ def found_noise(
     count = layout.channel_count
     possible, likely = kinds_of(settings.modality)
     if count > 1:  # channels share one model, but not one detector
-        possible = tuple(kind for kind in possible if kind != "poisson")
+        possible = tuple(kind for kind in possible if kind not in FOLLOWING)
     models: dict[int, NoiseModel] = {}
     fine, places = [], sampled_places(volume, layout, settings.memory)
     for channel, (values, inside) in enumerate(
@@ -142,7 +153,7 @@ def found_noise(
     if not is_auto(settings.correlation):
         model = dataclasses.replace(model, correlation=settings.stated.correlation)
     log.info("found %s: %s", model, "; ".join(model.evidence))
-    if model.kind == "poisson":
+    if model.follows_intensity:
         return Noise(model, (1.0,) * count, None)
     known = {channel: one.sigma or 0.0 for channel, one in models.items()}
     ratios = [sigma / fine[channel] for channel, sigma in known.items() if fine[channel] > 0]
@@ -157,7 +168,7 @@ def noise_of_series(volume: arrays.Source, layout: Layout, settings: Settings, m
     """
     model = settings.stated
     possible, likely = kinds_of(settings.modality)
-    possible = tuple(kind for kind in possible if kind != "poisson")
+    possible = tuple(kind for kind in possible if kind not in FOLLOWING)
     if settings.noise == "auto" or settings.may_be_correlated:
         every = math.ceil(layout.channel_count / PROBED_OF_SERIES)
         probed = list(sampled_channels(volume, 0, layout, mask, settings.memory, settings.despeckle, every))
@@ -233,18 +244,24 @@ def shared_model(models: list[NoiseModel]) -> NoiseModel:
     )
 
 
-def found_counts(
+def found_following(
     volume: arrays.Source, index: int, layout: Layout, settings: Settings, mask: arrays.Source | None
 ) -> Noise:
-    """Find gain, offset and read noise of the detector, from the first channel; a read noise that is stated stays."""
-    values, inside = next(sampled_channels(volume, index, layout, mask, settings.memory, settings.despeckle))
-    model = model_of_volume(values, "poisson", inside)
+    """Find noise that follows the intensity; a read noise that is stated stays.
+
+    A detector is found in the first channel, and a curve in the one of a few whose intensities reach farthest.
+    """
+    count = layout.channel_count
+    every = math.ceil(count / PROBED) if settings.noise == "curve" else count
+    probed = sampled_channels(volume, index, layout, mask, settings.memory, settings.despeckle, every)
+    values, inside = max(probed, key=lambda one: np.ptp(range_without_ends(one[0].flatten())))
+    model = model_of_volume(values, settings.noise, inside)
     if settings.sigma is not None:
         model = dataclasses.replace(model, sigma=read_noise_of(index, layout, settings))
     if not is_auto(settings.correlation):
         model = dataclasses.replace(model, correlation=settings.stated.correlation)
     log.info("found %s: %s", model, "; ".join(model.evidence))
-    return Noise(model, (1.0,) * layout.channel_count, None)
+    return Noise(model, (1.0 if model.follows_intensity else 0.0,) * count, None)
 
 
 def warn_of_units(
@@ -255,12 +272,20 @@ def warn_of_units(
     mask: arrays.Source | None,
     model: NoiseModel,
 ) -> None:
-    """Warn if values vary much more or less than counts of a detector as it is stated: they have other units."""
+    """Warn if values vary much more or less than a detector or a curve as it is stated says: they have other units."""
     values, inside = next(sampled_channels(volume, index, layout, mask, settings.memory, settings.despeckle))
-    found = sigma_of_volume(stabilise_counts(values.double(), *model.detector), "gaussian", inside)
+    found = sigma_of_volume(model.stabilise(values.double()), "gaussian", inside)
     if model.autocovariance is not None:
         found /= response_of_finest(torch.from_numpy(model.autocovariance))
-    if found > OTHER_UNITS or 0 < found < 1 / OTHER_UNITS:
+    if 1 / OTHER_UNITS <= found <= OTHER_UNITS or found == 0:
+        return
+    if model.kind == "curve":
+        log.warning(
+            "noise varies %.2g times as much as the curve says: the values have other units, or the curve is that of "
+            "other images; leave curve out, to find it in the volume",
+            found,
+        )
+    else:
         log.warning(
             "noise varies %.2g times as much as counts with gain=%g, offset=%g and a read noise of %g do: the values "
             "have other units; give gain='auto', which finds all three in the volume",

@@ -36,7 +36,6 @@ from nlmeans.engine.survey import (
 from nlmeans.methods.means import classic_pilot
 from nlmeans.methods.method import Options
 from nlmeans.methods.registry import METHODS
-from nlmeans.noise import poisson
 from nlmeans.noise.kinds import MAGNITUDES
 from nlmeans.noise.outliers import without_outliers
 from nlmeans.noise.rician import rician_deviation, without_rician_bias
@@ -228,8 +227,8 @@ class Plan:
         """Judge what `run` has removed so far; None if there is no noise, or nothing was denoised."""
         if not self.present():
             return None
-        counts, whole = self.facts.noise.kind == "poisson", "float" not in arrays.dtype_name(self.volume)
-        return judgement_of(self.removed, self.facts.noise, whole and not counts and self.facts.unit < FEELABLE)
+        noise, whole = self.facts.noise, "float" not in arrays.dtype_name(self.volume)
+        return judgement_of(self.removed, noise, whole and not noise.follows_intensity and self.facts.unit < FEELABLE)
 
     def verdict(self) -> list[str]:
         """Say what speaks against the result, once all of it was computed by `run`; see also `Judgement`."""
@@ -449,9 +448,7 @@ class Plan:
     def scaled(self, noisy: Tensor, channels: Sequence[int], relative: float | Tensor) -> Tensor:
         """Return voxels of some channels in units of sigma, (C, D, H, W), float32, with Gaussian noise; NaN is 0."""
         unit, shift = self.units(channels, noisy)
-        noisy = arrays.without_nan(noisy)
-        if self.facts.noise.kind == "poisson":
-            noisy = poisson.stabilise_counts(noisy, *self.facts.noise.detector)
+        noisy = self.facts.noise.stabilise(arrays.without_nan(noisy))
         scaled = (noisy - shift).div_(unit).float()
         if self.settings.despeckle:
             for number, channel in enumerate(scaled):
@@ -473,8 +470,7 @@ class Plan:
         if self.facts.noise.kind in MAGNITUDES:
             scale = unit if isinstance(relative, float) else unit * relative[tile.within]
             restored = without_rician_bias(restored, scale, self.facts.noise.coils)
-        elif self.facts.noise.kind == "poisson":
-            restored = poisson.restore_counts(restored, *self.facts.noise.detector)
+        restored = self.facts.noise.restore(restored)
         return torch.where(inside, restored, noisy, out=restored)
 
     def has_noise(self, noisy: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from nlmeans.core.checks import Radius
 from nlmeans.core.memory import parse_bytes
 from nlmeans.engine.arguments import Arguments, check_names
 from nlmeans.methods.registry import method_names
-from nlmeans.noise.kinds import NOISES
+from nlmeans.noise.kinds import FOLLOWING, NOISES
+from nlmeans.noise.level_curve import Curve, checked_curve
 from nlmeans.noise.model import Lags, NoiseModel, checked_coils, checked_correlation
 from nlmeans.noise.variation import Levels, checked_variation
 from nlmeans.operator.backends import BACKENDS
@@ -53,6 +54,8 @@ class Settings:
     gain: float | Literal["auto"] = 1.0
     offset: float = 0.0
     coils: float | None = None
+    curve: Curve | None = None
+    """Pairs of intensity and sigma, for ``noise="curve"``; None for the curve that is found."""
     strength: float = 1.0
     """How strong a method takes the noise to be, relative to what it is."""
     h: float | None = None
@@ -91,6 +94,15 @@ class Settings:
             self._set("coils", checked_coils(self.coils))
             if self.noise != "chi":
                 raise ValueError(f"coils={self.coils} belongs to noise='chi'; give that, or leave coils out")
+        if self.curve is not None:
+            self._set("curve", checked_curve(self.curve))
+            if self.noise != "curve":
+                raise ValueError(f"curve belongs to noise='curve', not to noise={self.noise!r}; leave one of them out")
+        if self.noise == "curve" and self.sigma is not None:
+            raise ValueError(
+                f"sigma={self.sigma} does not fit noise='curve', whose level is a curve over intensity; give curve, or "
+                "leave sigma out to find the curve"
+            )
         if self.noise != "poisson" and (self.gain, self.offset) != (1, 0):
             raise ValueError(
                 f"gain={self.gain} and offset={self.offset} describe a detector; they need noise='poisson'"
@@ -126,10 +138,11 @@ class Settings:
             self._set("correlation", checked_correlation(self.correlation))
         if self.variation is not None and not is_auto(self.variation):
             self._set("variation", checked_variation(self.variation))
-            if not isinstance(self.sigma, float | tuple) or self.noise == "poisson":
+            if not isinstance(self.sigma, float | tuple) or self.noise in FOLLOWING:
                 raise ValueError(
                     f"variation is relative to sigma, but sigma={self.sigma} and noise={self.noise!r}; give sigma as a "
-                    "number, and another kind than 'poisson', whose strength follows from the counts"
+                    f"number, and a kind other than {' and '.join(map(repr, FOLLOWING))}, whose strength follows from "
+                    "the intensity"
                 )
 
     def _set(self, name: str, value: object) -> None:
@@ -143,8 +156,8 @@ class Settings:
     @property
     def finds_noise(self) -> bool:
         """Whether the noise model of a volume is to be found in the volume."""
-        if self.noise == "poisson":
-            return self.gain == "auto"
+        if self.noise in FOLLOWING:
+            return self.curve is None if self.noise == "curve" else self.gain == "auto"
         unknown = self.noise == "auto" or (self.noise == "chi" and self.coils is None)
         return self.sigma is None and (unknown or self.correlation == "auto")
 
@@ -165,6 +178,7 @@ class Settings:
             gain=1.0 if self.gain == "auto" else self.gain,
             offset=self.offset,
             coils=self.coils or 1.0,
+            curve=self.curve,
             correlation=None if self.correlation == "auto" else self.correlation,
         )
 
@@ -287,8 +301,9 @@ def settings_from(sigma: GivenSigma, arguments: Mapping[str, Any]) -> tuple[Sett
             given.setdefault(name, getattr(model, name))
         if isinstance(sigma, np.ndarray | Tensor) and sigma.ndim > 1:
             given["variation"] = None  # the map that is given says how the noise varies
-        if model.kind == "chi":
-            given.setdefault("coils", model.coils)
+        if model.kind in ("chi", "curve"):
+            own = "coils" if model.kind == "chi" else "curve"
+            given.setdefault(own, getattr(model, own))
         given["noise"] = model.kind
         sigma = model.sigma if sigma is None else sigma
     if given.get("spacing") is not None:

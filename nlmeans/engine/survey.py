@@ -20,7 +20,6 @@ from nlmeans.core.tiles import Piece, common, piece, shifted
 from nlmeans.engine.noise import Noise
 from nlmeans.engine.pieces import pieces_to_read
 from nlmeans.engine.settings import Settings
-from nlmeans.noise import poisson
 from nlmeans.noise.kinds import MAGNITUDES, check_counts, not_magnitudes, possible_kind
 from nlmeans.noise.model import NoiseModel, with_next_voxel
 
@@ -39,8 +38,8 @@ class Facts:
     contrast: float
     """Range of the values in units of the largest sigma, averaged over the channels. The default of h depends on it."""
     noise: NoiseModel
-    """The noise, as it is stated or found. Its own sigma counts only for Poisson noise, as the read noise of the
-    detector; `sigma` and `shift` are then those of the stabilised counts."""
+    """The noise, as it is stated or found. Where it follows the intensity, `sigma` and `shift` are those of the
+    stabilised volume. Its own sigma counts only for Poisson noise, as the read noise of the detector."""
 
     @property
     def unit(self) -> float:
@@ -74,11 +73,12 @@ def settled(settings: Settings, facts: Facts) -> Settings:
     """Return settings that state the noise as it is known for one volume, so that nothing is looked for again."""
     noise = facts.noise
     stated: dict[str, Any] = {"noise": noise.kind, "coils": noise.coils if noise.kind == "chi" else None}
+    stated["curve"] = noise.curve
     if settings.sigma == "map":
         return dataclasses.replace(settings, **stated)
     if noise.kind == "poisson":
         stated |= {"gain": noise.gain, "offset": noise.offset}
-    sigma = noise.sigma if noise.kind == "poisson" else facts.sigma if len(set(facts.sigma)) > 1 else facts.sigma[0]
+    sigma = noise.sigma if noise.follows_intensity else facts.sigma if len(set(facts.sigma)) > 1 else facts.sigma[0]
     if settings.sigma is not None:
         sigma = settings.sigma
     stated |= {"correlation": noise.correlation, "variation": noise.variation}
@@ -86,8 +86,8 @@ def settled(settings: Settings, facts: Facts) -> Settings:
 
 
 def levels_of(known: Sequence[Facts]) -> tuple[float, ...] | None:
-    """Return sigma of each channel of each volume; None for Poisson noise, where it is only the read noise."""
-    return None if known[0].noise.kind == "poisson" else tuple(sigma for facts in known for sigma in facts.sigma)
+    """Return sigma of each channel of each volume; None for noise that follows the intensity."""
+    return None if known[0].noise.follows_intensity else tuple(sigma for facts in known for sigma in facts.sigma)
 
 
 def noise_in_words(known: Sequence[Facts], sigma: str = "") -> str:
@@ -228,13 +228,11 @@ def facts_of(seen: list[Seen], settings: Settings, noise: Noise) -> Facts:
     model, lowest = noise.model, min(low for low, _ in ranges)
     if any(possible_kind(kind, lowest) != kind for kind in (model.kind, settings.kind)):
         model = dataclasses.replace(model, kind="gaussian", coils=1.0, evidence=(not_magnitudes(lowest),))
-    if model.kind == "poisson":
-        detector = model.detector
-        if settings.noise == "poisson":
-            check_counts(lowest, *detector[1:])
-        limits = [poisson.stabilise_counts(torch.tensor(r, dtype=torch.float64), *detector).tolist() for r in ranges]
-        ranges = [(low, high) for low, high in limits]
-        values = [poisson.stabilise_counts(some, *detector) for some in values]
+    if settings.noise == "poisson":
+        check_counts(lowest, *model.detector[1:])
+    limits = [model.stabilise(torch.tensor(r, dtype=torch.float64)).tolist() for r in ranges]
+    ranges = [(low, high) for low, high in limits]
+    values = [model.stabilise(some) for some in values]
     peaks = (max(-low, high) for low, high in ranges)
     sigma = tuple(s if 0 < peak * NEGLIGIBLE < s else 0.0 for s, peak in zip(noise.sigma, peaks, strict=True))
     middles = tuple(low / 2 + high / 2 for low, high in ranges)

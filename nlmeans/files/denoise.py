@@ -193,6 +193,7 @@ def denoise_file(
     noise = noise_in_words(known, varies)
     how = f"{choices.title}, {'' if turned is None else 'complex, '}{noise}"
     estimated = sigma in (None, "map") and sigma_map is None and settings.noise != "poisson"
+    estimated &= settings.curve is None
     origin = "estimated from the image" if estimated else "as given"
     volumes = noisy.data.shape[3] if noisy.series is not None else 1
     one_noise = noisy.series is None or choices.method.joint
@@ -225,7 +226,7 @@ def denoise_file(
         place[record].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         inside = None if search is None else np.asarray(search) != 0
         if picture is not None:
-            level = None if varies or known[0].noise.kind == "poisson" else known[0].sigma[0]
+            level = None if varies or known[0].noise.follows_intensity else known[0].sigma[0]
             figure.save_figure(place[picture], figure.scan_figure(noisy, shown, level))
         if noise_picture is not None:
             figure.save_figure(place[noise_picture], noise_figure(noisy.volume(0), known[0].noise, inside))

@@ -16,6 +16,7 @@ import numpy as np
 
 from nlmeans.files import atomic, bids
 from nlmeans.files.batch import Outcome
+from nlmeans.noise.kinds import FOLLOWING
 from nlmeans.noise.model import NoiseModel
 
 STYLE = """
@@ -102,8 +103,8 @@ def row(outcome: Outcome, out: Path) -> str:
     settings, quality = record["settings"], record["quality"]
     noise = record["noise"] if isinstance(record["noise"], list) else [record["noise"]]
     varies = record["sigma_map"] is not None or settings["sigma"] == "map"
-    counts = noise[0]["kind"] == "poisson"
-    level = None if varies or counts else median_of([one["sigma"] for one in noise])
+    follows = noise[0]["kind"] in FOLLOWING
+    level = None if varies or follows else median_of([one["sigma"] for one in noise])
     removed = median_of(quality["removed"])
     ratio = None if not level or removed is None else removed / level
     picture = quote(os.fsencode(outcome.job.picture.relative_to(out).as_posix()))
@@ -113,7 +114,7 @@ def row(outcome: Outcome, out: Path) -> str:
     doubts = sorted(set(itertools.chain.from_iterable(record.get("doubts", ()))))  # earlier versions kept none
     doubtful = f'<p class="doubt">{escape("; ".join(doubts))}</p>' if doubts else ""
     model = {name: value for name, value in noise[0].items() if name != "channels"}
-    kind = NoiseModel.from_dict(model if counts else {**model, "sigma": None})
+    kind = NoiseModel.from_dict(model if follows else {**model, "sigma": None})
     method = f"{settings['method']}, {kind}"
     numbers = "".join(
         f'<td class="number">{text}</td>'

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-NOISES = ("gaussian", "rician", "chi", "poisson")
+NOISES = ("gaussian", "rician", "chi", "poisson", "curve")
 """Gaussian: equally strong in dark and bright regions. Rician: the magnitude of a complex MR signal with Gaussian noise
 in both parts. Chi (non-central): the root of the summed squares of such magnitudes of several coils. Poisson: counts of
-photons or decays, with the gain, offset and read noise of the detector."""
+photons or decays, with the gain, offset and read noise of the detector. Curve: Gaussian, with a standard deviation that
+is told for several intensities."""
 
 MICROSCOPY = "GM"
 """DICOM's code for it."""
@@ -32,6 +33,9 @@ def kinds_of(modality: str | None) -> tuple[tuple[str, ...], str | None]:
 
 MAGNITUDES = ("rician", "chi")
 """The kinds whose mean is larger than the signal."""
+
+FOLLOWING = ("poisson", "curve")
+"""The kinds whose level follows from the intensity. They are stabilised, denoised with a sigma of 1, and restored."""
 
 
 def possible_kind(kind: str, lowest: float) -> str:

@@ -5,13 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from nlmeans.core import checks
-from nlmeans.noise.kinds import NOISES
+from nlmeans.noise import poisson
+from nlmeans.noise.kinds import FOLLOWING, NOISES
+from nlmeans.noise.level_curve import (
+    Curve,
+    checked_curve,
+    curve_in_words,
+    restore_level,
+    sigma_on_curve,
+    stabilise_level,
+)
 from nlmeans.noise.variation import checked_variation
 
 Lags = tuple[tuple[tuple[float, ...], ...], ...]
@@ -23,13 +34,16 @@ class NoiseModel:
     """What the noise of an image is like. `nlmeans.denoise` takes it as ``noise=``; `nlmeans.estimate_noise` finds it.
 
     Args:
-        kind: ``"gaussian"``, ``"rician"``, ``"chi"`` or ``"poisson"``.
+        kind: ``"gaussian"``, ``"rician"``, ``"chi"``, ``"poisson"`` or ``"curve"``.
         sigma: standard deviation of the noise, in image units; None leaves it to be estimated. For Poisson noise, the
-            read noise of the detector.
+            read noise of the detector. For ``"curve"`` always None.
         gain: image units per photon, for Poisson noise.
         offset: image value where no photon arrives, for Poisson noise.
         coils: effective number of coils whose squared magnitudes are summed, for ``"chi"``: 1 to 64, not necessarily
             whole.
+        curve: pairs of an intensity and the standard deviation of the noise there, both in image units, for
+            ``"curve"``; an array of shape (N, 2), or text such as ``"0:3,500:8"``. Intensities rise. Between them,
+            sigma is linear; below the first and above the last, it is constant. None leaves it to be found.
         correlation: autocovariance of the noise in units of sigma², at lags −l … l along depth, height and width, with
             1 in the middle: three nested sequences or an array with an odd number of entries along each axis. Lags
             beyond those given are not correlated. None: the noise of neighbouring voxels is independent (white).
@@ -55,6 +69,7 @@ class NoiseModel:
     gain: float = 1.0
     offset: float = 0.0
     coils: float = 1.0
+    curve: npt.ArrayLike | None = None
     correlation: npt.ArrayLike | None = None
     variation: npt.ArrayLike | None = None
     evidence: tuple[str, ...] = ()
@@ -67,22 +82,79 @@ class NoiseModel:
         object.__setattr__(self, "gain", checks.positive("gain", self.gain))
         object.__setattr__(self, "offset", checks.real("offset", self.offset))
         object.__setattr__(self, "coils", checked_coils(self.coils))
+        if self.curve is not None:
+            object.__setattr__(self, "curve", checked_curve(self.curve))
+            if self.kind != "curve":
+                raise ValueError(f"curve belongs to kind='curve', not to kind={self.kind!r}; leave one of them out")
+        if self.kind == "curve" and self.sigma is not None:
+            raise ValueError(f"sigma={self.sigma} does not fit kind='curve', whose level is the curve; leave it out")
         object.__setattr__(self, "evidence", tuple(map(str, self.evidence)))
         object.__setattr__(self, "doubts", tuple(map(str, self.doubts)))
         if self.correlation is not None:
             object.__setattr__(self, "correlation", checked_correlation(self.correlation))
         if self.variation is not None:
             object.__setattr__(self, "variation", checked_variation(self.variation))
-            if self.kind == "poisson" or self.sigma is None:
+            if self.follows_intensity or self.sigma is None:
                 raise ValueError(
                     f"variation is relative to sigma, but sigma={self.sigma} and kind={self.kind!r}; give sigma, and a "
-                    "kind other than 'poisson', whose strength follows from the counts"
+                    f"kind other than {' and '.join(map(repr, FOLLOWING))}, whose strength follows from the intensity"
                 )
 
     @property
     def autocovariance(self) -> npt.NDArray[np.float64] | None:
         """The correlation as an array; None for white noise."""
         return None if self.correlation is None else np.array(self.correlation)
+
+    @property
+    def follows_intensity(self) -> bool:
+        """Whether the level of the noise follows from the intensity, so that no sigma says what it is."""
+        return self.kind in FOLLOWING
+
+    @property
+    def has_level(self) -> bool:
+        """Whether the model says how strong the noise is."""
+        return self.kind == "poisson" or (self.sigma if self.curve is None else self.curve) is not None
+
+    def stabilise(self, image: Tensor) -> Tensor:
+        """Give noise that follows the intensity a standard deviation of 1 everywhere.
+
+        Args:
+            image: floating point, any shape, in image units.
+
+        Returns:
+            The stabilised image, in the same dtype. Other noise is equally strong at all intensities as it is: the
+            image itself.
+
+        Raises:
+            ValueError: the curve is missing.
+        """
+        if self.kind == "curve":
+            return stabilise_level(image, self.told_curve)
+        return poisson.stabilise_counts(image, *self.detector) if self.kind == "poisson" else image
+
+    def restore(self, mean: Tensor) -> Tensor:
+        """Return the noise-free image from the mean of the stabilised image, without bias; see `stabilise`."""
+        if self.kind == "curve":
+            return restore_level(mean, self.told_curve)
+        return poisson.restore_counts(mean, *self.detector) if self.kind == "poisson" else mean
+
+    def sigma_at(self, intensity: Tensor) -> Tensor:
+        """Return the standard deviation of the noise where the noise-free image has these values, in image units.
+
+        Raises:
+            ValueError: the model leaves it open.
+
+        Example:
+            >>> NoiseModel(kind="poisson", gain=2.0, sigma=3.0).sigma_at(torch.tensor([0.0, 8.0]))
+            tensor([3., 5.])
+        """
+        if self.kind == "curve":
+            return sigma_on_curve(intensity, self.told_curve)
+        if self.kind == "poisson":
+            return poisson.deviation_of_counts(intensity, *self.detector)
+        if self.sigma is None:
+            raise ValueError(f"the noise model is {self}, which does not say how strong the noise is; give sigma")
+        return torch.full_like(intensity, self.sigma)
 
     def without_variation(self) -> NoiseModel:
         """The same model with one level for all places, for what cannot use a variation; the doubts say so."""
@@ -99,6 +171,22 @@ class NoiseModel:
     def detector(self) -> tuple[float, float, float]:
         """Gain, offset and read noise, for Poisson noise."""
         return self.gain, self.offset, self.sigma or 0.0
+
+    @property
+    def told_curve(self) -> Curve:
+        """The curve of sigma over intensity, for ``"curve"``."""
+        if self.curve is None:
+            raise ValueError(
+                "curve is missing: the noise model has none; give one, or find it by nlmeans.estimate_noise"
+            )
+        return cast(Curve, self.curve)
+
+    def times(self, factor: float) -> NoiseModel:
+        """The same noise, so many times as strong at each intensity."""
+        if self.curve is not None:
+            return dataclasses.replace(self, curve=[(t, factor * sigma) for t, sigma in self.told_curve])
+        gain = self.gain * factor**2 if self.kind == "poisson" else self.gain
+        return dataclasses.replace(self, gain=gain, sigma=None if self.sigma is None else self.sigma * factor)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -125,6 +213,8 @@ class NoiseModel:
             text += f", gain {self.gain:.4g}, offset {self.offset:.4g}"
         if self.kind == "chi":
             text += f" of {self.coils:.3g} coils"
+        if self.curve is not None:
+            text += f", {curve_in_words(self.told_curve)}"
         if self.sigma is not None:
             text += f", {'read noise' if self.kind == 'poisson' else 'sigma'} {self.sigma:.4g}"
         if self.variation is not None:

@@ -40,6 +40,12 @@ def stabilise_counts(image: Tensor, gain: float, offset: float, read_noise: floa
     return 2 * ((image - offset) / gain + 3 / 8 + variance).clamp_min(0).sqrt()
 
 
+def deviation_of_counts(image: Tensor, gain: float, offset: float, read_noise: float) -> Tensor:
+    """Return the standard deviation of the noise where the image without noise has these values; arguments as above."""
+    light = (image - offset).clamp_min(0).sqrt_().mul_(math.sqrt(gain))  # a product of both could overflow
+    return light.hypot_(light.new_tensor(read_noise))
+
+
 def mean_of_stabilised(photons: Tensor, read_noise: float) -> Tensor:
     """Compute the mean of the stabilised image for each expected number of photons, with gain 1 and offset 0.
 

@@ -17,6 +17,9 @@ CLEAN = torch.from_numpy(piecewise(30, 44, 44)).float() * 4
 QUIET = (CLEAN + 4 * torch.randn(CLEAN.shape, generator=torch.Generator().manual_seed(0)))[None]
 
 
+CURVE = NoiseModel(kind="curve", curve=[(100, 5), (500, 25)])
+
+
 def deviation(image: Any) -> float:
     return float((image.as_tensor() - CLEAN).std())
 
@@ -39,6 +42,14 @@ def test_a_scan_comes_to_the_noise_of_another() -> None:
     dark = CLEAN.numpy() < 1
     if dark.sum() > 200:
         assert float(matched.numpy()[dark].mean()) == pytest.approx(float(other[dark].mean()), rel=0.05)
+
+
+def test_the_noise_of_a_curve_is_matched_at_each_intensity() -> None:
+    steps = torch.linspace(100, 500, 5).repeat_interleave(8)[:, None, None].expand(40, 40, 40)
+    quiet = steps + 2 * torch.randn(steps.shape, generator=torch.Generator().manual_seed(0))
+    matched = RandMatchNoise(target=CURVE, noise=NoiseModel(sigma=2.0)).set_random_state(seed=0)(quiet[None])
+    levels = (matched.as_tensor()[0] - steps)[::8].std((1, 2))
+    torch.testing.assert_close(levels, CURVE.sigma_at(steps[::8, 0, 0]), rtol=0.08, atol=0)
 
 
 def test_each_channel_is_matched_by_itself() -> None:
@@ -68,6 +79,7 @@ def test_a_scan_with_more_noise_stays_and_that_is_said_once(caplog: pytest.LogCa
         ({"target": (1.0, 2.0, 3.0)}, "must be two numbers, the smallest and the largest"),
         ({"target": NoiseModel(kind="poisson")}, "the target noise is poisson noise"),
         ({"target": NoiseModel()}, "the target noise is gaussian noise"),
+        ({"target": 3.0, "noise": CURVE}, r"target=3\.0 is one level, but the image has curve noise"),
         ({"target": 3.0, "noise": "poisson"}, "noise='poisson' is not known; choose one of 'meta', 'auto', 'gaussian'"),
     ],
 )

@@ -20,7 +20,7 @@ from monai_transforms import (
     NonLocalMeansd,
 )
 from nlmeans.core.metrics import psnr
-from nlmeans.noise import poisson, rician_transform
+from nlmeans.noise import level_curve, poisson, rician_transform
 from tests.monai_transforms.scans import SHAPE, image, volume
 from tests.nlmeans.volumes import piecewise
 from tests.nlmeans.volumes import rician as rician_image
@@ -96,6 +96,12 @@ def test_wrong_arguments_are_refused() -> None:
         NoiseStabilise("poisson", sigma=[1.0, 2.0])(TWO)
     with pytest.raises(ValueError, match=r"sigma has shape \(20, 18, 10\), but it is the read noise"):
         NoiseStabilise("poisson")(TWO, sigma=torch.ones(SHAPE))
+    with pytest.raises(ValueError, match="curve is missing: noise='curve' needs pairs of intensity and sigma"):
+        NoiseStabilise("curve")
+    with pytest.raises(ValueError, match="sigma='meta' does not fit noise='curve', whose level is the curve"):
+        NoiseStabilise("curve", sigma="meta", curve="0:1,9:2")
+    with pytest.raises(ValueError, match="sigma of a call does not fit noise='curve'"):
+        NoiseStabilise("curve", curve="0:1,9:2")(TWO, sigma=3.0)
     with pytest.raises(ValueError, match="both need the same sigma"):
         NoiseStabilise("rician")(TWO)
     with pytest.raises(ValueError, match=r"sigma=0.0 must be greater than 0"):
@@ -117,6 +123,10 @@ def test_the_transforms_are_the_engines(inverse: bool) -> None:
     assert torch.equal(
         ours.as_tensor(), (poisson.restore_counts if inverse else poisson.stabilise_counts)(TWO, 3.0, 4.0, 2.0)
     )
+    curve = ((0.0, 5.0), (300.0, 20.0))
+    ours = NoiseStabilised("i", "curve", curve=curve, inverse=inverse)({"i": TWO})["i"]
+    engines = level_curve.restore_level if inverse else level_curve.stabilise_level
+    assert torch.equal(ours.as_tensor(), engines(TWO, curve))
 
 
 @pytest.mark.parametrize("shape", [SHAPE, (1, *SHAPE), (2, *SHAPE)], ids=str)

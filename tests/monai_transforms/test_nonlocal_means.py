@@ -25,7 +25,7 @@ from nlmeans.core.progress import Report
 from nlmeans.core.tiles import Piece
 from nlmeans.methods.method import Options
 from nlmeans.methods.registry import METHODS
-from nlmeans.noise.kinds import NOISES
+from nlmeans.noise.kinds import FOLLOWING, NOISES
 from nlmeans.noise.search import found as found_module
 from nlmeans.operator.backends import BACKENDS
 from tests.monai_transforms.scans import SHAPE, SIGMA, image, volume
@@ -48,7 +48,11 @@ def test_every_method_is_the_engines(method: str) -> None:
 
 @pytest.mark.parametrize("noise", NOISES)
 def test_every_noise_model_is_the_engines(noise: str) -> None:
-    detector = {"poisson": {"gain": 2.0, "offset": 5.0}, "chi": {"coils": 4.0}}.get(noise, {})
+    detector: dict[str, Any] = {
+        "poisson": {"gain": 2.0, "offset": 5.0},
+        "chi": {"coils": 4.0},
+        "curve": {"curve": [(0, 5), (200, 25)]},
+    }.get(noise, {})
     ours = NonLocalMeans(noise=noise, method="classic", **detector)(NOISY)
     assert torch.equal(values(ours)[0], nlmeans.denoise(NOISY[0], noise=noise, method="classic", **detector))
 
@@ -296,7 +300,7 @@ def test_the_strength_is_drawn_anew_and_repeats_with_its_seed() -> None:
 
 @pytest.mark.parametrize("noise", NOISES)
 def test_the_strength_scales_the_noise_that_is_removed(noise: str) -> None:
-    sigma = None if noise == "poisson" else SIGMA
+    sigma = None if noise in FOLLOWING else SIGMA
     removed = []
     for strength in (0.3, 0.6, 1.0, 1.5):
         augment = RandNonLocalMeans(1.0, (strength, strength), sigma=sigma, noise=noise, method="classic")

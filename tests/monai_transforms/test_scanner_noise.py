@@ -40,6 +40,8 @@ def added(transform: Any, given: Any = FLAT, seed: int = 0) -> Any:
         ({"noise": {"kind": "rician", "sigma": 5.0}}, 5.0),
         ({"noise": NoiseModel(sigma=5.0), "strength": (3.0, 3.0)}, 15.0),
         ({"noise": "poisson", "gain": 2.0, "strength": (3.0, 3.0)}, 60.0),
+        ({"noise": "curve", "curve": [(0, 1), (400, 9)]}, 5.0),
+        ({"noise": {"kind": "curve", "curve": "0:1,400:9"}, "strength": (3.0, 3.0)}, 15.0),
     ],
     ids=str,
 )
@@ -158,6 +160,9 @@ def test_it_can_be_removed_again() -> None:
         ({"correlation": "blur"}, "correlation='blur' is not known; choose one of 'zero-filled', 'apodised', 'ct'"),
         ({"varying": 1.0}, r"varying=1\.0 must be from 0 to less than 1"),
         ({"noise": "poisson", "varying": 0.5}, r"varying=0\.5 does not fit noise='poisson'"),
+        ({"noise": "curve", "curve": "0:1,9:2", "varying": 0.5}, r"varying=0\.5 does not fit noise='curve'"),
+        ({"noise": "curve"}, "curve is missing"),
+        ({"curve": "0:1,9:2"}, "curve belongs to kind='curve', not to kind='gaussian'"),
         ({"noise": {"kind": "rician", "level": 3}}, "level: not part of a noise model"),
     ],
 )

@@ -29,6 +29,12 @@ def test_notes_say_where_sigma_is_from() -> None:
     assert "read noise" in captions.notes(known(noise="poisson"))["sigma"]
     counts = captions.notes(known(facts_with(1.0, noise="poisson")))["sigma"]
     assert counts.endswith("in image units; found: poisson noise, gain 1, offset 0")
+    curve = Facts((1.0,), (0.0,), 30.0, NoiseModel(kind="curve", curve="0:3,500:8"))
+    notes = captions.notes(known(curve, noise="curve"))
+    assert (notes["sigma"], notes["curve"]) == ("", "sigma 3 to 8 over intensities 0 to 500, found in the image")
+    assert captions.notes(known(curve, noise="curve", curve="0:3,500:8"))["curve"].endswith("as given")
+    assert captions.notes(known(noise="curve"))["curve"] == "looking for the curve …"
+    assert captions.notes(known(facts_with(0.0), noise="curve"))["curve"] == "no noise was found"
     lags = [[[0.4, 1.0, 0.4]]]
     correlated = Facts((8.0,), (0.0,), 30.0, NoiseModel(kind="rician", sigma=8.0, correlation=lags))
     said = "image units, estimated; found: rician noise, correlated between neighbours"

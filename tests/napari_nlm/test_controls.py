@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from napari_nlm.controls import Choice, Number, Switch, field_for
+from napari_nlm.controls import Choice, Line, Number, Switch, field_for
 from napari_nlm.parameters import CONTROLS, Parameters
 
 
 def test_every_field_says_what_it_is_and_shows_its_value(qapp: object) -> None:
-    kinds = {"noise": Choice, "voxel_size": Switch, "h": Number, "sigma": Number, "device": Choice}
+    kinds = {"noise": Choice, "voxel_size": Switch, "h": Number, "sigma": Number, "device": Choice, "curve": Line}
     for name, control in CONTROLS.items():
         if control.group == "applied":
             continue
@@ -17,7 +17,7 @@ def test_every_field_says_what_it_is_and_shows_its_value(qapp: object) -> None:
         assert isinstance(field, kinds.get(name, object))
         assert control.label
         assert control.tip
-        field.show_value(getattr(Parameters(), name), automatic=1)
+        field.show_value(getattr(Parameters(), name), automatic="0:3,9:8" if name == "curve" else 1)
         assert field.value() == getattr(Parameters(), name)
 
 
@@ -84,3 +84,20 @@ def test_devices_are_listed_by_title_and_give_their_name(monkeypatch: pytest.Mon
     assert field.value() == "cuda:0"
     field.show_value(None)
     assert field.value() is None
+
+
+@pytest.mark.usefixtures("qapp")
+def test_a_line_of_text_is_told_once_it_is_written_and_an_empty_one_leaves_it_to_the_engine() -> None:
+    field = field_for(CONTROLS["curve"], None)
+    assert isinstance(field, Line)
+    heard: list[str | None] = []
+    field.changed.connect(heard.append)
+    assert field.editor.placeholderText() == ""
+    field.show_value(None, "0:3,9:8")
+    assert (field.value(), field.editor.placeholderText()) == (None, "0:3,9:8")
+    field.show_value(None)
+    assert field.editor.placeholderText() == "found in the image"
+    for text in (" 0:3,500:8 ", "0:3,500:8", ""):
+        field.editor.setText(text)
+        field.editor.editingFinished.emit()
+    assert heard == ["0:3,500:8", None]

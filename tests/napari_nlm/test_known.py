@@ -49,6 +49,14 @@ def test_sigma_is_given_or_estimated_or_not_known_yet() -> None:
     assert known(facts_with(1.0), noise="poisson", sigma=2.0).sigma == 2
 
 
+def test_a_curve_is_given_or_found_in_place_of_sigma() -> None:
+    facts = Facts((1.0,), (0.0,), 30.0, NoiseModel(kind="curve", curve="0:3,500:8"))
+    found = known(facts, noise="curve", h=1.0)
+    assert (found.sigma, found.automatic["curve"], found.h_in_image_units) == (None, "0:3,500:8", None)
+    assert "sigma" not in found.automatic
+    assert known(noise="curve").curve is known(facts_with(8.0)).curve is None
+
+
 def test_counts_without_a_given_read_noise_have_none() -> None:
     assert known(facts_with(1.0, noise="poisson"), noise="poisson").automatic["sigma"] == 0
     assert known(noise="poisson").automatic["sigma"] == 0

@@ -74,6 +74,24 @@ def test_sigma_and_detector_are_those_of_one_image(bench: Bench) -> None:
     assert (parameters.noise, parameters.gain, parameters.offset) == ("auto", 1, 0)
 
 
+def test_a_curve_is_found_or_told_and_forgotten_with_the_kind(bench: Bench) -> None:
+    steps = np.repeat(100.0 * np.arange(1, 9), 4)[:, None, None] * np.ones((1, 24, 24))
+    data = (steps * (1 + 0.05 * np.random.default_rng(0).standard_normal(steps.shape))).astype(np.float32)
+    bench.add(data)
+    bench.session.next_run.set(sigma=5.0)
+    bench.session.next_run.set(noise="curve")
+    assert bench.session.next_run.parameters.sigma is None
+    np.testing.assert_allclose(bench.run().data, nlmeans.denoise(data, method="classic", noise="curve"), atol=1e-3)
+    assert bench.known.curve is not None
+    bench.session.next_run.set(curve="100:5,800:40")
+    told = nlmeans.denoise(data, method="classic", noise="curve", curve=[(100, 5), (800, 40)])
+    np.testing.assert_allclose(bench.run().data, told, atol=1e-3)
+    assert bench.known.curve == ((100.0, 5.0), (800.0, 40.0))
+    assert not bench.errors
+    bench.session.next_run.set(noise="gaussian")
+    assert bench.session.next_run.parameters.curve is None
+
+
 def test_sigma_is_forgotten_where_it_means_something_else(bench: Bench) -> None:
     bench.session.next_run.set(sigma=5.0)
     bench.session.next_run.set(noise="rician")

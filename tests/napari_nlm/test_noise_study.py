@@ -77,6 +77,7 @@ def test_every_estimate_is_stated_whole() -> None:
         NoiseModel(sigma=3.0, variation=[[[0.5, 1.5]]]),
         NoiseModel(kind="chi", sigma=3.0, coils=4.0),
         NoiseModel(kind="poisson", gain=2.0, offset=5.0, sigma=1.0),
+        NoiseModel(kind="curve", curve=[(0.0, 3.25), (500.0, 8.0)], correlation=[[[0.5, 1.0, 0.5]]]),
     ]
     for model in models:
         settings = Parameters(**NoiseStudy(model, []).parameters).settings()

@@ -16,7 +16,7 @@ from napari_nlm.panels import (
     fill,
     stack_panels,
 )
-from napari_nlm.parameters import CONTROLS, NOT_APPLIED, Parameters
+from napari_nlm.parameters import CONTROLS, Parameters
 from napari_nlm.pictures import COMPARE_MODES
 from napari_nlm.recipes import RECIPE_KINDS
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("qapp")
 
 def test_every_parameter_has_a_field_in_one_group() -> None:
     panels = ParameterPanels()
-    assert set(panels.fields) == set(CONTROLS) - set(NOT_APPLIED)
+    assert set(panels.fields) == {name for name, control in CONTROLS.items() if control.group != "applied"}
     assert sum(len(panel.fields) for panel in panels.panels) == len(panels.fields)
 
 
@@ -46,6 +46,11 @@ def test_only_parameters_that_apply_are_shown() -> None:
         panels.show_values(Parameters(noise=noise), {}, {}, {})
         assert panels.fields["gain"].isHidden() != shown
         assert panels.fields["sigma_varies"].isHidden() == shown
+        assert panels.fields["curve"].isHidden()
+    panels.show_values(Parameters(noise="curve"), {"curve": "0:3,9:8"}, {}, {})
+    assert not panels.fields["curve"].isHidden()
+    assert panels.fields["sigma"].isHidden()
+    assert panels.fields["sigma_varies"].isHidden()
 
 
 def test_what_a_method_has_no_use_for_is_grey_and_says_why() -> None:

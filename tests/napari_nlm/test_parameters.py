@@ -38,6 +38,7 @@ def test_a_map_of_sigma_is_for_noise_that_is_neither_given_nor_counted() -> None
     assert Parameters(sigma_varies=True).settings().sigma == "map"
     assert Parameters(sigma_varies=True, sigma=3.0).settings().sigma == 3
     assert Parameters(sigma_varies=True, noise="poisson").settings().sigma is None
+    assert Parameters(sigma_varies=True, noise="curve").settings().sigma is None
 
 
 def test_what_belongs_to_an_image_does_not_outlive_it() -> None:

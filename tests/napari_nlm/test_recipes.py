@@ -36,7 +36,14 @@ def series() -> Any:
 
 @pytest.mark.parametrize(
     "choices",
-    [{}, {"h": 1.3, "search_radius": 2}, {"sigma": 9.0, "noise": "rician"}, {"noise": "poisson", "gain": 2.0}],
+    [
+        {},
+        {"h": 1.3, "search_radius": 2},
+        {"sigma": 9.0, "noise": "rician"},
+        {"noise": "poisson", "gain": 2.0},
+        {"noise": "curve", "curve": "0:5,200:25"},
+        {"noise": "curve", "h": 1.3},
+    ],
     ids=str,
 )
 def test_python_for_a_volume(bench: Bench, choices: dict[str, Any]) -> None:

@@ -53,6 +53,7 @@ def test_an_image_too(noisy: torch.Tensor, method: str) -> None:
 NOISES: dict[str, dict[str, Any]] = {
     "rician": {"noise": "rician"},
     "poisson": {"noise": "poisson", "sigma": 2.0},
+    "curve": {"noise": "curve", "sigma": None, "curve": [(0, SIGMA / 2), (200, SIGMA)]},
     "map": {"sigma": "map"},
     "estimated": {"sigma": None},
     "impulses": {"despeckle": True},

@@ -71,6 +71,8 @@ def test_every_method_gives_the_same(method: str) -> None:
     [
         {"noise": "rician"},
         {"noise": "poisson"},
+        {"noise": "curve"},
+        {"noise": "curve", "curve": [(0, 5), (200, 25)]},
         {"noise": "poisson", "sigma": 3.0, "gain": 2.0, "offset": 5.0},
         {"despeckle": True},
         {"h": 9.0},

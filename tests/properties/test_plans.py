@@ -14,6 +14,7 @@ from nlmeans.core.layout import Layout
 from nlmeans.core.tiles import Piece
 from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
+from nlmeans.noise.kinds import FOLLOWING, NOISES
 from tests.properties.strategies import Floats, content, seeds
 from tests.properties.test_denoise import SIGMA, tiles_of
 from tests.properties.test_noise_models import correlation_of
@@ -29,13 +30,17 @@ def plans(draw: Any) -> Plan:
     shape = tuple(draw(st.integers(5, 16)) for _ in range(3))
     seed, kind = draw(seeds), draw(st.sampled_from(["noise", "steps", "ramp", "zeros"]))
     volume, random = np.abs(content(kind, shape, seed)), np.random.default_rng(seed)
-    noise = draw(st.sampled_from(["gaussian", "rician", "chi", "poisson"]))
+    noise = draw(st.sampled_from(NOISES))
     how: dict[str, Any] = {"method": draw(METHOD), "noise": noise, "sigma": SIGMA, "search_radius": 2}
-    how |= {"coils": 4.0} if noise == "chi" else {"gain": 0.02} if noise == "poisson" else {}
+    how |= {
+        "chi": {"coils": 4.0},
+        "poisson": {"gain": 0.02},
+        "curve": {"sigma": None, "curve": [(0, SIGMA / 2), (10 * SIGMA, SIGMA)]},
+    }.get(noise, {})
     if draw(st.booleans()):
         how |= {"correlation": correlation_of((0.5, 0.3, 0.0))}
     mask = random.random(shape) < 0.8 if draw(st.booleans()) else None
-    varies = noise != "poisson" and "correlation" not in how and draw(st.booleans())
+    varies = noise not in FOLLOWING and "correlation" not in how and draw(st.booleans())
     sigma_map = (SIGMA * random.random(shape)).astype(np.float32) if varies else None
     settings = Settings(**how)
     layout = Layout.of(volume, None, None)

@@ -156,13 +156,11 @@ def draw_deviation(axis: Axes, flat: FlatParts | None, model: NoiseModel) -> Non
 
 def modelled_deviation(intensity: Numbers, model: NoiseModel) -> Numbers | None:
     """Return the standard deviation of the noise at each intensity, (N,); None if the model leaves it open."""
-    if model.kind == "poisson":
-        light = np.maximum(intensity - model.offset, 0.0)
-        return np.hypot(math.sqrt(model.gain) * np.sqrt(light), model.sigma or 0.0)
-    if model.sigma is None:
+    if not model.has_level:
         return None
-    if model.kind not in MAGNITUDES or model.sigma == 0:
-        return np.full_like(intensity, model.sigma)
+    if model.kind not in MAGNITUDES or not model.sigma:
+        expected: Numbers = model.sigma_at(torch.from_numpy(intensity)).numpy()
+        return expected
     relative: Numbers = rician_deviation(torch.from_numpy(intensity) / model.sigma, model.coils).numpy()
     return model.sigma * relative
 
@@ -194,8 +192,8 @@ def draw_correlation(axis: Axes, model: NoiseModel, dimensions: int) -> None:
 
 
 def noiseless(model: NoiseModel) -> bool:
-    """Tell whether the model says that there is no noise. Photon counts always have some."""
-    return model.sigma == 0 and model.kind != "poisson"
+    """Tell whether the model says that there is no noise. What follows the intensity always has some."""
+    return model.sigma == 0 and not model.follows_intensity
 
 
 def correlation_along_axes(model: NoiseModel, dimensions: int) -> dict[str, Numbers]:

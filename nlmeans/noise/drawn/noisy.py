@@ -15,6 +15,7 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.tiles import piece
 from nlmeans.noise.drawn.fields import gaussian_field
 from nlmeans.noise.kinds import MAGNITUDES, check_counts
+from nlmeans.noise.level_curve import MOST_POINTS
 from nlmeans.noise.model import NoiseModel
 from nlmeans.noise.variation import Levels, variation_at
 
@@ -28,6 +29,7 @@ def with_noise(image: Tensor, model: NoiseModel, generator: torch.Generator, sig
         rician     |V + σ·(g + i·g')|
         chi        the root of the summed squares of 2·coils parts, of which one has the signal V
         poisson    gain·P((V − offset)/gain) + offset + σ·g,   where P draws a count
+        curve      V + σ(V)·g,   where σ(V) is the level at the intensity V
 
     g are Gaussian fields with the correlation of the model. Correlated photon noise is drawn as Gaussian noise of its
     variance. If the coils are not whole, the last part counts as a share.
@@ -36,7 +38,7 @@ def with_noise(image: Tensor, model: NoiseModel, generator: torch.Generator, sig
 
     Args:
         image: the signal, (H, W) or (D, H, W), floating point.
-        model: the noise, with a sigma unless `sigma` is given.
+        model: the noise, with a sigma, or a curve, unless `sigma` is given.
         generator: source of the random numbers, on the CPU. The same state gives the same noise on any device.
         sigma: standard deviation at every voxel, in image units, instead of that of the model; not for Poisson noise.
 
@@ -57,7 +59,9 @@ def with_noise(image: Tensor, model: NoiseModel, generator: torch.Generator, sig
     if model.kind == "poisson":
         return photons(signal, lowest, model, generator).to(image.dtype)
     level: Tensor | float | None = model.sigma if sigma is None else sigma.to(signal)
-    if sigma is None and model.variation is not None:
+    if sigma is None and model.kind == "curve":
+        level = model.sigma_at(signal)
+    elif sigma is None and model.variation is not None:
         level = level_of(model, signal)
     if level is None:
         raise ValueError("sigma is missing: the noise model has none; give one, or one for each voxel")
@@ -109,18 +113,22 @@ def missing_noise(own: NoiseModel, target: NoiseModel) -> NoiseModel | None:
         target: the noise wanted, with a sigma.
 
     Returns:
-        The model of what is missing; None if the image has as much noise or more.
+        The model of what is missing; None if the image has as much noise or more. If one is a curve over intensity, it
+        is a curve, with hardly any noise where the image has as much or more.
 
     Raises:
-        ValueError: one is Poisson noise, whose variance is not one number, or has no sigma.
+        ValueError: one is Poisson noise, or has no level; or one is a curve and the other that of magnitudes, or
+            correlated.
 
     Example:
         >>> print(missing_noise(NoiseModel(sigma=3.0), NoiseModel(sigma=5.0)))
         gaussian noise, sigma 4
     """
     for name, model in (("own", own), ("target", target)):
-        if model.kind == "poisson" or model.sigma is None:
+        if model.kind == "poisson" or not model.has_level:
             raise ValueError(f"the {name} noise is {model}; give Gaussian noise or that of magnitudes, with a sigma")
+    if "curve" in (own.kind, target.kind):
+        return missing_curve(own, target)
     mine, wanted = own.sigma or 0.0, target.sigma or 0.0
     if mine >= wanted:
         return None
@@ -137,3 +145,29 @@ def missing_noise(own: NoiseModel, target: NoiseModel) -> NoiseModel | None:
     evidence = (f"it brings {mine:.4g} to {wanted:.4g}",)
     even = dataclasses.replace(kind, sigma=math.sqrt(variance), variation=None)
     return dataclasses.replace(even, correlation=correlation, evidence=evidence)
+
+
+def missing_curve(own: NoiseModel, target: NoiseModel) -> NoiseModel | None:
+    """Return the noise that is missing at each intensity, if one of both is a curve over intensity."""
+    for name, model in (("own", own), ("target", target)):
+        if model.kind not in ("gaussian", "curve") or model.correlation is not None or model.variation is not None:
+            raise ValueError(
+                f"the {name} noise is {model}, which does not fit one that is a curve over intensity; give white "
+                "Gaussian noise, with a sigma, or a curve"
+            )
+    told = np.unique([t for model in (own, target) if model.curve is not None for t, _ in model.told_curve])
+    between = np.linspace(told[:-1], told[1:], max(1, min(POINTS_BETWEEN, MOST_POINTS // len(told))), endpoint=False)
+    intensity = torch.from_numpy(np.append(between.T.ravel(), told[-1]))
+    wanted = target.sigma_at(intensity).square()
+    missing = wanted - own.sigma_at(intensity).square()
+    if not bool((missing > 0).any()):
+        return None
+    sigma = torch.maximum(missing, LEAST_MISSING * wanted).sqrt()
+    return NoiseModel(kind="curve", curve=torch.stack([intensity, sigma], 1).numpy())
+
+
+POINTS_BETWEEN = 8
+"""Points of the curve of missing noise for each piece of the curves that it is made of."""
+
+LEAST_MISSING = 1e-4
+"""Least variance that is added, in units of the one wanted, as a curve cannot be 0."""

@@ -3,7 +3,8 @@
 The high frequencies of a flat block are noise, and the low ones show how flat it is. Structure has less in its high
 frequencies than in its low ones. So the noise has at most the variance of the high frequencies, and at least what is
 left of it without a share of the low ones. Where both agree, the block is surely flat; where little is left, it says
-nothing. Bounds tell photon counts from Gaussian noise where the volume has a texture of its own.
+nothing. Bounds tell photon counts from Gaussian noise where the volume has a texture of its own. Where the noise is of
+no known kind, they say how far the variance at an intensity is to be believed.
 """
 
 from __future__ import annotations
@@ -147,6 +148,68 @@ def second_opinion(first: Fit, curve: VarianceCurve, bounds: VarianceCurve, kind
         others = fit_magnitudes(bounds), fit_several_coils(bounds)
         other = min(constant.cost - (surer - 1) * CLEARLY, *(fit.cost for fit in others))
     return line if line.cost < min(other - CLEARLY, WORST_WITHIN * len(bounds.variance)) else first
+
+
+def level_over_intensity(curve: VarianceCurve, bounds: VarianceCurve) -> tuple[Numbers, Numbers]:
+    """Fit a smooth curve to what was measured of the variance at several intensities, of at least `FEWEST_BINS` parts.
+
+    Structure only adds to the variance. So the curve keeps above nothing that was measured, may stay below what the
+    bounds do not believe, and forgets what is far above it.
+
+    Args:
+        curve: the variance at several intensities.
+        bounds: its bounds.
+
+    Returns:
+        Intensities, rising, and the standard deviation of the noise at each.
+    """
+    believed = np.interp(curve.intensity, *belief_in(bounds)) if len(bounds.variance) else np.ones(len(curve.variance))
+    intensity, measured, tolerance, belief = (
+        np.concatenate(parts)
+        for parts in (
+            (curve.intensity, bounds.intensity),
+            (np.log(curve.variance), np.log(bounds.variance)),
+            (curve.tolerance, bounds.tolerance),
+            (believed, belief_in(bounds)[1]),
+        )
+    )
+    span = (intensity.max() - intensity.min()) / math.sqrt(float(curve.variance.max()))
+    knots = np.linspace(intensity.min(), intensity.max(), max(2, min(MOST_KNOTS, int(span) + 1)))
+    shares = np.array([np.interp(intensity, knots, one) for one in np.eye(len(knots))]).T
+    bends = np.diff(np.eye(len(knots)), 2, axis=0)
+    trust = LEAST_BELIEF + (1 - LEAST_BELIEF) * belief**2
+    weight = trust / tolerance**2
+    for _ in range(FITS):
+        matrix = shares.T @ (weight[:, None] * shares) + STIFFNESS * bends.T @ bends
+        level = np.linalg.solve(matrix, shares.T @ (weight * measured))
+        above = measured - shares @ level
+        far = (1 + (above / (FAR_ABOVE_CURVE * tolerance)) ** 2) ** 2
+        weight = np.where(above < 0, 1.0, trust / far) / tolerance**2
+    sigma = np.exp(level / 2)
+    reach = np.abs(knots[:, None] - knots) * STEEPEST_FOUND
+    return knots, np.min(sigma + reach, axis=1)
+
+
+def belief_in(bounds: VarianceCurve) -> tuple[Numbers, Numbers]:
+    """Return at what intensities bounds were found, and what share of the variance is surely noise there."""
+    least = np.zeros(0) if bounds.least is None else bounds.least
+    return bounds.intensity, least / np.maximum(bounds.variance, 1e-300)
+
+
+MOST_KNOTS = 12
+"""Most points of a fitted curve. They are at least one deviation of the noise apart."""
+
+STIFFNESS = 30.0
+"""How much the curve resists bending: weight of the squared second differences of its logarithm."""
+
+LEAST_BELIEF = 0.05
+"""Weight of what was measured where it may all be structure."""
+
+FAR_ABOVE_CURVE, FITS = 3.0, 40
+"""Tolerances above the curve from which a measurement is forgotten, and how often the curve is fitted."""
+
+STEEPEST_FOUND = 0.9
+"""Largest change of sigma per intensity that is believed."""
 
 
 AS_DARK = 0.1

@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection
 from typing import NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -14,15 +15,15 @@ from torch import Tensor
 from nlmeans.core.modes import in_one_thread
 from nlmeans.noise.kinds import MAGNITUDES, NOISES, not_magnitudes, possible_kind
 from nlmeans.noise.model import NoiseModel, checked_correlation
-from nlmeans.noise.poisson import stabilise_counts
 from nlmeans.noise.rician import sigma_of_air
 from nlmeans.noise.search.acquired import acquired_shares
 from nlmeans.noise.search.air import MUCH_AIR, Air, air_of, correlation_in_air, without_border
-from nlmeans.noise.search.bounds import second_opinion, variance_bounds
+from nlmeans.noise.search.bounds import level_over_intensity, second_opinion, variance_bounds
 from nlmeans.noise.search.correlation import CorrelatedNoise, estimate_correlated_noise
 from nlmeans.noise.search.curve import (
     CLEARLY,
     FEWEST_BINS,
+    LEAST_SPAN,
     Fit,
     VarianceCurve,
     fit_line,
@@ -87,7 +88,8 @@ def model_of_volume(
     lowest, highest = (float(end) for end in volume.aminmax())
     peak = max(-lowest, highest)
     if lowest == highest or max(volume.shape) < 3:
-        return NoiseModel(kind="gaussian" if kind == "auto" else kind, sigma=0.0, evidence=(NOTHING_SEEN,))
+        none = "gaussian" if kind in ("auto", "curve") else kind
+        return NoiseModel(kind=none, sigma=0.0, evidence=(NOTHING_SEEN,))
     measured = measured_voxels(volume)
     around = finest_detail_by_slabs(volume, peak, inside, measured)
     usable = usable_of(around)
@@ -109,6 +111,8 @@ def model_of_volume(
             simplest_line(seen, fit_line(seen.curve), seen.curve) if len(seen.curve.variance) >= FEWEST_BINS else None
         )
         return model_of_counts(seen, line)
+    if kind == "curve":
+        return model_of_curve(seen)
     if kind == "chi" and coils is None:
         coils = seen.air.coils
         if coils is None:
@@ -337,28 +341,60 @@ def model_of_counts(seen: Observed, line: Fit | None) -> NoiseModel:
         reason = "the variance does not rise with intensity, so the values count as photons, without read noise"
         return NoiseModel(kind="poisson", sigma=0.0, evidence=(reason,))
     slope, at_zero = refined_line(line, seen.around, usable_of(seen.around)).parameters
-    gain, offset, read_noise = slope, max(0.0, -at_zero / slope), math.sqrt(max(0.0, at_zero))  # never -0
+    model = calibrated(
+        seen,
+        NoiseModel(
+            kind="poisson",
+            gain=slope,
+            offset=max(0.0, -at_zero / slope),  # never -0
+            sigma=math.sqrt(max(0.0, at_zero)),
+        ),
+    )
+    gain, offset, read_noise = (seen.peak * value for value in model.detector)
+    said = f"the line gives a gain of {gain:.4g}, an offset of {offset:.4g} and a read noise of {read_noise:.4g}"
+    return dataclasses.replace(model, sigma=read_noise, gain=gain, offset=offset, evidence=(said, *model.evidence))
+
+
+def calibrated(seen: Observed, model: NoiseModel) -> NoiseModel:
+    """Make noise that follows the intensity as strong as it is once stabilised, and find its correlation there."""
     correlation: npt.ArrayLike | None = None
     evidence: tuple[str, ...] = ("the noise is white",)
     for _ in range(CALIBRATIONS):
-        counts = stabilise_counts(seen.volume.double(), gain, offset, read_noise)
-        stabilised = model_of_volume(counts, "gaussian", seen.inside)
+        stabilised = model_of_volume(model.stabilise(seen.volume.double()), "gaussian", seen.inside)
         level = stabilised.sigma or 0.0
         if level <= (1.0 if stabilised.correlation is None else 0.0):  # white noise below 1 was found too weak there
             break
         correlation, evidence = stabilised.correlation, stabilised.evidence
-        gain, read_noise = gain * level**2, read_noise * level
-    gain, offset, read_noise = (seen.peak * value for value in (gain, offset, read_noise))
-    said = f"the line gives a gain of {gain:.4g}, an offset of {offset:.4g} and a read noise of {read_noise:.4g}"
-    return NoiseModel(
-        kind="poisson",
-        sigma=read_noise,
-        gain=gain,
-        offset=offset,
-        correlation=correlation,
-        evidence=(said, *(f"once stabilised, {sentence}" for sentence in evidence)),
-    )
+        model = model.times(level)
+    said = tuple(f"once stabilised, {sentence}" for sentence in evidence)
+    return dataclasses.replace(model, correlation=correlation, evidence=said)
 
 
 CALIBRATIONS = 2
-"""The first calibration brings the deviation of stabilised counts to 1 within a few per cent, the second within one."""
+"""The first calibration brings the deviation of the stabilised noise to 1 within a few per cent, the second within
+one."""
+
+
+def model_of_curve(seen: Observed) -> NoiseModel:
+    """Find the level of the noise at each intensity; one for all where too few intensities, or no noise, are seen."""
+    curve = seen.curve
+    span = 0.0
+    if len(curve.variance) >= FEWEST_BINS:
+        span = float((curve.intensity[-1] - curve.intensity[0]) / np.sqrt(curve.variance.max()))
+    if span < LEAST_SPAN:
+        one = model_of_level(seen, "gaussian")
+        doubt = (
+            "there are too few intensities to see how the noise follows them, so one sigma counts for all: give curve"
+        )
+        if not one.sigma:
+            return one
+        ends = (float(end) * seen.peak for end in seen.volume.aminmax())
+        level = [(end, one.sigma) for end in ends]
+        return dataclasses.replace(one, kind="curve", sigma=None, curve=level, doubts=(doubt,))
+    bounds = variance_bounds(seen.volume, seen.measured, seen.inside)
+    fitted = NoiseModel(kind="curve", curve=np.stack(level_over_intensity(curve, bounds), axis=1))
+    model = calibrated(seen, fitted)
+    found = np.array(model.told_curve) * seen.peak
+    (first, low), (last, high) = found[0], found[-1]
+    said = f"flat parts have a deviation of {low:.3g} at intensity {first:.3g}, and one of {high:.3g} at {last:.3g}"
+    return dataclasses.replace(model, curve=found, evidence=(said, *model.evidence))

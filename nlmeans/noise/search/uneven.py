@@ -12,7 +12,7 @@ from torch import Tensor
 from nlmeans.core.axes import Axes
 from nlmeans.core.modes import in_one_thread
 from nlmeans.core.tiles import Piece
-from nlmeans.noise.kinds import MAGNITUDES, NOISES
+from nlmeans.noise.kinds import FOLLOWING, MAGNITUDES, NOISES
 from nlmeans.noise.model import NoiseModel, limits_in_words
 from nlmeans.noise.search.estimate import LEAST_FOR_MEDIAN
 from nlmeans.noise.search.finest import robust_deviation
@@ -71,9 +71,9 @@ def model_of_sample(
         varies: whether the noise may vary in space.
     """
     model = model_of_volume(values, kind, inside, possible, coils, likely)
-    if not varies or model.kind == "poisson" or model.correlation is not None or not model.sigma:
+    if not varies or model.follows_intensity or model.correlation is not None or not model.sigma:
         return model
-    possible = [one for one in possible if one != "poisson"]
+    possible = [one for one in possible if one not in FOLLOWING]
     for magnitudes in (False, True)[model.kind in MAGNITUDES :]:
         variation = variation_of(values, inside, shape, places, magnitudes)
         if variation is None:

@@ -22,7 +22,7 @@ METHODS = (
 )
 """Names of the methods, as ``--method`` takes them."""
 
-NOISES = ("auto", "gaussian", "rician", "chi", "poisson")
+NOISES = ("auto", "gaussian", "rician", "chi", "poisson", "curve")
 """Kinds of noise, as ``--noise`` takes them."""
 
 PATIENCE = 10.0

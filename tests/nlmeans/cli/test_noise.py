@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
+from nlmeans.noise.level_curve import checked_curve
 from tests.nlmeans.cli.calls import assert_one_line, call
 from tests.nlmeans.scans import (
     save,
@@ -68,3 +70,46 @@ def test_noise_tells_the_same_mistakes(file: str, wrong: Path) -> None:
 @pytest.mark.parametrize(("mask", "message"), [("mask", r"has another grid"), ("zeros", r"is zero everywhere")])
 def test_noise_refuses_a_mask_that_does_not_fit(mask: str, message: str, wrong: Path) -> None:
     assert_one_line(call("noise", wrong / "good.nii.gz", "--mask", wrong / f"{mask}.nii"), message)
+
+
+def graded_scan(folder: Path) -> Path:
+    """Flat parts of eight intensities whose noise is a twentieth of them."""
+    steps = np.repeat(100.0 * np.arange(1, 9), 6)[:, None, None] * np.ones((1, 24, 24))
+    noise = np.random.default_rng(0).standard_normal(steps.shape)
+    return save(scan(steps * (1 + 0.05 * noise), "f4"), folder / "graded.nii")
+
+
+def test_noise_finds_a_curve_and_prints_the_options_that_state_it(tmp_path: Path) -> None:
+    source = graded_scan(tmp_path)
+    picture = tmp_path / "noise.png"
+    result = call("noise", source, "--noise", "curve", "--plot", picture)
+    assert re.match(
+        r"curve noise, sigma \S+ to \S+ over intensities \S+ to \S+; mean of the object \S+\n", result.stdout
+    )
+    assert picture.exists()
+    (text,) = re.findall(r"  - to denoise with it: --noise curve --curve (\S+)\n", result.stdout)
+    curve = checked_curve(text)
+    assert [sigma / t for t, sigma in curve] == pytest.approx([0.05] * len(curve), rel=0.3)
+    stated = call(
+        "denoise", source, tmp_path / "stated.nii", "--noise", "curve", "--curve", text, "--method", "classic"
+    )
+    assert "curve noise, sigma" in stated.stdout + stated.stderr
+    assert "as given" in (tmp_path / "stated.json").read_text()
+    found = call("denoise", source, tmp_path / "found.nii", "--noise", "curve", "--method", "classic")
+    assert (stated.exit_code, found.exit_code) == (0, 0)
+    assert "estimated from the image" in (tmp_path / "found.json").read_text()
+    results = [np.asarray(nib.load(tmp_path / f"{name}.nii").dataobj) for name in ("stated", "found")]
+    np.testing.assert_allclose(*results, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--noise", "curve", "--curve", "0:3;9:8"), "curve='0:3;9:8' is not understood; give pairs"),
+        (("--noise", "curve", "--curve", "9:3,0:8"), "intensities must rise"),
+        (("--curve", "0:3,9:8"), "curve belongs to noise='curve', not to noise='auto'"),
+        (("--noise", "curve", "--sigma", "3"), "sigma=3.0 does not fit noise='curve'"),
+    ],
+)
+def test_a_wrong_curve_is_told_in_one_line(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    assert_one_line(call("denoise", graded_scan(tmp_path), tmp_path / "out.nii", *words), re.escape(message))

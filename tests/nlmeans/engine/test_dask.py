@@ -138,6 +138,7 @@ MASK, MAP = piecewise(12, 16, 20) > 50, 5 + piecewise(12, 16, 20) / 40
     [
         {"noise": "rician"},
         {"noise": "poisson", "sigma": 3.0, "gain": 2.0, "offset": 5.0},
+        {"noise": "curve", "curve": [(0, 5), (200, 25)]},
         {"despeckle": True},
         {"h": 9.0, "sigma": SIGMA, "dtype": "float64"},
         {"mask": MASK},
@@ -213,6 +214,7 @@ def test_a_block_that_fails_is_named() -> None:
     [
         ({"sigma": "map"}, ValueError, "sigma='map' needs the whole volume in memory"),
         ({"sigma": MAP, "noise": "poisson"}, ValueError, "sigma is the read noise of the detector; give a number"),
+        ({"sigma": MAP, "noise": "curve"}, ValueError, "a map of sigma does not fit noise='curve'"),
         ({"sigma": -MAP}, ValueError, "sigma=.* must not be negative"),
         ({"sigma": MAP[1:]}, ValueError, r"sigma has shape \(11, 16, 20\)"),
         ({"mask": MASK[1:]}, ValueError, r"mask has shape \(11, 16, 20\)"),

@@ -50,6 +50,14 @@ def test_the_noise_of_counts_follows_the_result() -> None:
     np.testing.assert_allclose(found.noise_map, expected, rtol=1e-5)
 
 
+def test_the_noise_of_a_curve_follows_the_result() -> None:
+    clean = np.linspace(50, 500, 1000).reshape(10, 10, 10)
+    noisy = clean * (1 + 0.1 * np.random.default_rng(0).standard_normal(clean.shape))
+    found = denoise_with_maps(noisy, noise="curve", curve=[(100, 10), (400, 40)], **QUICK)
+    expected = np.interp(found.volume, [100, 400], [10, 40])
+    np.testing.assert_allclose(found.noise_map, expected, rtol=1e-5)
+
+
 def test_a_series_has_one_map_of_sigma_and_one_of_the_components_that_were_kept() -> None:
     _, noisy = decaying_series(12, 3.0)
     inside = np.zeros(noisy.shape[:3], bool)

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from nlmeans import NoiseModel, Settings, denoise, estimate_noise, estimate_sigma
 from nlmeans.core.layout import Layout
 from nlmeans.engine.noise import Noise, given_sigma, noise_of, shared_model
+from nlmeans.engine.settings import settings_from
 from tests.nlmeans.volumes import gaussian, piecewise, rician
 
 IMAGE = gaussian(piecewise(16, 18, 20), 5.0)
@@ -61,6 +63,8 @@ def test_the_read_noise_of_counts_is_sigma_and_none_means_none() -> None:
             "sigma=20000, the read noise .* 10000 times gain=1, so that counts",
         ),
         (Settings(), -IMAGE, "sigma=.* must not be negative"),
+        (Settings(noise="curve", curve=((0, 3), (9, 8))), IMAGE, "a map of sigma does not fit noise='curve'"),
+        (Settings(noise="curve"), IMAGE, "a map of sigma does not fit noise='curve', .* give one of them"),
     ],
 )
 def test_noise_that_does_not_fit_is_refused(settings: Settings, given: Any, message: str) -> None:
@@ -170,3 +174,83 @@ def test_correlated_counts_in_their_own_units_are_not_warned_of(caplog: pytest.L
     assert not caplog.messages
     denoise(10 * noisy, noise=NoiseModel(kind="poisson", correlation=[[[0.5, 1.0, 0.5]]]))
     assert "the values have other units" in caplog.text
+
+
+STEPS = np.repeat(100.0 * np.arange(1, 9), 6)[:, None, None] * np.ones((1, 24, 24))
+"""Eight flat parts."""
+BY_HAND = ((100.0, 5.0), (800.0, 40.0))
+
+
+def proportional(seed: int = 0) -> Any:
+    """Flat parts of eight intensities whose noise is a twentieth of them."""
+    return STEPS * (1 + 0.05 * np.random.default_rng(seed).standard_normal(STEPS.shape))
+
+
+def test_a_curve_is_as_told_or_found() -> None:
+    told = noise(Settings(noise="curve", curve=BY_HAND), proportional())
+    assert told == Noise(NoiseModel(kind="curve", curve=BY_HAND), (1.0,), None)
+    found = noise(Settings(noise="curve"), proportional())
+    assert (found.model.kind, found.model.sigma, found.sigma) == ("curve", None, (1.0,))
+    levels = found.model.sigma_at(torch.tensor([200.0, 400.0, 700.0]))
+    np.testing.assert_allclose(levels, [10, 20, 35], rtol=0.08)
+    assert found.model.evidence[0].startswith("flat parts have a deviation of")
+
+
+def test_a_curve_is_better_than_one_sigma_as_told_or_found() -> None:
+    noisy = proportional()
+    errors = {
+        name: np.sqrt(np.mean((denoise(noisy, method="dct", **how) - STEPS) ** 2))
+        for name, how in {
+            "one": {"noise": "gaussian"},
+            "told": {"noise": "curve", "curve": BY_HAND},
+            "model": {"noise": NoiseModel(kind="curve", curve=BY_HAND)},
+            "found": {"noise": "curve"},
+        }.items()
+    }
+    assert errors["told"] == errors["model"] < 0.85 * errors["one"]
+    assert errors["found"] < 1.1 * errors["told"]
+
+
+def test_a_curve_wins_over_that_of_a_model() -> None:
+    model = NoiseModel(kind="curve", curve=[(100, 1), (800, 2)], correlation=[[[0.4, 1.0, 0.4]]])
+    settings, _ = settings_from(None, {"noise": model, "curve": BY_HAND})
+    assert (settings.curve, settings.correlation) == (BY_HAND, (((0.4, 1.0, 0.4),),))
+    assert settings_from(None, {"noise": model})[0].stated == model
+
+
+@pytest.mark.parametrize("how", [{"sigma": 5.0}, {"sigma": "map"}, {"sigma": (1.0, 2.0)}])
+def test_a_curve_has_no_sigma(how: Any) -> None:
+    with pytest.raises(ValueError, match=r"does not fit noise='curve', .*; give curve, or leave sigma out"):
+        Settings(noise="curve", **how)
+    with pytest.raises(ValueError, match="curve belongs to noise='curve', not to noise='auto'"):
+        Settings(curve=BY_HAND)
+
+
+def test_a_curve_of_other_units_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    denoise(proportional(), noise="curve", curve=BY_HAND, method="classic")
+    assert not caplog.records
+    denoise(10 * proportional(), noise="curve", curve=[(1000, 5), (8000, 40)], method="classic")
+    assert "times as much as the curve says: the values have other units" in caplog.text
+
+
+def test_an_image_of_one_value_has_no_curve_and_no_noise() -> None:
+    np.testing.assert_array_equal(denoise(np.full((9, 9, 9), 7.0), noise="curve"), 7.0)
+    assert estimate_noise(np.full((9, 9, 9), 7.0), kind="curve").sigma == 0
+
+
+def test_one_level_counts_for_all_intensities_where_there_are_too_few() -> None:
+    flat = gaussian(np.full((20, 20, 20), 100.0), 5.0)
+    found = estimate_noise(flat, kind="curve")
+    assert found.kind == "curve"
+    np.testing.assert_allclose(found.sigma_at(torch.tensor([0.0, 100.0, 300.0])), 5, rtol=0.15)
+    assert found.doubts[0].startswith("there are too few intensities to see how the noise follows them")
+    assert denoise(flat, noise="curve", method="classic").std() < 1.5
+
+
+def test_volumes_that_are_denoised_together_share_the_curve_of_the_one_that_reaches_farthest() -> None:
+    series = np.stack([proportional(seed) * (3 if seed == 6 else 1) for seed in range(10)], -1)
+    found = noise(Settings(noise="curve", channels=3), series)
+    assert found.sigma == (1.0,) * 10
+    np.testing.assert_allclose(found.model.sigma_at(torch.tensor([600.0, 2100.0])), [30, 105], rtol=0.12)
+    together = denoise(series, noise="curve", method="series", series=3)
+    assert np.sqrt(np.mean((together[..., 0] - STEPS) ** 2)) < 0.2 * (0.05 * STEPS).mean()

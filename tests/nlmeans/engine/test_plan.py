@@ -21,6 +21,7 @@ from nlmeans.engine.choices import Choices
 from nlmeans.engine.plan import Plan
 from nlmeans.methods.method import Options
 from nlmeans.methods.registry import METHODS
+from nlmeans.noise.kinds import FOLLOWING
 from tests.nlmeans.volumes import noisy_piecewise
 
 SIGMA = 10.0
@@ -47,11 +48,12 @@ def test_a_box_equals_that_box_of_the_whole(noise: str, method: str) -> None:
 
 
 @pytest.mark.parametrize("strength", [0.6, 1.8])
-@pytest.mark.parametrize("noise", ["gaussian", "rician", "poisson"])
+@pytest.mark.parametrize("noise", ["gaussian", "rician", "poisson", "curve"])
 def test_a_box_has_the_strength_of_the_whole(noise: str, strength: float) -> None:
     _, image = noisy_piecewise(14, 16, 18, sigma=SIGMA)
     settings: dict[str, Any] = {"noise": noise, "method": "wiener", "strength": strength, "search_radius": 2}
-    sigma = None if noise == "poisson" else SIGMA
+    settings |= {"curve": [(0, SIGMA / 2), (200, SIGMA)]} if noise == "curve" else {}
+    sigma = None if noise in FOLLOWING else SIGMA
     whole = denoise(np.abs(image), sigma, **settings)
     part: Any = planned(np.abs(image), sigma=sigma, **settings).run(BOX)
     np.testing.assert_allclose(part, whole[BOX], atol=1e-3)

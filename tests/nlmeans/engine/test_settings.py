@@ -35,11 +35,23 @@ ALL: dict[str, Any] = {
     "correlation": (((0.5, 1.0, 0.5),),),
     "variation": None,
     "coils": None,
+    "curve": None,
     "modality": "MR",
 }
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(**ALL), Settings(sigma=3, variation=[[[0.5, 1]]])])
+CURVE = [(0, 3), (500, 8)]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(),
+        Settings(**ALL),
+        Settings(sigma=3, variation=[[[0.5, 1]]]),  # type: ignore[arg-type]
+        Settings(noise="curve", curve=CURVE),  # type: ignore[arg-type]
+    ],
+)
 def test_json_brings_back_the_same(settings: Settings) -> None:
     assert Settings.from_json(settings.to_json()) == settings
     assert Settings.from_dict(json.loads(settings.to_json())) == settings
@@ -64,6 +76,7 @@ def test_frozen() -> None:
         ({"patch_radius": [0, 1, 1]}, {"patch_radius": (0, 1, 1)}),
         ({"spacing": np.array([1, 2, 3])}, {"spacing": (1.0, 2.0, 3.0)}),
         ({"memory": "1GiB"}, {"memory": 2**30}),
+        ({"noise": "curve", "curve": "0:3,500:8"}, {"noise": "curve", "curve": ((0.0, 3.0), (500.0, 8.0))}),
         ({"memory": 1.5e9}, {"memory": 1_500_000_000}),
         ({"memory": np.int64(2**30)}, {"memory": 2**30}),
         ({"channels": np.int64(-1)}, {"channels": -1}),
@@ -73,7 +86,7 @@ def test_frozen() -> None:
 def test_values_become_plain(given: dict[str, Any], kept: dict[str, Any]) -> None:
     settings = Settings(**given)
     assert settings == Settings(**kept)
-    (name,) = kept
+    *_, name = kept
     assert type(getattr(settings, name)) is type(kept[name])
     json.loads(settings.to_json())
 

@@ -129,6 +129,10 @@ def test_settled_settings_state_what_was_found() -> None:
     counts = Facts((1.0,), (0.0,), 30.0, NoiseModel(kind="poisson", sigma=2.0, gain=3.0, offset=4.0))
     found = settled(Settings(noise="poisson", gain="auto"), counts)
     assert (found.gain, found.offset, found.sigma) == (3.0, 4.0, 2.0)
+    curve = Facts((1.0,), (0.0,), 30.0, NoiseModel(kind="curve", curve=((0.0, 3.0), (500.0, 8.0))))
+    found = settled(Settings(noise="curve"), curve)
+    assert (found.curve, found.sigma, found.finds_noise) == (curve.noise.curve, None, False)
+    assert settled(Settings(noise="curve"), Facts((0.0,), (0.0,), 1.0, NoiseModel(sigma=0.0))).noise == "gaussian"
     several = Facts((3.0, 4.0), (0.0, 0.0), 30.0, NoiseModel(sigma=3.0))
     assert settled(Settings(channels=0), several).sigma == (3.0, 4.0)
     assert settled(Settings(sigma="map"), chi).sigma == "map"
@@ -142,6 +146,8 @@ def test_the_noise_of_several_volumes_in_words() -> None:
     assert noise_in_words([quiet], "from a map") == "rician noise, sigma from a map"
     assert noise_in_words([counts]) == "poisson noise, gain 1, offset 0, read noise 3"
     assert (levels_of([quiet, loud]), levels_of([counts])) == ((4.0, 16.0), None)
+    curve = Facts((1.0,), (0.0,), 30.0, NoiseModel(kind="curve", curve="0:3,500:8"))
+    assert noise_in_words([curve, curve]) == "curve noise, sigma 3 to 8 over intensities 0 to 500"
 
 
 def test_the_span_leaves_out_half_a_per_cent_at_both_ends() -> None:

@@ -80,7 +80,9 @@ def test_names_in_the_report_are_text_not_markup(tmp_path: Path) -> None:
     assert page.pictures == ["figures/%3Cb%3E%261%20%23.png", "figures/%3Cb%3E%261%20%23_noise.png"]
 
 
-@pytest.mark.parametrize("options", [("--sigma", "map"), ("--noise", "poisson"), ("--sigma", "0")], ids=str)
+@pytest.mark.parametrize(
+    "options", [("--sigma", "map"), ("--noise", "poisson"), ("--noise", "curve"), ("--sigma", "0")], ids=str
+)
 def test_a_scan_without_one_sigma_has_a_report_too(options: tuple[str, ...], tmp_path: Path) -> None:
     image(tmp_path / "in" / "one.nii.gz", (20, 20, 20))
     result = run(tmp_path / "in", "--out", tmp_path / "out", *options)

@@ -6,14 +6,22 @@ import numpy as np
 import pytest
 
 from nlmeans import Settings, denoise
-from nlmeans.noise.kinds import KINDS_OF_MODALITY, LIKELY_KINDS, MAGNITUDES, NOISES, check_counts, possible_kind
+from nlmeans.noise.kinds import (
+    FOLLOWING,
+    KINDS_OF_MODALITY,
+    LIKELY_KINDS,
+    MAGNITUDES,
+    NOISES,
+    check_counts,
+    possible_kind,
+)
 from tests.nlmeans.volumes import gaussian, rician
 
 
 def test_these_are_all_kinds_and_settings_take_no_others() -> None:
-    assert NOISES == ("gaussian", "rician", "chi", "poisson")
-    assert set(MAGNITUDES) < set(NOISES)
-    assert {kind for kinds in KINDS_OF_MODALITY.values() for kind in kinds} == set(NOISES) - {"gaussian"}
+    assert NOISES == ("gaussian", "rician", "chi", "poisson", "curve")
+    assert set(MAGNITUDES) | set(FOLLOWING) < set(NOISES)
+    assert {kind for kinds in KINDS_OF_MODALITY.values() for kind in kinds} == set(NOISES) - {"gaussian", "curve"}
     assert set(LIKELY_KINDS) < set(KINDS_OF_MODALITY)
     for noise in NOISES:
         assert Settings(noise=noise).noise == noise
@@ -29,10 +37,10 @@ def test_the_right_kind_restores_the_mean_of_a_uniform_image(noise: str) -> None
         "rician": rician(clean, 5.0),
         "chi": np.sqrt(sum(rician(clean / 2, 5.0, seed) ** 2 for seed in range(4))),
         "poisson": np.random.default_rng(0).poisson(clean).astype(float),
+        "curve": gaussian(clean, 3.0),
     }[noise]
-    denoised = denoise(
-        noisy, None if noise == "poisson" else 5.0, noise=noise, coils=4 if noise == "chi" else None, method="classic"
-    )
+    more = {"chi": {"coils": 4}, "curve": {"curve": [(0, 1), (16, 5)]}}.get(noise, {})
+    denoised = denoise(noisy, None if noise in FOLLOWING else 5.0, noise=noise, method="classic", **more)
     assert denoised.mean() == pytest.approx(8, abs=0.4)
 
 

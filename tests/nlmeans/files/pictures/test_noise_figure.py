@@ -91,6 +91,19 @@ def test_rician_noise_is_weaker_in_the_dark() -> None:
     np.testing.assert_allclose(line, SIGMA * rician_deviation(torch.from_numpy(along / SIGMA)).numpy())
 
 
+def test_the_line_of_a_curve_is_the_curve() -> None:
+    clean = steps(24, 40, 60)
+    model = NoiseModel(kind="curve", curve=[(clean.min(), 5), (clean.max(), 40)])
+    noisy = clean + model.sigma_at(torch.from_numpy(clean)).numpy() * gaussian(np.zeros(clean.shape), 1.0)
+    drawing = noise_figure(noisy, model)
+    drawn = lines(panels(drawing)[0])
+    intensity, deviation = drawn["measured in flat parts"]
+    agree(deviation, np.interp(intensity, [clean.min(), clean.max()], [5, 40]))
+    along, line = drawn["model"]
+    np.testing.assert_allclose(line, np.interp(along, [clean.min(), clean.max()], [5, 40]))
+    assert drawing.get_suptitle().startswith("curve noise, sigma 5 to 40 over intensities")
+
+
 def test_the_line_of_several_coils_is_that_of_so_many_coils() -> None:
     noisy = gaussian(steps(16, 30, 30), SIGMA)
     along, line = lines(panels(noise_figure(noisy, NoiseModel(kind="chi", sigma=90.0, coils=4)))[0])["model"]
@@ -306,6 +319,7 @@ MODELS = [
     NoiseModel(kind="rician", sigma=0.0),
     NoiseModel(kind="chi", coils=3),
     NoiseModel(kind="poisson"),
+    NoiseModel(kind="curve"),
     NoiseModel(sigma=1.0, correlation=np.ones((3, 3, 3))),
 ]
 

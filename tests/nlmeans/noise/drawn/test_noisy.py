@@ -117,3 +117,39 @@ def test_nothing_is_missing_where_there_is_more_noise() -> None:
         missing_noise(NoiseModel(sigma=5.0), NoiseModel(kind="poisson"))
     with pytest.raises(ValueError, match="the own noise is gaussian noise"):
         missing_noise(NoiseModel(), NoiseModel(sigma=5.0))
+
+
+CURVE = NoiseModel(kind="curve", curve=[(100, 5), (500, 25)])
+
+
+@pytest.mark.parametrize("correlation", [None, LAGS], ids=["white", "correlated"])
+def test_noise_of_a_curve_is_as_strong_as_at_the_intensity(correlation: Any) -> None:
+    model = NoiseModel(kind="curve", curve=CURVE.curve, correlation=correlation)
+    for signal, sigma in ((50.0, 5.0), (300.0, 15.0), (900.0, 25.0)):
+        found = noisy(signal, model).double()
+        assert float(found.mean()) == pytest.approx(signal, abs=0.02 * sigma)
+        assert float(found.std()) == pytest.approx(sigma, rel=0.02)
+
+
+def test_what_is_missing_to_a_curve_is_a_curve() -> None:
+    missing = missing_noise(NoiseModel(sigma=3.0), CURVE)
+    assert missing is not None
+    for signal in (100.0, 240.0, 480.0):
+        own = noisy(signal, NoiseModel(sigma=3.0))
+        both = with_noise(own, missing, torch.Generator().manual_seed(1)).double()
+        assert float(both.std()) == pytest.approx(float(CURVE.sigma_at(torch.tensor(signal))), rel=0.03)
+    from_a_curve = missing_noise(CURVE, NoiseModel(sigma=10.0))
+    assert from_a_curve is not None
+    levels = from_a_curve.sigma_at(torch.tensor([100.0, 400.0]))
+    np.testing.assert_allclose(levels, [math.sqrt(75), 0.1], rtol=0.01)
+    assert missing_noise(CURVE, NoiseModel(sigma=5.0)) is None
+    assert missing_noise(CURVE, CURVE) is None
+
+
+@pytest.mark.parametrize(
+    "other", [NoiseModel(kind="rician", sigma=5.0), NoiseModel(sigma=5.0, correlation=LAGS)], ids=str
+)
+def test_a_curve_is_matched_with_white_gaussian_noise_alone(other: NoiseModel) -> None:
+    for own, target, name in ((other, CURVE, "own"), (CURVE, other, "target")):
+        with pytest.raises(ValueError, match=f"the {name} noise is .* does not fit one that is a curve"):
+            missing_noise(own, target)

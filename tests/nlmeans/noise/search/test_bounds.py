@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from nlmeans.core.lags import dct_basis
-from nlmeans.noise.search.bounds import mean_frequency, second_opinion, variance_bounds
-from nlmeans.noise.search.curve import Fit, VarianceCurve
+from nlmeans.noise.level_curve import checked_curve
+from nlmeans.noise.search.bounds import level_over_intensity, mean_frequency, second_opinion, variance_bounds
+from nlmeans.noise.search.curve import Fit, VarianceCurve, variance_curve
+from nlmeans.noise.search.finest import finest_detail
 from nlmeans.noise.search.found import model_of_volume
 from tests.nlmeans.volumes import gaussian
 
@@ -77,3 +80,48 @@ def test_too_small_a_volume_says_nothing() -> None:
         assert len(found.variance) == 0
         first = Fit("gaussian", 0.0, (1.0,))
         assert second_opinion(first, found, found, KINDS) is first
+
+
+def fitted(volume: Any) -> tuple[Any, Any]:
+    """What is measured of the noise of a volume at each intensity, and the curve through it, in image units."""
+    values = torch.from_numpy(np.asarray(volume))
+    around = finest_detail(values, None, torch.ones_like(values, dtype=torch.bool))
+    curve = variance_curve(around, around.usable)
+    return curve, level_over_intensity(curve, bounds(values))
+
+
+def noisy_by(sigma: Any, clean: Any = STEPS) -> Any:
+    return clean + sigma * np.random.default_rng(0).standard_normal(STEPS.shape)
+
+
+LEVELS = {
+    "rising": lambda t: 1 + 0.06 * t,
+    "falling": lambda t: 20 - 0.05 * t,
+    "constant": lambda t: 8 + 0 * t,
+    "humped": lambda t: 5 + 15 * np.exp(-(((t - 150) / 80) ** 2)),
+    "power": lambda t: 150 * t**-0.6,
+}
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_a_curve_is_fitted_to_noise_that_follows_the_intensity_in_any_way(name: str) -> None:
+    _, (intensity, sigma) = fitted(noisy_by(LEVELS[name](STEPS)))
+    inner = np.linspace(40, 280, 20)
+    np.testing.assert_allclose(np.interp(inner, intensity, sigma), LEVELS[name](inner), rtol=0.25)
+    assert len(intensity) <= 12
+    assert (np.diff(intensity) > 0).all()
+
+
+def test_structure_at_an_intensity_makes_no_hump() -> None:
+    clean = textured(0.0)
+    clean[:, :, 18:24] += 12 * np.sin(np.indices(STEPS.shape).sum(0) * 2.2)[:, :, 18:24]
+    curve, (_, sigma) = fitted(noisy_by(5.0, clean))
+    assert np.sqrt(curve.variance).max() > 8
+    np.testing.assert_allclose(sigma, 5, rtol=0.25)
+
+
+def test_a_curve_that_is_fitted_can_always_be_told() -> None:
+    for scale in (0.1, 1.0, 3.0):
+        steep = np.where(STEPS < 150, 2.0, 60.0) * scale
+        _, found = fitted(noisy_by(steep))
+        assert len(checked_curve(np.stack(found, 1))) >= 2

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from nlmeans import NoiseModel, denoise, estimate_noise, estimate_sigma, load_image, samples
 from nlmeans.core.metrics import psnr
-from nlmeans.noise.search.found import response_of_finest
+from nlmeans.noise.search.found import model_of_volume, response_of_finest
 from tests.nlmeans.volumes import gaussian, piecewise, rician, sample
 
 SIGMA = 10.0
@@ -276,3 +276,26 @@ def test_no_offset_is_no_negative_zero() -> None:
     model = estimate_noise(np.asarray(load_image(samples.path("pet")).dataobj), modality="PT")
     assert (model.kind, model.offset) == ("poisson", 0)
     assert "-0" not in str(model)
+
+
+def test_a_curve_of_correlated_noise_is_found_with_its_correlation() -> None:
+    steps = np.repeat(np.linspace(100, 800, 8), 8)[:, None, None] * np.ones((1, 40, 40))
+    white = np.random.default_rng(0).standard_normal((64, 40, 41))
+    correlated = (white[..., 1:] + white[..., :-1]) / np.sqrt(2)
+    noisy = torch.from_numpy(steps * (1 + 0.04 * correlated))
+    found = model_of_volume(noisy, "curve")
+    levels = found.sigma_at(torch.tensor([200.0, 400.0, 700.0]))
+    np.testing.assert_allclose(levels, [8, 16, 28], rtol=0.12)
+    lags = found.autocovariance
+    assert lags is not None
+    assert lags[tuple(n // 2 for n in lags.shape[:2])][lags.shape[2] // 2 + 1] == pytest.approx(0.5, abs=0.1)
+    assert any("once stabilised" in reason for reason in found.evidence)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 3), (3, 3, 3), (1, 1, 5), (2, 2, 2), (1, 60, 60)])
+def test_a_curve_asked_of_any_volume_is_a_model_that_can_be_used(shape: tuple[int, ...]) -> None:
+    volume = 100 + 5 * np.random.default_rng(0).standard_normal(shape)
+    found = model_of_volume(torch.from_numpy(volume), "curve")
+    assert found.has_level
+    assert found.kind == "curve" or found.sigma == 0
+    assert np.isfinite(denoise(volume[0] if shape[0] == 1 else volume, noise=found, method="classic")).all()
