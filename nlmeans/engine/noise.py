@@ -27,7 +27,7 @@ from nlmeans.noise.search.estimate import (
     sigma_maps,
     sigma_of_volume,
 )
-from nlmeans.noise.search.found import model_of_volume, response_of_finest, zero_filling
+from nlmeans.noise.search.found import deviation_of_finest, model_of_volume, zero_filling
 from nlmeans.noise.search.uneven import model_of_sample
 
 log = logging.getLogger("nlmeans")
@@ -258,13 +258,13 @@ def warn_of_units(
     """Warn if values vary much more or less than counts of a detector as it is stated: they have other units."""
     values, inside = next(sampled_channels(volume, index, layout, mask, settings.memory, settings.despeckle))
     found = sigma_of_volume(stabilise_counts(values.double(), *model.detector), "gaussian", inside)
-    if model.autocovariance is not None:
-        found /= response_of_finest(torch.from_numpy(model.autocovariance))
-    if found > OTHER_UNITS or 0 < found < 1 / OTHER_UNITS:
+    lags = None if model.autocovariance is None else torch.from_numpy(model.autocovariance)
+    varies = deviation_of_finest(found, lags)
+    if varies is not None and (varies > OTHER_UNITS or 0 < varies < 1 / OTHER_UNITS):
         log.warning(
             "noise varies %.2g times as much as counts with gain=%g, offset=%g and a read noise of %g do: the values "
             "have other units; give gain='auto', which finds all three in the volume",
-            found, *model.detector,
+            varies, *model.detector,
         )  # fmt: skip
 
 

@@ -302,9 +302,9 @@ def test_what_is_infinite_is_refused_wherever_it_is(
 
 
 def with_constant_background(value: float, shape: tuple[int, ...], seed: int) -> tuple[Floats, Any]:
-    """A noisy object in an exactly constant background, and the voxels of the object."""
+    """A noisy object in an exactly constant background, and the voxels of the object. It has all of a few slices."""
     places = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
-    inside = sum(place**2 for place in places) < 0.25
+    inside = sum(place**2 for place, n in zip(places, shape, strict=True) if n > 3) < 0.25
     noise = SIGMA * np.random.default_rng(seed).standard_normal(shape)
     return np.where(inside, 3 * SIGMA + abs(value) + noise + (places[-1] > 0), value), inside
 

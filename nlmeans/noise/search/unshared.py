@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
@@ -28,6 +29,9 @@ NEARLY_WHITE_SERIES = 0.95
 """Response of the finest detail to the autocovariance from which noise counts as white. There are so many voxels that
 white noise gives 0.99 to 1.01."""
 
+MOST_AT_END = 0.5
+"""Largest correlation at the farthest lag that is seen along an axis. Structure correlates farther than noise."""
+
 
 @in_one_thread
 def unshared_correlation(pieces: Sequence[Tensor]) -> Tensor | None:
@@ -38,7 +42,8 @@ def unshared_correlation(pieces: Sequence[Tensor]) -> Tensor | None:
             mean is looked at: magnitudes have other noise in the dark.
 
     Returns:
-        In units of sigma², with lag 0 in the middle, float64; None if the noise is white, or too little of it is seen.
+        In units of sigma², with lag 0 in the middle, float64; None if the noise is white, if too little of it is seen, or
+        if it correlates as far as structure does.
 
     Example:
         >>> white = torch.randn(16, 12, 12, 13, generator=torch.Generator().manual_seed(0))
@@ -66,7 +71,26 @@ def unshared_correlation(pieces: Sequence[Tensor]) -> Tensor | None:
     enough = pairs * quiet.shape[1] >= FEWEST_PAIRS
     found = np.where(enough, sums / np.maximum(pairs, 1), 0.0)
     lags = symmetric(torch.from_numpy(found / found[middle])).round(decimals=7)
-    return None if response_of_finest(lags) > NEARLY_WHITE_SERIES else lags
+    lengths = [max(sizes) for sizes in zip(*(mean.shape for mean in means), strict=True)]
+    if response_of_finest(lags) > NEARLY_WHITE_SERIES or not fades(lags.numpy(), enough, lengths):
+        return None
+    return lags
+
+
+def fades(lags: Samples, seen: NDArray[np.bool_], lengths: Sequence[int]) -> bool:
+    """Tell whether noise correlates little at the farthest lag along each axis, of those that are seen one by one.
+
+    >>> lags, seen = np.array([[[0.0, 0.8, 1.0, 0.8, 0.0]]]), np.array([[[False, True, True, True, False]]])
+    >>> fades(lags, seen, (1, 1, 40)), fades(lags, np.ones_like(seen), (1, 1, 40))
+    (False, True)
+    """
+    middle = [n // 2 for n in lags.shape]
+    for axis, length in enumerate(lengths):
+        along = tuple(slice(m, None) if other == axis else m for other, m in enumerate(middle))
+        last = int(np.argmin(np.append(seen[along], False))) - 1
+        if last < length - 1 and abs(lags[along][last]) > MOST_AT_END:
+            return False
+    return True
 
 
 def products_at_lags(images: Samples, reach: Axes) -> Samples:
