@@ -13,6 +13,7 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.metrics import psnr
 from nlmeans.methods.grouped import (
     GRAIN,
+    across_slices,
     alike,
     bayes_halo,
     best_halo,
@@ -20,6 +21,7 @@ from nlmeans.methods.grouped import (
     later_strength,
     subspace_halo,
 )
+from nlmeans.methods.method import Options
 from tests.nlmeans.volumes import noisy_piecewise
 
 SIGMA = 10.0
@@ -41,6 +43,26 @@ def test_patches_are_larger_in_a_plane() -> None:
 
     assert edges(8, 9, 10) == (4, 4, 4)
     assert edges(1, 9, 10) == edges(8, 9, 1) == (6, 6, 6)
+
+
+def test_few_slices_are_not_thick_ones_unless_the_voxel_size_says_so() -> None:
+    """A volume of 3 slices has a window of 5 × 9 × 9, which would tell thick slices in a larger one."""
+
+    def across(slices: int, *size: float, radius: Axes = (2, 4, 4)) -> Axes:
+        options = Options(1.0, (1, 1, 1), radius, "auto", 2**30, spacing=(size[0], size[1], size[2]))
+        return across_slices(torch.zeros(1, slices, 24, 24), options)
+
+    assert across(3, 1, 1, 1) == (0, 0, 0)
+    assert across(20, 1, 1, 1) == across(3, 4, 1, 1) == (1, 0, 0)
+    assert across(2, 4, 1, 1, radius=(1, 4, 4)) == (0, 0, 0)
+
+
+def test_few_slices_of_cubic_voxels_are_denoised_in_patches_as_thick_as_they_are() -> None:
+    clean, image = noisy_piecewise(3, 48, 50, sigma=SIGMA)
+    cubes, flat = (
+        psnr(clean, denoise(image, SIGMA, method="bayes", spacing=spacing), peak=200) for spacing in (None, (4, 1, 1))
+    )
+    assert cubes > flat + 0.1
 
 
 @pytest.mark.parametrize("name", ["bayes", "best", "subspace"])

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from nlmeans import NoiseModel, denoise, estimate_noise, estimate_sigma, load_image, samples
 from nlmeans.core.metrics import psnr
-from nlmeans.noise.search.found import response_of_finest
+from nlmeans.noise.search.found import deviation_of_finest, response_of_finest
 from tests.nlmeans.volumes import gaussian, piecewise, rician, sample
 
 SIGMA = 10.0
@@ -276,3 +276,10 @@ def test_no_offset_is_no_negative_zero() -> None:
     model = estimate_noise(np.asarray(load_image(samples.path("pet")).dataobj), modality="PT")
     assert (model.kind, model.offset) == ("poisson", 0)
     assert "-0" not in str(model)
+
+
+@pytest.mark.parametrize("lags", [(1.0, 1.0, 1.0), (0.8, 1.0, 0.8)])
+def test_noise_too_smooth_for_any_finest_detail_is_denoised_without_a_word_about_units(lags: Any) -> None:
+    counts = np.random.default_rng(0).poisson(50, (9, 10, 11)).astype(np.float32)
+    assert deviation_of_finest(1.0, torch.tensor([[lags]])) is None
+    assert np.isfinite(denoise(counts, noise="poisson", gain=1.0, method="dct", correlation=[[lags]])).all()
