@@ -98,9 +98,7 @@ def products_of(signals: Tensor) -> tuple[Tensor, int]:
     return products.cpu(), math.prod(signals.shape[1:])
 
 
-def common_of(
-    seen: Sequence[tuple[Tensor, int]], autocovariance: Tensor | None, most: float = MOST_OF_NOISE
-) -> Common:
+def common_of(seen: Sequence[tuple[Tensor, int]], autocovariance: Tensor | None, most: float = MOST_OF_NOISE) -> Common:
     """Return the components of all voxels, of what `products_of` saw in each slab.
 
     `most` is the largest variance of noise in units of the signals, see `common_components`.
