@@ -42,8 +42,8 @@ def unshared_correlation(pieces: Sequence[Tensor]) -> Tensor | None:
             mean is looked at: magnitudes have other noise in the dark.
 
     Returns:
-        In units of sigma², with lag 0 in the middle, float64; None if the noise is white, too little of it is seen, or it
-        correlates as far as structure does.
+        In units of sigma², with lag 0 in the middle, float64; None if the noise is white, too little of it is seen, or
+        it correlates as far as structure does.
 
     Example:
         >>> white = torch.randn(16, 12, 12, 13, generator=torch.Generator().manual_seed(0))
