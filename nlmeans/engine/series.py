@@ -128,7 +128,8 @@ def measured_patches(
         variances.append(avg_pool3d(unshared, edges).flatten())
         if lags is not None:
             mean = values.mean(0)
-            products.append(products_of(values[:, mean > object_threshold(mean.flatten())][:, None, None]))
+            shown = values[:, mean > object_threshold(mean.flatten())]
+            products.append(products_of((shown - shown.mean(1, keepdim=True))[:, None, None]))
     sigma, rank, bright = (torch.cat(parts).double().cpu() for parts in (sigmas, ranks, brightness))
     measured = sigma > 0
     if bool(measured.any()):

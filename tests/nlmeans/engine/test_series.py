@@ -140,3 +140,19 @@ def test_volumes_that_share_nothing_lose_nothing(sigma: float | None) -> None:
     noisy = (clean + SIGMA * random.standard_normal(clean.shape)).astype(np.float32)
     result = denoise(noisy, sigma, method="series", series=3)
     assert psnr(clean, result) > psnr(clean, noisy) + 2
+
+
+@pytest.mark.parametrize("volumes", [6, 12])
+def test_volumes_that_are_constant_or_the_same_say_nothing_of_the_noise(volumes: int) -> None:
+    noisy = decaying_series(volumes, SIGMA)[1]
+    noisy = np.concatenate([noisy, noisy[..., :1], np.full_like(noisy[..., :1], 7)], -1)
+    assert noise_found(noisy).model.sigma == pytest.approx(SIGMA, rel=0.08)
+
+
+def test_offsets_of_volumes_are_no_signal() -> None:
+    noisy = decaying_series(6, SIGMA)[1].astype(np.float64)
+    expected = noise_found(noisy, noise="gaussian").model
+    for offset in (1e7, 1e4 * np.arange(6)):
+        found = noise_found(noisy + offset, noise="gaussian").model
+        assert found.sigma == pytest.approx(expected.sigma, rel=1e-3)
+        assert found.correlation is None
