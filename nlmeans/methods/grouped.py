@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -71,21 +72,24 @@ def cut(noisy: Tensor, across: Axes, *, patch: int, step: int, count: int = 48) 
     """Return the arguments of `nl_bayes` that say which patches a group has.
 
     Patches of a volume have about patch³ voxels, but are short across thick slices, where neighbours are less alike.
-    Those of an image have 6².
+    Those of an image have 6². A group has no more patches than a patch has voxels where the volume cuts them short.
 
     >>> import torch
     >>> cut(torch.zeros(1, 32, 64, 64), (0, 0, 0), patch=4, step=4, count=64)
     {'patch': (4, 4, 4), 'step': (4, 4, 4), 'count': 64}
     >>> cut(torch.zeros(1, 32, 64, 64), (1, 0, 0), patch=4, step=4, count=64)
     {'patch': (2, 5, 5), 'step': (2, 4, 4), 'count': 48}
+    >>> cut(torch.zeros(1, 2, 64, 64), (0, 0, 0), patch=4, step=4, count=64)
+    {'patch': (4, 4, 4), 'step': (4, 4, 4), 'count': 32}
     """
     if is_plane(noisy):
         return {"patch": (IMAGE_PATCH,) * 3, "step": (step,) * 3, "count": count}
-    return {
-        "patch": flattened(patch, FLAT_PATCH, across),
-        "step": flattened(step, FLAT_STEP, across),
-        "count": min(count, 48) if any(across) else count,
-    }
+    size = flattened(patch, FLAT_PATCH, across)
+    if any(across):
+        count = min(count, 48)
+    if any(n < edge for n, edge in zip(noisy.shape[1:], size, strict=True)):
+        count = min(count, math.prod(min(n, edge) for n, edge in zip(noisy.shape[1:], size, strict=True)))
+    return {"patch": size, "step": flattened(step, FLAT_STEP, across), "count": count}
 
 
 FLAT_PATCH = {3: (4, 2), 4: (5, 2)}

@@ -30,7 +30,7 @@ AS_QUIET = 3.0
 FEWEST_PAIRS = 500
 """Pairs of voxels, over all images, that a lag needs."""
 
-NEARLY_WHITE_SERIES, CHANCE = 0.05, 7.0
+NEARLY_WHITE_SERIES, WHITE_BY_CHANCE = 0.05, 7.0
 """How much less than 1 the response of the finest detail to the autocovariance is at most if noise counts as white; and
 the same times the square root of the number of voxels, four deviations of the response to white noise."""
 
@@ -80,7 +80,7 @@ def unshared_correlation(pieces: Sequence[Tensor]) -> Tensor | None:
     found = np.where(enough, sums / np.maximum(pairs, 1), 0.0)
     lags = symmetric(torch.from_numpy(found / found[middle])).round(decimals=7)
     lengths = [max(sizes) for sizes in zip(*(mean.shape for mean in means), strict=True)]
-    nearly = 1 - max(NEARLY_WHITE_SERIES, CHANCE / math.sqrt(pairs[middle] * quiet.shape[1]))
+    nearly = 1 - max(NEARLY_WHITE_SERIES, WHITE_BY_CHANCE / math.sqrt(pairs[middle] * quiet.shape[1]))
     if response_of_finest(lags) > nearly or not fades(lags.numpy(), enough, lengths):
         return None
     return lags

@@ -65,6 +65,16 @@ def test_few_slices_of_cubic_voxels_are_denoised_in_patches_as_thick_as_they_are
     assert cubes > flat + 0.1
 
 
+def test_groups_of_two_slices_have_no_more_patches_than_these_have_voxels() -> None:
+    """With 48 to 64 patches, and these as flat as in thick slices, it was 31.1 dB."""
+    clean = np.asarray(load_image(samples.path("head_clean")).dataobj, np.float32)
+    z, y, x = (n // 2 for n in clean.shape)
+    clean = clean[z - 24 : z + 24, y - 24 : y + 24, x : x + 2]
+    peak = float(clean.max())
+    image = clean + 0.05 * peak * np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
+    assert psnr(clean, denoise(image, 0.05 * peak, method="best"), peak=peak) > 31.35
+
+
 @pytest.mark.parametrize("name", ["bayes", "best", "subspace"])
 def test_the_voxel_size_helps_where_slices_are_thick(name: str) -> None:
     clean = np.asarray(load_image(samples.path("thick_clean")).dataobj, np.float32)[40:88, 50:98]
