@@ -47,7 +47,8 @@ def without_hot_voxels(signals: Tensor, relative: float | Tensor) -> tuple[Tenso
     places = hot.nonzero()
     if len(places) and len(signals) >= FEWEST_TOGETHER:
         volume, *place = places.T
-        usual = signals[:, *place].median(0).values  # what stands out in most volumes is a small part of the object
+        here = signals[:, *place]
+        usual = (here.median(0).values - (-here).median(0).values) / 2  # what most volumes show is part of the object
         differs = (signals[volume, *place] - usual).abs() > limit.expand(signals.shape[1:])[*place]
         hot[tuple(places[~differs].T)] = False
         places = places[differs]

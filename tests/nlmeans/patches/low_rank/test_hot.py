@@ -41,6 +41,14 @@ def test_what_stands_out_in_most_volumes_belongs_to_the_object() -> None:
     assert without_hot_voxels(signals, 1.0)[1].nonzero().tolist() == [[1, 2, 2, 2]]
 
 
+def test_dark_voxels_are_hot_where_bright_ones_are() -> None:
+    signals = normal(6, 9, 10, 11).float()
+    signals[:3, 4, 5, 6] += 100
+    bright, dark = (without_hot_voxels(values, 1.0)[1] for values in (signals, -signals))
+    assert bright.sum() == 3
+    assert torch.equal(bright, dark)
+
+
 def spiky(*shape: int) -> torch.Tensor:
     """A series of noise with many values that stand out, some of them next to each other or at an end."""
     signals = normal(*shape).float()
