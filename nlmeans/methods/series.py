@@ -121,8 +121,10 @@ def measure_series(noisy: Tensor, autocovariance: Tensor | None, everywhere: boo
     middle = known.mean((1, 2, 3), keepdim=True)
     known -= middle  # an offset would drown the noise in rounding
     peak = known.abs().max().clamp_min(torch.finfo(noisy.dtype).tiny)
-    planes = (plane.double().flatten(1) for plane in known.div_(peak).unbind(1))
-    products = torch.stack([plane @ plane.mT for plane in planes]).sum(0)
+    products = known.new_zeros(len(known), len(known), dtype=torch.float64)
+    for plane in known.div_(peak).unbind(1):  # one by one, so that no second copy of all is made
+        flat = plane.double().flatten(1)
+        products.addmm_(flat, flat.mT)
     directions = torch.from_numpy(independent_directions(products.cpu().numpy())[1]).to(known)
     if 0 < directions.shape[1] < len(known):
         known = torch.tensordot(directions.mT, known, 1)
