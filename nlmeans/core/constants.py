@@ -1,8 +1,10 @@
-"""Where an image is exactly constant, such as a background that was set to zero."""
+"""Where an image is exactly constant, such as a background that was set to zero, and where a series is."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
@@ -77,3 +79,30 @@ def widened(chosen: Tensor, axis: int, reach: int) -> Tensor:
         wider.narrow(axis, 0, rest).logical_or_(chosen.narrow(axis, step, rest))
         chosen, done = wider, done + step
     return chosen
+
+
+NOTHING = 1e-13
+"""Energy of a direction in which there is nothing but rounding, in units of the largest."""
+
+
+def independent_directions(products: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Find the directions over the volumes of a series in which there is anything, the weakest first.
+
+    Volumes that are constant, equal to another, or a mixture of others leave directions without noise, from which
+    nothing can be learnt about it.
+
+    Args:
+        products: the sum of the products of each signal with itself, without the mean of each volume, (V, V).
+
+    Returns:
+        How much there is in each direction, and the directions, (V, directions), orthonormal.
+
+    Example:
+        >>> first, second = np.random.default_rng(0).standard_normal((2, 100))
+        >>> series = np.stack([first, second, first, np.zeros(100)])
+        >>> independent_directions(series @ series.T)[1].shape
+        (4, 2)
+    """
+    energies, vectors = np.linalg.eigh(products)
+    there = energies > NOTHING * max(energies[-1], 0.0)
+    return energies[there], vectors[:, there]

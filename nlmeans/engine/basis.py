@@ -14,6 +14,7 @@ from nlmeans.core.tiles import Piece
 from nlmeans.patches.low_rank.components import (
     LOCAL_PATCH,
     LOCAL_STEP,
+    MOST_OF_NOISE,
     Common,
     common_components,
     components_of_patches,
@@ -92,16 +93,19 @@ def products_of(signals: Tensor) -> tuple[Tensor, int]:
     """Return the sum of the products of each signal with itself, (V, V), float64, and the number of signals."""
     products = signals.new_zeros(len(signals), len(signals), dtype=torch.float64)
     for plane in signals.unbind(1):  # one by one, so that no second copy of all is made
-        flat = plane.double().flatten(1)
+        flat = plane.double().flatten(1).contiguous()  # the same bits on any axis
         products.addmm_(flat, flat.mT)
     return products.cpu(), math.prod(signals.shape[1:])
 
 
-def common_of(seen: Sequence[tuple[Tensor, int]], autocovariance: Tensor | None) -> Common:
-    """Return the components of all voxels, of what `products_of` saw in each slab."""
+def common_of(seen: Sequence[tuple[Tensor, int]], autocovariance: Tensor | None, most: float = MOST_OF_NOISE) -> Common:
+    """Return the components of all voxels, of what `products_of` saw in each slab.
+
+    `most` is the largest variance of noise in units of the signals, see `common_components`.
+    """
     alike = 1.0 if autocovariance is None else float(autocovariance.square().sum())  # voxels that count as one
     products = torch.stack([products for products, _ in seen]).sum(0) / alike
-    return common_components(products, int(sum(count for _, count in seen) / alike))
+    return common_components(products, int(sum(count for _, count in seen) / alike), most)
 
 
 class Local(NamedTuple):
@@ -122,7 +126,7 @@ def local_components(
     """
     if common.left == 0:
         return Local(torch.empty(0, 1, len(common.basis)), None)
-    known, flat = common.basis.to(signals), signals.flatten(1)
+    known, flat = common.basis.to(signals), signals.flatten(1).contiguous()  # the same bits on any axis
     rest = torch.addmm(flat, known, known.mT @ flat, alpha=-1).view_as(signals)
     rest /= max(1.0, common.variance) ** 0.5  # if sigma is a little too low, noise is no signal
     ends = (0 if planes.start == 0 else PLACE_REACH, rest.shape[1] - (0 if planes.stop == shape[0] else PLACE_REACH))

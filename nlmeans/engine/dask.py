@@ -259,7 +259,7 @@ class GraphBuilder:
         if self.mask is not None:
             inside = [self.cut(self.mask, without_channels.index(0, place)) for place in places]
         key = (self.name("noise"), index)
-        self.graph[key] = (noise_of_pieces, values, inside, self.layout, self.settings)
+        self.graph[key] = (noise_of_pieces, values, inside, self.layout, self.settings, self.choices.method.joint)
         return key
 
     def cut(self, array: da.Array, box: arrays.Slices) -> Key:
@@ -399,14 +399,18 @@ def map_range(values: NumpyArray, place: Piece) -> tuple[float, float]:
         return arrays.value_range(values, "sigma")
 
 
-def noise_of_pieces(values: list[NumpyArray], inside: list[NumpyArray], layout: Layout, settings: Settings) -> Noise:
-    """Find the noise of one volume in pieces of it."""
+def noise_of_pieces(
+    values: list[NumpyArray], inside: list[NumpyArray], layout: Layout, settings: Settings, joint: bool
+) -> Noise:
+    """Find the noise of one volume, or of a series, in pieces of it. It has one level for all chunks."""
     axis = layout.spatial_axes[0]
     together = np.concatenate(values, axis=axis)
     where = np.concatenate(inside, axis=0) if inside else None
     sampled = Layout(together.shape, layout.channels, layout.series)
     with own_threads():
-        found = noise_of(together, 0, sampled, settings, where, None)
+        found = noise_of(together, 0, sampled, settings, where, None, joint)
+    if joint and found.map is not None:
+        return Noise(found.model, (found.model.sigma or 0.0,) * sampled.channel_count, None)
     return found._replace(model=found.model.without_variation()) if settings.finds_noise else found
 
 

@@ -26,7 +26,7 @@ from nlmeans.noise.search.estimate import (
     sigma_maps,
     sigma_of_volume,
 )
-from nlmeans.noise.search.found import model_of_volume, response_of_finest, zero_filling
+from nlmeans.noise.search.found import deviation_of_finest, model_of_volume, zero_filling
 from nlmeans.noise.search.uneven import model_of_sample
 from nlmeans.noise.search.usable import range_without_ends
 
@@ -275,21 +275,21 @@ def warn_of_units(
     """Warn if values vary much more or less than a detector or a curve as it is stated says: they have other units."""
     values, inside = next(sampled_channels(volume, index, layout, mask, settings.memory, settings.despeckle))
     found = sigma_of_volume(model.stabilise(values.double()), "gaussian", inside)
-    if model.autocovariance is not None:
-        found /= response_of_finest(torch.from_numpy(model.autocovariance))
-    if 1 / OTHER_UNITS <= found <= OTHER_UNITS or found == 0:
+    lags = None if model.autocovariance is None else torch.from_numpy(model.autocovariance)
+    varies = deviation_of_finest(found, lags)
+    if varies is None or varies == 0 or 1 / OTHER_UNITS <= varies <= OTHER_UNITS:
         return
     if model.kind == "curve":
         log.warning(
             "noise varies %.2g times as much as the curve says: the values have other units, or the curve is that of "
             "other images; leave curve out, to find it in the volume",
-            found,
+            varies,
         )
     else:
         log.warning(
             "noise varies %.2g times as much as counts with gain=%g, offset=%g and a read noise of %g do: the values "
             "have other units; give gain='auto', which finds all three in the volume",
-            found, *model.detector,
+            varies, *model.detector,
         )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from nlmeans.engine.basis import common_of, products_of
 from nlmeans.engine.settings import Settings, is_auto
 from nlmeans.methods.series import measure_series
 from nlmeans.noise.search.estimate import sample_pieces
-from nlmeans.noise.search.found import model_of_volume, response_of_finest
+from nlmeans.noise.search.found import deviation_of_finest, model_of_volume
 from nlmeans.noise.search.unshared import unshared_correlation
 from nlmeans.noise.search.usable import object_threshold
 
@@ -48,11 +48,9 @@ def is_one_series(volume: arrays.Source, layout: Layout, settings: Settings) -> 
     pieces = list(series_pieces(volume, joined, settings, JUDGED))
     lags = autocovariance_of_series(pieces, settings)
     alone = model_of_volume(pieces[0][layout.volumes // 2], "gaussian")
-    shown = alone.sigma or 0.0
-    if lags is not None and alone.autocovariance is None:
-        shown /= response_of_finest(lags)
+    shown = deviation_of_finest(alone.sigma or 0.0, lags if alone.autocovariance is None else None)
     seen = measured_patches(volume, joined, settings, lags, JUDGED)
-    if not len(seen.rank) or float(seen.sigma.median()) > MOST_UNSHARED * shown:
+    if not len(seen.rank) or (shown is not None and float(seen.sigma.median()) > MOST_UNSHARED * shown):
         return False
     return float(seen.rank.quantile(0.75)) <= max(MOST_COMPONENTS * seen.possible, FEW_COMPONENTS)
 
@@ -130,7 +128,8 @@ def measured_patches(
         variances.append(avg_pool3d(unshared, edges).flatten())
         if lags is not None:
             mean = values.mean(0)
-            products.append(products_of(values[:, mean > object_threshold(mean.flatten())][:, None, None]))
+            shown = values[:, mean > object_threshold(mean.flatten())]
+            products.append(products_of((shown - shown.mean(1, keepdim=True))[:, None, None]))
     sigma, rank, bright = (torch.cat(parts).double().cpu() for parts in (sigmas, ranks, brightness))
     measured = sigma > 0
     if bool(measured.any()):
@@ -156,7 +155,7 @@ def share_measured(sigmas: Tensor, seen: Sequence[tuple[Tensor, int]], lags: Ten
     """
     if not len(sigmas) or not seen:
         return 1.0
-    everywhere = common_of(seen, lags)
+    everywhere = common_of(seen, lags, math.inf)  # sigma is not known yet
     if everywhere.left == 0 or everywhere.variance <= 0:
         return 1.0
     return min(1.0, float(sigmas.median()) / math.sqrt(everywhere.variance))

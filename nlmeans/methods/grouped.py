@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.progress import Report, part
 from nlmeans.methods.coarser import COARSER_REACH
 from nlmeans.methods.means import classic_pilot, pilot_radius
-from nlmeans.methods.method import Method, Options, flatter_window, is_flat, whole_tile
+from nlmeans.methods.method import Method, Options, flatter_window, is_flat, is_narrow, whole_tile
 from nlmeans.methods.transform import dct_pilot, patch_memory
 from nlmeans.patches.bayes.nl_bayes import nl_bayes
 from nlmeans.patches.low_rank.similar import low_rank
@@ -53,35 +54,42 @@ def largest_patch(search_radius: Axes) -> Axes:
     """Return the size of the largest patches that are grouped."""
     if not all(search_radius):
         return (IMAGE_PATCH,) * 3
-    return flattened(CUBE, FLAT_PATCH, search_radius)
+    return flattened(CUBE, FLAT_PATCH, is_narrow(search_radius))
 
 
-def flattened(voxels: int, flat: Mapping[int, tuple[int, int]], search_radius: Axes) -> Axes:
+def flattened(voxels: int, flat: Mapping[int, tuple[int, int]], across: Axes) -> Axes:
     """Return so many voxels along each axis; with thick slices, those of the table, within the slices and across."""
-    across = is_flat(search_radius)
     d, h, w = (flat[voxels][axis] if any(across) else voxels for axis in across)
     return d, h, w
 
 
-def cut(noisy: Tensor, search_radius: Axes, *, patch: int, step: int, count: int = 48) -> dict[str, Any]:
+def across_slices(noisy: Tensor, options: Options) -> Axes:
+    """Return 1 for the axes along which patches are short."""
+    return is_flat(options.search_radius, noisy.shape[1:], options.spacing)
+
+
+def cut(noisy: Tensor, across: Axes, *, patch: int, step: int, count: int = 48) -> dict[str, Any]:
     """Return the arguments of `nl_bayes` that say which patches a group has.
 
     Patches of a volume have about patch³ voxels, but are short across thick slices, where neighbours are less alike.
-    Those of an image have 6².
+    Those of an image have 6². A group has no more patches than a patch has voxels where the volume cuts them short.
 
     >>> import torch
-    >>> cut(torch.zeros(1, 32, 64, 64), (4, 4, 4), patch=4, step=4, count=64)
+    >>> cut(torch.zeros(1, 32, 64, 64), (0, 0, 0), patch=4, step=4, count=64)
     {'patch': (4, 4, 4), 'step': (4, 4, 4), 'count': 64}
-    >>> cut(torch.zeros(1, 32, 64, 64), (3, 5, 5), patch=4, step=4, count=64)
+    >>> cut(torch.zeros(1, 32, 64, 64), (1, 0, 0), patch=4, step=4, count=64)
     {'patch': (2, 5, 5), 'step': (2, 4, 4), 'count': 48}
+    >>> cut(torch.zeros(1, 2, 64, 64), (0, 0, 0), patch=4, step=4, count=64)
+    {'patch': (4, 4, 4), 'step': (4, 4, 4), 'count': 32}
     """
     if is_plane(noisy):
         return {"patch": (IMAGE_PATCH,) * 3, "step": (step,) * 3, "count": count}
-    return {
-        "patch": flattened(patch, FLAT_PATCH, search_radius),
-        "step": flattened(step, FLAT_STEP, search_radius),
-        "count": min(count, 48) if any(is_flat(search_radius)) else count,
-    }
+    size = flattened(patch, FLAT_PATCH, across)
+    if any(across):
+        count = min(count, 48)
+    if any(n < edge for n, edge in zip(noisy.shape[1:], size, strict=True)):
+        count = min(count, math.prod(min(n, edge) for n, edge in zip(noisy.shape[1:], size, strict=True)))
+    return {"patch": size, "step": flattened(step, FLAT_STEP, across), "count": count}
 
 
 FLAT_PATCH = {3: (4, 2), 4: (5, 2)}
@@ -120,15 +128,15 @@ def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
     smoothed across the patches of a group, see `best`: then neither stage needs patches that overlap.
     """
     reports = [part(progress, 0.2, 0.5), part(progress, 0.5, 1.0)]
-    radius, lags = options.search_radius, options.autocovariance
+    radius, lags, across = options.search_radius, options.autocovariance, across_slices(noisy, options)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.2))
     stage = partial(nl_bayes, noisy, search_radius=radius, autocovariance=lags)
     if lags is None and not is_plane(noisy):
-        small, large = cut(noisy, radius, patch=3, step=3, count=32), cut(noisy, radius, patch=4, step=4, count=64)
+        small, large = cut(noisy, across, patch=3, step=3, count=32), cut(noisy, across, patch=4, step=4, count=64)
         guide = stage(guide, sigma, **small, across=True, tolerance=0.2, progress=reports[0])
         return stage(guide, sigma, **large, strength=0.6, across=True, progress=reports[1])
     same, strength = alike(lags), later_strength(lags, stages=1)
-    side_by_side, overlapping = (cut(noisy, radius, patch=4, step=step) for step in (4, 3))
+    side_by_side, overlapping = (cut(noisy, across, patch=4, step=step) for step in (4, 3))
     guide = stage(guide, sigma, **side_by_side, strength=1.5, tolerance=max(0.2, same), progress=reports[0])
     return stage(guide, sigma, **overlapping, strength=strength, tolerance=max(0.05, same), progress=reports[1])
 
@@ -177,22 +185,22 @@ def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repor
     as strong as within. The last stages have less strength than those of `bayes`, as there are two ways to smooth.
     """
     reports = [part(progress, 0.05, 0.15), part(progress, 0.15, 0.4), part(progress, 0.4, 1.0)]
-    radius, lags = options.search_radius, options.autocovariance
+    radius, lags, across = options.search_radius, options.autocovariance, across_slices(noisy, options)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.05))
     stage = partial(nl_bayes, noisy, search_radius=radius, autocovariance=lags)
     later = partial(stage, strength=0.6 if lags is None else 1.4, across=True)
-    side_by_side = cut(noisy, radius, patch=4, step=4)
+    side_by_side = cut(noisy, across, patch=4, step=4)
     first = partial(stage, guide, sigma, **side_by_side, tolerance=max(0.2, alike(lags)), progress=reports[0])
     if is_plane(noisy):
-        guide, pixels = first(strength=1.5), cut(noisy, radius, patch=4, step=2, count=36)
+        guide, pixels = first(strength=1.5), cut(noisy, across, patch=4, step=2, count=36)
         return later(guide, sigma, **pixels, tolerance=max(0.05, alike(lags)), progress=reports[2])
     guide = first(across=True)
     if lags is None:
-        guide = later(guide, sigma, **cut(noisy, radius, patch=3, step=2, count=32), progress=reports[1])
+        guide = later(guide, sigma, **cut(noisy, across, patch=3, step=2, count=32), progress=reports[1])
     else:
-        overlapping = cut(noisy, radius, patch=4, step=3)
+        overlapping = cut(noisy, across, patch=4, step=3)
         guide = later(guide, sigma, **overlapping, tolerance=max(0.05, alike(lags)), progress=reports[1])
-    last = cut(noisy, radius, patch=4, step=2, count=64)
+    last = cut(noisy, across, patch=4, step=2, count=64)
     return later(guide, sigma, **last, tolerance=max(0.02, alike(lags)), progress=reports[2])
 
 
@@ -218,14 +226,13 @@ BEST = Method(
 
 def subspace(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Low-rank approximation of groups of similar patches (Gavish and Donoho 2017)."""
-    radius = options.search_radius
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
     return low_rank(
         noisy,
         guide,
         sigma,
-        **cut(noisy, radius, patch=4, step=3, count=64),
-        search_radius=radius,
+        **cut(noisy, across_slices(noisy, options), patch=4, step=3, count=64),
+        search_radius=options.search_radius,
         tolerance=max(0.2, alike(options.autocovariance)),
         autocovariance=options.autocovariance,
         progress=part(progress, 0.1, 1.0),

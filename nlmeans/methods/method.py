@@ -132,19 +132,44 @@ def flatter_window(search_radius: int, spacing: Sequence[float]) -> tuple[int, .
     >>> flatter_window(4, (1.0, 1.0, 1.2))
     (4, 4, 4)
     """
-    thick = [size >= THICK * min(spacing) for size in spacing]
+    thick = is_thick(spacing)
     if search_radius == 0 or not any(thick):
         return (search_radius,) * len(thick)
     return tuple((search_radius + 2) // 2 if slices else search_radius + 1 for slices in thick)
 
 
-def is_flat(search_radius: Axes) -> Axes:
-    """Return 1 for the axes across thick slices, 0 for others: a window is at most two thirds as wide there.
+def is_thick(spacing: Sequence[float]) -> list[bool]:
+    """Tell which axes lie across thick slices."""
+    return [size >= THICK * min(spacing) for size in spacing]
 
-    >>> is_flat((5, 5, 3)), is_flat((4, 4, 4))
+
+def is_narrow(search_radius: Axes) -> Axes:
+    """Return 1 for the axes along which a window is at most two thirds as wide as along another one, 0 for others.
+
+    >>> is_narrow((5, 5, 3)), is_narrow((4, 4, 4))
     ((0, 0, 1), (0, 0, 0))
     """
     d, h, w = (int(3 * radius <= 2 * max(search_radius)) for radius in search_radius)
+    return d, h, w
+
+
+def is_flat(search_radius: Axes, shape: Sequence[int], spacing: Sequence[float]) -> Axes:
+    """Return 1 for the axes along which patches of a volume are short, 0 for others.
+
+    These are the narrow axes of the window. A window that is cut short because the volume is says nothing of slices:
+    there the voxel size has to say that they are thick. Across two slices, all patches are short.
+
+    >>> is_flat((5, 5, 3), (64, 64, 20), (1, 1, 1)), is_flat((4, 4, 2), (64, 64, 3), (1, 1, 1))
+    ((0, 0, 1), (0, 0, 0))
+    >>> is_flat((5, 5, 2), (64, 64, 3), (1, 1, 4)), is_flat((5, 5, 1), (64, 64, 2), (1, 1, 4))
+    ((0, 0, 1), (0, 0, 0))
+    """
+    d, h, w = (
+        int(narrow and n > 2 and (thick or radius < n - 1))
+        for narrow, radius, n, thick in zip(
+            is_narrow(search_radius), search_radius, shape, is_thick(spacing), strict=True
+        )
+    )
     return d, h, w
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
 from nlmeans.core.axes import Axes
+from nlmeans.core.constants import independent_directions
 from nlmeans.core.progress import Report, part
 from nlmeans.methods.grouped import (
     CUBE,
@@ -112,12 +113,24 @@ def without_weak(denoised: Tensor, sigma: float | Tensor) -> Tensor:
 def measure_series(noisy: Tensor, autocovariance: Tensor | None, everywhere: bool = False) -> SeriesResult:
     """Measure the noise of a series, (V, D, H, W), by what its volumes do not have in common.
 
-    Patches lie side by side; with `everywhere` they overlap, which is exact where the noise varies in space.
+    Patches lie side by side; with `everywhere` they overlap, which is exact where the noise varies in space. Volumes
+    without noise of their own do not count.
     """
     step = PATCH_STEP if everywhere else PATCH
-    peak = noisy.abs().max().clamp_min(torch.finfo(noisy.dtype).tiny)
-    found = series_low_rank(noisy / peak, None, step=step, autocovariance=autocovariance)
-    return SeriesResult(found.series * peak, found.sigma * peak, found.rank)
+    known = noisy.clone(memory_format=torch.contiguous_format)  # the same bits on any axis
+    middle = known.mean((1, 2, 3), keepdim=True)
+    known -= middle  # an offset would drown the noise in rounding
+    peak = known.abs().max().clamp_min(torch.finfo(noisy.dtype).tiny)
+    products = known.new_zeros(len(known), len(known), dtype=torch.float64)
+    for plane in known.div_(peak).unbind(1):  # one by one, so that no second copy of all is made
+        flat = plane.double().flatten(1)
+        products.addmm_(flat, flat.mT)
+    directions = torch.from_numpy(independent_directions(products.cpu().numpy())[1]).to(known)
+    if 0 < directions.shape[1] < len(known):
+        known = torch.tensordot(directions.mT, known, 1)
+    found = series_low_rank(known, None, step=step, autocovariance=autocovariance)
+    shared = found.series if len(known) == len(noisy) else torch.tensordot(directions, found.series, 1)
+    return SeriesResult(shared * peak + middle, found.sigma * peak, found.rank)
 
 
 def series_halo(patch_radius: Axes, search_radius: Axes) -> Axes:

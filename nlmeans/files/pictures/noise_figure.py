@@ -17,7 +17,7 @@ from nlmeans.noise.rician import rician_deviation
 from nlmeans.noise.search.air import Numbers
 from nlmeans.noise.search.curve import VarianceCurve, flattest_parts, variance_curve
 from nlmeans.noise.search.finest import finest_detail_by_slabs
-from nlmeans.noise.search.found import response_of_finest
+from nlmeans.noise.search.found import LEAST_RESPONSE, response_of_finest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 VOXELS_DRAWN, FEWEST_SLICES = 2**22, 16
 """Most voxels that are measured for a figure, and the number of slices from which on whole slices are preferred to
 more of them: whole slices show the air around an object."""
-
-LEAST_RESPONSE = 0.01
-"""Least share of the deviation of correlated noise that its finest detail must hold. With less, the finest detail says
-nothing about the noise."""
 
 WHITE_LAGS = 5
 """Number of lags shown for noise that is not correlated."""

@@ -310,6 +310,21 @@ def flat_blocks(seen: Observed, kind: str) -> tuple[CorrelatedNoise | None, str]
     return estimate_correlated_noise(seen.volume, None, seen.measured), "anywhere"
 
 
+LEAST_RESPONSE = 0.01
+"""Least share of the deviation of correlated noise that its finest detail must hold. With less, the finest detail says
+nothing about the noise."""
+
+
+def deviation_of_finest(finest: float, autocovariance: Tensor | None) -> float | None:
+    """Return the deviation of noise whose finest detail has this one; None if such noise shows in no finest detail.
+
+    >>> deviation_of_finest(2.0, None), deviation_of_finest(2.0, torch.ones(1, 1, 3))
+    (2.0, None)
+    """
+    response = 1.0 if autocovariance is None else response_of_finest(autocovariance)
+    return finest / response if response >= LEAST_RESPONSE else None
+
+
 def response_of_finest(autocovariance: Tensor) -> float:
     """Standard deviation of second differences along all axes, normalised to 1 for white noise.
 

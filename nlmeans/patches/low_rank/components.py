@@ -56,14 +56,20 @@ class Common(NamedTuple):
         return len(self.basis) - self.basis.shape[1]
 
 
-def common_components(products: Tensor, voxels: int) -> Common:
+MOST_OF_NOISE = 1.25
+"""Largest variance of noise in units of sigma², which may be a tenth too low."""
+
+
+def common_components(products: Tensor, voxels: int, most: float = math.inf) -> Common:
     """Return the components that stand out of the noise over many voxels.
 
-    There is at least one. They are all V if there are too few voxels to tell.
+    There is at least one. They are all V if there are too few voxels to tell, or if the weakest is signal as well: of
+    a single dimension, only sigma says whether it is noise.
 
     Args:
         products: the sum of the products of each signal with itself, in units of sigma², (V, V), float64.
         voxels: how many independent signals there were.
+        most: largest variance of noise, in the same units, if sigma is known.
 
     Example:
         >>> signals = torch.outer(torch.tensor([3.0, 4.0, 0.0]), torch.linspace(-10, 10, 1000)).double()
@@ -79,6 +85,8 @@ def common_components(products: Tensor, voxels: int) -> Common:
     edge = float(variance) * surely_signal(count, voxels, CHANCE)
     least = max(edge, SURELY_ABOVE * float(edge_of_noise(variance, count, voxels)))
     found = int((energies > least).sum())
+    if found == count - 1 and float(energies[0]) > most * surely_signal(1, voxels, CHANCE):
+        return Common(vectors, 1.0)
     return Common(vectors[:, -max(found, 1) :], float(variance))
 
 

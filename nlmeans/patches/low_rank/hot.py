@@ -40,14 +40,15 @@ def without_hot_voxels(signals: Tensor, relative: float | Tensor) -> tuple[Tenso
         >>> calm.flatten().tolist(), hot.flatten().tolist()
         ([0.0, 0.0, 0.0, 0.0, 0.0], [False, False, True, False, False])
     """
-    if not len(signals) or max(signals.shape[1:]) == 1:  # no volumes with noise, or no neighbours
+    if not len(signals) or signals[0].numel() <= 2:  # no volumes with noise, or no two neighbours that could agree
         return signals, torch.zeros_like(signals, dtype=torch.bool)
     limit = torch.as_tensor(HOT * relative, dtype=signals.dtype, device=signals.device)
     hot = kernel_for([signals], plain=hot_voxels, cpu=compiled_hot_voxels)(signals, limit)
     places = hot.nonzero()
     if len(places) and len(signals) >= FEWEST_TOGETHER:
         volume, *place = places.T
-        usual = signals[:, *place].median(0).values  # what stands out in most volumes is a small part of the object
+        here = signals[:, *place]
+        usual = (here.median(0).values - (-here).median(0).values) / 2  # what most volumes show is part of the object
         differs = (signals[volume, *place] - usual).abs() > limit.expand(signals.shape[1:])[*place]
         hot[tuple(places[~differs].T)] = False
         places = places[differs]

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from nlmeans.core.constants import REACH_OF_CONSTANTS, constant_voxels, surrounded_by_others, widened
+from nlmeans.core.constants import (
+    REACH_OF_CONSTANTS,
+    constant_voxels,
+    independent_directions,
+    surrounded_by_others,
+    widened,
+)
 
 BLOCK = list(itertools.product((-1, 0, 1), repeat=3))
 NEIGHBOURHOOD = {
@@ -74,3 +80,10 @@ def test_widened_reaches_exactly_so_far(reach: int) -> None:
     assert set(found[:, 0].tolist()) == {1}
     assert found[:, 1].tolist() == list(range(max(8 - reach, 0), min(8 + reach, 16) + 1))
     assert REACH_OF_CONSTANTS == 2
+
+
+def test_a_constant_series_has_no_independent_directions() -> None:
+    assert independent_directions(np.zeros((4, 4)))[1].shape == (4, 0)
+    energies, directions = independent_directions(np.diag([3.0, 0.0, 1.0]))
+    assert energies.tolist() == [1, 3]
+    assert np.abs(directions).tolist() == [[0, 1], [0, 0], [1, 0]]

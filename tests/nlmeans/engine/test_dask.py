@@ -91,6 +91,20 @@ def test_the_volumes_of_a_series_together(settings: dict[str, Any]) -> None:
     assert psnr(clean, expected) > psnr(clean, noisy) + 10
 
 
+def test_the_noise_of_a_series_is_what_its_volumes_do_not_share() -> None:
+    noisy = decaying_series(12, SIGMA)[1]
+    result = denoise(da.from_array(noisy, chunks=(5, 13, 9, 4)), method="series", series=-1)
+    np.testing.assert_allclose(result.compute(), denoise(noisy, method="series", series=-1), rtol=0, atol=1e-3 * SIGMA)
+
+
+def test_the_noise_of_a_series_has_one_level_for_all_chunks() -> None:
+    clean = decaying_series(12, SIGMA)[0]
+    level = np.linspace(2, 24, 14) * np.ones(clean.shape[:3])
+    noisy = (clean + level[..., None] * np.random.default_rng(0).standard_normal(clean.shape)).astype(np.float32)
+    result = denoise(da.from_array(noisy, chunks=(6, 13, 14, 12)), method="series", series=-1).compute()
+    assert psnr(clean, result) > psnr(clean, noisy) + 5
+
+
 @pytest.mark.parametrize("despeckle", [False, True])
 def test_a_constant_series_comes_back(despeckle: bool) -> None:
     constant = np.full((9, 8, 7, 12), 41.5)

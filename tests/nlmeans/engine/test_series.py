@@ -9,9 +9,10 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter1d
 
-from nlmeans import NoiseModel, Settings
+from nlmeans import NoiseModel, Settings, denoise
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
+from nlmeans.core.metrics import psnr
 from nlmeans.engine.noise import model_of_one_scanner, noise_of
 from nlmeans.engine.series import is_one_series, measured_patches, read_volumes, series_pieces
 from tests.nlmeans.volumes import decaying_series, piecewise, rician, unrelated_images
@@ -128,3 +129,30 @@ def test_noise_that_is_not_weaker_in_the_dark_is_not_rician(kind: str) -> None:
     clean, rng = weighted() + 60, np.random.default_rng(0)
     noisy = clean + SIGMA * rng.standard_normal(clean.shape) if kind == "gaussian" else rng.poisson(clean)
     assert noise_found(noisy.astype(np.float32)).model.kind == "gaussian"
+
+
+@pytest.mark.parametrize("sigma", [SIGMA, None])
+def test_volumes_that_share_nothing_lose_nothing(sigma: float | None) -> None:
+    """Four volumes of four objects: their weakest difference is far above the noise, and stays."""
+    random = np.random.default_rng(1)
+    objects = np.stack([np.roll(piecewise(10, 22, 24), 5 * n, 1 + n % 2) for n in range(4)], -1)
+    clean = 100 + objects @ random.uniform(-1, 1, (4, 4))
+    noisy = (clean + SIGMA * random.standard_normal(clean.shape)).astype(np.float32)
+    result = denoise(noisy, sigma, method="series", series=3)
+    assert psnr(clean, result) > psnr(clean, noisy) + 2
+
+
+@pytest.mark.parametrize("volumes", [6, 12])
+def test_volumes_that_are_constant_or_the_same_say_nothing_of_the_noise(volumes: int) -> None:
+    noisy = decaying_series(volumes, SIGMA)[1]
+    noisy = np.concatenate([noisy, noisy[..., :1], np.full_like(noisy[..., :1], 7)], -1)
+    assert noise_found(noisy).model.sigma == pytest.approx(SIGMA, rel=0.08)
+
+
+def test_offsets_of_volumes_are_no_signal() -> None:
+    noisy = decaying_series(6, SIGMA)[1].astype(np.float64)
+    expected = noise_found(noisy, noise="gaussian").model
+    for offset in (1e7, 1e4 * np.arange(6)):
+        found = noise_found(noisy + offset, noise="gaussian").model
+        assert found.sigma == pytest.approx(expected.sigma, rel=1e-3)
+        assert found.correlation is None

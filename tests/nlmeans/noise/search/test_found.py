@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from nlmeans import NoiseModel, denoise, estimate_noise, estimate_sigma, load_image, samples
 from nlmeans.core.metrics import psnr
-from nlmeans.noise.search.found import model_of_volume, response_of_finest
+from nlmeans.noise.search.found import deviation_of_finest, model_of_volume, response_of_finest
 from tests.nlmeans.volumes import gaussian, piecewise, rician, sample
 
 SIGMA = 10.0
@@ -299,3 +299,10 @@ def test_a_curve_asked_of_any_volume_is_a_model_that_can_be_used(shape: tuple[in
     assert found.has_level
     assert found.kind == "curve" or found.sigma == 0
     assert np.isfinite(denoise(volume[0] if shape[0] == 1 else volume, noise=found, method="classic")).all()
+
+
+@pytest.mark.parametrize("lags", [(1.0, 1.0, 1.0), (0.8, 1.0, 0.8)])
+def test_noise_too_smooth_for_any_finest_detail_is_denoised_without_a_word_about_units(lags: Any) -> None:
+    counts = np.random.default_rng(0).poisson(50, (9, 10, 11)).astype(np.float32)
+    assert deviation_of_finest(1.0, torch.tensor([[lags]])) is None
+    assert np.isfinite(denoise(counts, noise="poisson", gain=1.0, method="dct", correlation=[[lags]])).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from nlmeans.noise.search.unshared import unshared_correlation
 from tests.nlmeans.volumes import Floats, decaying_series, piecewise
@@ -63,3 +63,25 @@ def test_an_image_has_no_lags_along_its_depth() -> None:
 @pytest.mark.parametrize("values", [0.0, 5.0])
 def test_a_series_without_noise_shows_no_correlation(values: float) -> None:
     assert unshared_correlation([torch.full((8, 6, 6, 6), values)]) is None
+
+
+@pytest.mark.parametrize("shape", [(8, 24, 24), (3, 40, 9)])
+def test_structure_that_volumes_do_not_share_is_no_noise_of_neighbours(shape: tuple[int, ...]) -> None:
+    """Four volumes of four structures have no direction with noise alone: the weakest is as smooth as the others."""
+    random = np.random.default_rng(0)
+    structures = gaussian_filter(random.standard_normal((4, *shape)), (0, 2, 2, 2))
+    mixed = np.tensordot(random.uniform(-1, 1, (4, 4)), structures / structures.std(), 1)
+    noisy = 100 + 20 * mixed + random.standard_normal(mixed.shape)
+    assert unshared_correlation([torch.from_numpy(noisy)]) is None
+
+
+def test_structure_among_the_noise_of_few_volumes_does_not_count() -> None:
+    """Three structures in four volumes leave one direction with noise, beside which all others are far stronger."""
+    random = np.random.default_rng(1)
+    structures = gaussian_filter(random.standard_normal((3, 10, 30, 30)), (0, 2, 2, 2))
+    mixed = np.tensordot(random.uniform(-1, 1, (4, 3)), structures / structures.std(), 1)
+    white = random.standard_normal((4, 10, 30, 31))
+    assert unshared_correlation([torch.from_numpy(100 + 20 * mixed + white[..., 1:])]) is None
+    found = unshared_correlation([torch.from_numpy(100 + 20 * mixed + white[..., 1:] + white[..., :-1])])
+    assert found is not None
+    assert float(found[3, 3, 4]) == pytest.approx(0.5, abs=0.05)

@@ -7,6 +7,7 @@ import torch
 
 from nlmeans.patches.low_rank.components import (
     LOCAL_PATCH,
+    MOST_OF_NOISE,
     common_components,
     components_of_patches,
     distinct_components,
@@ -45,6 +46,14 @@ def test_too_few_voxels_have_all_components_and_noise_has_one() -> None:
     few, many = normal(20, 30), normal(20, 4000)
     assert common_components(few @ few.mT, 30).left == 0
     assert common_components(many @ many.mT, 4000).left == 19
+
+
+def test_of_one_dimension_that_is_left_sigma_says_whether_it_is_noise() -> None:
+    signals = torch.tensor([20.0, 9.0, 4.0, 1.5]).double()[:, None] * normal(4, 1000)
+    products = signals @ signals.mT
+    assert common_components(products, 1000).left == 1
+    assert common_components(products, 1000, MOST_OF_NOISE).left == 0
+    assert common_components(products / 1.5**2, 1000, MOST_OF_NOISE).left == 1
 
 
 def test_two_courses_in_a_few_voxels_each_are_two_components() -> None:

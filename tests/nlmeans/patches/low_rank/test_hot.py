@@ -28,11 +28,25 @@ def test_hot_is_what_stands_out_of_all_neighbours_by_far() -> None:
     assert not without_hot_voxels(edge[:, :1, :1, :1], 1.0)[1].any()
 
 
+def test_of_two_voxels_none_stands_out() -> None:
+    signals = normal(6, 1, 1, 2).float()
+    signals[2, 0, 0, 1] += 100
+    assert not without_hot_voxels(signals, 1.0)[1].any()
+
+
 def test_what_stands_out_in_most_volumes_belongs_to_the_object() -> None:
     signals = normal(6, 9, 10, 11).float()
     signals[:, 4, 5, 6] += 100
     signals[1, 2, 2, 2] += 100
     assert without_hot_voxels(signals, 1.0)[1].nonzero().tolist() == [[1, 2, 2, 2]]
+
+
+def test_dark_voxels_are_hot_where_bright_ones_are() -> None:
+    signals = normal(6, 9, 10, 11).float()
+    signals[:3, 4, 5, 6] += 100
+    bright, dark = (without_hot_voxels(values, 1.0)[1] for values in (signals, -signals))
+    assert bright.sum() == 3
+    assert torch.equal(bright, dark)
 
 
 def spiky(*shape: int) -> torch.Tensor:
