@@ -65,7 +65,7 @@ class Bench:
         while not ready():
             assert time.monotonic() < end, "nothing happened"
             try:
-                self.mail.get(timeout=0.05)()
+                self.mail.get(timeout=0.005)()
             except queue.Empty:
                 continue
 
