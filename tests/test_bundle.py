@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 import tomllib
+import traceback
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -184,10 +186,13 @@ def test_the_command_of_the_page_denoises_a_folder(folder: Path, tmp_path: Path)
 
 
 @needs_fire
-def test_an_error_of_the_command_ends_with_its_reason(tmp_path: Path) -> None:
-    done = command_line(*of_page("--dataset_dir", tmp_path, "--output_dir", tmp_path / "out"))
-    assert done.returncode != 0
-    assert "no such file" in done.stderr
+def test_an_error_of_the_command_ends_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = of_page("--dataset_dir", tmp_path, "--output_dir", tmp_path / "out")
+    monkeypatch.setattr(sys, "argv", ["monai.bundle", "run", *map(str, words)])
+    monkeypatch.chdir(BUNDLE)
+    with pytest.raises(RuntimeError) as raised:
+        runpy.run_module("monai.bundle", run_name="__main__")
+    assert "no such file" in "".join(traceback.format_exception(raised.value))
     assert not (tmp_path / "out").exists()
 
 

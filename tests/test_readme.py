@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import runpy
@@ -72,8 +73,16 @@ def test_python_blocks_run_one_after_the_other(page: Path) -> None:
         exec(compile(block, name_of(page), "exec"), names)
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the files that commands in the pages read."""
+    folder = tmp_path_factory.mktemp("files")
+    with contextlib.chdir(folder):
+        put_files()
+    return folder
+
+
 def put_files() -> None:
-    """The files that commands in the pages read."""
     for name in ("your_scan.nii.gz", "scans/one/scan.nii.gz", "my_dataset/sub-01/anat/sub-01_T1w.nii.gz"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(samples.path("slice"), name)
@@ -97,8 +106,8 @@ COMMANDS = list(dict.fromkeys(command for page in PAGES for command in commands(
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 @pytest.mark.usefixtures("in_an_empty_folder")
-def test_commands_run(command: tuple[str, ...]) -> None:
-    put_files()
+def test_commands_run(command: tuple[str, ...], files: Path) -> None:
+    shutil.copytree(files, ".", dirs_exist_ok=True)
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     for file in LEAVES.get(" ".join(command), ()):

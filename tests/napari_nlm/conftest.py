@@ -65,7 +65,7 @@ class Bench:
         while not ready():
             assert time.monotonic() < end, "nothing happened"
             try:
-                self.mail.get(timeout=0.05)()
+                self.mail.get(timeout=0.005)()
             except queue.Empty:
                 continue
 
@@ -135,7 +135,7 @@ def viewer(request: pytest.FixtureRequest) -> Any:
             pytest.fail("there is no display, and NLMEANS_GUI_TESTS=required; run this under xvfb-run")
         pytest.skip("there is no display; run this under xvfb-run")
     made = request.getfixturevalue("make_napari_viewer_proxy")(show=True)
-    made.__wrapped__.window._qt_window.resize(1400, 900)
+    made.__wrapped__.window._qt_window.resize(1000, 700)
     return made
 
 
@@ -167,9 +167,9 @@ class Dock:
 
     def settle(self) -> None:
         """Wait until the picture is on the canvas and nothing is computed."""
-        self.wait(seconds=0.1)
+        self.wait(seconds=0.06)
         self.wait(lambda: not self.session.busy)
-        self.wait(seconds=0.1)
+        self.wait(seconds=0.06)
 
     @property
     def sigma(self) -> Any:

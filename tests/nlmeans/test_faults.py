@@ -23,6 +23,7 @@ from nlmeans import cli
 from nlmeans.files import batch, computed, paths
 from nlmeans.files.formats import nifti, registry
 from tests.nlmeans.cohorts import write_dataset
+from tests.nlmeans.forks import Fork, Forks
 from tests.nlmeans.scans import RAS, contents, names, noisy, save, scan
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, limits and locks are those of POSIX")
@@ -48,39 +49,23 @@ def assert_whole(target: Path) -> dict[str, Any]:
 # ---------------------------------------------------------------- real runs, at random times
 
 
-def start(*words: object, limit: str = "pass") -> subprocess.Popen[str]:
-    """Start the command line in a process, and wait until it has imported everything."""
-    program = (
-        "import resource, sys; from nlmeans import cli; from nlmeans.files import batch; "
-        f"{limit}; print('ready', flush=True); cli.main()"
-    )
-    child = subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
-    return child
-
-
-def ended(child: subprocess.Popen[str]) -> tuple[int, str]:
+def ended(child: Fork) -> tuple[int, str]:
     """Wait for a process. Returns its exit code and standard error, which must not be a traceback."""
-    _, error = child.communicate(timeout=120)
+    code, _, error = child.ended()
     assert "Traceback" not in error
-    return child.returncode, error
+    return code, error
 
 
 @posix
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
-def test_a_run_that_is_stopped_leaves_a_whole_result_or_none(kind: signal.Signals, tmp_path: Path, runs: int) -> None:
+def test_a_run_that_is_stopped_leaves_a_whole_result_or_none(
+    kind: signal.Signals, tmp_path: Path, runs: int, forks: Forks
+) -> None:
     chance = random.Random(SEED)
     source, target = image(tmp_path / "in" / "scan.nii.gz"), tmp_path / "out" / "scan.nii.gz"
     target.parent.mkdir()
     for _ in range(runs):
-        child = start("denoise", source, target, "--overwrite", *QUICK)
+        child = forks.start("denoise", source, target, "--overwrite", *QUICK)
         time.sleep(chance.uniform(0, 2.0))
         os.kill(child.pid, kind)
         code, error = ended(child)
@@ -132,13 +117,15 @@ def test_an_interrupt_while_torch_is_imported_is_one_line(command: str, tmp_path
 
 @posix
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
-def test_a_cohort_that_is_stopped_goes_on_where_it_was(kind: signal.Signals, tmp_path: Path, runs: int) -> None:
+def test_a_cohort_that_is_stopped_goes_on_where_it_was(
+    kind: signal.Signals, tmp_path: Path, runs: int, forks: Forks
+) -> None:
     chance = random.Random(SEED)
     for index in range(2):
         image(tmp_path / "in" / f"{index}.nii.gz", seed=index)
     words = ("batch", tmp_path / "in", "--out", tmp_path / "out", "--workers", 2, "--threads", 1, *QUICK)
     for _ in range(runs):
-        child = start(*words)
+        child = forks.start(*words)
         time.sleep(chance.uniform(0, 8.0))
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, kind)
@@ -156,7 +143,9 @@ def test_a_cohort_that_is_stopped_goes_on_where_it_was(kind: signal.Signals, tmp
 
 @posix
 @pytest.mark.parametrize("ending", [".mhd", ".nhdr", ".hdr"])
-def test_a_header_and_its_voxels_are_both_whole_or_none_is_there(ending: str, tmp_path: Path, runs: int) -> None:
+def test_a_header_and_its_voxels_are_both_whole_or_none_is_there(
+    ending: str, tmp_path: Path, runs: int, forks: Forks
+) -> None:
     if ending != ".hdr":
         pytest.importorskip("SimpleITK")
     chance = random.Random(SEED)
@@ -164,7 +153,7 @@ def test_a_header_and_its_voxels_are_both_whole_or_none_is_there(ending: str, tm
     target.parent.mkdir()
     words = ("denoise", source, target, "--overwrite", *QUICK)
     for _ in range(runs):
-        child = start(*words)
+        child = forks.start(*words)
         time.sleep(chance.uniform(0, 2.0))
         os.kill(child.pid, signal.SIGKILL)
         ended(child)
@@ -178,12 +167,14 @@ def test_a_header_and_its_voxels_are_both_whole_or_none_is_there(ending: str, tm
 
 @posix
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
-def test_a_bids_app_that_is_stopped_goes_on_where_it_was(kind: signal.Signals, tmp_path: Path, runs: int) -> None:
+def test_a_bids_app_that_is_stopped_goes_on_where_it_was(
+    kind: signal.Signals, tmp_path: Path, runs: int, forks: Forks
+) -> None:
     chance = random.Random(SEED)
     dataset, out = write_dataset(tmp_path / "data", 2), tmp_path / "out"
     words = ("bids", dataset, out, "participant", "--threads", 1, *QUICK)
     for _ in range(runs):
-        child = start(*words)
+        child = forks.start(*words)
         time.sleep(chance.uniform(0, 4.0))
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, kind)
@@ -202,11 +193,12 @@ def runs(request: pytest.FixtureRequest) -> int:
 
 
 @posix
-def test_two_commands_that_write_the_same_leave_the_result_of_one(tmp_path: Path) -> None:
+def test_two_commands_that_write_the_same_leave_the_result_of_one(tmp_path: Path, forks: Forks) -> None:
     target = tmp_path / "out.nii.gz"
     sources = [image(tmp_path / f"in{index}" / f"{index}.nii.gz", seed=index) for index in range(2)]
     children = [
-        start("denoise", source, target, "--overwrite", "--report", tmp_path / "out.png", *QUICK) for source in sources
+        forks.start("denoise", source, target, "--overwrite", "--report", tmp_path / "out.png", *QUICK)
+        for source in sources
     ]
     assert [ended(child)[0] for child in children] == [0, 0]
     record = assert_whole(target)
@@ -258,11 +250,11 @@ def test_a_full_disk_is_named_and_changes_nothing(tmp_path: Path) -> None:
 
 
 @posix
-def test_a_limit_of_the_size_of_files_is_named(tmp_path: Path) -> None:
+def test_a_limit_of_the_size_of_files_is_named(tmp_path: Path, forks: Forks) -> None:
     source = save(scan(noisy(40, 40, 40), "f4", RAS), tmp_path / "scan.nii.gz")
     before = contents(tmp_path)
-    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"
-    child = start("denoise", source, tmp_path / "out.nii.gz", *QUICK, limit=limit)
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"
+    child = forks.start("denoise", source, tmp_path / "out.nii.gz", *QUICK, before=limit)
     code, error = ended(child)
     assert (code, error.count("\n")) == (1, 1)
     assert "out.nii.gz cannot be written: File too large; nothing was changed: make room" in error
@@ -312,14 +304,14 @@ def test_a_folder_that_goes_while_it_works_is_named(tmp_path: Path, monkeypatch:
 
 @posix
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")
-def test_too_little_memory_is_said_in_one_line(tmp_path: Path) -> None:
+def test_too_little_memory_is_said_in_one_line(tmp_path: Path, forks: Forks) -> None:
     source = save(scan(np.tile(noisy(40, 40, 40), (4, 4, 4)), "f4", RAS), tmp_path / "scan.nii")
     before = contents(tmp_path)
     limit = (
-        "import psutil; used = psutil.Process().memory_info().vms; "
+        "import psutil, resource; used = psutil.Process().memory_info().vms; "
         "resource.setrlimit(resource.RLIMIT_AS, (used + 25_000_000, used + 25_000_000))"
     )
-    child = start("denoise", source, tmp_path / "out.nii", "--sigma", 10, "--memory", "8GB", *QUICK, limit=limit)
+    child = forks.start("denoise", source, tmp_path / "out.nii", "--sigma", 10, "--memory", "8GB", *QUICK, before=limit)
     code, error = ended(child)
     assert code == 1, error
     assert error.startswith("Error: "), error

@@ -317,8 +317,8 @@ def cluster(**arguments: Any) -> Iterator[Client]:
 
 
 def test_on_a_cluster_of_processes_of_which_one_is_killed() -> None:
-    noisy = volume(24, 32, 40)
-    array = da.from_array(noisy, chunks=(6, 16, 10))
+    noisy = volume(12, 24, 30)
+    array = da.from_array(noisy, chunks=(6, 12, 10))
     settings = {**QUICK, "backend": "loop"}  # not compiled, which each process would do anew
     with cluster() as client:
         result = client.compute(denoise(array, **settings))

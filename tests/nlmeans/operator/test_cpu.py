@@ -159,30 +159,32 @@ def test_forked_data_loader_workers() -> None:
     assert all(torch.equal(one, expected) for batch in loader for one in batch)
 
 
-def run_python(code: str, **environment: str) -> str:
-    place = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=os.environ | place | environment, check=True, capture_output=True, text=True)
-    return done.stdout
+SECOND = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_cpu
+from numba.core import event
+with event.install_recorder("numba:compile") as recorder:
+    result = test_cpu.small_job()
+print(len(recorder.buffer), result.numpy().tobytes().hex())
+"""
 
 
-JOB = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_cpu\n"
-
-
-def test_any_number_of_numba_threads() -> None:
-    code = JOB + "sys.stdout.write(test_cpu.small_job().numpy().tobytes().hex())"
-    assert run_python(code, NUMBA_NUM_THREADS="1") == small_job().numpy().tobytes().hex()
-
-
-def test_second_process_takes_the_kernel_from_disk() -> None:
+@pytest.fixture(scope="module")
+def second() -> tuple[int, str]:
+    """The number of kernels that a second process compiles, and the bytes of its result, with one thread of numba."""
     small_job()
-    code = JOB + (
-        "from numba.core import event\n"
-        "with event.install_recorder('numba:compile') as recorder: test_cpu.small_job()\n"
-        "print(len(recorder.buffer))"
-    )
-    run_python(code)
-    assert int(run_python(code)) == 0
+    place = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "NUMBA_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", SECOND]
+    done = subprocess.run(command, env=os.environ | place, check=True, capture_output=True, text=True)
+    compiled, result = done.stdout.split()
+    return int(compiled), result
+
+
+def test_any_number_of_numba_threads(second: tuple[int, str]) -> None:
+    assert second[1] == small_job().numpy().tobytes().hex()
+
+
+def test_second_process_takes_the_kernel_from_disk(second: tuple[int, str]) -> None:
+    assert second[0] == 0
 
 
 def test_progress_comes_from_the_calling_thread_and_ends_at_one() -> None:

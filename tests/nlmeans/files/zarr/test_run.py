@@ -20,6 +20,7 @@ from nlmeans.files.zarr import run
 from nlmeans.files.zarr.denoise import denoise_zarr
 from nlmeans.files.zarr.journal import JOURNAL as JOURNAL
 from nlmeans.files.zarr.run import partial_folder
+from tests.nlmeans.forks import Forks
 from tests.nlmeans.scans import contents
 from tests.nlmeans.zarrs import SAME, SMALLEST, in_memory, level, noisy, save
 
@@ -38,7 +39,7 @@ FEW = 1 / 512
 """Share of the memory for a block that makes many small blocks."""
 
 SLOW = f"""
-import sys, time
+import sys
 from nlmeans import denoise_zarr
 from nlmeans.files.zarr import run
 
@@ -46,7 +47,7 @@ finish = run.ZarrRun.finish
 def slow(self, *arguments):
     finish(self, *arguments)
     print("block", flush=True)
-    time.sleep(0.5)
+    sys.stdin.readline()
 run.ZarrRun.finish = slow
 run.BLOCK_SHARE = {FEW}
 denoise_zarr(sys.argv[1], sys.argv[2], method="classic", search_radius=1, device="cpu", memory=16 * 2**20)
@@ -55,10 +56,13 @@ denoise_zarr(sys.argv[1], sys.argv[2], method="classic", search_radius=1, device
 
 def killed(source: Path, target: Path, blocks: int, how: signal.Signals = signal.SIGKILL) -> None:
     """Start a run, and kill it once this many blocks are finished."""
-    process = subprocess.Popen([sys.executable, "-c", SLOW, source, target], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    with process.stdout:
-        for _ in range(blocks):
+    command = [sys.executable, "-c", SLOW, source, target]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for block in range(blocks):
+            if block:
+                print("go on", file=process.stdin, flush=True)
             assert process.stdout.readline() == "block\n"
         process.send_signal(how)
         process.wait(300)
@@ -202,18 +206,18 @@ def test_the_lock_of_a_dead_process_does_not_count(source: Path, target: Path) -
     assert not file.exists()
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path, target: Path) -> None:
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, target: Path, forks: Forks) -> None:
     source = save(tmp_path / "in.zarr", noisy(32, 200, 200), "zyx", chunk=32)
     options = ("--memory", "16MiB", "--method", "classic", "--search-radius", "8", "--sigma", "10", "--device", "cpu")
-    command = [sys.executable, "-m", "nlmeans.cli", "denoise", source, target, *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        journal, until = partial_folder(target) / JOURNAL, time.monotonic() + 300
-        while process.poll() is None and not (journal.is_file() and '"facts"' in journal.read_text()):
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=300)
-    assert process.returncode == 130, said
+    child = forks.start("denoise", source, target, *options)
+    journal, until = partial_folder(target) / JOURNAL, time.monotonic() + 300
+    while not (journal.is_file() and '"facts"' in journal.read_text()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGINT)
+    code, _, said = child.ended()
+    assert code == 130, said
     assert "give the same command again to resume" in said
     assert len(said.splitlines()) == 1, said
     assert partial_folder(target).is_dir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,14 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from nlmeans import NoiseModel, denoise, estimate_noise, estimate_sigma, load_image, samples
+import nlmeans
+from nlmeans import NoiseModel, estimate_noise, estimate_sigma, load_image, samples
 from nlmeans.core.metrics import psnr
 from nlmeans.noise.search.found import deviation_of_finest, model_of_volume, response_of_finest
 from tests.nlmeans.volumes import gaussian, piecewise, rician, sample
+
+denoise = partial(nlmeans.denoise, method="bayes")
+"""One method that whitens, whatever the default is."""
 
 SIGMA = 10.0
 SHAPE = (30, 40, 44)
