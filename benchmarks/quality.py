@@ -94,7 +94,7 @@ class Picked(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if "picked" in record.msg and isinstance(record.args, tuple):
-            self.method = str(record.args[0])
+            self.method = str(record.args[0]) if "%s" in record.msg else "series"
 
 
 def run(contestant: Contestant, given: Case) -> tuple[np.ndarray, str]:
