@@ -71,6 +71,10 @@ def model_of_sample(
         varies: whether the noise may vary in space.
     """
     model = model_of_volume(values, kind, inside, possible, coils, likely)
+    if kind == "auto" and model.kind == "curve":  # what varies in space, or correlates, may look like a curve
+        others = [one for one in possible if one != "curve"]
+        other = model_of_sample(values, inside, shape, places, kind, others, coils, likely, varies)
+        return model if other.variation is None and other.correlation is None else other
     if not varies or model.follows_intensity or model.correlation is not None or not model.sigma:
         return model
     possible = [one for one in possible if one not in FOLLOWING]
