@@ -143,7 +143,7 @@ def kind_of_volume(seen: Observed, possible: Collection[str], likely: str | None
     if "curve" in possible and follows_a_curve(curve, bounds):
         return Fit(
             "curve", 0.0, ()
-        ), "neither one level, nor magnitudes, nor photon counts come near what flat parts show"
+        ), "the noise of flat parts is far from one level, from magnitudes, and from photon counts"
     if bool((seen.volume < 0).any()):
         return None, "there are negative values, which neither magnitudes nor counts have, so the noise is Gaussian"
     first_fit = kind_of_noise(curve, seen.air, possible)

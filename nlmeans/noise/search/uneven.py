@@ -71,10 +71,9 @@ def model_of_sample(
         varies: whether the noise may vary in space.
     """
     model = model_of_volume(values, kind, inside, possible, coils, likely)
-    if kind == "auto" and model.kind == "curve":  # what varies in space, or correlates, may look like a curve
-        others = [one for one in possible if one != "curve"]
-        other = model_of_sample(values, inside, shape, places, kind, others, coils, likely, varies)
-        return model if other.variation is None and other.correlation is None else other
+    if kind == "auto" and model.kind == "curve" and not leaves_it_even(model, values, inside, shape, places, varies):
+        possible = [one for one in possible if one != "curve"]
+        model = model_of_volume(values, kind, inside, possible, coils, likely)
     if not varies or model.follows_intensity or model.correlation is not None or not model.sigma:
         return model
     possible = [one for one in possible if one not in FOLLOWING]
@@ -92,6 +91,15 @@ def model_of_sample(
     levels = limits_in_words(variation, even.sigma)
     said = f"the noise is not equally strong everywhere: its standard deviation goes from {levels}"
     return dataclasses.replace(even, variation=variation, evidence=(*even.evidence, said))
+
+
+def leaves_it_even(
+    model: NoiseModel, values: Tensor, inside: Tensor | None, shape: Axes, places: Sequence[Piece], varies: bool
+) -> bool:
+    """Whether noise that a curve gives the same level everywhere is then white and does not vary in space."""
+    if model.correlation is not None:
+        return False
+    return not varies or variation_of(model.stabilise(values.double()), inside, shape, places, False) is None
 
 
 def variation_of(

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from nlmeans import NoiseModel, denoise, estimate_noise, estimate_sigma, load_image, samples
 from nlmeans.core.metrics import psnr
-from nlmeans.noise.search.found import model_of_volume, response_of_finest
+from nlmeans.noise.search.found import model_of_volume
 from tests.nlmeans.volumes import gaussian, piecewise, rician, sample
 
 SIGMA = 10.0
@@ -139,13 +139,6 @@ def test_tiles_do_not_show() -> None:
     whole = denoise(noisy, noise=model, search_radius=2)
     tiled = denoise(noisy, noise=model, search_radius=2, memory="16MiB")
     np.testing.assert_allclose(tiled, whole, atol=1e-3 * SIGMA)
-
-
-def test_the_response_of_second_differences() -> None:
-    lags = torch.zeros(3, 3, 3, dtype=torch.float64)
-    lags[1, 1] = torch.tensor([0.5, 1.0, 0.5])
-    # variance of (a − 2b + c)/√6 with correlation 1/2 between neighbours: (6 − 4 · 2 · 1/2) / 6
-    assert response_of_finest(lags[1:2, 1:2]) == pytest.approx((2 / 6) ** 0.5)
 
 
 @pytest.mark.parametrize(
@@ -299,3 +292,56 @@ def test_a_curve_asked_of_any_volume_is_a_model_that_can_be_used(shape: tuple[in
     assert found.has_level
     assert found.kind == "curve" or found.sigma == 0
     assert np.isfinite(denoise(volume[0] if shape[0] == 1 else volume, noise=found, method="classic")).all()
+
+
+STEPS = np.repeat(np.linspace(0.1, 1.0, 10), 6)[:, None, None] * np.ones((1, 40, 40))
+"""Ten flat parts."""
+
+
+def gamma_corrected(light: Any) -> Any:
+    """Light as a camera saves it: 8 bits, in which equal steps look equal."""
+    return np.round(255 * np.clip(light, 0, 1) ** (1 / 2.2))
+
+
+def proportional(clean: Any) -> Any:
+    return gaussian(clean, 0.005 + 0.1 * clean)
+
+
+FOLLOWING = {
+    "gamma-corrected": (gamma_corrected(STEPS), gamma_corrected(gaussian(STEPS, 0.05)), "falls"),
+    "proportional": (STEPS, proportional(STEPS), "rises"),
+    "negative": (STEPS - 0.5, proportional(STEPS) - 0.5, "rises"),
+}
+
+
+@pytest.mark.parametrize("name", FOLLOWING)
+def test_noise_that_follows_the_intensity_in_no_known_way_is_a_curve_by_default(name: str) -> None:
+    clean, noisy, goes = FOLLOWING[name]
+    model = estimate_noise(noisy)
+    assert (model.kind, model.sigma, model.correlation, model.doubts) == ("curve", None, None, ())
+    assert "far from one level, from magnitudes, and from photon counts" in model.evidence[0]
+    assert f"the deviation {goes} from" in model.evidence[1]
+    by_default, one_level = (denoise(noisy, method="dct", **how) for how in ({}, {"noise": "gaussian"}))
+    assert psnr(clean, by_default) > psnr(clean, one_level) + 1
+    np.testing.assert_array_equal(by_default, denoise(noisy, method="dct", noise="curve"))
+
+
+@pytest.mark.parametrize("modality", ["MR", "CT"])
+def test_scanners_whose_values_are_linear_have_no_curve(modality: str) -> None:
+    assert estimate_noise(FOLLOWING["proportional"][1], modality=modality).kind != "curve"
+    assert estimate_noise(FOLLOWING["proportional"][1], modality="GM").kind == "curve"
+
+
+NO_CURVE = {
+    "gaussian": gaussian(STEPS, 0.05),
+    "rician": rician(np.pad(STEPS, 8), 0.05),
+    "photons": np.random.default_rng(0).poisson(100 * STEPS).astype(float),
+    "correlated": STEPS + 0.05 * filtered("apodised", STEPS.shape),
+    "cut off": gaussian(np.pad(STEPS, 8), 0.05).clip(0, 1),
+    "few grey values": np.round(20 * gaussian(STEPS, 0.05)),
+}
+
+
+@pytest.mark.parametrize("name", NO_CURVE)
+def test_noise_of_a_known_kind_is_no_curve_by_default(name: str) -> None:
+    assert estimate_noise(NO_CURVE[name]).kind in ("gaussian", name)

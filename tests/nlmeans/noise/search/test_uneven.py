@@ -63,6 +63,14 @@ def test_air_that_a_scanner_has_filtered_makes_no_variation() -> None:
     assert estimate_noise(noisy(clean=clean, level=np.where(clean > 0, 8.0, 1.0))).variation is None
 
 
+def test_noise_that_varies_in_space_is_no_curve_though_it_rises_with_the_intensity() -> None:
+    steps = np.repeat(np.linspace(20, 400, 12), 5)[:, None, None] * np.ones((1, 40, 40))
+    rising = 5 + 0.1 * np.linspace(0, 400, len(steps))[:, None, None]
+    model = estimate_noise(steps + rising * np.random.default_rng(0).standard_normal(steps.shape))
+    assert model.kind == "gaussian"
+    assert model.variation is not None
+
+
 @pytest.mark.parametrize("method", ["classic", "bayes", "wiener"])
 def test_the_default_gains_more_than_with_one_level(method: str) -> None:
     given = noisy()
