@@ -20,7 +20,7 @@ from nlmeans.noise.variation import variation_at
 from tests.nlmeans import zarrs
 from tests.nlmeans.cli.calls import call
 from tests.nlmeans.scans import RAS, save, scan
-from tests.nlmeans.volumes import Floats, piecewise
+from tests.nlmeans.volumes import Floats, mosaic, piecewise
 
 SHAPE = (40, 48, 44)
 CLEAN = piecewise(*SHAPE)
@@ -63,12 +63,14 @@ def test_air_that_a_scanner_has_filtered_makes_no_variation() -> None:
     assert estimate_noise(noisy(clean=clean, level=np.where(clean > 0, 8.0, 1.0))).variation is None
 
 
-def test_noise_that_varies_in_space_is_no_curve_though_it_rises_with_the_intensity() -> None:
-    steps = np.repeat(np.linspace(20, 400, 12), 5)[:, None, None] * np.ones((1, 40, 40))
-    rising = 5 + 0.1 * np.linspace(0, 400, len(steps))[:, None, None]
-    model = estimate_noise(steps + rising * np.random.default_rng(0).standard_normal(steps.shape))
-    assert model.kind == "gaussian"
-    assert model.variation is not None
+def test_noise_that_varies_in_space_is_no_curve_and_a_curve_does_not_vary_in_space() -> None:
+    place = np.indices((40, 40, 40))[0] / 40
+    clean = mosaic() + 0.3 * place
+    in_space, over_intensity = (
+        estimate_noise(noisy(clean=clean, level=level)) for level in (0.02 + 0.08 * place, 0.005 + 0.08 * clean)
+    )
+    assert (in_space.kind, over_intensity.kind) == ("gaussian", "curve")
+    assert in_space.variation is not None
 
 
 @pytest.mark.parametrize("method", ["classic", "bayes", "wiener"])
