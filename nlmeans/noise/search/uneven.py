@@ -71,9 +71,12 @@ def model_of_sample(
         varies: whether the noise may vary in space.
     """
     model = model_of_volume(values, kind, inside, possible, coils, likely)
-    if kind == "auto" and model.kind == "curve" and not leaves_it_even(model, values, inside, shape, places, varies):
-        possible = [one for one in possible if one != "curve"]
-        model = model_of_volume(values, kind, inside, possible, coils, likely)
+    if kind == "auto" and model.kind == "curve":
+        others = [one for one in possible if one != "curve"]
+        other = model_of_sample(values, inside, shape, places, kind, others, coils, likely, varies)
+        surely_magnitudes = other.kind in MAGNITUDES and (other.coils == 1 or other.variation is not None)
+        even = not surely_magnitudes and leaves_it_even(model, values, inside, shape, places, varies)
+        return model if even else other
     if not varies or model.follows_intensity or model.correlation is not None or not model.sigma:
         return model
     possible = [one for one in possible if one not in FOLLOWING]

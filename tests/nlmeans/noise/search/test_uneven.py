@@ -16,11 +16,13 @@ from nlmeans.core.metrics import psnr
 from nlmeans.core.tiles import piece
 from nlmeans.engine.survey import Facts
 from nlmeans.noise.drawn.noisy import with_noise
+from nlmeans.noise.search import uneven
+from nlmeans.noise.search.found import model_of_volume
 from nlmeans.noise.variation import variation_at
 from tests.nlmeans import zarrs
 from tests.nlmeans.cli.calls import call
 from tests.nlmeans.scans import RAS, save, scan
-from tests.nlmeans.volumes import Floats, mosaic, piecewise
+from tests.nlmeans.volumes import Floats, mosaic, piecewise, rician
 
 SHAPE = (40, 48, 44)
 CLEAN = piecewise(*SHAPE)
@@ -71,6 +73,19 @@ def test_noise_that_varies_in_space_is_no_curve_and_a_curve_does_not_vary_in_spa
     )
     assert (in_space.kind, over_intensity.kind) == ("gaussian", "curve")
     assert in_space.variation is not None
+
+
+def test_what_is_surely_rician_is_no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rician noise in a scan that was made evenly bright afterwards may look like a curve."""
+    asked: list[Any] = []
+
+    def credulous(values: Any, kind: str, inside: Any, possible: Any, *more: Any) -> NoiseModel:
+        asked.append(possible)
+        return model_of_volume(values, "curve" if "curve" in possible else kind, inside, possible, *more)
+
+    monkeypatch.setattr(uneven, "model_of_volume", credulous)
+    assert estimate_noise(rician(np.pad(mosaic(), 8), 0.05)).kind == "rician"
+    assert "curve" in asked[0]
 
 
 @pytest.mark.parametrize("method", ["classic", "bayes", "wiener"])
