@@ -22,7 +22,7 @@ from nlmeans.noise.variation import variation_at
 from tests.nlmeans import zarrs
 from tests.nlmeans.cli.calls import call
 from tests.nlmeans.scans import RAS, save, scan
-from tests.nlmeans.volumes import Floats, mosaic, piecewise, rician
+from tests.nlmeans.volumes import Floats, mosaic, piecewise, rician, sample
 
 SHAPE = (40, 48, 44)
 CLEAN = piecewise(*SHAPE)
@@ -73,6 +73,18 @@ def test_noise_that_varies_in_space_is_no_curve_and_a_curve_does_not_vary_in_spa
     )
     assert (in_space.kind, over_intensity.kind) == ("gaussian", "curve")
     assert in_space.variation is not None
+
+
+def test_a_gain_that_varies_in_space_is_no_curve_though_it_makes_bright_what_it_makes_noisy() -> None:
+    clean = sample("thick_clean")[30:126, 40:152] / 1000
+    gain = (
+        1 + 0.4 * np.linspace(-1, 1, clean.shape[0])[:, None, None] - 0.3 * np.linspace(-1, 1, clean.shape[1])[:, None]
+    )
+    scan = gain * noisy(clean=clean, level=0.02 * clean.max())
+    assert model_of_volume(torch.from_numpy(scan)).kind == "curve"  # as long as it must be the same everywhere
+    model = estimate_noise(scan)
+    assert model.kind == "gaussian"
+    assert model.variation is not None
 
 
 def test_what_is_surely_rician_is_no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
