@@ -104,9 +104,7 @@ def is_surely_a_curve(
     Noise that is stronger in some places, correlated noise, and magnitudes in a scan that was made evenly bright do.
     `other` is what the noise is if it is no curve.
     """
-    if model.correlation is not None or other.correlation is not None:
-        return False
-    if other.kind in MAGNITUDES and (other.coils == 1 or other.variation is not None):
+    if other.kind in MAGNITUDES or model.correlation is not None or other.correlation is not None:
         return False
     if variation_of(model.stabilise(values.double()), inside, shape, places, False) is not None:
         return False
