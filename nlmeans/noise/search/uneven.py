@@ -124,12 +124,12 @@ def explains_more(
         model.sigma_at(brightness * peak) / peak,
         (other.sigma or 0.0) / peak * without_border(in_space)[usable].double(),
     )
-    flat = flattest_parts(brightness, detail / (levels[0] * levels[1]))
-    curve, varying = (sum(unlikeliness(finest[part], level[part]) for part in flat) for level in levels)
-    return curve < varying - LIKELIER * len(flat)
+    flat = torch.cat(flattest_parts(brightness, detail / (levels[0] * levels[1])))
+    curve, varying = (unlikeliness(finest[flat], level[flat]) for level in levels)
+    return curve < varying - LIKELIER
 
 
-LIKELIER = 0.015
+LIKELIER = 0.012
 """Mean logarithm of the likelihood of a voxel by which a curve must be better."""
 
 
