@@ -141,9 +141,7 @@ def kind_of_volume(seen: Observed, possible: Collection[str], likely: str | None
         return None, "there are too few intensities to see a kind of noise, so it counts as Gaussian"
     bounds = variance_bounds(seen.volume, seen.measured, seen.inside)
     if "curve" in possible and follows_a_curve(curve, bounds):
-        return Fit(
-            "curve", 0.0, ()
-        ), "the noise of flat parts is far from one level, from magnitudes, and from photon counts"
+        return Fit("curve", 0.0, ()), "the noise of flat parts is far from one level, magnitudes and photon counts"
     if bool((seen.volume < 0).any()):
         return None, "there are negative values, which neither magnitudes nor counts have, so the noise is Gaussian"
     first_fit = kind_of_noise(curve, seen.air, possible)
