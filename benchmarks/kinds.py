@@ -80,7 +80,8 @@ def main(extra: tuple[Path, ...], out: Path) -> None:
         "",
         f"`python benchmarks/kinds.py`, nlmeans {nlmeans.__version__}. What `estimate_noise` finds at "
         f"{', '.join(map(str, PERCENT))} % of the maximum, and sigma relative to the truth. Volumes without dark air "
-        "do not show whether their noise is Rician, which then hardly differs from Gaussian noise.",
+        "do not show whether their noise is Rician, which then hardly differs from Gaussian noise. None of this "
+        "noise is a curve over intensity of another kind, which is looked for, too.",
         "",
     ]
     right: dict[str, list[bool]] = {name: [] for name in KINDS}

@@ -49,6 +49,8 @@ def sigma_note(known: Known) -> str:
     found = found_noise_in_words(known)
     if is_poisson(known.parameters) or (known.facts is not None and known.facts.noise.kind == "poisson"):
         return f"read noise of the detector, in image units{found}"
+    if known.curve is not None:
+        return f"follows the intensity{found}: {curve_in_words(known.curve)}"
     if sigma is None:
         return "estimating …"
     if isinstance(sigma, tuple):

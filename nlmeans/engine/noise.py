@@ -18,6 +18,8 @@ from nlmeans.engine.settings import Settings, is_auto
 from nlmeans.methods.series import measure_series
 from nlmeans.noise.kinds import FOLLOWING, MAGNITUDES, kinds_of
 from nlmeans.noise.model import NoiseModel, checked_correlation
+from nlmeans.noise.search.acquired import zero_filling
+from nlmeans.noise.search.correlation import deviation_of_finest
 from nlmeans.noise.search.curve import magnitudes_of_series
 from nlmeans.noise.search.estimate import (
     sampled_channels,
@@ -26,7 +28,7 @@ from nlmeans.noise.search.estimate import (
     sigma_maps,
     sigma_of_volume,
 )
-from nlmeans.noise.search.found import deviation_of_finest, model_of_volume, zero_filling
+from nlmeans.noise.search.found import model_of_volume
 from nlmeans.noise.search.uneven import model_of_sample
 from nlmeans.noise.search.usable import range_without_ends
 
@@ -121,15 +123,21 @@ PROBED = 4
 
 
 def found_noise(
-    volume: arrays.Source, index: int, layout: Layout, settings: Settings, mask: arrays.Source | None
+    volume: arrays.Source,
+    index: int,
+    layout: Layout,
+    settings: Settings,
+    mask: arrays.Source | None,
+    may_follow: bool = True,
 ) -> Noise:
     """Find the noise model of one volume, with what is stated left as it is.
 
     Channels share one model: of the kind that all agree on, and correlated if all are. Each has its own sigma.
+    `may_follow` says whether the level may follow the intensity.
     """
     count = layout.channel_count
     possible, likely = kinds_of(settings.modality)
-    if count > 1:  # channels share one model, but not one detector
+    if count > 1 or not may_follow:  # channels share one model, but not one detector
         possible = tuple(kind for kind in possible if kind not in FOLLOWING)
     models: dict[int, NoiseModel] = {}
     fine, places = [], sampled_places(volume, layout, settings.memory)
@@ -349,7 +357,8 @@ def estimated_map(
     model, scale = settings.stated, 1.0
     if settings.noise == "auto" or is_auto(settings.correlation):
         alone = dataclasses.replace(settings, sigma=None, noise=settings.noise)
-        model = found_noise(volume, index, layout, alone, mask).model if alone.finds_noise else model
+        if alone.finds_noise:
+            model = found_noise(volume, index, layout, alone, mask, may_follow=False).model
         model = dataclasses.replace(model, variation=None, doubts=())  # which are of one level for all places
     kind = "rician" if model.kind in MAGNITUDES else "gaussian"
     if model.correlation is not None and model.sigma:

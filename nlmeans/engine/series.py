@@ -17,8 +17,9 @@ from nlmeans.core.tiles import Piece
 from nlmeans.engine.basis import common_of, products_of
 from nlmeans.engine.settings import Settings, is_auto
 from nlmeans.methods.series import measure_series
+from nlmeans.noise.search.correlation import deviation_of_finest
 from nlmeans.noise.search.estimate import sample_pieces
-from nlmeans.noise.search.found import deviation_of_finest, model_of_volume
+from nlmeans.noise.search.found import model_of_volume
 from nlmeans.noise.search.unshared import unshared_correlation
 from nlmeans.noise.search.usable import object_threshold
 

@@ -14,12 +14,14 @@ MICROSCOPY = "GM"
 KINDS_OF_MODALITY = {
     "MR": ("rician", "chi"),
     "CT": (),
-    "PT": ("poisson",),
-    "NM": ("poisson",),
-    MICROSCOPY: ("poisson",),
+    "PT": ("poisson", "curve"),
+    "NM": ("poisson", "curve"),
+    MICROSCOPY: ("poisson", "curve"),
 }
 """Kinds besides Gaussian noise that are looked for, by DICOM's code of what made the image: magnetic resonance,
-computed tomography, positron emission tomography, nuclear medicine, and microscopy. For any other code, all kinds."""
+computed tomography, positron emission tomography, nuclear medicine, and microscopy. For any other code, all kinds.
+Scanners write MR and CT images in proportion to what they measured. Pictures of them, which may be gamma-corrected, say
+no modality."""
 
 LIKELY_KINDS = {"MR": "rician"}
 """The kind of noise where the volume does not speak against it, by the same code."""

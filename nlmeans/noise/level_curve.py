@@ -65,8 +65,7 @@ def checked_curve(curve: Any) -> Curve:
             f"curve has sigma={sigma.min():g} at intensity {intensity[sigma.argmin()]:g}; noise must be stronger than 0"
         )
     told = tuple((float(t), float(s)) for t, s in points)
-    means, _ = means_on_curve(told)
-    if float((means.cummax(0).values - means).max()) > MOST_FALL:
+    if is_too_steep(told):
         steepest = int(np.abs(np.diff(sigma) / np.diff(intensity)).argmax())
         (first, before), (last, after) = told[steepest : steepest + 2]
         raise ValueError(
@@ -78,6 +77,32 @@ def checked_curve(curve: Any) -> Curve:
 
 MOST_FALL = 0.5
 """How far the mean of the stabilised noise may fall while the intensity rises, in units of the noise."""
+
+
+def is_too_steep(curve: Curve) -> bool:
+    """Whether the mean of the stabilised noise falls somewhere by more than `MOST_FALL` while the intensity rises."""
+    means, _ = means_on_curve(curve)
+    return float((means.cummax(0).values - means).max()) > MOST_FALL
+
+
+def gentle_curve(curve: Curve) -> Curve:
+    """Return a curve with less noise beside steep pieces where it is so steep that `checked_curve` would refuse it.
+
+    >>> gentle_curve(((0.0, 30.0), (10.0, 1.0)))
+    ((0.0, 10.0), (10.0, 1.0))
+    """
+    intensity, sigma = np.array(curve).T
+    for steepest in STEEPNESS:
+        if not is_too_steep(curve):
+            break
+        reach = steepest * np.abs(intensity[:, None] - intensity)
+        curve = tuple(zip(intensity.tolist(), np.min(sigma + reach, axis=1).tolist(), strict=True))
+    return curve
+
+
+STEEPNESS = (0.9, 0.7, 0.5, 0.35, 0.25)
+"""Changes of sigma per intensity to which a curve that is too steep is limited, one after the other; the last is never
+too steep."""
 
 
 def curve_as_text(curve: Curve) -> str:

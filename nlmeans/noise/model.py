@@ -19,6 +19,7 @@ from nlmeans.noise.level_curve import (
     Curve,
     checked_curve,
     curve_in_words,
+    gentle_curve,
     restore_level,
     sigma_on_curve,
     stabilise_level,
@@ -182,9 +183,10 @@ class NoiseModel:
         return cast(Curve, self.curve)
 
     def times(self, factor: float) -> NoiseModel:
-        """The same noise, so many times as strong at each intensity."""
+        """The same noise, so many times as strong at each intensity; less where a curve would be too steep."""
         if self.curve is not None:
-            return dataclasses.replace(self, curve=[(t, factor * sigma) for t, sigma in self.told_curve])
+            curve = tuple((t, factor * sigma) for t, sigma in self.told_curve)
+            return dataclasses.replace(self, curve=gentle_curve(curve))
         gain = self.gain * factor**2 if self.kind == "poisson" else self.gain
         return dataclasses.replace(self, gain=gain, sigma=None if self.sigma is None else self.sigma * factor)
 

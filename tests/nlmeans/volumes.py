@@ -30,6 +30,12 @@ def piecewise(*shape: int) -> Floats:
     return volume
 
 
+def mosaic(edge: int = 10) -> Floats:
+    """Make 64 flat cubes of different intensities from 0.1 to 0.9, in no order, each `edge` voxels wide."""
+    levels = np.random.default_rng(4).permutation(np.linspace(0.1, 0.9, 64)).reshape(4, 4, 4)
+    return np.asarray(np.kron(levels, np.ones((edge, edge, edge))))
+
+
 def noisy_piecewise(*shape: int, sigma: float | Floats) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return a piecewise constant volume in float32, and the same with Gaussian noise."""
     clean = piecewise(*shape).astype(np.float32)

@@ -15,9 +15,9 @@ from nlmeans.noise.kinds import MAGNITUDES
 from nlmeans.noise.model import NoiseModel
 from nlmeans.noise.rician import rician_deviation
 from nlmeans.noise.search.air import Numbers
+from nlmeans.noise.search.correlation import LEAST_RESPONSE, response_of_finest
 from nlmeans.noise.search.curve import VarianceCurve, flattest_parts, variance_curve
 from nlmeans.noise.search.finest import finest_detail_by_slabs
-from nlmeans.noise.search.found import LEAST_RESPONSE, response_of_finest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

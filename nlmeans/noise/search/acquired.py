@@ -38,6 +38,16 @@ def acquired_shares(volume: Tensor) -> dict[int, float]:
     return found
 
 
+def zero_filling(volume: Tensor) -> list[str]:
+    """Say along which axes of a (D, H, W) volume the scan was saved on a finer grid than it was measured on."""
+    first = 1 if volume.shape[0] == 1 else 0  # an image has no axis of depth
+    return [
+        f"along axis {axis - first}, only about {share:.0%} of the frequencies hold anything: the scan was "
+        "zero-filled, that is, saved on a finer grid than it was measured on"
+        for axis, share in acquired_shares(volume).items()
+    ]
+
+
 def acquired_share(volume: Tensor, axis: int) -> float | None:
     """Return the share of the frequencies along an axis that hold anything; None if that is all of them."""
     length = volume.shape[axis]

@@ -32,6 +32,7 @@ from nlmeans.noise.search.curve import (
     WIDE_SPAN,
     Fit,
     VarianceCurve,
+    cost_of,
     fit_constant,
     fit_line,
     fit_magnitudes,
@@ -148,6 +149,35 @@ def second_opinion(first: Fit, curve: VarianceCurve, bounds: VarianceCurve, kind
         others = fit_magnitudes(bounds), fit_several_coils(bounds)
         other = min(constant.cost - (surer - 1) * CLEARLY, *(fit.cost for fit in others))
     return line if line.cost < min(other - CLEARLY, WORST_WITHIN * len(bounds.variance)) else first
+
+
+def follows_a_curve(curve: VarianceCurve, bounds: VarianceCurve) -> bool:
+    """Tell whether white noise surely follows the intensity, and in a way that no other kind explains.
+
+    A smooth curve of sigma must lie within the bounds, nearly everywhere, and change clearly, and one level,
+    magnitudes, and photon counts must all be far outside of them.
+
+    Args:
+        curve: the variance at several intensities.
+        bounds: its bounds.
+    """
+    if min(len(curve.variance), len(bounds.variance)) < FEWEST_BINS or not is_white(bounds):
+        return False
+    intensity, sigma = level_over_intensity(curve, bounds)
+    span = float((curve.intensity[-1] - curve.intensity[0]) / np.sqrt(curve.variance.max()))
+    if span < LEAST_SPAN or sigma.max() < LEAST_CHANGE * sigma.min():
+        return False
+    cost = float(cost_of(bounds, np.interp(bounds.intensity, intensity, sigma) ** 2))
+    if cost > WORST_WITHIN * len(bounds.variance):
+        return False
+    line = fit_line(bounds)
+    others = [fit_constant(bounds), fit_magnitudes(bounds), fit_several_coils(bounds)]
+    others += [line] if rise_of(line, bounds) > 1 else []  # what falls is no line of photon counts
+    return cost + 2 * CLEARLY < min(other.cost for other in others)
+
+
+LEAST_CHANGE = 2.0
+"""Largest sigma relative to the least from which a curve is believed without being asked for."""
 
 
 def level_over_intensity(curve: VarianceCurve, bounds: VarianceCurve) -> tuple[Numbers, Numbers]:

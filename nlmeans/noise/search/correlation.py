@@ -253,3 +253,36 @@ def truncated_gamma(shape: float) -> tuple[Samples, Samples, float]:
     means = -shape * more / below / limits
     quantile = float(np.interp(QUANTILE, below.numpy(), limits.numpy()))
     return limits.numpy(), means.numpy(), quantile
+
+
+LEAST_RESPONSE = 0.01
+"""Least share of the deviation of correlated noise that its finest detail must hold. With less, the finest detail says
+nothing about the noise."""
+
+
+def deviation_of_finest(finest: float, autocovariance: Tensor | None) -> float | None:
+    """Return the deviation of noise whose finest detail has this one; None if such noise shows in no finest detail.
+
+    >>> deviation_of_finest(2.0, None), deviation_of_finest(2.0, torch.ones(1, 1, 3))
+    (2.0, None)
+    """
+    response = 1.0 if autocovariance is None else response_of_finest(autocovariance)
+    return finest / response if response >= LEAST_RESPONSE else None
+
+
+def response_of_finest(autocovariance: Tensor) -> float:
+    """Standard deviation of second differences along all axes, normalised to 1 for white noise.
+
+    >>> response_of_finest(torch.tensor([[[0.0, 1.0, 0.0]]], dtype=torch.float64))
+    1.0
+    """
+    taps = torch.tensor([1.0, -4.0, 6.0, -4.0, 1.0], dtype=torch.float64) / 6  # of the squared filter
+    values = autocovariance.double()
+    for axis, lags in enumerate(autocovariance.shape):
+        if lags > 1:
+            reach, kept = lags // 2, min(2, lags // 2)
+            near = values.narrow(axis, reach - kept, 2 * kept + 1)
+            shape = [1] * 3
+            shape[axis] = -1
+            values = (near * taps[2 - kept : 3 + kept].view(shape)).sum(axis, keepdim=True)
+    return math.sqrt(max(float(values), 0.0))

@@ -24,7 +24,7 @@ def doubts_about(model: NoiseModel, weakest: float | None, blocks: int | None) -
     if model.correlation is None and model.kind == "gaussian" and weakest is not None and weakest < UNEVENLY * sigma:
         doubts.append(
             f"in parts the noise is much weaker, {weakest:.3g}, than the {sigma:.3g} that was found: it varies, or "
-            "structure is among it; try sigma='map', or give sigma"
+            "structure is among it; try sigma='map', or noise='curve' if it follows the intensity, or give sigma"
         )
     smooth = largest_with_next(model.correlation)
     if smooth > AS_TEXTURE:

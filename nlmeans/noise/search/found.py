@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from nlmeans.core.modes import in_one_thread
 from nlmeans.noise.kinds import MAGNITUDES, NOISES, not_magnitudes, possible_kind
+from nlmeans.noise.level_curve import gentle_curve
 from nlmeans.noise.model import NoiseModel, checked_correlation
 from nlmeans.noise.rician import sigma_of_air
-from nlmeans.noise.search.acquired import acquired_shares
+from nlmeans.noise.search.acquired import zero_filling
 from nlmeans.noise.search.air import MUCH_AIR, Air, air_of, correlation_in_air, without_border
-from nlmeans.noise.search.bounds import level_over_intensity, second_opinion, variance_bounds
-from nlmeans.noise.search.correlation import CorrelatedNoise, estimate_correlated_noise
+from nlmeans.noise.search.bounds import follows_a_curve, level_over_intensity, second_opinion, variance_bounds
+from nlmeans.noise.search.correlation import CorrelatedNoise, estimate_correlated_noise, response_of_finest
 from nlmeans.noise.search.curve import (
     CLEARLY,
     FEWEST_BINS,
@@ -101,6 +101,8 @@ def model_of_volume(
         fit, reason = kind_of_volume(seen, possible, likely)
         if fit is not None and fit.kind == "poisson":
             model = model_of_counts(seen, fit)
+        elif fit is not None and fit.kind == "curve":
+            model = model_of_curve(seen)
         elif fit is not None and fit.kind == "chi":
             model = model_of_level(seen, "chi", fit.parameters[1])
         else:
@@ -137,9 +139,11 @@ def kind_of_volume(seen: Observed, possible: Collection[str], likely: str | None
     curve = seen.curve
     if len(curve.variance) < FEWEST_BINS:
         return None, "there are too few intensities to see a kind of noise, so it counts as Gaussian"
+    bounds = variance_bounds(seen.volume, seen.measured, seen.inside)
+    if "curve" in possible and follows_a_curve(curve, bounds):
+        return Fit("curve", 0.0, ()), "the noise of flat parts is far from one level, magnitudes and photon counts"
     if bool((seen.volume < 0).any()):
         return None, "there are negative values, which neither magnitudes nor counts have, so the noise is Gaussian"
-    bounds = variance_bounds(seen.volume, seen.measured, seen.inside)
     first_fit = kind_of_noise(curve, seen.air, possible)
     fit = second_opinion(first_fit, curve, bounds, possible)
     if fit.kind == "poisson":
@@ -246,16 +250,6 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
     return dataclasses.replace(model, doubts=doubts_about(model, weakest, blocks))
 
 
-def zero_filling(volume: Tensor) -> list[str]:
-    """Say along which axes of a (D, H, W) volume the scan was saved on a finer grid than it was measured on."""
-    first = 1 if volume.shape[0] == 1 else 0  # an image has no axis of depth
-    return [
-        f"along axis {axis - first}, only about {share:.0%} of the frequencies hold anything: the scan was "
-        "zero-filled, that is, saved on a finer grid than it was measured on"
-        for axis, share in acquired_shares(volume).items()
-    ]
-
-
 def are_enough(found: CorrelatedNoise, fine: float) -> bool:
     """Whether flat blocks are believed: many, or a few of very many, whose noise is far above the finest detail, but
     not as smooth as texture."""
@@ -308,39 +302,6 @@ def flat_blocks(seen: Observed, kind: str) -> tuple[CorrelatedNoise | None, str]
         if found is not None:
             return found, "in the object"
     return estimate_correlated_noise(seen.volume, None, seen.measured), "anywhere"
-
-
-LEAST_RESPONSE = 0.01
-"""Least share of the deviation of correlated noise that its finest detail must hold. With less, the finest detail says
-nothing about the noise."""
-
-
-def deviation_of_finest(finest: float, autocovariance: Tensor | None) -> float | None:
-    """Return the deviation of noise whose finest detail has this one; None if such noise shows in no finest detail.
-
-    >>> deviation_of_finest(2.0, None), deviation_of_finest(2.0, torch.ones(1, 1, 3))
-    (2.0, None)
-    """
-    response = 1.0 if autocovariance is None else response_of_finest(autocovariance)
-    return finest / response if response >= LEAST_RESPONSE else None
-
-
-def response_of_finest(autocovariance: Tensor) -> float:
-    """Standard deviation of second differences along all axes, normalised to 1 for white noise.
-
-    >>> response_of_finest(torch.tensor([[[0.0, 1.0, 0.0]]], dtype=torch.float64))
-    1.0
-    """
-    taps = torch.tensor([1.0, -4.0, 6.0, -4.0, 1.0], dtype=torch.float64) / 6  # of the squared filter
-    values = autocovariance.double()
-    for axis, lags in enumerate(autocovariance.shape):
-        if lags > 1:
-            reach, kept = lags // 2, min(2, lags // 2)
-            near = values.narrow(axis, reach - kept, 2 * kept + 1)
-            shape = [1] * 3
-            shape[axis] = -1
-            values = (near * taps[2 - kept : 3 + kept].view(shape)).sum(axis, keepdim=True)
-    return math.sqrt(max(float(values), 0.0))
 
 
 # ---------------------------------------------------------------- counts
@@ -407,9 +368,11 @@ def model_of_curve(seen: Observed) -> NoiseModel:
         level = [(end, one.sigma) for end in ends]
         return dataclasses.replace(one, kind="curve", sigma=None, curve=level, doubts=(doubt,))
     bounds = variance_bounds(seen.volume, seen.measured, seen.inside)
-    fitted = NoiseModel(kind="curve", curve=np.stack(level_over_intensity(curve, bounds), axis=1))
-    model = calibrated(seen, fitted)
+    points = (values.tolist() for values in level_over_intensity(curve, bounds))
+    model = calibrated(seen, NoiseModel(kind="curve", curve=gentle_curve(tuple(zip(*points, strict=True)))))
     found = np.array(model.told_curve) * seen.peak
-    (first, low), (last, high) = found[0], found[-1]
-    said = f"flat parts have a deviation of {low:.3g} at intensity {first:.3g}, and one of {high:.3g} at {last:.3g}"
+    least, most = (found[number(found[:, 1])] for number in (np.argmin, np.argmax))
+    (first, before), (last, after) = sorted((least.tolist(), most.tolist()))
+    goes = "rises" if before < after else "falls"
+    said = f"in flat parts the deviation {goes} from {before:.3g} at intensity {first:.3g} to {after:.3g} at {last:.3g}"
     return dataclasses.replace(model, curve=found, evidence=(said, *model.evidence))

@@ -14,9 +14,11 @@ from nlmeans.core.modes import in_one_thread
 from nlmeans.core.tiles import Piece
 from nlmeans.noise.kinds import FOLLOWING, MAGNITUDES, NOISES
 from nlmeans.noise.model import NoiseModel, limits_in_words
+from nlmeans.noise.search.air import without_border
+from nlmeans.noise.search.curve import flattest_parts
 from nlmeans.noise.search.estimate import LEAST_FOR_MEDIAN
-from nlmeans.noise.search.finest import robust_deviation
-from nlmeans.noise.search.found import model_of_volume
+from nlmeans.noise.search.finest import finest_detail_by_slabs, robust_deviation
+from nlmeans.noise.search.found import model_of_volume, usable_of
 from nlmeans.noise.search.sigma_map import (
     Measurements,
     Spline,
@@ -71,6 +73,10 @@ def model_of_sample(
         varies: whether the noise may vary in space.
     """
     model = model_of_volume(values, kind, inside, possible, coils, likely)
+    if kind == "auto" and model.kind == "curve":
+        others = [one for one in possible if one != "curve"]
+        other = model_of_sample(values, inside, shape, places, kind, others, coils, likely, varies)
+        return model if is_surely_a_curve(model, other, values, inside, shape, places) else other
     if not varies or model.follows_intensity or model.correlation is not None or not model.sigma:
         return model
     possible = [one for one in possible if one not in FOLLOWING]
@@ -88,6 +94,43 @@ def model_of_sample(
     levels = limits_in_words(variation, even.sigma)
     said = f"the noise is not equally strong everywhere: its standard deviation goes from {levels}"
     return dataclasses.replace(even, variation=variation, evidence=(*even.evidence, said))
+
+
+def is_surely_a_curve(
+    model: NoiseModel, other: NoiseModel, values: Tensor, inside: Tensor | None, shape: Axes, places: Sequence[Piece]
+) -> bool:
+    """Whether noise is a curve over intensity, and not what may look like one.
+
+    Noise that is stronger in some places, correlated noise, and magnitudes in a scan that was made evenly bright do.
+    `other` is what the noise is if it is no curve.
+    """
+    if other.kind in MAGNITUDES or model.correlation is not None or other.correlation is not None:
+        return False
+    if variation_of(model.stabilise(values.double()), inside, shape, places, False) is not None:
+        return False
+    return other.variation is None or explains_more(model, other, values, inside, shape, places)
+
+
+def explains_more(
+    model: NoiseModel, other: NoiseModel, values: Tensor, inside: Tensor | None, shape: Axes, places: Sequence[Piece]
+) -> bool:
+    """Whether a curve makes the finest detail of flat parts likelier than a level that varies in space does."""
+    peak = float(values.abs().max())
+    around = finest_detail_by_slabs(values, peak, inside, measured_voxels(values))
+    usable = usable_of(around)
+    brightness, finest, detail = (one[usable].double() for one in (around.brightness, around.finest, around.detail))
+    in_space = levels_in_pieces(checked_variation(other.variation), shape, places, values.device)
+    levels = (
+        model.sigma_at(brightness * peak) / peak,
+        (other.sigma or 0.0) / peak * without_border(in_space)[usable].double(),
+    )
+    flat = torch.cat(flattest_parts(brightness, detail / (levels[0] * levels[1])))
+    curve, varying = (unlikeliness(finest[flat], level[flat]) for level in levels)
+    return curve < varying - LIKELIER
+
+
+LIKELIER = 0.012
+"""Mean logarithm of the likelihood of a voxel by which a curve must be better."""
 
 
 def variation_of(
@@ -172,11 +215,14 @@ def is_filtered_in_the_dark(measured: Measurements, levels: Tensor, bright: Tens
     if min(steps) == 0:
         return False
 
-    def cost(level: Tensor) -> float:
-        return float((level + ((finest / level.exp()).square() / 2).clamp_max(MOST_COST)).mean())
+    dark_and_bright = torch.tensor(steps, dtype=torch.float64)[bright.long()]
+    return steps[0] < steps[1] and unlikeliness(finest, dark_and_bright) < unlikeliness(finest, levels.exp())
 
-    dark_and_bright = torch.tensor(steps, dtype=torch.float64).log()[bright.long()]
-    return steps[0] < steps[1] and cost(dark_and_bright) < cost(levels)
+
+def unlikeliness(finest: Tensor, level: Tensor) -> float:
+    """Return minus the mean logarithm of the likelihood of finest detail with a deviation of `level`, but for a
+    constant; what is far off counts as structure."""
+    return float((level.log() + ((finest / level).square() / 2).clamp_max(MOST_COST)).mean())
 
 
 MOST_COST = 4.5
@@ -185,5 +231,10 @@ MOST_COST = 4.5
 
 def evened(values: Tensor, variation: Levels, shape: Axes, places: Sequence[Piece]) -> Tensor:
     """Divide the joined pieces of a volume by the level of the noise, which is then the same everywhere."""
-    levels = [variation_at(variation, shape, place, values.device) for place in places]
-    return values / torch.cat(levels, dim=0 if shape[0] > 1 else 1)
+    return values / levels_in_pieces(variation, shape, places, values.device)
+
+
+def levels_in_pieces(variation: Levels, shape: Axes, places: Sequence[Piece], device: torch.device) -> Tensor:
+    """Return the level of the noise at each voxel of the joined pieces of a volume."""
+    levels = [variation_at(variation, shape, place, device) for place in places]
+    return torch.cat(levels, dim=0 if shape[0] > 1 else 1)

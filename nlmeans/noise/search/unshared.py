@@ -17,8 +17,7 @@ from torch import Tensor
 from nlmeans.core.axes import Axes
 from nlmeans.core.constants import independent_directions
 from nlmeans.core.modes import in_one_thread
-from nlmeans.noise.search.correlation import Samples, block_and_lag, symmetric
-from nlmeans.noise.search.found import response_of_finest
+from nlmeans.noise.search.correlation import Samples, block_and_lag, response_of_finest, symmetric
 from nlmeans.noise.search.usable import object_threshold
 
 MOST_IMAGES = 16

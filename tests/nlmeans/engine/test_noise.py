@@ -43,6 +43,17 @@ def test_a_map_has_its_largest_value_as_sigma_of_every_channel() -> None:
     np.testing.assert_allclose(np.asarray(estimated.map), expected, rtol=1e-6)
 
 
+def test_a_map_of_sigma_is_no_matter_of_photons_or_curves() -> None:
+    rng = np.random.default_rng(0)
+    photons, following = rng.poisson(STEPS).astype(float), proportional()
+    assert noise(Settings(), photons).model.kind == "poisson"
+    assert noise(Settings(), following).model.kind == "curve"
+    for values in (photons, following):
+        by_map = noise(Settings(sigma="map"), values)
+        assert not by_map.model.follows_intensity
+        np.testing.assert_allclose(np.asarray(by_map.map), estimate_sigma(values, map=True), rtol=1e-6)
+
+
 def test_the_read_noise_of_counts_is_sigma_and_none_means_none() -> None:
     assert noise(Settings(noise="poisson", gain=2.0, sigma=3.0)).model == NoiseModel(kind="poisson", gain=2, sigma=3)
     assert noise(Settings(noise="poisson")) == Noise(NoiseModel(kind="poisson", sigma=0.0), (1.0,), None)
@@ -194,7 +205,7 @@ def test_a_curve_is_as_told_or_found() -> None:
     assert (found.model.kind, found.model.sigma, found.sigma) == ("curve", None, (1.0,))
     levels = found.model.sigma_at(torch.tensor([200.0, 400.0, 700.0]))
     np.testing.assert_allclose(levels, [10, 20, 35], rtol=0.08)
-    assert found.model.evidence[0].startswith("flat parts have a deviation of")
+    assert found.model.evidence[0].startswith("in flat parts the deviation rises from")
 
 
 def test_a_curve_is_better_than_one_sigma_as_told_or_found() -> None:

@@ -21,7 +21,7 @@ from tests.nlmeans.volumes import gaussian, rician
 def test_these_are_all_kinds_and_settings_take_no_others() -> None:
     assert NOISES == ("gaussian", "rician", "chi", "poisson", "curve")
     assert set(MAGNITUDES) | set(FOLLOWING) < set(NOISES)
-    assert {kind for kinds in KINDS_OF_MODALITY.values() for kind in kinds} == set(NOISES) - {"gaussian", "curve"}
+    assert {kind for kinds in KINDS_OF_MODALITY.values() for kind in kinds} == set(NOISES) - {"gaussian"}
     assert set(LIKELY_KINDS) < set(KINDS_OF_MODALITY)
     for noise in NOISES:
         assert Settings(noise=noise).noise == noise

@@ -11,6 +11,8 @@ import torch
 from nlmeans.noise.level_curve import (
     checked_curve,
     curve_as_text,
+    gentle_curve,
+    is_too_steep,
     mean_of_curve,
     restore_level,
     sigma_on_curve,
@@ -140,3 +142,20 @@ def test_many_points_are_no_trouble() -> None:
     np.testing.assert_allclose(stabilise_level(intensity, curve), stabilise_level(intensity, coarse), atol=1e-9)
     mean = mean_of_curve(intensity, coarse)
     np.testing.assert_allclose(restore_level(mean, curve), restore_level(mean, coarse), atol=0.05)
+
+
+@every_curve
+def test_a_curve_that_can_be_told_is_gentle_as_it_is(curve: Any) -> None:
+    assert gentle_curve(curve) == curve
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_curve_is_made_gentle_by_less_noise(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    intensity = np.linspace(0, 1, 12)
+    sigma = 10 ** random.uniform(-4, 1) * np.exp(random.normal(0, 3, 12).cumsum())
+    steep = tuple(zip(intensity.tolist(), sigma.tolist(), strict=True))
+    gentle = gentle_curve(steep)
+    assert checked_curve(gentle) == gentle
+    assert (np.array(gentle)[:, 1] <= sigma).all()
+    assert (gentle == steep) != is_too_steep(steep)

@@ -10,7 +10,13 @@ import torch
 
 from nlmeans.core.lags import dct_basis
 from nlmeans.noise.level_curve import checked_curve
-from nlmeans.noise.search.bounds import level_over_intensity, mean_frequency, second_opinion, variance_bounds
+from nlmeans.noise.search.bounds import (
+    follows_a_curve,
+    level_over_intensity,
+    mean_frequency,
+    second_opinion,
+    variance_bounds,
+)
 from nlmeans.noise.search.curve import Fit, VarianceCurve, variance_curve
 from nlmeans.noise.search.finest import finest_detail
 from nlmeans.noise.search.found import model_of_volume
@@ -125,3 +131,20 @@ def test_a_curve_that_is_fitted_can_always_be_told() -> None:
         steep = np.where(STEPS < 150, 2.0, 60.0) * scale
         _, found = fitted(noisy_by(steep))
         assert len(checked_curve(np.stack(found, 1))) >= 2
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_a_curve_is_believed_where_it_is_far_from_all_other_kinds(name: str) -> None:
+    noisy = noisy_by(LEVELS[name](STEPS))
+    assert follows_a_curve(fitted(noisy)[0], bounds(noisy)) == (name in ("rising", "falling", "power"))
+
+
+@pytest.mark.parametrize("spoiled", [{"least": 0.5}, {"variance": 4.0}])
+def test_a_curve_is_not_believed_where_bounds_say_little_or_contradict_it(spoiled: dict[str, float]) -> None:
+    noisy = noisy_by(LEVELS["rising"](STEPS))
+    found = bounds(noisy)
+    assert follows_a_curve(fitted(noisy)[0], found)
+    for name, factor in spoiled.items():
+        odd = np.where(np.arange(len(found.variance)) % 2, 1.0, factor) if name == "variance" else factor
+        found = found._replace(**{name: odd * getattr(found, name)})
+    assert not follows_a_curve(fitted(noisy)[0], found)

@@ -12,6 +12,7 @@ from nlmeans.noise.search.correlation import (
     detrended_blocks,
     estimate_correlated_noise,
     fit_lower_end,
+    response_of_finest,
     without_planes,
 )
 from tests.nlmeans.volumes import piecewise
@@ -106,3 +107,10 @@ def test_a_last_digit_of_the_samples_changes_only_a_last_digit_of_the_fit() -> N
             nearly = np.sort(values * (1 + 1e-15 * random.standard_normal(5000)))
             again = fit_lower_end(nearly, shape, float(nearly[500]))
             assert again == pytest.approx((scale, threshold), rel=1e-12)
+
+
+def test_the_response_of_second_differences() -> None:
+    lags = torch.zeros(3, 3, 3, dtype=torch.float64)
+    lags[1, 1] = torch.tensor([0.5, 1.0, 0.5])
+    # variance of (a − 2b + c)/√6 with correlation 1/2 between neighbours: (6 − 4 · 2 · 1/2) / 6
+    assert response_of_finest(lags[1:2, 1:2]) == pytest.approx((2 / 6) ** 0.5)

@@ -14,8 +14,9 @@ from scipy.ndimage import gaussian_filter
 import nlmeans
 from nlmeans import NoiseModel, estimate_noise, estimate_sigma, load_image, samples
 from nlmeans.core.metrics import psnr
-from nlmeans.noise.search.found import deviation_of_finest, model_of_volume, response_of_finest
-from tests.nlmeans.volumes import gaussian, piecewise, rician, sample
+from nlmeans.noise.search.correlation import deviation_of_finest
+from nlmeans.noise.search.found import model_of_volume
+from tests.nlmeans.volumes import gaussian, mosaic, piecewise, rician, sample
 
 denoise = partial(nlmeans.denoise, method="bayes")
 """One method that whitens, whatever the default is."""
@@ -144,13 +145,6 @@ def test_tiles_do_not_show() -> None:
     whole = denoise(noisy, noise=model, search_radius=2)
     tiled = denoise(noisy, noise=model, search_radius=2, memory="16MiB")
     np.testing.assert_allclose(tiled, whole, atol=1e-3 * SIGMA)
-
-
-def test_the_response_of_second_differences() -> None:
-    lags = torch.zeros(3, 3, 3, dtype=torch.float64)
-    lags[1, 1] = torch.tensor([0.5, 1.0, 0.5])
-    # variance of (a − 2b + c)/√6 with correlation 1/2 between neighbours: (6 − 4 · 2 · 1/2) / 6
-    assert response_of_finest(lags[1:2, 1:2]) == pytest.approx((2 / 6) ** 0.5)
 
 
 @pytest.mark.parametrize(
@@ -311,3 +305,55 @@ def test_noise_too_smooth_for_any_finest_detail_is_denoised_without_a_word_about
     counts = np.random.default_rng(0).poisson(50, (9, 10, 11)).astype(np.float32)
     assert deviation_of_finest(1.0, torch.tensor([[lags]])) is None
     assert np.isfinite(denoise(counts, noise="poisson", gain=1.0, method="dct", correlation=[[lags]])).all()
+
+
+MOSAIC = mosaic()
+
+
+def gamma_corrected(light: Any) -> Any:
+    """Light as a camera saves it: 8 bits, in which equal steps look equal."""
+    return np.round(255 * np.clip(light, 0, 1) ** (1 / 2.2))
+
+
+def proportional(clean: Any) -> Any:
+    return gaussian(clean, 0.005 + 0.1 * clean)
+
+
+FOLLOWING = {
+    "gamma-corrected": (gamma_corrected(MOSAIC), gamma_corrected(gaussian(MOSAIC, 0.05)), "falls"),
+    "proportional": (MOSAIC, proportional(MOSAIC), "rises"),
+    "negative": (MOSAIC - 0.5, proportional(MOSAIC) - 0.5, "rises"),
+}
+
+
+@pytest.mark.parametrize("name", FOLLOWING)
+def test_noise_that_follows_the_intensity_in_no_known_way_is_a_curve_by_default(name: str) -> None:
+    clean, noisy, goes = FOLLOWING[name]
+    model = estimate_noise(noisy)
+    assert (model.kind, model.sigma, model.correlation, model.doubts) == ("curve", None, None, ())
+    assert "far from one level, magnitudes and photon counts" in model.evidence[0]
+    assert f"the deviation {goes} from" in model.evidence[1]
+    by_default, one_level = (denoise(noisy, method="dct", **how) for how in ({}, {"noise": "gaussian"}))
+    assert psnr(clean, by_default) > psnr(clean, one_level) + 1
+    np.testing.assert_array_equal(by_default, denoise(noisy, method="dct", noise="curve"))
+
+
+@pytest.mark.parametrize("modality", ["MR", "CT"])
+def test_scanners_whose_values_are_linear_have_no_curve(modality: str) -> None:
+    assert estimate_noise(FOLLOWING["proportional"][1], modality=modality).kind != "curve"
+    assert estimate_noise(FOLLOWING["proportional"][1], modality="GM").kind == "curve"
+
+
+NO_CURVE = {
+    "gaussian": gaussian(MOSAIC, 0.05),
+    "rician": rician(np.pad(MOSAIC, 8), 0.05),
+    "photons": np.random.default_rng(0).poisson(100 * MOSAIC).astype(float),
+    "correlated": MOSAIC + 0.05 * filtered("apodised", MOSAIC.shape),
+    "cut off": gaussian(np.pad(MOSAIC, 8), 0.05).clip(0, 1),
+    "few grey values": np.round(20 * gaussian(MOSAIC, 0.05)),
+}
+
+
+@pytest.mark.parametrize("name", NO_CURVE)
+def test_noise_of_a_known_kind_is_no_curve_by_default(name: str) -> None:
+    assert estimate_noise(NO_CURVE[name]).kind != "curve"

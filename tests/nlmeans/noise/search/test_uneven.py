@@ -16,11 +16,13 @@ from nlmeans.core.metrics import psnr
 from nlmeans.core.tiles import piece
 from nlmeans.engine.survey import Facts
 from nlmeans.noise.drawn.noisy import with_noise
+from nlmeans.noise.search import uneven
+from nlmeans.noise.search.found import model_of_volume
 from nlmeans.noise.variation import variation_at
 from tests.nlmeans import zarrs
 from tests.nlmeans.cli.calls import call
 from tests.nlmeans.scans import RAS, save, scan
-from tests.nlmeans.volumes import Floats, piecewise
+from tests.nlmeans.volumes import Floats, mosaic, piecewise, rician, sample
 
 SHAPE = (40, 48, 44)
 CLEAN = piecewise(*SHAPE)
@@ -61,6 +63,41 @@ def test_even_noise_has_no_variation(seed: int) -> None:
 def test_air_that_a_scanner_has_filtered_makes_no_variation() -> None:
     clean = np.pad(CLEAN + 200, 8)
     assert estimate_noise(noisy(clean=clean, level=np.where(clean > 0, 8.0, 1.0))).variation is None
+
+
+def test_noise_that_varies_in_space_is_no_curve_and_a_curve_does_not_vary_in_space() -> None:
+    place = np.indices((40, 40, 40))[0] / 40
+    clean = mosaic() + 0.3 * place
+    in_space, over_intensity = (
+        estimate_noise(noisy(clean=clean, level=level)) for level in (0.02 + 0.08 * place, 0.005 + 0.08 * clean)
+    )
+    assert (in_space.kind, over_intensity.kind) == ("gaussian", "curve")
+    assert in_space.variation is not None
+
+
+def test_a_gain_that_varies_in_space_is_no_curve_though_it_makes_bright_what_it_makes_noisy() -> None:
+    clean = sample("thick_clean")[30:126, 40:152] / 1000
+    gain = (
+        1 + 0.4 * np.linspace(-1, 1, clean.shape[0])[:, None, None] - 0.3 * np.linspace(-1, 1, clean.shape[1])[:, None]
+    )
+    scan = gain * noisy(clean=clean, level=0.02 * clean.max())
+    assert model_of_volume(torch.from_numpy(scan)).kind == "curve"  # as long as it must be the same everywhere
+    model = estimate_noise(scan)
+    assert model.kind == "gaussian"
+    assert model.variation is not None
+
+
+def test_what_is_surely_rician_is_no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rician noise in a scan that was made evenly bright afterwards may look like a curve."""
+    asked: list[Any] = []
+
+    def credulous(values: Any, kind: str, inside: Any, possible: Any, *more: Any) -> NoiseModel:
+        asked.append(possible)
+        return model_of_volume(values, "curve" if "curve" in possible else kind, inside, possible, *more)
+
+    monkeypatch.setattr(uneven, "model_of_volume", credulous)
+    assert estimate_noise(rician(np.pad(mosaic(), 8), 0.05)).kind == "rician"
+    assert "curve" in asked[0]
 
 
 @pytest.mark.parametrize("method", ["classic", "bayes", "wiener"])
