@@ -13,6 +13,7 @@ from napari_nlm.pictures import Picture
 from napari_nlm.runs import Running
 from nlmeans.core.axes import Axes
 from nlmeans.core.memory import size_text
+from nlmeans.noise.kinds import kind_in_words
 from nlmeans.noise.level_curve import curve_in_words
 
 UNIT_SYMBOLS = {"millimeter": "mm", "micrometer": "µm", "nanometer": "nm"}
@@ -76,7 +77,11 @@ def found_noise_in_words(known: Known) -> str:
     if known.facts is None:
         return ""
     noise = known.facts.noise
-    found = [f"{noise.kind} noise"] if known.parameters.noise == "auto" and known.parameters.sigma is None else []
+    found = (
+        [f"{kind_in_words(noise.kind)} noise"]
+        if known.parameters.noise == "auto" and known.parameters.sigma is None
+        else []
+    )
     if noise.kind == "poisson" and known.parameters.noise == "auto":
         found.append(f"gain {noise.gain:.3g}, offset {noise.offset:.3g}")
     if noise.correlation is not None:

@@ -20,7 +20,7 @@ from nlmeans.core.tiles import Piece, common, piece, shifted
 from nlmeans.engine.noise import Noise
 from nlmeans.engine.pieces import pieces_to_read
 from nlmeans.engine.settings import Settings
-from nlmeans.noise.kinds import MAGNITUDES, check_counts, not_magnitudes, possible_kind
+from nlmeans.noise.kinds import MAGNITUDES, check_counts, kind_in_words, not_magnitudes, possible_kind
 from nlmeans.noise.model import NoiseModel, with_next_voxel
 
 log = logging.getLogger("nlmeans")
@@ -106,7 +106,7 @@ def noise_in_words(known: Sequence[Facts], sigma: str = "") -> str:
         return f"{dataclasses.replace(first, sigma=None, variation=None)}, sigma {sigma}"
     if levels is None or (len(known) == 1 and len(set(levels)) == 1):
         return str(first)
-    kinds = " or ".join(sorted({facts.noise.kind for facts in known}))
+    kinds = " or ".join(sorted({kind_in_words(facts.noise.kind) for facts in known}))
     correlated = sum(facts.noise.correlation is not None for facts in known)
     text = f"{kinds} noise, sigma {min(levels):.4g} to {max(levels):.4g} over {len(levels)} volumes"
     return text + (f", correlated in {correlated} of {len(known)}" if correlated else "")

@@ -8,6 +8,16 @@ in both parts. Chi (non-central): the root of the summed squares of such magnitu
 photons or decays, with the gain, offset and read noise of the detector. Curve: Gaussian, with a standard deviation that
 is told for several intensities."""
 
+
+def kind_in_words(kind: str) -> str:
+    """Return what people call a kind of noise.
+
+    >>> kind_in_words("rician"), kind_in_words("curve")
+    ('rician', 'signal-dependent')
+    """
+    return "signal-dependent" if kind == "curve" else kind
+
+
 MICROSCOPY = "GM"
 """DICOM's code for it."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nlmeans.core import checks
 from nlmeans.noise import poisson
-from nlmeans.noise.kinds import FOLLOWING, NOISES
+from nlmeans.noise.kinds import FOLLOWING, NOISES, kind_in_words
 from nlmeans.noise.level_curve import (
     Curve,
     checked_curve,
@@ -210,7 +210,7 @@ class NoiseModel:
         return cls.from_dict(checks.json_object("noise model", text))
 
     def __str__(self) -> str:
-        text = f"{self.kind} noise"
+        text = f"{kind_in_words(self.kind)} noise"
         if self.kind == "poisson":
             text += f", gain {self.gain:.4g}, offset {self.offset:.4g}"
         if self.kind == "chi":

@@ -79,7 +79,7 @@ def test_a_scan_with_more_noise_stays_and_that_is_said_once(caplog: pytest.LogCa
         ({"target": (1.0, 2.0, 3.0)}, "must be two numbers, the smallest and the largest"),
         ({"target": NoiseModel(kind="poisson")}, "the target noise is poisson noise"),
         ({"target": NoiseModel()}, "the target noise is gaussian noise"),
-        ({"target": 3.0, "noise": CURVE}, r"target=3\.0 is one level, but the image has curve noise"),
+        ({"target": 3.0, "noise": CURVE}, r"target=3\.0 is one level, but the image has signal-dependent noise"),
         ({"target": 3.0, "noise": "poisson"}, "noise='poisson' is not known; choose one of 'meta', 'auto', 'gaussian'"),
     ],
 )

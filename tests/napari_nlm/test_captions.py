@@ -33,7 +33,7 @@ def test_notes_say_where_sigma_is_from() -> None:
     notes = captions.notes(known(curve, noise="curve"))
     assert (notes["sigma"], notes["curve"]) == ("", "sigma 3 to 8 over intensities 0 to 500, found in the image")
     by_default = captions.notes(known(curve))["sigma"]
-    assert by_default == "follows the intensity; found: curve noise: sigma 3 to 8 over intensities 0 to 500"
+    assert by_default == "follows the intensity; found: signal-dependent noise: sigma 3 to 8 over intensities 0 to 500"
     assert captions.notes(known(curve, noise="curve", curve="0:3,500:8"))["curve"].endswith("as given")
     assert captions.notes(known(noise="curve"))["curve"] == "looking for the curve …"
     assert captions.notes(known(facts_with(0.0), noise="curve"))["curve"] == "no noise was found"

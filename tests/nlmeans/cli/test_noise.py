@@ -84,7 +84,7 @@ def test_noise_finds_a_curve_and_prints_the_options_that_state_it(tmp_path: Path
     picture = tmp_path / "noise.png"
     result = call("noise", source, "--noise", "curve", "--plot", picture)
     assert re.match(
-        r"curve noise, sigma \S+ to \S+ over intensities \S+ to \S+; mean of the object \S+\n", result.stdout
+        r"signal-dependent noise, sigma \S+ to \S+ over intensities \S+ to \S+; mean of the object \S+\n", result.stdout
     )
     assert picture.exists()
     (text,) = re.findall(r"  - to denoise with it: --noise curve --curve (\S+)\n", result.stdout)
@@ -93,7 +93,7 @@ def test_noise_finds_a_curve_and_prints_the_options_that_state_it(tmp_path: Path
     stated = call(
         "denoise", source, tmp_path / "stated.nii", "--noise", "curve", "--curve", text, "--method", "classic"
     )
-    assert "curve noise, sigma" in stated.stdout + stated.stderr
+    assert "signal-dependent noise, sigma" in stated.stdout + stated.stderr
     assert "as given" in (tmp_path / "stated.json").read_text()
     found = call("denoise", source, tmp_path / "found.nii", "--noise", "curve", "--method", "classic")
     assert (stated.exit_code, found.exit_code) == (0, 0)

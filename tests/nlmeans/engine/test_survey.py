@@ -147,7 +147,7 @@ def test_the_noise_of_several_volumes_in_words() -> None:
     assert noise_in_words([counts]) == "poisson noise, gain 1, offset 0, read noise 3"
     assert (levels_of([quiet, loud]), levels_of([counts])) == ((4.0, 16.0), None)
     curve = Facts((1.0,), (0.0,), 30.0, NoiseModel(kind="curve", curve="0:3,500:8"))
-    assert noise_in_words([curve, curve]) == "curve noise, sigma 3 to 8 over intensities 0 to 500"
+    assert noise_in_words([curve, curve]) == "signal-dependent noise, sigma 3 to 8 over intensities 0 to 500"
 
 
 def test_the_span_leaves_out_half_a_per_cent_at_both_ends() -> None:

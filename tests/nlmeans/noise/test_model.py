@@ -72,7 +72,7 @@ def test_is_described_in_words() -> None:
     assert str(NoiseModel(sigma=2)) == "gaussian noise, sigma 2"
     assert str(NoiseModel(kind="poisson", gain=2, sigma=3)) == "poisson noise, gain 2, offset 0, read noise 3"
     curve = NoiseModel(kind="curve", curve="10:3.1,100:8.2,900:5")
-    assert str(curve) == "curve noise, sigma 3.1 to 8.2 over intensities 10 to 900"
+    assert str(curve) == "signal-dependent noise, sigma 3.1 to 8.2 over intensities 10 to 900"
     assert correlations_in_words(NoiseModel(correlation=LAGS).correlation) == (
         "0.30, 0.50 with the next voxel along each of 2 axes"
     )

@@ -101,7 +101,7 @@ def test_the_line_of_a_curve_is_the_curve() -> None:
     agree(deviation, np.interp(intensity, [clean.min(), clean.max()], [5, 40]))
     along, line = drawn["model"]
     np.testing.assert_allclose(line, np.interp(along, [clean.min(), clean.max()], [5, 40]))
-    assert drawing.get_suptitle().startswith("curve noise, sigma 5 to 40 over intensities")
+    assert drawing.get_suptitle().startswith("signal-dependent noise, sigma 5 to 40 over intensities")
 
 
 def test_the_line_of_several_coils_is_that_of_so_many_coils() -> None:
