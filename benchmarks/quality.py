@@ -157,8 +157,9 @@ def measure_seconds(store: Store, scan: Scan, chosen: dict[str, Contestant]) -> 
             continue
         times: list[float] = []
         while len(times) < 2 or (len(times) < 4 and sum(times) < SLOW):
+            again = case(scan, Noise("gaussian", 3))  # of which no contestant keeps a result
             start = time.perf_counter()
-            contestant.run(given)
+            contestant.run(again)
             times.append(time.perf_counter() - start)
             if times[0] > SLOW:
                 break
