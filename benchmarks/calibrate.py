@@ -51,11 +51,11 @@ class Noisy:
         low, high = np.percentile(self.noisy.numpy(), (0.5, 99.5))
         return float(high - low)
 
-    def method(self, name: str, h: float | None) -> Tensor:
-        return nlmeans.denoise(self.noisy[0], 1.0, method=name, h=h)[None]
+    def method(self, name: str, h: float | None, search_radius: int | None = None) -> Tensor:
+        return nlmeans.denoise(self.noisy[0], 1.0, method=name, h=h, search_radius=search_radius)[None]
 
     def nonlocal_means(self, h: float | None, search_radius: int | None = None) -> Tensor:
-        return nlmeans.denoise(self.noisy[0], 1.0, method="classic", h=h, search_radius=search_radius)[None]
+        return self.method("classic", h, search_radius)
 
     @cached_property
     def first(self) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from nlmeans.patches.low_rank.components import (
     distinct_components,
     ends_of_patches,
     least_energy,
+    products_of,
 )
 from nlmeans.patches.low_rank.places import PLACE_REACH, Places, components_of_places, places_of
 
@@ -87,15 +87,6 @@ def planes_of_patches(slab: slice, length: int) -> slice:
     first, stop = ends_of_patches(length)
     start, end = max(slab.start, first), min(slab.stop, stop)
     return slice(start - slab.start, end - max(end - start - LOCAL_PATCH, 0) % LOCAL_STEP - slab.start)
-
-
-def products_of(signals: Tensor) -> tuple[Tensor, int]:
-    """Return the sum of the products of each signal with itself, (V, V), float64, and the number of signals."""
-    products = signals.new_zeros(len(signals), len(signals), dtype=torch.float64)
-    for plane in signals.unbind(1):  # one by one, so that no second copy of all is made
-        flat = plane.double().flatten(1).contiguous()  # the same bits on any axis
-        products.addmm_(flat, flat.mT)
-    return products.cpu(), math.prod(signals.shape[1:])
 
 
 def common_of(seen: Sequence[tuple[Tensor, int]], autocovariance: Tensor | None, most: float = MOST_OF_NOISE) -> Common:

@@ -40,7 +40,6 @@ from nlmeans.engine.basis import (
     common_of,
     local_components,
     planes_of_slab,
-    products_of,
     slabs,
     slabs_of_patches,
     with_local,
@@ -53,7 +52,7 @@ from nlmeans.engine.settings import MINIMUM_MEMORY, Settings
 from nlmeans.engine.survey import Facts, Seen, facts_of, look_at, merge_seen, say_missing, why_gaussian
 from nlmeans.noise.kinds import FOLLOWING
 from nlmeans.noise.search import estimate
-from nlmeans.patches.low_rank.components import Common
+from nlmeans.patches.low_rank.components import Common, products_of
 
 log = logging.getLogger("nlmeans")
 

@@ -14,7 +14,7 @@ from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed
 from nlmeans.core.tiles import Piece
-from nlmeans.engine.basis import common_of, products_of
+from nlmeans.engine.basis import common_of
 from nlmeans.engine.settings import Settings, is_auto
 from nlmeans.methods.series import measure_series
 from nlmeans.noise.search.correlation import deviation_of_finest
@@ -22,6 +22,7 @@ from nlmeans.noise.search.estimate import sample_pieces
 from nlmeans.noise.search.found import model_of_volume
 from nlmeans.noise.search.unshared import unshared_correlation
 from nlmeans.noise.search.usable import object_threshold
+from nlmeans.patches.low_rank.components import products_of
 
 MANY_VOLUMES = 8
 """Least number of volumes that ``"auto"`` denoises together. So many have more in common than similar patches have."""

@@ -156,8 +156,10 @@ class Settings:
     @property
     def finds_noise(self) -> bool:
         """Whether the noise model of a volume is to be found in the volume."""
-        if self.noise in FOLLOWING:
-            return self.curve is None if self.noise == "curve" else self.gain == "auto"
+        if self.noise == "curve":
+            return self.curve is None
+        if self.noise == "poisson":
+            return self.gain == "auto"
         unknown = self.noise == "auto" or (self.noise == "chi" and self.coils is None)
         return self.sigma is None and (unknown or self.correlation == "auto")
 

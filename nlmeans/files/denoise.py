@@ -192,8 +192,8 @@ def denoise_file(
         varies = varies if split is None else f"from {noise_volumes} volumes of noise"
     noise = noise_in_words(known, varies)
     how = f"{choices.title}, {'' if turned is None else 'complex, '}{noise}"
-    estimated = sigma in (None, "map") and sigma_map is None and settings.noise != "poisson"
-    estimated &= settings.curve is None
+    stated = sigma_map is not None or settings.curve is not None or settings.noise == "poisson"
+    estimated = sigma in (None, "map") and not stated
     origin = "estimated from the image" if estimated else "as given"
     volumes = noisy.data.shape[3] if noisy.series is not None else 1
     one_noise = noisy.series is None or choices.method.joint

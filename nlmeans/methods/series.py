@@ -24,6 +24,7 @@ from nlmeans.methods.grouped import (
 from nlmeans.methods.method import Method, Options, same_distance, whole_tile
 from nlmeans.patches.bayes.nl_bayes import nl_bayes
 from nlmeans.patches.kernel_constants import TINY
+from nlmeans.patches.low_rank.components import products_of
 from nlmeans.patches.low_rank.series import PATCH, PATCH_STEP, SeriesResult, series_low_rank
 
 COMPONENTS_PATCH, COMPONENTS_IMAGE_PATCH = 3, 5
@@ -121,11 +122,9 @@ def measure_series(noisy: Tensor, autocovariance: Tensor | None, everywhere: boo
     middle = known.mean((1, 2, 3), keepdim=True)
     known -= middle  # an offset would drown the noise in rounding
     peak = known.abs().max().clamp_min(torch.finfo(noisy.dtype).tiny)
-    products = known.new_zeros(len(known), len(known), dtype=torch.float64)
-    for plane in known.div_(peak).unbind(1):  # one by one, so that no second copy of all is made
-        flat = plane.double().flatten(1)
-        products.addmm_(flat, flat.mT)
-    directions = torch.from_numpy(independent_directions(products.cpu().numpy())[1]).to(known)
+    known /= peak
+    products, _ = products_of(known)
+    directions = torch.from_numpy(independent_directions(products.numpy())[1]).to(known)
     if 0 < directions.shape[1] < len(known):
         known = torch.tensordot(directions.mT, known, 1)
     found = series_low_rank(known, None, step=step, autocovariance=autocovariance)

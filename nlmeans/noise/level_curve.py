@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nlmeans.core.modes import outside_autocast
@@ -95,9 +96,14 @@ def gentle_curve(curve: Curve) -> Curve:
     for steepest in STEEPNESS:
         if not is_too_steep(curve):
             break
-        reach = steepest * np.abs(intensity[:, None] - intensity)
-        curve = tuple(zip(intensity.tolist(), np.min(sigma + reach, axis=1).tolist(), strict=True))
+        curve = tuple(zip(intensity.tolist(), no_steeper(intensity, sigma, steepest).tolist(), strict=True))
     return curve
+
+
+def no_steeper(intensity: NDArray[np.float64], sigma: NDArray[np.float64], steepest: float) -> NDArray[np.float64]:
+    """Return the largest sigma, (N,), that changes by at most `steepest` per intensity and is nowhere larger."""
+    reach: NDArray[np.float64] = np.min(sigma + steepest * np.abs(intensity[:, None] - intensity), axis=1)
+    return reach
 
 
 STEEPNESS = (0.9, 0.7, 0.5, 0.35, 0.25)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from nlmeans.core.lags import dct_basis
 from nlmeans.noise.kinds import MAGNITUDES
+from nlmeans.noise.level_curve import no_steeper
 from nlmeans.noise.search.air import Numbers
 from nlmeans.noise.search.correlation import usable_blocks
 from nlmeans.noise.search.curve import (
@@ -76,9 +77,8 @@ def variance_bounds(volume: Tensor, measured: Tensor, inside: Tensor | None = No
     """
     size = block_size(tuple(volume.shape))
     read = usable_blocks(volume, measured if inside is None else measured & inside, size).double().cpu().numpy()
-    spectra = (
-        read @ dct_basis(size).numpy().T
-    )  # NumPy, as products of matrices in torch hang in processes that were forked
+    # NumPy, as products of matrices in torch hang in processes that were forked
+    spectra = read @ dct_basis(size).numpy().T
     frequency = mean_frequency(size)
     high, low = frequency >= HIGH, (frequency < HIGH) & (frequency > 0)
     mean = torch.from_numpy(spectra[:, 0] / math.sqrt(spectra.shape[1]))
@@ -137,15 +137,14 @@ def second_opinion(first: Fit, curve: VarianceCurve, bounds: VarianceCurve, kind
         reach = float(bounds.intensity[0] - curve.intensity[0])
         as_dark = reach < AS_DARK * float(curve.intensity[-1] - curve.intensity[0])
         return constant if as_dark and constant.cost < SURELY and is_white(bounds) else first
-    span = float((bounds.intensity[-1] - bounds.intensity[0]) / np.sqrt(bounds.variance.max()))
-    if "poisson" not in kinds or span < LEAST_SPAN or rise_of(line, bounds) <= LEAST_RISE:
+    if "poisson" not in kinds or bounds.span < LEAST_SPAN or rise_of(line, bounds) <= LEAST_RISE:
         return first
     if first.kind in MAGNITUDES:
         if rise_of(line, bounds) < MOST_RISE_OF_MAGNITUDES:
             return first
         other = fit_magnitudes(bounds, first.parameters[1]).cost - AGAINST_AIR * len(bounds.variance) + CLEARLY
     else:
-        surer = 2 if span < WIDE_SPAN else 1
+        surer = 2 if bounds.span < WIDE_SPAN else 1
         others = fit_magnitudes(bounds), fit_several_coils(bounds)
         other = min(constant.cost - (surer - 1) * CLEARLY, *(fit.cost for fit in others))
     return line if line.cost < min(other - CLEARLY, WORST_WITHIN * len(bounds.variance)) else first
@@ -164,8 +163,7 @@ def follows_a_curve(curve: VarianceCurve, bounds: VarianceCurve) -> bool:
     if min(len(curve.variance), len(bounds.variance)) < FEWEST_BINS or not is_white(bounds):
         return False
     intensity, sigma = level_over_intensity(curve, bounds)
-    span = float((curve.intensity[-1] - curve.intensity[0]) / np.sqrt(curve.variance.max()))
-    if span < LEAST_SPAN or sigma.max() < LEAST_CHANGE * sigma.min():
+    if curve.span < LEAST_SPAN or sigma.max() < LEAST_CHANGE * sigma.min():
         return False
     cost = float(cost_of(bounds, np.interp(bounds.intensity, intensity, sigma) ** 2))
     if cost > WORST_WITHIN * len(bounds.variance):
@@ -215,9 +213,7 @@ def level_over_intensity(curve: VarianceCurve, bounds: VarianceCurve) -> tuple[N
         above = measured - shares @ level
         far = (1 + (above / (FAR_ABOVE_CURVE * tolerance)) ** 2) ** 2
         weight = np.where(above < 0, 1.0, trust / far) / tolerance**2
-    sigma = np.exp(level / 2)
-    reach = np.abs(knots[:, None] - knots) * STEEPEST_FOUND
-    return knots, np.min(sigma + reach, axis=1)
+    return knots, no_steeper(knots, np.exp(level / 2), STEEPEST_FOUND)
 
 
 def belief_in(bounds: VarianceCurve) -> tuple[Numbers, Numbers]:

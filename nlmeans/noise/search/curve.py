@@ -44,6 +44,11 @@ class VarianceCurve(NamedTuple):
     least: Numbers | None = None
     """The least variance of the noise, where structure may be part of what was measured; None: it is that."""
 
+    @property
+    def span(self) -> float:
+        """Range of the intensities, in units of the largest standard deviation."""
+        return float((self.intensity[-1] - self.intensity[0]) / np.sqrt(self.variance.max()))
+
 
 class Fit(NamedTuple):
     """A kind of noise fitted to a curve of variance."""
@@ -147,10 +152,9 @@ def kind_of_noise(curve: VarianceCurve, air: Air, kinds: Collection[str]) -> Fit
             least = min(least, rising.cost + CLEARLY * (4 if much else 1))
         if several.cost < least and (several.kind == "rician" or ("chi" in kinds and white)):
             return several
-    span = float((curve.intensity[-1] - curve.intensity[0]) / np.sqrt(curve.variance.max()))
-    if span < LEAST_SPAN:  # all intensities are those of noise around one value
+    if curve.span < LEAST_SPAN:  # all intensities are those of noise around one value
         return constant
-    surer = 2 if span < WIDE_SPAN else 1
+    surer = 2 if curve.span < WIDE_SPAN else 1
     if "rician" in kinds and magnitudes.cost < min(constant.cost - surer * CLEARLY / 2, line.cost):
         return magnitudes
     several = fit_several_coils(curve) if "chi" in kinds else Fit("chi", math.inf, ())

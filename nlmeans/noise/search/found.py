@@ -354,10 +354,7 @@ one."""
 def model_of_curve(seen: Observed) -> NoiseModel:
     """Find the level of the noise at each intensity; one for all where too few intensities, or no noise, are seen."""
     curve = seen.curve
-    span = 0.0
-    if len(curve.variance) >= FEWEST_BINS:
-        span = float((curve.intensity[-1] - curve.intensity[0]) / np.sqrt(curve.variance.max()))
-    if span < LEAST_SPAN:
+    if len(curve.variance) < FEWEST_BINS or curve.span < LEAST_SPAN:
         one = model_of_level(seen, "gaussian")
         doubt = (
             "there are too few intensities to see how the noise follows them, so one sigma counts for all: give curve"

@@ -56,6 +56,15 @@ class Common(NamedTuple):
         return len(self.basis) - self.basis.shape[1]
 
 
+def products_of(signals: Tensor) -> tuple[Tensor, int]:
+    """Return the sum of the products of each signal with itself, (V, V), float64, and the number of signals."""
+    products = signals.new_zeros(len(signals), len(signals), dtype=torch.float64)
+    for plane in signals.unbind(1):  # one by one, so that no second copy of all is made
+        flat = plane.double().flatten(1).contiguous()  # the same bits on any axis
+        products.addmm_(flat, flat.mT)
+    return products.cpu(), math.prod(signals.shape[1:])
+
+
 MOST_OF_NOISE = 1.25
 """Largest variance of noise in units of sigma², which may be a tenth too low."""
 
