@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 import nlmeans
 from nlmeans import cli
@@ -90,3 +93,22 @@ def test_info_imports_torch_and_nothing_else_that_takes_long() -> None:
     code, _, imported = answer("info")
     assert code == 0
     assert imported <= {"torch", "numpy", "psutil", "tqdm"}  # torch imports tqdm
+
+
+def test_the_garbage_collector_looks_seldom_while_a_command_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, during = gc.get_threshold(), []
+    monkeypatch.setattr(
+        cli.main, "commands", {"look": click.Command("look", callback=lambda: during.append(gc.get_threshold()))}
+    )
+    assert CliRunner().invoke(cli.main, ["look"]).exit_code == 0
+    assert during == [cli.SELDOM]
+    assert gc.get_threshold() == usual
+
+
+def test_the_garbage_collector_looks_at_nothing_when_python_ends_unless_triton_would_complain() -> None:
+    program = "import atexit, gc, sys, types\n{}\natexit.register(lambda: print(gc.get_freeze_count() > 0))\n" + (
+        "from nlmeans import cli\ncli.main(['info', '--help'])"
+    )
+    for line, frozen in (("", "True"), ("sys.modules['triton'] = types.ModuleType('triton')", "False")):
+        done = subprocess.run([sys.executable, "-c", program.format(line)], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == frozen
