@@ -7,6 +7,7 @@ in inverse proportion to the noise that it has left.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -297,11 +298,35 @@ def patch_means(volume: Tensor, grid: Grid) -> Tensor:
 
 def taper_of(size: Axes) -> Tensor:
     """Return the Kaiser window of a patch, one number per voxel, float64."""
-    taper = torch.ones(1, dtype=torch.float64)
-    for n in size:
-        along = torch.kaiser_window(n, periodic=False, beta=KAISER_BETA, dtype=torch.float64)
-        taper = torch.kron(taper, along if n > 1 else torch.ones(1, dtype=torch.float64))
-    return taper
+    return functools.reduce(torch.kron, map(window_of, size))
+
+
+def window_of(length: int) -> Tensor:
+    """Return the Kaiser window along one axis of a patch, float64."""
+    if length == 1:
+        return torch.ones(1, dtype=torch.float64)
+    return torch.kaiser_window(length, periodic=False, beta=KAISER_BETA, dtype=torch.float64)
+
+
+def covering(weights: Tensor, size: Axes) -> Tensor:
+    """Sum at each voxel the weights of the patches that cover it, each times the Kaiser window there.
+
+    The window is a product of one along each axis, so that the sums are taken axis by axis.
+
+    Args:
+        weights: of the patches, at their corners, (D, H, W).
+        size: of the patches, in voxels.
+
+    Returns:
+        Same shape and dtype.
+    """
+    for axis, (length, voxels) in enumerate(zip(weights.shape, size, strict=True)):
+        sums = torch.zeros_like(weights)
+        for offset, taper in enumerate(window_of(voxels).tolist()):
+            count = length - offset
+            sums.narrow(axis, offset, count).add_(weights.narrow(axis, 0, count), alpha=taper)
+        weights = sums
+    return weights
 
 
 @dataclass(frozen=True)
@@ -360,12 +385,8 @@ class Average:
         """Return the average, (D, H, W). Every voxel must lie in at least one patch."""
         real = self.total.is_floating_point()
         dtype, scale = (self.total.dtype, 1.0) if real else (torch.float64, self.unit / WEIGHT_UNIT)
-        weights = self.weights.to(dtype)
-        covering = torch.zeros_like(weights)
-        corners = grid_view(weights, (0, 0, 0), (1, 1, 1), self.grid.positions)
-        for offset, taper in zip(offsets(self.grid.size), self.taper.tolist(), strict=True):
-            grid_view(covering, offset, (1, 1, 1), self.grid.positions).add_(corners, alpha=taper)
-        return (self.total.to(dtype) / covering).mul_(scale).to(self.taper.dtype)
+        weights = covering(self.weights.to(dtype), self.grid.size)
+        return (self.total.to(dtype) / weights).mul_(scale).to(self.taper.dtype)
 
 
 def integers(values: Tensor, unit: float) -> Tensor:
