@@ -80,23 +80,23 @@ def air_of(volume: Tensor, around: DetailMaps, usable: Tensor) -> Air:
         around: measures around each voxel of it.
         usable: which of these count.
     """
-    brightness = around.brightness[usable]
+    brightness = around.brightness.masked_select(usable)
     if len(brightness) < LEAST_AIR:
         return NO_AIR
     low, high = range_without_ends(brightness)
-    values, every = without_border(volume)[usable], max(1, len(brightness) // MOST_SORTED)
-    some = brightness[::every].sort().values
+    values, every = without_border(volume).masked_select(usable), max(1, len(brightness) // MOST_SORTED)
+    some = np.sort(brightness[::every].cpu().numpy())
     starts = object_threshold(brightness), low + (high - low) * DARKEST
     for start, factor in (*itertools.product(starts, AIR_REACHES), *((start, NEAREST_REACH) for start in starts)):
         limit = start
         for _ in range(3):  # towards everything up to a multiple of the median of the air
-            below = int(torch.searchsorted(some, limit))
+            below = int(np.searchsorted(some, limit))
             if below * every >= LEAST_AIR:
                 limit = factor * float(some[(below - 1) // 2])
         dark = brightness < limit
         if int(dark.sum()) < LEAST_AIR:
             continue
-        air = values[dark].double()
+        air = values.masked_select(dark).double()
         mean, deviation = float(air.mean()), float(air.std())
         skewness = float(((air - mean) / max(deviation, 1e-300)).pow(3).mean())
         found = Air(mean, deviation, skewness, len(air), len(air) / len(brightness), limit)

@@ -41,7 +41,7 @@ from nlmeans.noise.search.curve import (
     rise_of,
 )
 from nlmeans.noise.search.finest import robust_deviation
-from nlmeans.noise.search.usable import range_without_ends
+from nlmeans.noise.search.usable import members, range_without_ends, smallest
 
 EDGE_OF_BLOCK = {1: 8, 2: 6, 3: 4}
 """Edge of a block in voxels, by the number of axes longer than 1."""
@@ -88,11 +88,11 @@ def variance_bounds(volume: Tensor, measured: Tensor, inside: Tensor | None = No
         first, last = range_without_ends(mean)
         edges = torch.linspace(first, last, BINS + 1, dtype=torch.float64)[1:-1]
         part = torch.bucketize(mean, edges)
-        for here in ((part == number).nonzero()[:, 0] for number in range(BINS)):
+        for here in members(part, BINS):
             if len(here) < FEWEST_IN_BIN:
                 continue
             count = max(math.ceil(FLATTEST_BLOCKS * len(here)), FEWEST_IN_BIN)
-            flat = here[uneven[here].topk(count, largest=False).indices]
+            flat = here[smallest(uneven[here], count)]
             variance = robust_deviation(torch.from_numpy(spectra[flat.numpy()][:, high]).flatten()) ** 2
             if variance > 0:
                 tolerance = math.hypot(math.sqrt(2 * SHARED / (count * int(high.sum()))), LEAST_TOLERANCE)

@@ -17,7 +17,7 @@ from torch import Tensor
 from nlmeans.noise.rician import mean_of_air, rician_deviation
 from nlmeans.noise.search.air import MUCH_AIR, NO_AIR, Air, Numbers
 from nlmeans.noise.search.finest import DetailMaps, robust_deviation
-from nlmeans.noise.search.usable import range_without_ends
+from nlmeans.noise.search.usable import members, range_without_ends, smallest
 
 BINS = 16
 """Parts of equal width that the range of intensities is divided into."""
@@ -68,7 +68,8 @@ def variance_curve(around: DetailMaps, usable: Tensor) -> VarianceCurve:
         around: measures around each voxel; see `finest_detail`.
         usable: which voxels count.
     """
-    brightness, finest, detail = (values[usable] for values in (around.brightness, around.finest, around.detail))
+    measures = around.brightness, around.finest, around.detail
+    brightness, finest, detail = (values.masked_select(usable) for values in measures)
     found = []
     for flat in flattest_parts(brightness, detail):
         variance = robust_deviation(finest[flat]) ** 2
@@ -91,13 +92,12 @@ def flattest_parts(brightness: Tensor, detail: Tensor, flat: Tensor | None = Non
     low, high = range_without_ends(brightness)
     edges = torch.linspace(low, high, BINS + 1, dtype=torch.float64)[1:-1].to(brightness)
     part = torch.bucketize(brightness, edges)
-    parts = ((part == number).nonzero()[:, 0] for number in range(BINS))
 
     def flattest(here: Tensor) -> Tensor:
         count = max(math.ceil(FLATTEST_OF_BIN * len(here)), LEAST_IN_BIN, 0 if flat is None else int(flat[here].sum()))
-        return here[detail[here].topk(count, largest=False).indices]
+        return here[smallest(detail[here], count)]
 
-    return [flattest(here) for here in parts if len(here) >= LEAST_IN_BIN]
+    return [flattest(here) for here in members(part, BINS) if len(here) >= LEAST_IN_BIN]
 
 
 def magnitudes_of_series(intensity: Tensor, variance: Tensor) -> float | None:
@@ -249,7 +249,8 @@ def refined_line(line: Fit, around: DetailMaps, usable: Tensor) -> Fit:
         usable: which voxels count.
     """
     slope, at_zero = line.parameters
-    brightness, finest, detail = (values[usable] for values in (around.brightness, around.finest, around.detail))
+    measures = around.brightness, around.finest, around.detail
+    brightness, finest, detail = (values.masked_select(usable) for values in measures)
     flat = detail < NEARLY_FLAT * (slope * brightness + at_zero)
     found = []
     for part in flattest_parts(brightness, detail, flat):

@@ -22,7 +22,7 @@ from nlmeans.noise.outliers import sigma_between_outliers, without_outliers
 from nlmeans.noise.rician import rician_moments
 from nlmeans.noise.search.finest import DetailMaps, finest_detail_by_slabs, robust_deviation
 from nlmeans.noise.search.sigma_map import sigma_map_of_volume
-from nlmeans.noise.search.usable import object_threshold
+from nlmeans.noise.search.usable import object_threshold, smallest
 
 FLATTEST_OF_OBJECT = 0.04
 """Share of the object that the noise is measured in: the voxels with the least detail around them."""
@@ -244,15 +244,15 @@ def sigma_of_detail(around: DetailMaps, noise: str) -> float:
     """Estimate sigma from the finest detail of a volume."""
     object_voxels = around.inside
     if object_voxels is None:
-        object_voxels = around.brightness > object_threshold(around.brightness[around.usable])
+        object_voxels = around.brightness > object_threshold(around.brightness.masked_select(around.usable))
     choices = (object_voxels & around.usable, around.usable)
     candidates = next((c for c in choices if int(c.sum()) >= LEAST_FOR_MEDIAN), torch.ones_like(around.usable))
-    detail, order = around.detail[candidates].sort()
-    finest = around.finest[candidates][order]
+    detail, finest = (values.masked_select(candidates) for values in (around.detail, around.finest))
     wanted = math.ceil(max(FLATTEST_OF_OBJECT * len(detail), min(LEAST_FLAT_VOXELS, len(detail) / 2)))
-    followed = max(math.ceil(FOLLOWED * len(detail)), wanted)
+    order = smallest(detail, max(math.ceil(FOLLOWED * len(detail)), wanted))
+    detail, finest = detail[order], finest[order]
     variance, flat = robust_deviation(finest[:wanted]) ** 2, float(detail[:wanted].double().mean())
-    slope = slope_of_structure(detail[:followed], finest[:followed])
+    slope = slope_of_structure(detail, finest)
     sigma = math.sqrt(max(variance - slope * flat, 0) / (1 - slope))
     if noise == "rician":
         sigma = sigma_of_magnitudes(float(around.brightness[candidates][order[:wanted]].double().mean()), sigma)

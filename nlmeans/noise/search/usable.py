@@ -29,12 +29,12 @@ def measured_voxels(volume: Tensor) -> Tensor:
         count = int(piled.sum())
         if count <= max(LEAST_PILED, PILED * volume.numel()):
             continue
-        others = volume[measured & ~piled]
+        others = volume.masked_select(measured & ~piled)
         if len(others):
             beside = others.min() if end < others[0] else others.max()
             if count > HIGHER * int((others == beside).sum()):
                 measured &= ~piled
-    low, high = limits_of_most(volume[measured])
+    low, high = limits_of_most(volume.masked_select(measured))
     return measured & (volume >= low) & (volume <= high)
 
 
@@ -97,8 +97,33 @@ MOST_SORTED = 100_000
 
 def range_without_ends(values: Tensor) -> tuple[float, float]:
     """Return the values below and above which a thousandth of them lies; of very many, of an even sample of them."""
-    ordered = values[:: max(1, len(values) // MOST_SORTED)].sort().values
-    return float(ordered[len(ordered) // 1000]), float(ordered[-1 - len(ordered) // 1000])
+    some = values[:: max(1, len(values) // MOST_SORTED)].cpu().numpy()
+    ends = len(some) // 1000, len(some) - 1 - len(some) // 1000
+    low, high = np.partition(some, ends)[list(ends)].tolist()
+    return low, high
+
+
+def smallest(values: Tensor, count: int) -> Tensor:
+    """Return the indices of the smallest values, from the smallest on. NumPy, in which it takes a sixth of the time.
+
+    >>> smallest(torch.tensor([3.0, 1.0, 2.0, 4.0]), 2)
+    tensor([1, 2])
+    """
+    numbers = values.cpu().numpy()
+    some = np.argpartition(numbers, count - 1)[:count]
+    return torch.from_numpy(some[numbers[some].argsort()]).to(values.device)
+
+
+def members(part: Tensor, parts: int) -> list[Tensor]:
+    """Return the indices of the values that belong to each of some parts, fewer than 128.
+
+    >>> members(torch.tensor([1, 0, 2, 0]), 3)
+    [tensor([1, 3]), tensor([0]), tensor([2])]
+    """
+    numbers = part.cpu().numpy().astype(np.int8)
+    order = numbers.argsort(kind="stable")
+    ends = np.bincount(numbers, minlength=parts).cumsum()
+    return [torch.from_numpy(some).to(part.device) for some in np.split(order, ends[:-1])]
 
 
 def object_threshold(values: Tensor) -> float:
@@ -113,7 +138,7 @@ def object_threshold(values: Tensor) -> float:
     for _ in range(MOST_TIMES):
         if int((values > threshold).sum()) >= fewest:
             break
-        values = values[values <= threshold]
+        values = values.masked_select(values <= threshold)
         threshold = otsu_threshold(values)
     return threshold
 
