@@ -9,7 +9,7 @@ from nlmeans.core.tiles import tile_shape
 from nlmeans.methods.registry import METHODS
 
 SMALL_VOLUME = 2**20
-"""Voxels up to which `best` takes no more than three seconds on two cores, as `bayes` does for a whole head."""
+"""Voxels up to which `best` takes no more than two seconds on two cores, about as long as `bayes` for a whole head."""
 
 LARGE_VOLUME = 2**29
 """Number of voxels above which `bayes` takes more than ten minutes on two cores."""
@@ -21,7 +21,7 @@ MOST_OVERLAP = 4
 def pick_method(shape: Axes, channels: int, backend: str, memory: float) -> tuple[str, str]:
     """Choose a method by time and memory. Return its name and the reason, which the log reports.
 
-    On average over volumes, `best` is the best, and `bayes` no more than 0.3 dB behind it, in a seventh of the time
+    On average over volumes, `best` is the best, and `bayes` no more than 0.3 dB behind it, in a third of the time
     (benchmarks/results/quality.md). On real images of microscopes both are as good (benchmarks/results/microscopy.md).
 
     Args:

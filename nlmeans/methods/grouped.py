@@ -184,7 +184,7 @@ def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repor
     noise from structure. Groups have about as many patches as a patch has voxels, so that smoothing across patches is
     as strong as within. The last stages have less strength than those of `bayes`, as there are two ways to smooth.
     """
-    reports = [part(progress, 0.05, 0.15), part(progress, 0.15, 0.4), part(progress, 0.4, 1.0)]
+    reports = [part(progress, 0.05, 0.15), part(progress, 0.15, 0.6), part(progress, 0.6, 1.0)]
     radius, lags, across = options.search_radius, options.autocovariance, across_slices(noisy, options)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.05))
     stage = partial(nl_bayes, noisy, search_radius=radius, autocovariance=lags)
@@ -200,7 +200,7 @@ def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repor
     else:
         overlapping = cut(noisy, across, patch=4, step=3)
         guide = later(guide, sigma, **overlapping, tolerance=max(0.05, alike(lags)), progress=reports[1])
-    last = cut(noisy, across, patch=4, step=2, count=64)
+    last = cut(noisy, across, patch=4, step=3, count=64)
     return later(guide, sigma, **last, tolerance=max(0.02, alike(lags)), progress=reports[2])
 
 
