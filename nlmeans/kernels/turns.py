@@ -1,12 +1,14 @@
 """Work in threads: in parts of a range, or in turns of blocks that are not neighbours.
 
-Each call starts threads of its own. An executor that outlives the call would not survive a fork, and the parallel
-layers of numba abort in forked workers or when several threads call them at once.
+Each call starts threads of its own, beside the calling one, which works too: where others use the cores, it need not
+wait until a thread gets its turn. An executor that outlives the call would not survive a fork, and the parallel layers
+of numba abort in forked workers or when several threads call them at once.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -28,8 +30,10 @@ def in_threads(work: Callable[[int, int], object], count: int) -> None:
         work(0, count)
         return
     bounds = [count * k // parts for k in range(parts + 1)]
-    with ThreadPoolExecutor(parts) as pool:
-        list(pool.map(in_mode_of_caller(work), bounds[:-1], bounds[1:]))
+    with ThreadPoolExecutor(parts - 1) as pool:
+        others = pool.map(in_mode_of_caller(work), bounds[1:-1], bounds[2:])
+        work(0, bounds[1])
+        list(others)
 
 
 def in_mode_of_caller(work: Callable[Given, ResultT]) -> Callable[Given, ResultT]:
@@ -78,20 +82,45 @@ def in_turns(
     Args:
         work: called with a block, from several threads.
         turns: the blocks of each turn, from `chequerboard`.
-        progress: called with the fraction done. If it raises, no more blocks are started.
+        progress: called with the fraction done, from the calling thread. If it raises, no more blocks are started.
 
     Returns:
         The results of `work`, in the order of the blocks.
     """
-    results: list[ResultT] = []
+    results: dict[int, ResultT] = {}
     call = in_mode_of_caller(work)
     count = sum(map(len, turns))
-    pool = ThreadPoolExecutor(torch.get_num_threads())
-    try:
+    others = min(torch.get_num_threads(), max(map(len, turns), default=0)) - 1
+    with ThreadPoolExecutor(max(others, 1)) as pool:
         for turn in turns:
-            for result in pool.map(call, turn):
-                results.append(result)
-                progress(len(results) / count)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return results
+            waiting = deque(enumerate(turn, len(results)))
+            busy = [pool.submit(work_off, waiting, call, results) for _ in range(min(others, len(turn) - 1))]
+            work_off(waiting, call, results, lambda: progress(len(results) / count))
+            for thread in busy:
+                thread.result()
+            progress(len(results) / count)
+    return [results[number] for number in range(count)]
+
+
+def work_off(
+    waiting: deque[tuple[int, BlockT]],
+    work: Callable[[BlockT], ResultT],
+    results: dict[int, ResultT],
+    done: Callable[[], object] = lambda: None,
+) -> None:
+    """Work on blocks, with their numbers, until none waits any more; after an error, none waits for other threads."""
+    try:
+        while (taken := next_of(waiting)) is not None:
+            number, block = taken
+            results[number] = work(block)
+            done()
+    except BaseException:
+        waiting.clear()
+        raise
+
+
+def next_of(waiting: deque[tuple[int, BlockT]]) -> tuple[int, BlockT] | None:
+    try:
+        return waiting.popleft()
+    except IndexError:  # perhaps another thread has just taken the last one
+        return None

@@ -89,7 +89,9 @@ def test_a_turn_begins_when_the_turn_before_has_ended(threads: int) -> None:
 def test_progress_rises_to_one_in_the_calling_thread(threads: int) -> None:
     seen: list[tuple[float, int]] = []
     in_turns(abs, [[1, 2], [3]], lambda fraction: seen.append((fraction, threading.get_ident())))
-    assert [fraction for fraction, _ in seen] == pytest.approx([1 / 3, 2 / 3, 1])
+    fractions = [fraction for fraction, _ in seen]
+    assert fractions == sorted(fractions)
+    assert {1 / 3, 2 / 3, 1} >= set(fractions) >= {2 / 3, 1}  # what has been done at the end of a turn, at least
     assert {thread for _, thread in seen} == {threading.get_ident()}
 
 
