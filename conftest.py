@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -55,6 +56,15 @@ def pytest_collection() -> Generator[None, object, object]:
 
 def pytest_unconfigure() -> None:
     gc.unfreeze()  # extension modules complain of what is left when Python ends
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """What starts programs in processes of their own, whose libraries are imported already."""
+    from tests.nlmeans.forks import Forks
+
+    with Forks(tmp_path_factory.mktemp("forks")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+
+from tests.nlmeans.forks import Forks
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -27,11 +28,11 @@ sys.exit(failed)
 """
 
 
-def test_every_benchmark_can_be_imported_without_peers() -> None:
+def test_every_benchmark_can_be_imported_without_peers(forks: Forks) -> None:
     names = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
     assert "speed" in names
-    done = subprocess.run([sys.executable, "-c", IMPORT_ALL, *names], cwd=BENCHMARKS, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    code, _, error = forks.python(f"import os; os.chdir({str(BENCHMARKS)!r})\n{IMPORT_ALL}", *names).ended()
+    assert code == 0, error
 
 
 @pytest.fixture(scope="module")

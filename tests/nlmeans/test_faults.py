@@ -82,12 +82,11 @@ def test_a_run_that_is_stopped_leaves_a_whole_result_or_none(
 
 
 @posix
-def test_an_interrupt_while_python_ends_says_nothing() -> None:
+def test_an_interrupt_while_python_ends_says_nothing(forks: Forks) -> None:
     late = "import atexit, signal, sys; atexit.register(signal.raise_signal, signal.SIGINT)"
     program = f"{late}; from nlmeans import cli; cli.main(['info'])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0
-    assert done.stderr == ""
+    code, _, error = forks.python(program).ended()
+    assert (code, error) == (0, "")
 
 
 INTERRUPTED_IMPORT = """
