@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,6 +66,33 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     with Forks(tmp_path_factory.mktemp("forks")) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def part_of_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with files of 24 of the 86 sagittal slices of the samples `head` and `head_clean`."""
+    import nibabel
+
+    from nlmeans.files import samples
+
+    folder = tmp_path_factory.mktemp("part")
+    for name in ("head.nii.gz", "head_clean.nii.gz"):
+        nibabel.save(nibabel.load(samples.path(name)).slicer[31:55], folder / name)
+    return folder
+
+
+@pytest.fixture
+def short_head(part_of_head: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the sample `head` a quarter as long, for code that is about something else."""
+    from nlmeans.files import samples
+
+    whole = samples.path
+
+    def path(name: str) -> Path:
+        part = part_of_head / f"{name}.nii.gz"
+        return part if part.is_file() else whole(name)
+
+    monkeypatch.setattr(samples, "path", path)
 
 
 @pytest.fixture(scope="module")
