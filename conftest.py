@@ -95,6 +95,12 @@ def short_head(part_of_head: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "path", path)
 
 
+@pytest.fixture
+def pictures_of_one_plane(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw one plane of a scan, which takes a third of the time, where nobody looks at the picture."""
+    monkeypatch.setattr("nlmeans.files.pictures.figure.PLANES", ("sagittal",))
+
+
 @pytest.fixture(scope="module")
 def two_threads() -> Iterator[None]:
     """PyTorch with threads of its own, however many tests run beside each other."""

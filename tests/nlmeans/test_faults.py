@@ -26,6 +26,8 @@ from tests.nlmeans.cohorts import write_dataset
 from tests.nlmeans.forks import Fork, Forks
 from tests.nlmeans.scans import RAS, contents, names, noisy, save, scan
 
+pytestmark = pytest.mark.usefixtures("pictures_of_one_plane")
+
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, limits and locks are those of POSIX")
 
 QUICK = ("--method", "classic", "--search-radius", "1", "--device", "cpu")

@@ -17,6 +17,8 @@ from nlmeans.files import batch, bids, samples
 from tests.nlmeans.cohorts import QUICK, SHAPE, image, run, write_dataset
 from tests.nlmeans.scans import RAS, contents, noisy, save, scan, values
 
+pytestmark = pytest.mark.usefixtures("pictures_of_one_plane")
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
