@@ -89,7 +89,7 @@ def short_head(part_of_head: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = samples.path
 
     def path(name: str) -> Path:
-        part = part_of_head / f"{name}.nii.gz"
+        part = part_of_head / f"{name.removesuffix('.nii.gz')}.nii.gz"
         return part if part.is_file() else whole(name)
 
     monkeypatch.setattr(samples, "path", path)
