@@ -105,7 +105,7 @@ COMMANDS = list(dict.fromkeys(command for page in PAGES for command in commands(
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-@pytest.mark.usefixtures("in_an_empty_folder", "short_head", "pictures_of_one_plane")
+@pytest.mark.usefixtures("in_an_empty_folder", "short_head", "plain_pictures")
 def test_commands_run(command: tuple[str, ...], files: Path) -> None:
     shutil.copytree(files, ".", dirs_exist_ok=True)
     result = CliRunner().invoke(main, command)

@@ -26,7 +26,7 @@ from tests.nlmeans.cohorts import write_dataset
 from tests.nlmeans.forks import Fork, Forks
 from tests.nlmeans.scans import RAS, contents, names, noisy, save, scan
 
-pytestmark = pytest.mark.usefixtures("pictures_of_one_plane")
+pytestmark = pytest.mark.usefixtures("plain_pictures")
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, limits and locks are those of POSIX")
 

@@ -19,7 +19,7 @@ from tests.nlmeans.scans import RAS, contents, noisy, save, scan
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="such names and pipes are those of POSIX"),
-    pytest.mark.usefixtures("pictures_of_one_plane"),
+    pytest.mark.usefixtures("plain_pictures"),
 ]
 
 QUICK = ("--method", "classic", "--search-radius", "1", "--device", "cpu", "--threads", "1")

@@ -17,7 +17,7 @@ from nlmeans.files import batch, bids, samples
 from tests.nlmeans.cohorts import QUICK, SHAPE, image, run, write_dataset
 from tests.nlmeans.scans import RAS, contents, noisy, save, scan, values
 
-pytestmark = pytest.mark.usefixtures("pictures_of_one_plane")
+pytestmark = pytest.mark.usefixtures("plain_pictures")
 
 
 @pytest.fixture(scope="module")

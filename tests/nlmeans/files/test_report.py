@@ -16,7 +16,7 @@ from nlmeans.files import bids, report
 from nlmeans.files.batch import Job, Outcome
 from tests.nlmeans.cohorts import image, run, write_dataset
 
-pytestmark = pytest.mark.usefixtures("pictures_of_one_plane")
+pytestmark = pytest.mark.usefixtures("plain_pictures")
 
 
 @pytest.fixture
