@@ -5,6 +5,8 @@ import importlib.util
 import logging
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -55,6 +57,54 @@ def pytest_collection() -> Generator[None, object, object]:
 
 def pytest_unconfigure() -> None:
     gc.unfreeze()  # extension modules complain of what is left when Python ends
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """What starts programs in processes of their own, whose libraries are imported already."""
+    from tests.nlmeans.forks import Forks
+
+    with Forks(tmp_path_factory.mktemp("forks")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def part_of_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with files of 24 of the 86 sagittal slices of the samples `head` and `head_clean`."""
+    import nibabel
+
+    from nlmeans.files import samples
+
+    folder = tmp_path_factory.mktemp("part")
+    for name in ("head.nii.gz", "head_clean.nii.gz"):
+        nibabel.save(nibabel.load(samples.path(name)).slicer[31:55], folder / name)
+    return folder
+
+
+@pytest.fixture
+def short_head(part_of_head: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the sample `head` a quarter as long, for code that is about something else."""
+    from nlmeans.files import samples
+
+    whole = samples.path
+
+    def path(name: str) -> Path:
+        part = part_of_head / f"{name.removesuffix('.nii.gz')}.nii.gz"
+        return part if part.is_file() else whole(name)
+
+    monkeypatch.setattr(samples, "path", path)
+
+
+@pytest.fixture
+def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw one plane of a scan, small and not laid out, which takes a quarter of the time, where nobody looks at it."""
+
+    def save(path: Path, drawing: Any) -> None:
+        drawing.set_layout_engine("none")
+        drawing.savefig(path, format="png", dpi=30)
+
+    monkeypatch.setattr("nlmeans.files.pictures.figure.PLANES", ("sagittal",))
+    monkeypatch.setattr("nlmeans.files.pictures.figure.save_figure", save)
 
 
 @pytest.fixture(scope="module")

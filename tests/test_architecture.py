@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import nlmeans
+from tests.nlmeans.forks import Forks
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("nlmeans", "monai_transforms", "napari_nlm")
@@ -168,9 +169,9 @@ assert nlmeans.denoise(noisy).std() < noisy.std()
 """
 
 
-def test_the_engine_works_where_monai_napari_and_qt_are_missing() -> None:
-    done = subprocess.run([sys.executable, "-c", ALONE], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_the_engine_works_where_monai_napari_and_qt_are_missing(forks: Forks) -> None:
+    code, _, error = forks.python(ALONE).ended()
+    assert code == 0, error
 
 
 @pytest.mark.parametrize(
@@ -190,9 +191,9 @@ def test_importing_leaves_heavy_and_optional_packages_alone(code: str, heavy: se
     assert done.stdout.split() == []
 
 
-def test_every_public_name_can_be_had() -> None:
+def test_every_public_name_can_be_had(forks: Forks) -> None:
     code = "import nlmeans; print(*(name for name in nlmeans.__all__ if getattr(nlmeans, name) is not None))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) == set(nlmeans.__all__)
+    _, names, error = forks.python(code).ended()
+    assert set(names.split()) == set(nlmeans.__all__), error
     with pytest.raises(AttributeError, match="no attribute 'denoiser'"):
         _ = nlmeans.denoiser  # type: ignore[attr-defined]

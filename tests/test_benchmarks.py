@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+
+from tests.nlmeans.forks import Forks
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -27,11 +28,11 @@ sys.exit(failed)
 """
 
 
-def test_every_benchmark_can_be_imported_without_peers() -> None:
+def test_every_benchmark_can_be_imported_without_peers(forks: Forks) -> None:
     names = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
     assert "speed" in names
-    done = subprocess.run([sys.executable, "-c", IMPORT_ALL, *names], cwd=BENCHMARKS, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    code, _, error = forks.python(f"import os; os.chdir({str(BENCHMARKS)!r})\n{IMPORT_ALL}", *names).ended()
+    assert code == 0, error
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +70,14 @@ def test_no_other_strength_is_much_better_than_the_default_with_the_modality_alo
     assert default - journeys.score(noisy, clean, {"sigma": 0}) > 3
 
 
-def test_the_cost_of_transforms_is_written_as_tables(script: Callable[[str], Any], tmp_path: Path) -> None:
+def test_the_cost_of_transforms_is_written_as_tables(
+    script: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = script("monai_cost")
+    monkeypatch.setattr(costs, "QUICK", (costs.Volume((14, 16, 18), 1), costs.Volume((16, 18, 10), 1)))
+    monkeypatch.setattr(costs, "WORKERS", (0, 1))
     words = ("--quick", "--method", "classic", "--out", str(tmp_path))
-    done = CliRunner().invoke(script("monai_cost").main, words)
+    done = CliRunner().invoke(costs.main, words)
     assert done.exit_code == 0, done.output
     page = (tmp_path / "monai-cost.md").read_text(encoding="utf-8")
     for row in ("EstimateNoised, then classic", "NonLocalMeansd, classic", "RandNonLocalMeansd, sigma known"):

@@ -66,7 +66,7 @@ def with_the_usual_methods_and_backends() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
-@pytest.mark.usefixtures("in_an_empty_folder", "with_the_usual_methods_and_backends")
+@pytest.mark.usefixtures("in_an_empty_folder", "with_the_usual_methods_and_backends", "short_head")
 def test_python_blocks_run_one_after_the_other(page: Path) -> None:
     names: dict[str, object] = {"__name__": "page"}
     for _, block in blocks(page, "python"):
@@ -105,7 +105,7 @@ COMMANDS = list(dict.fromkeys(command for page in PAGES for command in commands(
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-@pytest.mark.usefixtures("in_an_empty_folder")
+@pytest.mark.usefixtures("in_an_empty_folder", "short_head", "plain_pictures")
 def test_commands_run(command: tuple[str, ...], files: Path) -> None:
     shutil.copytree(files, ".", dirs_exist_ok=True)
     result = CliRunner().invoke(main, command)

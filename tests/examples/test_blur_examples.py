@@ -46,6 +46,7 @@ def test_recovery_runs_in_all_its_variants(
     assert "mean squared error" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("short_head")
 def test_a_simulated_slice_profile_is_matched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "match.png"
     MATCHING["main"](["--steps", "3", "--out", str(picture)])

@@ -17,15 +17,22 @@ import pytest
 pytest.importorskip("napari")
 
 from napari.components import ViewerModel
+from npe2 import PluginManifest
 from qtpy.QtCore import QEvent
 
 from napari_nlm.known import Known
 from napari_nlm.session import Session
-from napari_nlm.widget import DenoiseWidget
+from napari_nlm.widget import GATHER, DenoiseWidget
 from nlmeans import METHODS
 
 PATIENCE = 60
 """Seconds after which something that was to happen will not happen."""
+
+TURN = 0.002
+"""Seconds of sleep between two turns of the event loop."""
+
+QUIET_TURNS = round(2 * GATHER / 1000 / TURN)
+"""Turns without work after which there will be none: requests are gathered for half as long."""
 
 
 @pytest.fixture(autouse=True)
@@ -127,13 +134,20 @@ def bench() -> Iterator[Bench]:
         lane.pool.shutdown(wait=True)
 
 
+@pytest.fixture(scope="session")
+def manifests() -> list[Any]:
+    """The manifests of all plugins, which each viewer would look for and parse anew."""
+    return list(PluginManifest.discover())
+
+
 @pytest.fixture
-def viewer(request: pytest.FixtureRequest) -> Any:
+def viewer(request: pytest.FixtureRequest, manifests: list[Any], monkeypatch: pytest.MonkeyPatch) -> Any:
     """A real viewer with a window and a canvas; a screen that is missing is an error where one was promised."""
     if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
         if os.environ.get("NLMEANS_GUI_TESTS") == "required":
             pytest.fail("there is no display, and NLMEANS_GUI_TESTS=required; run this under xvfb-run")
         pytest.skip("there is no display; run this under xvfb-run")
+    monkeypatch.setattr(PluginManifest, "discover", lambda paths=(): iter(manifests))
     made = request.getfixturevalue("make_napari_viewer_proxy")(show=True)
     made.__wrapped__.window._qt_window.resize(1000, 700)
     return made
@@ -163,13 +177,18 @@ class Dock:
             assert time.monotonic() < start + PATIENCE, "nothing happened"
             self.application.processEvents()
             self.application.sendPostedEvents(None, QEvent.Type.DeferredDelete)  # a running event loop does that itself
-            time.sleep(0.002)
+            time.sleep(TURN)
 
     def settle(self) -> None:
         """Wait until the picture is on the canvas and nothing is computed."""
-        self.wait(seconds=0.06)
-        self.wait(lambda: not self.session.busy)
-        self.wait(seconds=0.06)
+        quiet = 0
+
+        def quiet_for_long() -> bool:
+            nonlocal quiet
+            quiet = 0 if self.session.busy else quiet + 1
+            return quiet > QUIET_TURNS
+
+        self.wait(quiet_for_long)
 
     @property
     def sigma(self) -> Any:

@@ -29,6 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_each_image_has_its_own_noise_and_what_fails_is_named(folder: Path) -> None:
     out, told = folder.with_name("out"), list[float]()
     result = denoise_folder(folder, out, PLAIN, told.append)
@@ -43,6 +44,7 @@ def test_each_image_has_its_own_noise_and_what_fails_is_named(folder: Path) -> N
     assert "2 finished before" in denoise_folder(folder, out, PLAIN, silent).text
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_a_cancelled_run_keeps_what_is_done_and_nothing_half_done(folder: Path) -> None:
     out = folder.with_name("out")
 
@@ -56,6 +58,7 @@ def test_a_cancelled_run_keeps_what_is_done_and_nothing_half_done(folder: Path) 
     assert not list(out.rglob("*.partial*"))
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_the_widget_runs_a_folder_and_says_what_became_of_it(bench: Bench, folder: Path) -> None:
     done: list[Any] = []
     bench.session.runs.folder_done.connect(done.append)

@@ -55,6 +55,7 @@ def test_the_result_lies_where_the_layer_lies(viewer: Any, qtbot: Any, orientati
     assert result.colormap.name == "magma"
 
 
+@pytest.mark.usefixtures("qapp")
 @pytest.mark.parametrize(
     "looks",
     [
@@ -63,9 +64,7 @@ def test_the_result_lies_where_the_layer_lies(viewer: Any, qtbot: Any, orientati
         {"data": da.zeros((64, 64, 64), chunks=32)},
     ],
 )
-def test_other_layers_are_refused_with_the_name_of_the_widget_that_takes_them(
-    viewer: Any, looks: dict[str, Any]
-) -> None:
+def test_other_layers_are_refused_with_the_name_of_the_widget_that_takes_them(looks: dict[str, Any]) -> None:
     form = short_form()
     with pytest.raises(ValueError, match=r"layer 'odd'.*'Denoise by non-local means'"):
         form(image=Image(**looks, name="odd"))

@@ -333,6 +333,7 @@ def test_the_preview_is_gone_before_the_first_picture_in_3d(dock: Dock) -> None:
     assert len(dock.viewer.layers) == 2
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_a_folder_of_files_is_denoised_from_the_menu(
     dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

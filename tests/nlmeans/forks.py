@@ -1,4 +1,4 @@
-"""Commands in processes of their own that need not import anything: forks of one that has imported everything."""
+"""Programs in processes of their own that need not import libraries: forks of one that has imported them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from pathlib import Path
 PATIENCE = 120
 """Seconds after which a command will not end."""
 
-PROGRAM = f"""
-import gc, json, os, signal, sys
-import matplotlib.figure, nibabel
+READY = """
 from nlmeans import cli
 from nlmeans.files import batch, denoise
 from nlmeans.operator import cpu_kernel
+"""
+"""Imports what a command needs sooner or later."""
+
+PROGRAM = f"""
+import gc, json, os, signal, sys
+import click, matplotlib.backends.backend_agg, nibabel, numba, psutil, scipy.fft, scipy.ndimage, torch, tqdm
 
 gc.freeze()  # otherwise a fork goes through all of it when it ends
 
@@ -31,19 +35,22 @@ for line in sys.stdin:
 else:
     sys.exit()
 
-words, before, *files = order
+before, code, words, *files = order
 os.setsid()
 exec(before)
 print(os.getpid(), flush=True)
 for stream, file in enumerate((os.devnull, *files)):
     os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), stream)
 sys.argv[1:] = words
-cli.main()
+exec(code)
 """
 
 
 class Forks:
-    """Start commands as ``python -m nlmeans.cli`` does, each in a session of its own, and wait for them."""
+    """Start programs as ``python -c`` does, each in a session of its own, and wait for them.
+
+    What `nlmeans` needs is imported already, but not `nlmeans` itself, nor what is optional.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.numbers = folder, itertools.count()
@@ -52,10 +59,14 @@ class Forks:
         )
 
     def start(self, *words: object, before: str = "") -> Fork:
-        """Start a command, once the code `before` has run in its process."""
+        """Start a command of `nlmeans`, once the code `before` has run in its process."""
+        return self.python("cli.main()", *words, before=READY + before)
+
+    def python(self, code: str, *words: object, before: str = "") -> Fork:
+        """Start a program with these arguments, once the code `before` has run in its process."""
         number = next(self.numbers)
         out, err = (self.folder / f"{number}.{kind}" for kind in ("out", "err"))
-        return Fork(self, int(self.ask([list(map(str, words)), before, str(out), str(err)])), out, err)
+        return Fork(self, int(self.ask([before, code, list(map(str, words)), str(out), str(err)])), out, err)
 
     def ask(self, order: object) -> str:
         assert self.process.stdin is not None

@@ -26,6 +26,8 @@ from tests.nlmeans.cohorts import write_dataset
 from tests.nlmeans.forks import Fork, Forks
 from tests.nlmeans.scans import RAS, contents, names, noisy, save, scan
 
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, limits and locks are those of POSIX")
 
 QUICK = ("--method", "classic", "--search-radius", "1", "--device", "cpu")
@@ -82,12 +84,11 @@ def test_a_run_that_is_stopped_leaves_a_whole_result_or_none(
 
 
 @posix
-def test_an_interrupt_while_python_ends_says_nothing() -> None:
+def test_an_interrupt_while_python_ends_says_nothing(forks: Forks) -> None:
     late = "import atexit, signal, sys; atexit.register(signal.raise_signal, signal.SIGINT)"
     program = f"{late}; from nlmeans import cli; cli.main(['info'])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0
-    assert done.stderr == ""
+    code, _, error = forks.python(program).ended()
+    assert (code, error) == (0, "")
 
 
 INTERRUPTED_IMPORT = """

@@ -17,7 +17,10 @@ from nlmeans import cli
 from nlmeans.files import bids
 from tests.nlmeans.scans import RAS, contents, noisy, save, scan
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="such names and pipes are those of POSIX")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="such names and pipes are those of POSIX"),
+    pytest.mark.usefixtures("plain_pictures"),
+]
 
 QUICK = ("--method", "classic", "--search-radius", "1", "--device", "cpu", "--threads", "1")
 

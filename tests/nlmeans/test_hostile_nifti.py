@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import os
 import random
-import subprocess
 import sys
 import tracemalloc
 import warnings
@@ -24,6 +23,7 @@ from hypothesis import strategies as st
 from nlmeans import cli
 from nlmeans.core import memory
 from nlmeans.files.formats import nifti, nifti_header
+from tests.nlmeans.forks import Forks
 from tests.nlmeans.hostile import SHAPE, bits_flipped, bomb, damaged, lying, sound
 from tests.nlmeans.scans import NIFTI, contents
 
@@ -200,17 +200,14 @@ def test_a_packed_file_without_a_header_fits_into_memory(tmp_path: Path, monkeyp
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")
-def test_a_bomb_takes_a_command_neither_memory_nor_time(tmp_path: Path) -> None:
+def test_a_bomb_takes_a_command_neither_memory_nor_time(tmp_path: Path, forks: Forks) -> None:
     path = bomb(tmp_path / "bomb.nii.gz", (1000, 1000, 20), 200)
-    found = subprocess.run(
-        [sys.executable, "-c", LIMITED, "denoise", path, tmp_path / "out.nii.gz"], capture_output=True, timeout=120
-    )
-    error = found.stderr.decode()
-    assert found.returncode == 1, error
+    code, said, error = forks.python(LIMITED, "denoise", path, tmp_path / "out.nii.gz").ended()
+    assert code == 1, error
     assert error.startswith(f"Error: {path} cannot be read")
     assert error.count("\n") == 1
     assert list(contents(tmp_path)) == ["bomb.nii.gz"]
-    assert int(found.stdout.split()[-1]) < 50_000, "kB more than before"
+    assert int(said.split()[-1]) < 50_000, "kB more than before"
 
 
 LIMITED = """

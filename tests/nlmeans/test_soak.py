@@ -20,6 +20,8 @@ from tests.nlmeans.cohorts import write_dataset
 from tests.nlmeans.scans import RAS, contents, noisy, save, scan
 from tests.soak import assert_nothing_stays, rounds
 
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
 SHAPES = ((18, 20, 22), (40, 41), (12, 13, 14, 3))
 DTYPES = ("float32", "int16", "float64", "uint8")
 METHODS = ("classic", "patchwise", "linear", "stochastic", "dct", "wiener", "bayes", "best", "auto")

@@ -16,6 +16,8 @@ from tests.nlmeans.cli.calls import assert_one_line, call
 from tests.nlmeans.cohorts import QUICK, image, run, write_dataset
 from tests.nlmeans.scans import NIFTI, contents, values
 
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:

@@ -279,6 +279,7 @@ def test_a_report_is_a_picture(shape: tuple[int, ...], tmp_path: Path) -> None:
     assert min(height, width) > 100
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_nothing_but_the_outputs_is_written(source: Path, target: Path, tmp_path: Path) -> None:
     before = contents(tmp_path)
     denoised(source, target, "--report", tmp_path / "picture.png")
@@ -287,6 +288,7 @@ def test_nothing_but_the_outputs_is_written(source: Path, target: Path, tmp_path
     assert after["in.nii.gz"] == before["in.nii.gz"]
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_overwrite_replaces_all_outputs(source: Path, target: Path, tmp_path: Path) -> None:
     for file in ("out.nii.gz", "out.json", "out.png"):
         (tmp_path / file).write_text("old")

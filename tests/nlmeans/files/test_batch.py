@@ -17,6 +17,8 @@ from nlmeans.files import batch, bids, samples
 from tests.nlmeans.cohorts import QUICK, SHAPE, image, run, write_dataset
 from tests.nlmeans.scans import RAS, contents, noisy, save, scan, values
 
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -344,13 +346,21 @@ def test_a_worker_that_dies_is_replaced_and_its_scan_named(tmp_path: Path) -> No
     for name in ("a", "deadly", "b", "c"):
         source = image(tmp_path / f"{name}.nii.gz")
         options = {"noise": "gaussian", "method": "classic", "search_radius": 1.0}
-        kind = Deadly if name == "deadly" else batch.Job
+        kind = {"deadly": Deadly, "c": batch.Job}.get(name, Quick)
         jobs.append(kind(name, source, tmp_path / "out" / f"{name}.nii.gz", tmp_path / "out" / f"{name}.png", options))
     told: list[float] = []
     outcomes = batch.run_jobs(jobs, 2, 1, told.append)
     assert [outcome.state for outcome in outcomes] == ["denoised", "failed", "denoised", "denoised"]
     assert "the process died" in outcomes[1].reason
     assert told == [0.25, 0.5, 0.75, 1]
+    assert jobs[-1].target.is_file()
+
+
+class Quick(batch.Job):
+    """A scan that nothing is done with."""
+
+    def run(self) -> str:
+        return ""
 
 
 class Deadly(batch.Job):

@@ -16,6 +16,8 @@ from nlmeans.files import bids, report
 from nlmeans.files.batch import Job, Outcome
 from tests.nlmeans.cohorts import image, run, write_dataset
 
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:

@@ -151,11 +151,13 @@ np.save(sys.argv[2], np.stack(found))
 """
 
 
-def test_vectors_of_the_other_width_give_the_same(tmp_path: Path) -> None:
+def test_vectors_of_the_other_width_give_the_same(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """The kernels compiled for it stay for the next time, apart from the others, whose files would not differ."""
     noisy = torch.randn(17, 18, 19, generator=torch.Generator().manual_seed(0)).mul(10).add(100).numpy()
     np.save(tmp_path / "noisy.npy", noisy)
     files = [str(tmp_path / "noisy.npy"), str(tmp_path / "found.npy")]
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    kept = request.config.cache.mkdir("other-width")
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(kept)}
     subprocess.run([sys.executable, "-c", OTHER_WIDTH, *files], check=True, env=environment)
     expected = [nlmeans.denoise(noisy, 10.0, method=name) for name in ("classic", "bayes")]
     np.testing.assert_allclose(np.load(files[1]), np.stack(expected), atol=1e-3)

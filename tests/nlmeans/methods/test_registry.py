@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from nlmeans import METHODS, denoise, preview
 from nlmeans.core.metrics import psnr
 from nlmeans.engine import plan as engine_plan
 from nlmeans.methods.registry import BUILT_IN, Registry, method_names
+from tests.nlmeans.forks import Forks
 from tests.nlmeans.volumes import NIFTI, SINGLE, decaying_series, noisy_piecewise
 
 pytestmark = pytest.mark.usefixtures("two_threads")
@@ -202,10 +201,10 @@ def documented_method() -> str:
 
 
 @pytest.fixture(scope="module")
-def with_twice(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Environment of a process in which a package with the documented method is installed."""
+def with_twice(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The beginning of a program where a package with the documented method is installed."""
     folder = installed(tmp_path_factory.mktemp("site"), "twice = thing:TWICE", module=documented_method())
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    return f"import sys; sys.path.insert(0, {str(folder)!r})\n"
 
 
 USE = """
@@ -222,19 +221,19 @@ assert np.allclose(nlmeans.preview(noisy, 5, sigma=1.0, method="twice"), twice[5
 """
 
 
-def test_a_method_of_another_package_is_one_of_the_methods(with_twice: dict[str, str]) -> None:
-    run = subprocess.run([sys.executable, "-c", USE], env=with_twice, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
+def test_a_method_of_another_package_is_one_of_the_methods(with_twice: str, forks: Forks) -> None:
+    code, _, error = forks.python(with_twice + USE).ended()
+    assert code == 0, error
 
 
-def test_the_command_line_offers_it_and_runs_it(with_twice: dict[str, str], tmp_path: Path) -> None:
+def test_the_command_line_offers_it_and_runs_it(with_twice: str, tmp_path: Path, forks: Forks) -> None:
     image = noisy_piecewise(12, 13, 14, sigma=SIGMA)[1]
     NIFTI.save(NIFTI.Nifti1Image(image, np.eye(4)), tmp_path / "in.nii")
     words = ["denoise", tmp_path / "in.nii", tmp_path / "out.nii", "--sigma", SIGMA, "--method", "twice"]
     both = f"from nlmeans.cli import main; main({[str(word) for word in words]}, standalone_mode=False); main(['info'])"
-    run = subprocess.run([sys.executable, "-c", both], env=with_twice, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    assert "twice: non-local means with the weights of a first pass" in run.stdout
+    code, said, error = forks.python(with_twice + both).ended()
+    assert code == 0, error
+    assert "twice: non-local means with the weights of a first pass" in said
     denoised = NIFTI.load(tmp_path / "out.nii").get_fdata()
     assert 0.3 * SIGMA < (image - denoised).std() < 1.5 * SIGMA
 
@@ -284,19 +283,16 @@ def test_names_are_listed_without_importing_a_method(tmp_path: Path, monkeypatch
     assert registry.names() == tuple(registry)
 
 
-def test_a_method_that_cannot_be_loaded_is_refused_in_one_line_when_it_is_chosen(tmp_path: Path) -> None:
+def test_a_method_that_cannot_be_loaded_is_refused_in_one_line_when_it_is_chosen(tmp_path: Path, forks: Forks) -> None:
     folder = installed(tmp_path, "broken = thing:METHOD", module="raise RuntimeError('no licence')")
     NIFTI.save(NIFTI.Nifti1Image(noisy_piecewise(12, 13, 14, sigma=SIGMA)[1], np.eye(4)), tmp_path / "in.nii")
     words = ["denoise", str(tmp_path / "in.nii"), str(tmp_path / "out.nii"), "--method", "broken"]
-    run = subprocess.run(
-        [sys.executable, "-m", "nlmeans.cli", *words],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    warning, error = run.stderr.splitlines()
+    run = f"import sys; sys.path.insert(0, {str(folder)!r})\nfrom nlmeans.cli import main; main()"
+    code, _, said = forks.python(run, *words).ended()
+    warning, error = said.splitlines()
     assert warning == "left out the method 'broken' of thing:METHOD: no licence"
     assert error.startswith("Error: method='broken' is not known; choose one of 'auto', 'classic'")
-    assert run.returncode == 1
+    assert code == 1
 
 
 def test_entry_points_are_loaded_once_and_may_read_the_registry(

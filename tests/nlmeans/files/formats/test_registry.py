@@ -13,6 +13,7 @@ import pytest
 
 from nlmeans.files.formats import nifti, registry
 from nlmeans.files.formats.nifti import Scan
+from tests.nlmeans.forks import Forks
 from tests.nlmeans.scans import LPS, NIFTI, RAS, noisy
 
 pytest.importorskip("SimpleITK")
@@ -144,16 +145,16 @@ def test_what_is_only_read_is_not_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "library"), [("a.nrrd", "SimpleITK"), ("a.tif", "tifffile")])
-def test_a_missing_library_is_named_with_its_remedy(name: str, library: str, tmp_path: Path) -> None:
+def test_a_missing_library_is_named_with_its_remedy(name: str, library: str, tmp_path: Path, forks: Forks) -> None:
     written(noisy(*SHAPE).astype("u2"), RAS, tmp_path / name)
     code = (
         f"import sys; sys.modules[{library!r}] = None\nfrom pathlib import Path\n"
         f"from nlmeans.files.formats import registry\nregistry.load_scan(Path({str(tmp_path / name)!r}))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert f"{name} is" in done.stderr
-    assert 'install: pip install "nlmeans[formats]"' in done.stderr
-    assert "damaged" not in done.stderr
+    _, _, error = forks.python(code).ended()
+    assert f"{name} is" in error
+    assert 'install: pip install "nlmeans[formats]"' in error
+    assert "damaged" not in error
 
 
 def test_formats_are_listed_without_their_libraries() -> None:

@@ -38,34 +38,23 @@ def target(tmp_path: Path) -> Path:
 FEW = 1 / 512
 """Share of the memory for a block that makes many small blocks."""
 
-SLOW = f"""
-import sys
+DEADLY = f"""
+import os, signal, sys
 from nlmeans import denoise_zarr
 from nlmeans.files.zarr import run
 
 finish = run.ZarrRun.finish
-def slow(self, *arguments):
+finished = 0
+def deadly(self, *arguments):
+    global finished
     finish(self, *arguments)
-    print("block", flush=True)
-    sys.stdin.readline()
-run.ZarrRun.finish = slow
+    finished += 1
+    if finished == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+run.ZarrRun.finish = deadly
 run.BLOCK_SHARE = {FEW}
 denoise_zarr(sys.argv[1], sys.argv[2], method="classic", search_radius=1, device="cpu", memory=16 * 2**20)
 """
-
-
-def killed(source: Path, target: Path, blocks: int, how: signal.Signals = signal.SIGKILL) -> None:
-    """Start a run, and kill it once this many blocks are finished."""
-    command = [sys.executable, "-c", SLOW, source, target]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        for block in range(blocks):
-            if block:
-                print("go on", file=process.stdin, flush=True)
-            assert process.stdout.readline() == "block\n"
-        process.send_signal(how)
-        process.wait(300)
 
 
 def times(folder: Path) -> dict[str, tuple[int, int]]:
@@ -77,11 +66,11 @@ def times(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_what_was_killed_goes_on_and_ends_the_same(
-    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch, forks: Forks
 ) -> None:
     monkeypatch.setattr(run, "BLOCK_SHARE", FEW)
     source = save(tmp_path / "in.zarr", noisy(2, 24, 40, 40), "czyx")
-    killed(source, target, 3)
+    assert forks.python(DEADLY, source, target, 3).ended()[0] == -signal.SIGKILL
     assert not target.exists()
     written = times(partial_folder(target))
     leaving = partial_folder(target) / "0" / "x.0123.partial"  # zarr leaves such a file if it is killed while writing

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from nlmeans import cli
 from nlmeans.files.formats import grid
 from nlmeans.files.formats.dicom import derived as dicom_derived
 from nlmeans.files.formats.dicom import series as dicom
+from tests.nlmeans.forks import Forks
 from tests.nlmeans.scans import NIFTI, contents, noisy, values
 from tests.nlmeans.series import AXIAL, OBLIQUE, SAGITTAL, write_series
 
@@ -395,12 +394,12 @@ main(["denoise", sys.argv[1], "out.nii"])
 """
 
 
-def test_without_pydicom_a_folder_is_refused_with_what_to_install(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", MISSING, tmp_path], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.endswith('install: pip install "nlmeans[dicom]"\n')
+def test_without_pydicom_a_folder_is_refused_with_what_to_install(tmp_path: Path, forks: Forks) -> None:
+    code, _, error = forks.python(MISSING, tmp_path).ended()
+    assert code == 1
+    assert error.endswith('install: pip install "nlmeans[dicom]"\n')
 
 
-def test_the_package_is_imported_without_highdicom() -> None:
+def test_the_package_is_imported_without_highdicom(forks: Forks) -> None:
     code = "import sys, nlmeans.files.denoise; assert 'highdicom' not in sys.modules"  # nibabel imports pydicom itself
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert forks.python(code).ended() == (0, "", "")
