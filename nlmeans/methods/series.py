@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
 from nlmeans.core.axes import Axes
-from nlmeans.core.constants import independent_directions
 from nlmeans.core.progress import Report, part
 from nlmeans.methods.grouped import (
     CUBE,
@@ -24,8 +23,7 @@ from nlmeans.methods.grouped import (
 from nlmeans.methods.method import Method, Options, same_distance, whole_tile
 from nlmeans.patches.bayes.nl_bayes import nl_bayes
 from nlmeans.patches.kernel_constants import TINY
-from nlmeans.patches.low_rank.components import products_of
-from nlmeans.patches.low_rank.series import PATCH, PATCH_STEP, SeriesResult, series_low_rank
+from nlmeans.patches.low_rank.series import series_low_rank
 
 COMPONENTS_PATCH, COMPONENTS_IMAGE_PATCH = 3, 5
 """Edge of the patches in which components are filtered first, in a volume and in an image. There are few components, so
@@ -109,27 +107,6 @@ def without_weak(denoised: Tensor, sigma: float | Tensor) -> Tensor:
             energy = avg_pool3d(energy, edge, 1, beside, count_include_pad=False)
         component.mul_((1 - left / energy[0].clamp_min_(TINY)).clamp_min_(0))
     return denoised
-
-
-def measure_series(noisy: Tensor, autocovariance: Tensor | None, everywhere: bool = False) -> SeriesResult:
-    """Measure the noise of a series, (V, D, H, W), by what its volumes do not have in common.
-
-    Patches lie side by side; with `everywhere` they overlap, which is exact where the noise varies in space. Volumes
-    without noise of their own do not count.
-    """
-    step = PATCH_STEP if everywhere else PATCH
-    known = noisy.clone(memory_format=torch.contiguous_format)  # the same bits on any axis
-    middle = known.mean((1, 2, 3), keepdim=True)
-    known -= middle  # an offset would drown the noise in rounding
-    peak = known.abs().max().clamp_min(torch.finfo(noisy.dtype).tiny)
-    known /= peak
-    products, _ = products_of(known)
-    directions = torch.from_numpy(independent_directions(products.numpy())[1]).to(known)
-    if 0 < directions.shape[1] < len(known):
-        known = torch.tensordot(directions.mT, known, 1)
-    found = series_low_rank(known, None, step=step, autocovariance=autocovariance)
-    shared = found.series if len(known) == len(noisy) else torch.tensordot(directions, found.series, 1)
-    return SeriesResult(shared * peak + middle, found.sigma * peak, found.rank)
 
 
 def series_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
