@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
 from nlmeans.core.axes import Axes
-from nlmeans.core.progress import Report, part
+from nlmeans.core.progress import Report, part, silent
 from nlmeans.methods.grouped import (
     CUBE,
     GRAIN,
@@ -23,7 +23,7 @@ from nlmeans.methods.grouped import (
 from nlmeans.methods.method import Method, Options, same_distance, whole_tile
 from nlmeans.patches.bayes.nl_bayes import nl_bayes
 from nlmeans.patches.kernel_constants import TINY
-from nlmeans.patches.low_rank.series import series_low_rank
+from nlmeans.patches.low_rank.series import each_batch, series_low_rank
 
 COMPONENTS_PATCH, COMPONENTS_IMAGE_PATCH = 3, 5
 """Edge of the patches in which components are filtered first, in a volume and in an image. There are few components, so
@@ -98,7 +98,8 @@ def without_weak(denoised: Tensor, sigma: float | Tensor) -> Tensor:
     0 (James and Stein 1961).
     """
     left = torch.as_tensor(LEFT * sigma**2).to(denoised)
-    for component in denoised:  # one by one, so that no copy of all is made
+
+    def shrink(component: Tensor) -> None:
         energy = component.square()[None]
         for axis, n in enumerate(component.shape):
             edge, beside = [1, 1, 1], [0, 0, 0]
@@ -106,6 +107,8 @@ def without_weak(denoised: Tensor, sigma: float | Tensor) -> Tensor:
             beside[axis] = edge[axis] // 2
             energy = avg_pool3d(energy, edge, 1, beside, count_include_pad=False)
         component.mul_((1 - left / energy[0].clamp_min_(TINY)).clamp_min_(0))
+
+    each_batch(shrink, [denoised.unbind()], denoised.device, silent)
     return denoised
 
 

@@ -97,10 +97,8 @@ MOST_SORTED = 100_000
 
 def range_without_ends(values: Tensor) -> tuple[float, float]:
     """Return the values below and above which a thousandth of them lies; of very many, of an even sample of them."""
-    some = values[:: max(1, len(values) // MOST_SORTED)].cpu().numpy()
-    low, high = len(some) // 1000, len(some) - 1 - len(some) // 1000
-    ordered = np.partition(some, (low, high))
-    return float(ordered[low]), float(ordered[high])
+    ordered = values[:: max(1, len(values) // MOST_SORTED)].sort().values
+    return float(ordered[len(ordered) // 1000]), float(ordered[-1 - len(ordered) // 1000])
 
 
 def object_threshold(values: Tensor) -> float:
