@@ -318,16 +318,22 @@ def known_range(array: Array, name: str) -> tuple[float, float]:
     >>> known_range(np.array([np.nan, 1, 3]), "volume")
     (1.0, 3.0)
     """
-    missing = is_nan(array)
-    known: Any = array if missing is None else array[~missing]
-    if 0 in known.shape:
+    if 0 in array.shape:
         return float("inf"), -float("inf")
     try:
-        return value_range(known, name)
+        return value_range(array, name)
     except NotFiniteError as error:
+        missing = is_nan(array)
+        if missing is not None:
+            return known_range(array[~missing], name)
         raise NotFiniteError(
             f"{name} contains infinite values; replace them, for instance by NaN, which counts as outside"
         ) from error
+
+
+def contiguous(array: Array) -> Array:
+    """The array with its values next to each other in memory; the same array if they are."""
+    return array.contiguous() if isinstance(array, Tensor) else np.ascontiguousarray(array)
 
 
 def is_nan(array: Array) -> Any:

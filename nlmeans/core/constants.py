@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
+from nlmeans.core.modes import ALONE_IN_NUMPY
 
 REACH_OF_CONSTANTS = 2
 """Voxels from the middle of an exactly constant neighbourhood to its end along each axis. It has 20 voxels besides its
@@ -103,6 +104,7 @@ def independent_directions(products: NDArray[np.float64]) -> tuple[NDArray[np.fl
         >>> independent_directions(series @ series.T)[1].shape
         (4, 2)
     """
-    energies, vectors = np.linalg.eigh(products)
+    with ALONE_IN_NUMPY:  # several threads on so small a matrix mostly wait for each other
+        energies, vectors = np.linalg.eigh(products)
     there = energies > NOTHING * max(energies[-1], 0.0)
     return energies[there], vectors[:, there]

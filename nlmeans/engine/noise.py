@@ -13,9 +13,8 @@ import torch
 from nlmeans.core import arrays, checks
 from nlmeans.core.layout import Layout
 from nlmeans.engine.pieces import pieces_to_read
-from nlmeans.engine.series import JUDGED, autocovariance_of_series, measured_patches, read_volumes, series_pieces
+from nlmeans.engine.series import MEASURED, autocovariance_of_series, measured_patches, read_volumes, series_pieces
 from nlmeans.engine.settings import Settings, is_auto
-from nlmeans.methods.series import measure_series
 from nlmeans.noise.kinds import FOLLOWING, MAGNITUDES, kinds_of
 from nlmeans.noise.model import NoiseModel, checked_correlation
 from nlmeans.noise.search.acquired import zero_filling
@@ -28,9 +27,10 @@ from nlmeans.noise.search.estimate import (
     sigma_maps,
     sigma_of_volume,
 )
-from nlmeans.noise.search.found import model_of_volume
+from nlmeans.noise.search.found import kind_of_one, model_of_volume
 from nlmeans.noise.search.uneven import model_of_sample
 from nlmeans.noise.search.usable import range_without_ends
+from nlmeans.patches.low_rank.measured import sigma_everywhere
 
 log = logging.getLogger("nlmeans")
 
@@ -177,16 +177,14 @@ def noise_of_series(volume: arrays.Source, layout: Layout, settings: Settings, m
     model = settings.stated
     possible, likely = kinds_of(settings.modality)
     possible = tuple(kind for kind in possible if kind not in FOLLOWING)
+    pieces = series_pieces(volume, layout, settings, MEASURED)
+    lags = autocovariance_of_series(pieces, settings)
     if settings.noise == "auto" or settings.may_be_correlated:
         every = math.ceil(layout.channel_count / PROBED_OF_SERIES)
         probed = list(sampled_channels(volume, 0, layout, mask, settings.memory, settings.despeckle, every))
         shown = model_of_one_scanner(
-            [
-                model_of_volume(values, settings.noise, inside, possible, settings.coils, likely)
-                for values, inside in probed
-            ]
+            [kind_of_one(values, settings.noise, inside, possible, settings.coils, likely) for values, inside in probed]
         )
-        lags = autocovariance_of_series(series_pieces(volume, layout, settings, JUDGED), settings)
         evidence = list(shown.evidence[:1]) if shown.kind != settings.noise else []  # why it is of this kind
         if is_auto(settings.correlation):
             evidence += (
@@ -196,7 +194,7 @@ def noise_of_series(volume: arrays.Source, layout: Layout, settings: Settings, m
             )
         correlation = None if lags is None else checked_correlation(lags)
         model = dataclasses.replace(shown, correlation=correlation, evidence=tuple(evidence))
-    seen = measured_patches(volume, layout, settings, model.autocovariance)
+    seen = measured_patches(pieces, layout, lags)
     sigmas = seen.sigma
     level = float(sigmas.median()) if len(sigmas) else 0.0
     low, high = sigmas.quantile(torch.tensor([0.16, 0.84], dtype=torch.float64)).tolist() if len(sigmas) else (0.0, 0.0)
@@ -213,9 +211,7 @@ def noise_of_series(volume: arrays.Source, layout: Layout, settings: Settings, m
     log.info("found %s: %s", model, "; ".join(model.evidence))
     if settings.sigma != "map" and not (uneven and arrays.in_memory(volume)):
         return Noise(model, (level,) * layout.channel_count, None)
-    lags = None if model.autocovariance is None else torch.as_tensor(model.autocovariance)
-    found = measure_series(read_volumes(volume, layout, layout.everywhere), lags, everywhere=True).sigma.cpu().numpy()
-    found = found / seen.share
+    found = sigma_everywhere(read_volumes(volume, layout, layout.everywhere), lags).cpu().numpy() / seen.share
     log.info("the noise varies in space, from %.4g to %.4g", float(found.min()), float(found.max()))
     return Noise(model, (float(found.max()),) * layout.channel_count, found.reshape(layout.spatial_shape))
 

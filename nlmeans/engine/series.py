@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool3d
 
 from nlmeans.core import arrays
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed
+from nlmeans.core.progress import silent
 from nlmeans.core.tiles import Piece
 from nlmeans.engine.basis import common_of
 from nlmeans.engine.settings import Settings, is_auto
-from nlmeans.methods.series import measure_series
 from nlmeans.noise.search.correlation import deviation_of_finest
 from nlmeans.noise.search.estimate import sample_pieces
 from nlmeans.noise.search.found import model_of_volume
 from nlmeans.noise.search.unshared import unshared_correlation
 from nlmeans.noise.search.usable import object_threshold
 from nlmeans.patches.low_rank.components import products_of
+from nlmeans.patches.low_rank.measured import measure_patches
+from nlmeans.patches.low_rank.series import each_batch
 
 MANY_VOLUMES = 8
 """Least number of volumes that ``"auto"`` denoises together. So many have more in common than similar patches have."""
@@ -47,31 +49,31 @@ def is_one_series(volume: arrays.Source, layout: Layout, settings: Settings) -> 
     if layout.channels is not None or layout.volumes < MANY_VOLUMES or settings.backend == "windowed":
         return False
     joined = layout.joined
-    pieces = list(series_pieces(volume, joined, settings, JUDGED))
+    pieces = series_pieces(volume, joined, settings, JUDGED)
     lags = autocovariance_of_series(pieces, settings)
     alone = model_of_volume(pieces[0][layout.volumes // 2], "gaussian")
     shown = deviation_of_finest(alone.sigma or 0.0, lags if alone.autocovariance is None else None)
-    seen = measured_patches(volume, joined, settings, lags, JUDGED)
+    seen = measured_patches(pieces, joined, lags)
     if not len(seen.rank) or (shown is not None and float(seen.sigma.median()) > MOST_UNSHARED * shown):
         return False
     return float(seen.rank.quantile(0.75)) <= max(MOST_COMPONENTS * seen.possible, FEW_COMPONENTS)
 
 
-def autocovariance_of_series(pieces: Iterable[Tensor], settings: Settings) -> Tensor | None:
+def autocovariance_of_series(pieces: Sequence[Tensor], settings: Settings) -> Tensor | None:
     """Return the autocovariance of the noise, as stated, or else as it shows in pieces of the series, (V, D, H, W), in
     what the volumes do not share."""
     if not (settings.may_be_correlated and is_auto(settings.correlation)):
         stated = settings.stated.autocovariance
         return None if stated is None else torch.as_tensor(stated)
-    return unshared_correlation(list(pieces))
+    return unshared_correlation(pieces)
 
 
-def series_pieces(volume: arrays.Source, joined: Layout, settings: Settings, voxels: int) -> Iterator[Tensor]:
+def series_pieces(volume: arrays.Source, joined: Layout, settings: Settings, voxels: int) -> list[Tensor]:
     """Read evenly spaced pieces of a series, (V, D, H, W), float32 or float64."""
     memory = allowed(torch.device("cpu"), settings.memory)
     affordable = int(memory / (PIECE_BYTES * joined.channel_count))
-    for place in sample_pieces(joined.shape, min(voxels, max(affordable, 1))):
-        yield read_volumes(volume, joined, place)
+    places = sample_pieces(joined.shape, min(voxels, max(affordable, 1)))
+    return [read_volumes(volume, joined, place) for place in places]
 
 
 PIECE_BYTES = 24
@@ -91,10 +93,6 @@ def read_volumes(volume: arrays.Source, joined: Layout, place: Piece) -> Tensor:
     return joined.to_engine(arrays.without_nan(values))
 
 
-COMPARED_EDGE = 5
-"""Edge of the blocks in which variance is compared with intensity, in voxels."""
-
-
 class MeasuredPatches(NamedTuple):
     """What patches of a series show."""
 
@@ -105,43 +103,39 @@ class MeasuredPatches(NamedTuple):
     possible: int
     """Largest possible number of components."""
     intensity: Tensor
-    """Mean of each of many blocks of each volume, without what is not shared."""
+    """Mean of each of many patches of each volume, without what is not shared."""
     variance: Tensor
-    """Variance of what is not shared in each of these blocks."""
+    """Variance of what is not shared in each of these patches."""
     share: float = 1.0
     """Share of its deviation that patches show, see `share_measured`; `sigma` and `variance` are those of all of it."""
 
 
-def measured_patches(
-    volume: arrays.Source, joined: Layout, settings: Settings, autocovariance: object, voxels: int = MEASURED
-) -> MeasuredPatches:
-    """Measure the noise and the number of components of patches all over a series."""
-    lags = None if autocovariance is None else torch.as_tensor(autocovariance)
-    sigmas, ranks, brightness, intensities, variances, products = [], [], [], [], [], []
-    for values in series_pieces(volume, joined, settings, voxels):
-        found = measure_series(values, lags)
-        sigmas.append(found.sigma.flatten())
-        ranks.append(found.rank.flatten())
-        brightness.append(values.mean(0).flatten())
-        unshared = (values - found.series).square()
-        unshared *= found.sigma.square() / unshared.mean(0).clamp_min(torch.finfo(values.dtype).tiny)
-        edges = [min(COMPARED_EDGE, n) for n in joined.shape]
-        intensities.append(avg_pool3d(found.series, edges).flatten())
-        variances.append(avg_pool3d(unshared, edges).flatten())
-        if lags is not None:
-            mean = values.mean(0)
-            shown = values[:, mean > object_threshold(mean.flatten())]
-            products.append(products_of((shown - shown.mean(1, keepdim=True))[:, None, None]))
-    sigma, rank, bright = (torch.cat(parts).double().cpu() for parts in (sigmas, ranks, brightness))
+def measured_patches(pieces: Sequence[Tensor], joined: Layout, lags: Tensor | None) -> MeasuredPatches:
+    """Measure the noise and the number of components of patches in pieces of a series, (V, D, H, W).
+
+    `lags` is the autocovariance of the noise within a volume, with lag 0 in the middle; None for white noise.
+    """
+    found = each_batch(partial(measure_patches, autocovariance=lags), [pieces], pieces[0].device, silent)
+    sigma, rank, bright, intensity, variance = (
+        torch.cat([part.flatten() for part in parts]).double().cpu() for parts in zip(*found, strict=True)
+    )
     measured = sigma > 0
     if bool(measured.any()):
         measured &= bright > object_threshold(bright[measured])
     chosen = measured.nonzero()[:: max(1, int(measured.sum()) // MOST_CHOSEN), 0]
-    intensity, variance = (torch.cat(parts).double().cpu() for parts in (intensities, variances))
-    share = 1.0 if lags is None else share_measured(sigma[chosen], products, lags)
+    share = 1.0
+    if lags is not None:
+        share = share_measured(sigma[chosen], [products_of_object(piece) for piece in pieces], lags)
     return MeasuredPatches(
         sigma[chosen] / share, rank[chosen], joined.channel_count, intensity, variance / share**2, share
     )
+
+
+def products_of_object(piece: Tensor) -> tuple[Tensor, int]:
+    """Return what `products_of` does for the brighter voxels of a piece, (V, D, H, W), without their means."""
+    mean = piece.mean(0)
+    shown = piece[:, mean > object_threshold(mean.flatten())]
+    return products_of((shown - shown.mean(1, keepdim=True))[:, None, None])
 
 
 def share_measured(sigmas: Tensor, seen: Sequence[tuple[Tensor, int]], lags: Tensor) -> float:

@@ -296,10 +296,10 @@ def look_at(stored: arrays.Array, box: Piece, layout: Layout, region: Piece, str
     inside = shifted(common(box, region), box)
     ranges, missing = [(math.inf, -math.inf)] * layout.channel_count, [0] * layout.channel_count
     if all(side.start < side.stop for side in inside):
-        seen = [stored[place] for place in layout.channel_pieces(0, inside)]
-        ranges = [arrays.known_range(channel, "volume") for channel in seen]
-        holes = [arrays.is_nan(channel) for channel in seen]
-        missing = [0 if hole is None else int(hole.sum()) for hole in holes]
+        for number, place in enumerate(layout.channel_pieces(0, inside)):
+            channel = arrays.contiguous(stored[place])  # one in which voxels are far apart is read slowly
+            ranges[number], holes = arrays.known_range(channel, "volume"), arrays.is_nan(channel)
+            missing[number] = 0 if holes is None else int(holes.sum())
     if not strided:
         return [Seen(limits, torch.empty(0), count) for limits, count in zip(ranges, missing, strict=True)]
     lengths = [n for n in layout.shape if n > 1]

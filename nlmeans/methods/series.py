@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
 from nlmeans.core.axes import Axes
-from nlmeans.core.constants import independent_directions
-from nlmeans.core.progress import Report, part
+from nlmeans.core.progress import Report, part, silent
 from nlmeans.methods.grouped import (
     CUBE,
     GRAIN,
@@ -24,8 +23,7 @@ from nlmeans.methods.grouped import (
 from nlmeans.methods.method import Method, Options, same_distance, whole_tile
 from nlmeans.patches.bayes.nl_bayes import nl_bayes
 from nlmeans.patches.kernel_constants import TINY
-from nlmeans.patches.low_rank.components import products_of
-from nlmeans.patches.low_rank.series import PATCH, PATCH_STEP, SeriesResult, series_low_rank
+from nlmeans.patches.low_rank.series import each_batch, series_low_rank
 
 COMPONENTS_PATCH, COMPONENTS_IMAGE_PATCH = 3, 5
 """Edge of the patches in which components are filtered first, in a volume and in an image. There are few components, so
@@ -100,7 +98,8 @@ def without_weak(denoised: Tensor, sigma: float | Tensor) -> Tensor:
     0 (James and Stein 1961).
     """
     left = torch.as_tensor(LEFT * sigma**2).to(denoised)
-    for component in denoised:  # one by one, so that no copy of all is made
+
+    def shrink(component: Tensor) -> None:
         energy = component.square()[None]
         for axis, n in enumerate(component.shape):
             edge, beside = [1, 1, 1], [0, 0, 0]
@@ -108,28 +107,9 @@ def without_weak(denoised: Tensor, sigma: float | Tensor) -> Tensor:
             beside[axis] = edge[axis] // 2
             energy = avg_pool3d(energy, edge, 1, beside, count_include_pad=False)
         component.mul_((1 - left / energy[0].clamp_min_(TINY)).clamp_min_(0))
+
+    each_batch(shrink, [denoised.unbind()], denoised.device, silent)
     return denoised
-
-
-def measure_series(noisy: Tensor, autocovariance: Tensor | None, everywhere: bool = False) -> SeriesResult:
-    """Measure the noise of a series, (V, D, H, W), by what its volumes do not have in common.
-
-    Patches lie side by side; with `everywhere` they overlap, which is exact where the noise varies in space. Volumes
-    without noise of their own do not count.
-    """
-    step = PATCH_STEP if everywhere else PATCH
-    known = noisy.clone(memory_format=torch.contiguous_format)  # the same bits on any axis
-    middle = known.mean((1, 2, 3), keepdim=True)
-    known -= middle  # an offset would drown the noise in rounding
-    peak = known.abs().max().clamp_min(torch.finfo(noisy.dtype).tiny)
-    known /= peak
-    products, _ = products_of(known)
-    directions = torch.from_numpy(independent_directions(products.numpy())[1]).to(known)
-    if 0 < directions.shape[1] < len(known):
-        known = torch.tensordot(directions.mT, known, 1)
-    found = series_low_rank(known, None, step=step, autocovariance=autocovariance)
-    shared = found.series if len(known) == len(noisy) else torch.tensordot(directions, found.series, 1)
-    return SeriesResult(shared * peak + middle, found.sigma * peak, found.rank)
 
 
 def series_halo(patch_radius: Axes, search_radius: Axes) -> Axes:

@@ -86,15 +86,10 @@ def model_of_volume(
         ValueError: the number of coils cannot be read.
     """
     lowest, highest = (float(end) for end in volume.aminmax())
-    peak = max(-lowest, highest)
-    if lowest == highest or max(volume.shape) < 3:
+    if shows_nothing(volume, lowest, highest):
         none = "gaussian" if kind in ("auto", "curve") else kind
         return NoiseModel(kind=none, sigma=0.0, evidence=(NOTHING_SEEN,))
-    measured = measured_voxels(volume)
-    around = finest_detail_by_slabs(volume, peak, inside, measured)
-    usable = usable_of(around)
-    scaled, curve = volume / peak, variance_curve(around, usable)
-    seen = Observed(scaled, inside, measured, peak, around, curve, air_of(scaled, around, usable))
+    seen = observed(volume, inside, max(-lowest, highest))
     impossible = possible_kind(kind, lowest) != kind
     kind = "gaussian" if impossible else kind
     if kind == "auto":
@@ -116,11 +111,72 @@ def model_of_volume(
     if kind == "curve":
         return model_of_curve(seen)
     if kind == "chi" and coils is None:
-        coils = seen.air.coils
-        if coils is None:
-            raise ValueError("the volume shows no air to read the number of coils from; give coils or noise='rician'")
+        coils = coils_in_air(seen)
     model = model_of_level(seen, kind, 1.0 if impossible else coils or 1.0)
     return dataclasses.replace(model, evidence=(not_magnitudes(lowest),) * impossible + model.evidence)
+
+
+@in_one_thread
+def kind_of_one(
+    volume: Tensor,
+    kind: str,
+    inside: Tensor | None,
+    possible: Collection[str],
+    coils: float | None,
+    likely: str | None,
+) -> NoiseModel:
+    """Find the kind of noise of one volume as `model_of_volume` does, but neither its level nor its correlation, which
+    take longest: a model without sigma.
+
+    Args:
+        volume: as for `model_of_volume`, and so are the others.
+        kind: ``"auto"``, or the kind of magnitudes or Gaussian noise.
+        inside: where to look.
+        possible: kinds that are possible besides Gaussian noise, of which none follows the intensity.
+        coils: number of coils for ``"chi"``.
+        likely: what the noise is where the volume does not speak against it.
+
+    Raises:
+        ValueError: the number of coils cannot be read.
+    """
+    lowest, highest = (float(end) for end in volume.aminmax())
+    if possible_kind(kind, lowest) != kind:
+        return NoiseModel(evidence=(not_magnitudes(lowest),))
+    if kind != "auto" and not (kind == "chi" and coils is None):
+        return NoiseModel(kind=kind, coils=coils or 1.0)
+    if shows_nothing(volume, lowest, highest):
+        return NoiseModel(kind="gaussian" if kind == "auto" else kind, evidence=(NOTHING_SEEN,))
+    if lowest < 0:
+        return NoiseModel(evidence=(NEGATIVE,))
+    seen = observed(volume, inside, highest)
+    if kind == "chi":
+        return NoiseModel(kind=kind, coils=coils_in_air(seen))
+    fit, reason = kind_of_volume(seen, possible, likely)
+    if fit is None:
+        return NoiseModel(evidence=(reason,))
+    return NoiseModel(kind=fit.kind, coils=fit.parameters[1] if fit.kind == "chi" else 1.0, evidence=(reason,))
+
+
+def shows_nothing(volume: Tensor, lowest: float, highest: float) -> bool:
+    """Whether a volume is constant, or too small to look at."""
+    return lowest == highest or max(volume.shape) < 3
+
+
+def observed(volume: Tensor, inside: Tensor | None, peak: float) -> Observed:
+    """Measure what there is at each voxel of a volume whose largest absolute value is `peak`."""
+    measured = measured_voxels(volume)
+    around = finest_detail_by_slabs(volume, peak, inside, measured)
+    usable, scaled = usable_of(around), volume / peak
+    return Observed(
+        scaled, inside, measured, peak, around, variance_curve(around, usable), air_of(scaled, around, usable)
+    )
+
+
+def coils_in_air(seen: Observed) -> float:
+    """Return the number of coils that the air of a volume shows."""
+    if seen.air.coils is None:
+        raise ValueError("the volume shows no air to read the number of coils from; give coils or noise='rician'")
+    return seen.air.coils
 
 
 def usable_of(around: DetailMaps) -> Tensor:
@@ -129,6 +185,9 @@ def usable_of(around: DetailMaps) -> Tensor:
 
 
 NOTHING_SEEN = "there is nothing but one value, or too little of it, so there is no noise"
+
+
+NEGATIVE = "there are negative values, which neither magnitudes nor counts have, so the noise is Gaussian"
 
 
 # ---------------------------------------------------------------- the kind
@@ -143,7 +202,7 @@ def kind_of_volume(seen: Observed, possible: Collection[str], likely: str | None
     if "curve" in possible and follows_a_curve(curve, bounds):
         return Fit("curve", 0.0, ()), "the noise of flat parts is far from one level, magnitudes and photon counts"
     if bool((seen.volume < 0).any()):
-        return None, "there are negative values, which neither magnitudes nor counts have, so the noise is Gaussian"
+        return None, NEGATIVE
     first_fit = kind_of_noise(curve, seen.air, possible)
     fit = second_opinion(first_fit, curve, bounds, possible)
     if fit.kind == "poisson":

@@ -58,7 +58,7 @@ def unshared_correlation(pieces: Sequence[Tensor]) -> Tensor | None:
         >>> bool(abs(found[3, 3, 4] - 0.5) < 0.02)
         True
     """
-    centred = (without_means(piece) for piece in pieces)
+    centred = [without_means(piece) for piece in pieces]
     energies, directions = independent_directions(np.sum([flat @ flat.T for flat in centred], 0))
     half = min(MOST_IMAGES, len(energies) // 2)
     if not half:
@@ -68,9 +68,9 @@ def unshared_correlation(pieces: Sequence[Tensor]) -> Tensor | None:
     threshold = object_threshold(torch.cat([mean.flatten() for mean in means]))
     reach = block_and_lag(tuple(max(sizes) for sizes in zip(*(mean.shape for mean in means), strict=True)))[1]
     sums, pairs = (np.zeros([2 * r + 1 for r in reach]) for _ in range(2))
-    for piece, mean in zip(pieces, means, strict=True):
+    for flat, mean in zip(centred, means, strict=True):
         chosen = (mean > threshold).cpu().numpy()
-        sums += products_at_lags((quiet.T @ without_means(piece)).reshape(-1, *chosen.shape) * chosen, reach)
+        sums += products_at_lags((quiet.T @ flat).reshape(-1, *chosen.shape) * chosen, reach)
         pairs += products_at_lags(chosen[None].astype(float), reach).round()
     middle = tuple(reach)
     if pairs[middle] * quiet.shape[1] < FEWEST_PAIRS or sums[middle] <= 0:

@@ -123,8 +123,7 @@ def components_of_patches(rest: Tensor, dimensions: int, autocovariance: Tensor 
         patches = batch.read(values, grid)
         if noise is not None:
             patches = noise.whiten.to(rest) @ patches
-        energies, components = leading_components(patches)
-        total = patches.square().sum((1, 2))
+        energies, components, total = leading_components(patches)
         level = variance_of_rest(energies, total, patches.shape[1], dimensions).clamp_min(1)
         chosen = energies[:, -1] > least * level
         return components[chosen] / level[chosen, None, None].sqrt()
@@ -134,16 +133,19 @@ def components_of_patches(rest: Tensor, dimensions: int, autocovariance: Tensor 
     return torch.cat(each_batch(work, batches, rest.device, silent))
 
 
-def leading_components(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the largest squared singular values of patches, (patches, voxels, V), rising, and their right singular
-    vectors, each as long as its singular value, (patches, components, V)."""
-    if patches.shape[2] <= patches.shape[1]:
-        energies, vectors = leading_eigenpairs(patches.mT @ patches, MOST_LOCAL)
-        components = vectors * energies[:, None].clamp_min(0).sqrt()
-    else:
-        energies, sides = leading_eigenpairs(patches @ patches.mT, MOST_LOCAL)
-        components = patches.mT @ sides
-    return energies[:, -MOST_LOCAL:], components[..., -MOST_LOCAL:].mT
+def leading_components(patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the components of patches, (patches, voxels, V), that have the most energy.
+
+    Returns:
+        Their squared singular values, rising; their right singular vectors, each as long as its singular value,
+        (patches, components, V); and the sum of all squared singular values, (patches,).
+    """
+    wide = patches.shape[2] > patches.shape[1]
+    gram = patches @ patches.mT if wide else patches.mT @ patches
+    energies, vectors = leading_eigenpairs(gram, MOST_LOCAL)
+    components = patches.mT @ vectors if wide else vectors * energies[:, None].clamp_min(0).sqrt()
+    total = gram.diagonal(dim1=1, dim2=2).sum(1)
+    return energies[:, -MOST_LOCAL:], components[..., -MOST_LOCAL:].mT, total
 
 
 def fitted_to_patches(volumes: Tensor) -> Tensor:

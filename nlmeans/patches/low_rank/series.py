@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from nlmeans.core.axes import Axes
 from nlmeans.core.lags import Whitening, whitening
 from nlmeans.core.modes import shared_among
 from nlmeans.core.progress import Report, silent
-from nlmeans.kernels.turns import ResultT, in_turns
+from nlmeans.kernels.turns import BlockT, ResultT, in_turns
 from nlmeans.patches.grid import grid_view, offsets
 from nlmeans.patches.groups import LEAST_VARIANCE, Grid, patch_means, taper_of
 from nlmeans.patches.low_rank.spectrum import Shrunk, shrink_singular_values
@@ -79,7 +79,7 @@ def series_low_rank(
     """
     shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
     grid = Grid.of(shape, patch, step, 1, (0, 0, 0))
-    noise = None if autocovariance is None else whitening(autocovariance, grid.size)
+    noise = whitening_of(autocovariance, grid)
     variance = None
     if sigma is not None:
         uneven = torch.ones_like(noisy[:1]) * sigma
@@ -94,6 +94,11 @@ def series_low_rank(
     weights, levels, ranks = found[inside].unbind(-1)
     series = sums[inside].div_(weights[..., None]).movedim(-1, 0)
     return SeriesResult(series, (levels / weights).sqrt(), ranks / weights)
+
+
+def whitening_of(autocovariance: Tensor | None, grid: Grid) -> Whitening | None:
+    """Return the correlation of the noise over a patch; None for white noise."""
+    return None if autocovariance is None else whitening(autocovariance, grid.size)
 
 
 def summed_patches(
@@ -137,10 +142,8 @@ def volumes_last(noisy: Tensor, grid: Grid) -> Tensor:
     """Return volumes, (V, D, H, W), extended to fit a grid, as (D, H, W, V) in this order in memory."""
     if tuple(noisy.shape[1:]) == grid.shape:
         return noisy.movedim(0, -1).contiguous()
-    values = noisy.new_empty(*grid.shape, len(noisy))
-    for number, volume in enumerate(noisy):  # one by one, so that no extended copy of all is made
-        values[..., number] = grid.covered(volume)
-    return values
+    voxels = torch.arange(noisy[0].numel(), device=noisy.device).view(noisy.shape[1:])
+    return noisy.flatten(1).mT.index_select(0, grid.covered(voxels).flatten()).view(*grid.shape, len(noisy))
 
 
 def filter_patches_of_series(
@@ -174,10 +177,15 @@ class PatchBatch(NamedTuple):
 
     def read(self, values: Tensor, grid: Grid) -> Tensor:
         """Read the patches from (D, H, W, V), as (patches, voxels, V)."""
-        box = values[self.box]
-        for axis, (length, step) in enumerate(zip(grid.size, grid.step, strict=True)):
-            box = box.unfold(axis, length, step)
-        return box.permute(0, 1, 2, 4, 5, 6, 3).reshape(math.prod(self.places), -1, values.shape[-1])
+        return patches_in(values[self.box], grid, self.places)
+
+
+def patches_in(box: Tensor, grid: Grid, places: Axes) -> Tensor:
+    """Return the patches in a box, (D, H, W, V), `places` along each axis, as (patches, voxels, V)."""
+    volumes = box.shape[-1]
+    for axis, (length, step) in enumerate(zip(grid.size, grid.step, strict=True)):
+        box = box.unfold(axis, length, step)
+    return box.permute(0, 1, 2, 4, 5, 6, 3).reshape(math.prod(places), -1, volumes)
 
 
 def batches_of_patches(grid: Grid, volumes: int, device: torch.device) -> list[list[PatchBatch]]:
@@ -197,13 +205,13 @@ def batches_of_patches(grid: Grid, volumes: int, device: torch.device) -> list[l
 
 
 def each_batch(
-    work: Callable[[PatchBatch], ResultT], turns: list[list[PatchBatch]], device: torch.device, progress: Report
+    work: Callable[[BlockT], ResultT], turns: Sequence[Sequence[BlockT]], device: torch.device, progress: Report
 ) -> list[ResultT]:
     """Call `work` for all batches: on a CPU in as many threads as torch uses, elsewhere one after the other."""
     if device.type == "cpu" and torch.get_num_threads() > 1:
         threads = torch.get_num_threads()
 
-        def alone(batch: PatchBatch) -> ResultT:
+        def alone(batch: BlockT) -> ResultT:
             with shared_among(threads):
                 return work(batch)
 

@@ -12,7 +12,7 @@ import torch
 from nlmeans import METHODS, denoise, preview
 from nlmeans.core.metrics import psnr
 from nlmeans.engine import plan as engine_plan
-from nlmeans.methods.series import LEFT, SERIES, measure_series, series_halo, without_weak
+from nlmeans.methods.series import LEFT, SERIES, series_halo, without_weak
 from tests.nlmeans.volumes import decaying_series, rician, unrelated_images
 
 SIGMA = 10.0
@@ -113,12 +113,6 @@ def test_a_constant_series_comes_back() -> None:
 def test_what_is_no_series_is_refused(shape: tuple[int, ...], axes: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         denoise(np.ones(shape), 1.0, method="series", **axes)
-
-
-def test_the_noise_is_measured_in_patches_side_by_side() -> None:
-    _, noisy = decaying_series(30, SIGMA)
-    found = measure_series(torch.from_numpy(noisy).movedim(-1, 0), None)
-    assert float(found.sigma.median()) == pytest.approx(SIGMA, rel=0.05)
 
 
 def test_its_facts_fit_its_patches() -> None:

@@ -15,7 +15,7 @@ import nlmeans
 from nlmeans import NoiseModel, estimate_noise, estimate_sigma, load_image, samples
 from nlmeans.core.metrics import psnr
 from nlmeans.noise.search.correlation import deviation_of_finest
-from nlmeans.noise.search.found import model_of_volume
+from nlmeans.noise.search.found import kind_of_one, model_of_volume
 from tests.nlmeans.volumes import gaussian, mosaic, piecewise, rician, sample
 
 denoise = partial(nlmeans.denoise, method="bayes")
@@ -357,3 +357,24 @@ NO_CURVE = {
 @pytest.mark.parametrize("name", NO_CURVE)
 def test_noise_of_a_known_kind_is_no_curve_by_default(name: str) -> None:
     assert estimate_noise(NO_CURVE[name]).kind != "curve"
+
+
+@pytest.mark.parametrize("kind", ["auto", "rician", "chi", "gaussian"])
+def test_the_kind_alone_is_that_of_the_whole_model(kind: str) -> None:
+    clean = piecewise(24, 26, 28)
+    several = np.sqrt(sum(rician(clean / 2, SIGMA, seed) ** 2 for seed in range(4)))
+    possible = ("rician", "chi")
+    for volume in (rician(clean, SIGMA), several, gaussian(clean, SIGMA), np.zeros(SHAPE)):
+        values = torch.from_numpy(volume)
+        coils = 2.0 if kind == "chi" and volume is not several else None
+        alone, whole = (find(values, kind, None, possible, coils, None) for find in (kind_of_one, model_of_volume))
+        assert alone.kind == whole.kind
+        assert alone.coils == whole.coils or whole.sigma == 0
+        assert alone.sigma is None
+        if whole.kind != kind and whole.sigma:
+            assert alone.evidence == whole.evidence[:1]
+
+
+def test_the_number_of_coils_alone_needs_air() -> None:
+    with pytest.raises(ValueError, match="no air to read the number of coils from"):
+        kind_of_one(torch.from_numpy(gaussian(piecewise(20, 20, 20) + 500, SIGMA)), "chi", None, (), None, None)

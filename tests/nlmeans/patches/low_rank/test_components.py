@@ -100,9 +100,11 @@ def test_patches_reach_all_but_a_voxel_at_each_end() -> None:
 
 def test_more_volumes_than_voxels_of_a_patch_give_the_same_components() -> None:
     patches = normal(3, 27, 40) + 5 * normal(3, 27, 1, seed=1) * unit_courses(1, 40)
-    energies, components = leading_components(patches)
+    energies, components, total = leading_components(patches)
     _, sizes, vectors = torch.linalg.svd(patches, full_matrices=False)
     torch.testing.assert_close(energies[:, -1], sizes[:, 0].square())
+    torch.testing.assert_close(total, sizes.square().sum(1))
     torch.testing.assert_close(components[:, -1].abs(), sizes[:, :1] * vectors[:, 0].abs(), rtol=0, atol=1e-3)
-    across = leading_components(patches.mT)[1][:, -1]
-    torch.testing.assert_close(across.norm(dim=1), sizes[:, 0])
+    _, across, same = leading_components(patches.mT)
+    torch.testing.assert_close(same, total)
+    torch.testing.assert_close(across[:, -1].norm(dim=1), sizes[:, 0])
