@@ -264,15 +264,22 @@ def slope_of_structure(detail: Tensor, finest: Tensor) -> float:
 
     Without structure, both variances are sigma². A line through groups of voxels, from flat to less flat, leads back to
     that point. Below the flattest group, the true curve bends away from the line by an unknown amount. So the result is
-    half the slope of the line: the full slope errs on one side, no slope at all on the other.
+    half the slope of the line: the full slope errs on one side, no slope at all on the other. Where the finest detail
+    rises nearly as fast as the other, that is no structure but noise that is stronger in some places.
     """
     groups = max(1, min(GROUPS, len(detail) // LEAST_FOR_MEDIAN))
     details = np.array([float(part.double().mean()) for part in detail.chunk(groups)])
     variances = np.array([robust_deviation(part) ** 2 for part in finest.chunk(groups)])
     spread = details - details.mean()
     slope = float(spread @ variances / (spread @ spread)) if spread.any() else 0.0
+    if slope > STEEPER_THAN_STRUCTURE and details[-1] > CLEARLY_MORE * details[0]:
+        return 0.0
     return min(max(slope, 0.0), LARGEST_SLOPE) / 2
 
+
+STEEPER_THAN_STRUCTURE, CLEARLY_MORE = 0.25, 1.8
+"""Slope from which it is noise that rises and not structure, if the detail rises by such a factor. That of structure
+was up to 0.18; with less of a rise, chance makes any slope."""
 
 LARGEST_SLOPE = 0.9
 """Upper limit of the fitted slope."""

@@ -28,14 +28,15 @@ from nlmeans.noise.search.finest import (
     robust_deviation,
 )
 
-KNOT_DISTANCE, SEGMENTS = 8, 4
+KNOT_DISTANCE, SEGMENTS = 4, 4
 """Least distance of the spline's knots in voxels, and largest number of segments between them per axis."""
 
 MOST_CELLS = 24
 """Largest number of cells per axis. The map is fitted to sums over the voxels of a cell."""
 
-BLOCK_EDGE = 16
-"""Edge, in voxels, of the blocks that each contribute their flattest voxels."""
+BLOCK_EDGE, LEAST_BLOCKS = 16, 3
+"""Largest edge, in voxels, of the blocks that each contribute their flattest voxels, and least number of blocks along
+an axis: with one, all would be where the noise is weakest."""
 
 FLATTEST_OF_BLOCK = 0.3
 """Share of a block's voxels that sigma is measured in."""
@@ -46,11 +47,12 @@ OUTER_FOR_NOISE = 5
 TOLERATED = 0.3
 """Excess of the detail around a voxel over that of noise, as a share of the latter, that halves the voxel's weight."""
 
-FIT_ROUNDS, NEWTON_STEPS = 4, 6
+FIT_ROUNDS, NEWTON_STEPS = 4, 4
 """Number of times that voxels are chosen, and steps of Newton's method after each choice."""
 
-LEAST_PENALTY = 4.0
-"""Lower limit of the roughness penalty. At 4, sigma still bends by a factor of 1.6 from knot to knot at little cost."""
+LEAST_PENALTY = 0.1
+"""Lower limit of the roughness penalties. At 0.1, the logarithm of sigma still bends by 3 from knot to knot at little
+cost."""
 
 MAP_VOXELS = 2**21
 """Voxels that suffice to fit the map. Of larger volumes, every second, third, … voxel is taken."""
@@ -66,7 +68,7 @@ VOXELS_PER_INDEPENDENT = 1.94
 of their squared correlations."""
 
 LARGEST_PENALTY = 1e6
-"""Upper limit of the roughness penalty."""
+"""Upper limit of the roughness penalties."""
 
 LEAST_EXPECTED = 1e-30
 """Lower limit of the expected detail, a divisor."""
@@ -78,9 +80,10 @@ PULL_TO_LEVEL = 0.1
 def sigma_map_of_volume(volume: Tensor, noise: str = "gaussian", inside: Tensor | None = None) -> Tensor:
     """Estimate sigma of every voxel of one volume, in image units.
 
-    The logarithm of sigma is a penalised spline. It is fitted by maximum likelihood to the finest detail of voxels with
-    little other detail around them. Where there are only edges, the spline bridges the gap. The volume is measured slab
-    by slab, and of a large one only some voxels are kept, so that the working memory is bounded.
+    The logarithm of sigma is a spline, with a penalty for its bends along each axis. It is fitted by maximum likelihood
+    to the finest detail of voxels with little other detail around them. Where there are only edges, the spline bridges
+    the gap. The volume is measured slab by slab, and of a large one only some voxels are kept, so that the working
+    memory is bounded.
 
     Args:
         volume: (D, H, W), on any device.
@@ -187,7 +190,8 @@ def measure_slab(
     )
     sizes, counts = zip(*(cells_along(n) for n in shape), strict=True)
     cell = flat_index(position // torch.tensor(sizes), counts)
-    block = flat_index(position // BLOCK_EDGE, [math.ceil(n / BLOCK_EDGE) for n in shape])
+    edges = torch.tensor([min(BLOCK_EDGE, math.ceil(n / LEAST_BLOCKS)) for n in shape])
+    block = flat_index(position // edges, (-(torch.tensor(shape) // -edges)).tolist())
     return Measurements(finest, mean, detail, noise, cell, block)
 
 
@@ -232,9 +236,8 @@ class Spline:
             for n, size, count in zip(shape, sizes, counts, strict=True)
         ]
         self.shape = tuple(b.shape[1] for b in self.along)
-        self.roughness = roughness_form(self.shape)
+        self.roughness, self.bends = roughness_forms(self.shape)
         self.independent = min(1.0, every / VOXELS_PER_INDEPENDENT ** sum(n >= 3 for n in shape))
-        self.rank = int(torch.linalg.matrix_rank(self.roughness)) if self.roughness.any() else 0
 
     def in_cells(self, coefficients: Tensor) -> Tensor:
         """Evaluate the spline in the middle of each cell."""
@@ -255,16 +258,20 @@ class Spline:
         return sums.reshape(size, size)
 
 
-def roughness_form(shape: Sequence[int]) -> Tensor:
-    """Build the quadratic form that sums the squared second differences of the coefficients along all axes."""
-    total = torch.zeros(math.prod(shape), math.prod(shape), dtype=torch.float64)
+def roughness_forms(shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Build, for each axis, the quadratic form that sums the squared second differences of the coefficients along it.
+
+    Also returns the eigenvalues of each form. All have the same eigenvectors, and these are in the same order.
+    """
+    forms, eigenvalues = [], []
     for axis, length in enumerate(shape):
-        if length >= 3:
-            parts = [torch.eye(n, dtype=torch.float64) for n in shape]
-            differences = parts[axis].diff(n=2, dim=0)
-            parts[axis] = differences.T @ differences
-            total += torch.kron(torch.kron(parts[0], parts[1]), parts[2])
-    return total
+        parts, along = [torch.eye(n, dtype=torch.float64) for n in shape], torch.zeros(length, dtype=torch.float64)
+        differences = parts[axis].diff(n=2, dim=0) if length >= 3 else torch.zeros(1, length, dtype=torch.float64)
+        parts[axis] = differences.T @ differences
+        along[2:] = torch.from_numpy(np.linalg.eigvalsh(parts[axis].numpy())[2:])  # 0 for constants and lines
+        forms.append(torch.kron(torch.kron(parts[0], parts[1]), parts[2]))
+        eigenvalues.append(along.view([-1 if n == axis else 1 for n in range(3)]).expand(*shape).flatten())
+    return torch.stack(forms), torch.stack(eigenvalues)
 
 
 def fit_spline(spline: Spline, measured: Measurements, start: float, rician: bool) -> Tensor:
@@ -277,7 +284,7 @@ def fit_spline(spline: Spline, measured: Measurements, start: float, rician: boo
     level = math.log(start)
     coefficients = torch.full((math.prod(spline.shape),), level, dtype=torch.float64)
     identity = torch.eye(len(coefficients), dtype=torch.float64)
-    penalty, count = LEAST_PENALTY, math.prod(spline.cells)
+    penalties, count = torch.full((3,), LEAST_PENALTY, dtype=torch.float64), math.prod(spline.cells)
     expected = measured.noise
     for _ in range(FIT_ROUNDS):
         ratio = measured.detail / expected.clamp_min(LEAST_EXPECTED)
@@ -289,21 +296,25 @@ def fit_spline(spline: Spline, measured: Measurements, start: float, rician: boo
             kept = torch.where(energy < 9, weight, 0)
             scores = kept * (energy / DEVIATION_WITHIN_THREE**2 - 1)
             information = spline.information(2 * torch.bincount(flat.cell, kept, count))
-            pulls = penalty * (spline.roughness @ coefficients) + PULL_TO_LEVEL * (coefficients - level)
+            roughness = (penalties.view(3, 1, 1) * spline.roughness).sum(0)
+            pulls = roughness @ coefficients + PULL_TO_LEVEL * (coefficients - level)
             slope = spline.gradient(torch.bincount(flat.cell, scores, count)) - pulls
-            curvature = information + penalty * spline.roughness + PULL_TO_LEVEL * identity
+            curvature = information + roughness + PULL_TO_LEVEL * identity
             inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
             coefficients = coefficients + (inverse @ slope).clamp(-1, 1)
-            penalty = next_penalty(spline, coefficients, inverse, penalty)
+            penalties = next_penalties(spline, coefficients, inverse, penalties)
         expected = (measured.noise * expected_variance(spline, coefficients, measured, rician)).sqrt()
     return coefficients.view(spline.shape)
 
 
-def next_penalty(spline: Spline, coefficients: Tensor, inverse: Tensor, penalty: float) -> float:
-    """Take one step towards the most likely penalty (Wood and Fasiolo 2017), given the inverse of the curvature."""
-    left_free = spline.rank - penalty * float((inverse * spline.roughness).sum())
-    rough = float(coefficients @ spline.roughness @ coefficients)
-    return min(max(left_free / max(rough, 1e-12), LEAST_PENALTY), LARGEST_PENALTY)
+def next_penalties(spline: Spline, coefficients: Tensor, inverse: Tensor, penalties: Tensor) -> Tensor:
+    """Take one step towards the most likely penalty of each axis (Wood and Fasiolo 2017), given the inverse of the
+    curvature."""
+    total = (penalties[:, None] * spline.bends).sum(0)
+    stiff = total > 0
+    free = (spline.bends[:, stiff] / total[stiff]).sum(1) - (inverse * spline.roughness).sum((1, 2))
+    rough = (coefficients * (spline.roughness @ coefficients)).sum(1)
+    return (penalties * free / rough.clamp_min(1e-12)).clamp(LEAST_PENALTY, LARGEST_PENALTY)
 
 
 def flattest_of_blocks(detail: Tensor, block: Tensor) -> Tensor:

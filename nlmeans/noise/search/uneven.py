@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ UNEVEN_RATIO = 1.5
 """Ratio of the levels that 95 and 5 % of the voxels are below, from which the noise counts as uneven. Even noise among
 structure has up to 1.3."""
 
-TOO_UNEVEN = 8.0
+TOO_UNEVEN = 12.0
 """The same ratio from which it is not coils that make the difference, but parts that a scanner filtered."""
 
 
@@ -160,11 +160,15 @@ def variation_of(
     spline = Spline(shape, every)
     coefficients = fit_spline(spline, measured, start, magnitudes)
     bright = measured.mean > object_threshold(measured.mean)
+    if not magnitudes:
+        levels = spline.in_cells(coefficients)[measured.cell]
+        brighter = (measured.mean > limit for limit in limits_of_air(measured.mean))
+        outside_air = next((one for one in brighter if is_filtered_in_the_dark(measured, levels, one)), None)
+        if outside_air is not None and int(outside_air.sum()) >= fewest:
+            measured, bright = measured.subset(outside_air), bright[outside_air]
+            coefficients = fit_spline(spline, measured, start, magnitudes)
     if int(bright.sum()) < fewest:
         bright = torch.ones_like(bright)
-    if not magnitudes and is_filtered_in_the_dark(measured, spline.in_cells(coefficients)[measured.cell], bright):
-        measured, bright = measured.subset(bright), bright[bright]
-        coefficients = fit_spline(spline, measured, start, magnitudes)
     levels = spline.in_cells(coefficients)[measured.cell]
     ordered = levels.sort().values
     lowest, low, high, highest = (float(ordered[int(share * (len(ordered) - 1))]) for share in (0.01, 0.05, 0.95, 0.99))
@@ -200,6 +204,19 @@ def at_points(spline: Spline, coefficients: Tensor, shape: Axes) -> Tensor:
     counts = (max(1, 2 * (basis.shape[1] - 3) + 1) for basis in spline.along)
     along = (spline_basis(n, torch.linspace(0, n - 1, count)) for n, count in zip(shape, counts, strict=True))
     return torch.einsum("abc,da,hb,wc->dhw", coefficients, *along)
+
+
+def limits_of_air(mean: Tensor) -> Iterator[float]:
+    """Yield intensities up to which voxels may be air: the threshold of the object, then that of what is darker, as
+    there may be hardly any air, and dark tissue."""
+    for _ in range(SHADES):
+        limit = object_threshold(mean)
+        yield limit
+        mean = mean[mean <= limit]
+
+
+SHADES = 3
+"""Limits of air that are tried."""
 
 
 def is_filtered_in_the_dark(measured: Measurements, levels: Tensor, bright: Tensor) -> bool:

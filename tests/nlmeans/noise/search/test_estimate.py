@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nlmeans import estimate_sigma
-from nlmeans.noise.search.estimate import sigma_of_magnitudes
+from nlmeans.noise.search.estimate import sigma_of_magnitudes, slope_of_structure
 from tests.nlmeans.volumes import Floats, gaussian, piecewise, rician, sample
 
 ADD = {"gaussian": gaussian, "rician": rician}
@@ -150,3 +150,13 @@ INVALID: list[tuple[dict[str, Any], type[Exception], str]] = [
 def test_refused_with_the_argument_named(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         estimate_sigma(**{"volume": np.zeros((4, 5, 6)), **arguments})
+
+
+def test_noise_that_is_stronger_in_some_places_is_not_taken_for_structure() -> None:
+    random = torch.Generator().manual_seed(0)
+    level = torch.cat([torch.full((2000,), 1.0), torch.full((4000,), 5.0)])
+    texture = 9.0  # which the detail around holds and the finest does not
+    finest = level * torch.randn(6000, generator=random)
+    assert slope_of_structure(level**2 + texture, finest) == 0.0
+    rising = torch.linspace(1, 5, 6000)  # of structure, a tenth of which is in the finest detail
+    assert 0.03 < slope_of_structure(rising, (1 + 0.1 * (rising - 1)).sqrt() * finest / level) < 0.08

@@ -71,6 +71,14 @@ def test_denoising_with_it_is_as_good_as_with_the_truth(head: Floats) -> None:
     assert gains[1] > gains[2] + 1
 
 
+def test_a_narrow_bump_bends_it_along_one_axis_alone() -> None:
+    level = 5 * (1 + 2 * np.exp(-(np.linspace(-1, 1, 48) ** 2) / 0.18)) * np.ones((40, 44, 48))
+    found = estimate_sigma(gaussian(piecewise(40, 44, 48), level), map=True)
+    assert error(found, level, found > 0) < 0.08
+    bends = [float(np.abs(np.diff(np.log(found), 2, axis=axis)).mean()) for axis in range(3)]
+    assert max(bends[:2]) < 0.01 * bends[2]
+
+
 def test_it_is_smooth(head: Floats) -> None:
     estimated = estimate_sigma(gaussian(head, bump(head.shape, 30.0)), map=True)
     for axis in range(3):

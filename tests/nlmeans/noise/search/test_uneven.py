@@ -65,6 +65,28 @@ def test_air_that_a_scanner_has_filtered_makes_no_variation() -> None:
     assert estimate_noise(noisy(clean=clean, level=np.where(clean > 0, 8.0, 1.0))).variation is None
 
 
+@pytest.mark.parametrize("seed", [2, 3])
+def test_a_little_air_that_a_scanner_has_filtered_makes_no_variation(seed: int) -> None:
+    head = sample("head_clean")[12:76, 14:94, 18:58]
+    air = head < 0.05 * head.max()
+    assert air.mean() < 0.06
+    assert estimate_noise(noisy(seed, head, np.where(air, 0.01, 0.05) * head.max())).variation is None
+
+
+def test_a_bump_is_found_in_thin_volumes_too() -> None:
+    shape = (64, 80, 14)
+    y, z = (np.linspace(-1, 1, n) for n in shape[1:])
+    level = 4 + 8 * np.exp(-(y[:, None] ** 2 + z**2) / 0.32) * np.ones(shape)
+    found = level_of(estimate_noise(noisy(clean=piecewise(64, 80, 12)[..., 6:7].repeat(14, -1), level=level)), shape)
+    assert np.abs(found / level - 1).mean() < 0.08
+
+
+def test_two_halves_of_very_different_noise_are_told_apart() -> None:
+    level = np.where(np.arange(SHAPE[2]) < 20, 3.0, 15.0) * np.ones(SHAPE)
+    found = level_of(estimate_noise(noisy(level=level)), SHAPE)
+    assert np.abs(found / level - 1)[..., [*range(12), *range(30, SHAPE[2])]].mean() < 0.25
+
+
 def test_noise_that_varies_in_space_is_no_curve_and_a_curve_does_not_vary_in_space() -> None:
     place = np.indices((40, 40, 40))[0] / 40
     clean = mosaic() + 0.3 * place
