@@ -6,10 +6,10 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import OpenBLASController, ThreadpoolController
 
 Given = ParamSpec("Given")
 Returned = TypeVar("Returned")
@@ -73,6 +73,50 @@ def shared_among(tasks: int) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
+class KernelThreads(threading.local):
+    """How many threads the engine's kernels may use, if that is not torch's own number."""
+
+    count: int | None = None
+
+
+KERNEL_THREADS = KernelThreads()
+
+
+def kernel_threads() -> int:
+    """Return how many threads the engine's kernels may use: as many as torch, unless these were left to the kernels."""
+    return KERNEL_THREADS.count or torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def left_to_kernels() -> Iterator[None]:
+    """Leave the threads to the engine's kernels, if there are few: torch computes in this one alone.
+
+    The steps between kernels are small, and limited by the memory, so that two threads are hardly faster than one. But
+    torch's threads go on spinning after each step, on the cores that the kernels then need. With many cores, the
+    memory takes more threads.
+
+    Example:
+        >>> threads = torch.get_num_threads()
+        >>> with left_to_kernels():
+        ...     kernel_threads() == threads
+        True
+    """
+    before, count = KERNEL_THREADS.count, kernel_threads()
+    if count > FEW_THREADS:
+        yield
+        return
+    with shared_among(count):
+        KERNEL_THREADS.count = count
+        try:
+            yield
+        finally:
+            KERNEL_THREADS.count = before
+
+
+FEW_THREADS = 4
+"""Most threads that memory keeps waiting."""
+
+
 class AloneInNumPy:
     """NumPy's products of matrices in the thread that calls them, as long as any thread of the process asks for it.
 
@@ -80,19 +124,30 @@ class AloneInNumPy:
     """
 
     def __init__(self) -> None:
-        self.users, self.limits = 0, contextlib.ExitStack()
+        self.users = 0
+        self.limiter: Any = None
 
     def __enter__(self) -> None:
         with CHANGING:
             if not self.users:
-                self.limits.enter_context(libraries_of_numpy().limit(limits=1))
+                self.limiter = libraries_of_numpy().limit(limits=1)
+                release_numpy()
             self.users += 1
 
     def __exit__(self, *_: object) -> None:
         with CHANGING:
             self.users -= 1
             if not self.users:
-                self.limits.close()
+                self.limiter.restore_original_limits()
+                release_numpy()
+
+
+def release_numpy() -> None:
+    """Let any thread set the number of NumPy's threads again.
+
+    Since threadpoolctl 3.8, only the thread that has set it may do so until then; others do nothing, silently.
+    """
+    getattr(OpenBLASController, "clear_controlling_thread", lambda: None)()
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,7 +14,15 @@ from torch import Tensor
 
 import nlmeans
 from nlmeans import blur
-from nlmeans.core.modes import in_one_thread, libraries_of_numpy, outside_autocast, shared_among
+from nlmeans.core.modes import (
+    ALONE_IN_NUMPY,
+    in_one_thread,
+    kernel_threads,
+    left_to_kernels,
+    libraries_of_numpy,
+    outside_autocast,
+    shared_among,
+)
 from nlmeans.methods.registry import METHODS
 from tests.nlmeans.volumes import SINGLE
 
@@ -126,6 +135,23 @@ def test_the_threads_come_back_after_an_exception() -> None:
     assert torch.get_num_threads() == 6
 
 
+@pytest.mark.usefixtures("two_threads")
+def test_few_threads_are_left_to_the_kernels_until_all_is_done() -> None:
+    assert kernel_threads() == 2
+    with left_to_kernels():
+        assert (torch.get_num_threads(), kernel_threads(), threads_of_a_new_thread()) == (1, 2, 2)
+        with left_to_kernels():
+            assert (torch.get_num_threads(), kernel_threads()) == (1, 2)
+        assert (torch.get_num_threads(), kernel_threads()) == (1, 2)
+    assert (torch.get_num_threads(), kernel_threads()) == (2, 2)
+
+
+@pytest.mark.usefixtures("six_threads")
+def test_of_many_threads_torch_keeps_its_own() -> None:
+    with left_to_kernels():
+        assert (torch.get_num_threads(), kernel_threads()) == (6, 6)
+
+
 @contextlib.contextmanager
 def two_that_overlap(hold: Callable[[Callable[[], None]], None]) -> Iterator[None]:
     """Call `hold` in two threads at once, with what it is to call inside: that waits until the block ends."""
@@ -182,3 +208,11 @@ def test_functions_in_one_thread_that_overlap_leave_numpy_as_it_was() -> None:
     with two_that_overlap(task):
         assert set(threads_of_numpy()) <= {1}
     assert threads_of_numpy() == before
+
+
+def test_numpy_gets_its_threads_back_from_another_thread_than_that_which_took_them() -> None:
+    before = threads_of_numpy()
+    with ThreadPoolExecutor(1) as pool:  # its thread lives on
+        pool.submit(ALONE_IN_NUMPY.__enter__).result()
+        ALONE_IN_NUMPY.__exit__()
+        assert threads_of_numpy() == before
