@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from nlmeans.core.constants import constant_voxels, surrounded_by_others
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed, give_back, shortage, size_text
 from nlmeans.core.metrics import Removed
-from nlmeans.core.modes import outside_autocast
+from nlmeans.core.modes import left_to_kernels, outside_autocast
 from nlmeans.core.progress import Report, part, silent
 from nlmeans.core.tiles import Piece, Tile, shifted, tile_shape, tiles
 from nlmeans.engine.basis import shared_basis
@@ -312,7 +313,10 @@ class Plan:
         if not self.present() or not bool(inside.any()):
             yield everything, self.read(tile.inner, device)
         elif self.basis is None:
-            yield everything, self.denoise_channels(tile, work, relative, inside, progress)
+            kernels = work.device.type == "cpu" and self.settings.backend in ("auto", "cpu")
+            with left_to_kernels() if kernels else contextlib.nullcontext():
+                denoised = self.denoise_channels(tile, work, relative, inside, progress)
+            yield everything, denoised
         else:
             options = dataclasses.replace(work.options, rank=rank)
             yield from self.denoise_components(

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import torch
 
-from nlmeans.core.modes import Given
+from nlmeans.core.modes import Given, kernel_threads
 from nlmeans.core.progress import Report, silent
 
 CutT = TypeVar("CutT")
@@ -25,7 +25,7 @@ ResultT = TypeVar("ResultT")
 
 def in_threads(work: Callable[[int, int], object], count: int) -> None:
     """Call ``work(first, last)`` for one part of ``range(count)`` per thread, on as many threads as torch uses."""
-    parts = max(1, min(torch.get_num_threads(), count))
+    parts = max(1, min(kernel_threads(), count))
     if parts == 1:
         work(0, count)
         return
@@ -90,7 +90,7 @@ def in_turns(
     results: dict[int, ResultT] = {}
     call = in_mode_of_caller(work)
     count = sum(map(len, turns))
-    others = min(torch.get_num_threads(), max(map(len, turns), default=0)) - 1
+    others = min(kernel_threads(), max(map(len, turns), default=0)) - 1
     with ThreadPoolExecutor(max(others, 1)) as pool:
         for turn in turns:
             waiting = deque(enumerate(turn, len(results)))

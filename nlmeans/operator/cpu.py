@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
+from nlmeans.core.modes import kernel_threads
 from nlmeans.operator.request import Backend, Request
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def run(request: Request) -> Tensor:
     )
     out = torch.empty((image.shape[0], *request.shape), dtype=torch.float32)
     tiles = math.prod(ceil_div(n, tile) for n, tile in zip(request.shape, layout.tile, strict=True))
-    threads = min(torch.get_num_threads(), tiles)
+    threads = min(kernel_threads(), tiles)
     done, stop = np.zeros(threads, np.int64), np.zeros(1, np.bool_)
     kernel = compile_kernel(
         *request.patch_radius,

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nlmeans.core.modes import shared_among
+from nlmeans.core.modes import kernel_threads, shared_among
 from nlmeans.kernels.dispatch import kernel_for
 from nlmeans.kernels.turns import in_threads
 from nlmeans.patches.low_rank.eigen_gpu import LARGEST_SIZE, eigen_trial, eigenvectors_on_gpu
@@ -218,7 +218,7 @@ def eigenvectors_on_cpu(matrices: Tensor) -> tuple[Tensor, Tensor]:
     Several threads on one small matrix mostly wait for each other: where other processes keep the cores busy, they take
     a hundred times as long.
     """
-    source, threads = matrices.cpu(), torch.get_num_threads()
+    source, threads = matrices.cpu(), kernel_threads()
     values, vectors = torch.empty_like(source[..., 0]), torch.empty_like(source)
 
     def work(first: int, last: int) -> None:
