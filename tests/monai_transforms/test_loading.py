@@ -6,6 +6,7 @@ import inspect
 import json
 import multiprocessing
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -133,21 +134,32 @@ def test_augmentation_in_workers_repeats_with_its_seed_and_differs_between_image
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_worker_computes_with_one_thread(items: Items, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def note(what: str, fact: object) -> None:
+        with (tmp_path / f"{os.getpid()} {what}").open("a") as file:
+            print(fact, file=file)
+
     class Counted(ThreadPoolExecutor):
         def __init__(self, threads: int) -> None:
-            with (tmp_path / str(os.getpid())).open("a") as file:
-                file.write(str(threads))
+            note("operator", threads)
             super().__init__(threads)
 
+    def work_off(*given: Any) -> None:
+        note("groups", threading.get_ident())
+        in_turn(*given)
+
+    in_turn = turns.work_off
     monkeypatch.setattr(cpu, "ThreadPoolExecutor", Counted)
-    monkeypatch.setattr(turns, "ThreadPoolExecutor", Counted)
+    monkeypatch.setattr(turns, "work_off", work_off)
     data = Dataset(items[:1], pipeline(method="bayes"))
     wanted = data[0]["image"].as_tensor()
     found = single(DataLoader(data, num_workers=1, multiprocessing_context="fork"))
     torch.testing.assert_close(found[0], wanted, rtol=1e-4, atol=1e-3)
-    ours = tmp_path / str(os.getpid())
-    assert set(ours.read_text()) == {"2"}
-    assert [set(file.read_text()) for file in tmp_path.iterdir() if file != ours] == [{"1"}]
+    seen = {tuple(path.name.split()): set(path.read_text().split()) for path in tmp_path.iterdir()}
+    ours = str(os.getpid())
+    assert seen.pop((ours, "operator")) == {"2"}
+    assert len(seen.pop((ours, "groups"))) > 1
+    assert sorted((what, len(facts)) for (_, what), facts in seen.items()) == [("groups", 1), ("operator", 1)]
+    assert {"1"} in seen.values()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
