@@ -65,8 +65,9 @@ def leave_objects() -> None:
         gc.freeze()
 
 
-SELDOM = 50_000, 20, 20
-"""Objects made before the garbage collector looks at these, and how often it does before it looks at older ones."""
+SELDOM = 50_000, 4, 2
+"""Objects made before the garbage collector looks at these, and how often it does before it looks at older ones. In a
+long run it has to look at all of them now and then, as figures and images that are done with are among them."""
 
 
 def bids_main() -> None:
