@@ -18,6 +18,7 @@ from nlmeans.noise.search.air import Numbers
 from nlmeans.noise.search.correlation import LEAST_RESPONSE, response_of_finest
 from nlmeans.noise.search.curve import VarianceCurve, flattest_parts, variance_curve
 from nlmeans.noise.search.finest import finest_detail_by_slabs
+from nlmeans.noise.search.found import usable_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +106,7 @@ def flat_parts(volume: Tensor, mask: npt.NDArray[np.bool_] | None) -> FlatParts 
     solid = volume if volume.ndim == 3 else volume[None]
     inside = None if mask is None else torch.from_numpy(mask).view(solid.shape)
     around = finest_detail_by_slabs(solid, peak, inside)
-    usable = around.usable if around.inside is None else around.usable & around.inside
+    usable = usable_of(around)
     curve = variance_curve(around, usable)
     if not len(curve.variance):
         return None
@@ -113,7 +114,8 @@ def flat_parts(volume: Tensor, mask: npt.NDArray[np.bool_] | None) -> FlatParts 
     middle = tuple(slice(1, -1) if n >= 3 else slice(None) for n in solid.shape)  # which `around` is about
     chosen = torch.zeros_like(usable)
     inner = usable.nonzero()
-    for flat in flattest_parts(around.brightness[usable], around.detail[usable]):
+    brightness, _, detail = around.at(usable)
+    for flat in flattest_parts(brightness, detail):
         chosen[tuple(inner[flat].T)] = True
     flattest[middle] = chosen.numpy()
     return FlatParts(peak, curve, flattest.reshape(volume.shape))

@@ -68,8 +68,7 @@ def variance_curve(around: DetailMaps, usable: Tensor) -> VarianceCurve:
         around: measures around each voxel; see `finest_detail`.
         usable: which voxels count.
     """
-    measures = around.brightness, around.finest, around.detail
-    brightness, finest, detail = (values.masked_select(usable) for values in measures)
+    brightness, finest, detail = around.at(usable)
     found = []
     for flat in flattest_parts(brightness, detail):
         variance = robust_deviation(finest[flat]) ** 2
@@ -249,8 +248,7 @@ def refined_line(line: Fit, around: DetailMaps, usable: Tensor) -> Fit:
         usable: which voxels count.
     """
     slope, at_zero = line.parameters
-    measures = around.brightness, around.finest, around.detail
-    brightness, finest, detail = (values.masked_select(usable) for values in measures)
+    brightness, finest, detail = around.at(usable)
     flat = detail < NEARLY_FLAT * (slope * brightness + at_zero)
     found = []
     for part in flattest_parts(brightness, detail, flat):

@@ -247,7 +247,7 @@ def sigma_of_detail(around: DetailMaps, noise: str) -> float:
         object_voxels = around.brightness > object_threshold(around.brightness.masked_select(around.usable))
     choices = (object_voxels & around.usable, around.usable)
     candidates = next((c for c in choices if int(c.sum()) >= LEAST_FOR_MEDIAN), torch.ones_like(around.usable))
-    detail, finest = (values.masked_select(candidates) for values in (around.detail, around.finest))
+    brightness, finest, detail = around.at(candidates)
     wanted = math.ceil(max(FLATTEST_OF_OBJECT * len(detail), min(LEAST_FLAT_VOXELS, len(detail) / 2)))
     order = smallest(detail, max(math.ceil(FOLLOWED * len(detail)), wanted))
     detail, finest = detail[order], finest[order]
@@ -255,7 +255,7 @@ def sigma_of_detail(around: DetailMaps, noise: str) -> float:
     slope = slope_of_structure(detail, finest)
     sigma = math.sqrt(max(variance - slope * flat, 0) / (1 - slope))
     if noise == "rician":
-        sigma = sigma_of_magnitudes(float(around.brightness[candidates][order[:wanted]].double().mean()), sigma)
+        sigma = sigma_of_magnitudes(float(brightness[order[:wanted]].double().mean()), sigma)
     return sigma
 
 

@@ -38,6 +38,12 @@ class DetailMaps(NamedTuple):
     inside: Tensor | None
     """The mask, if there is one."""
 
+    def at(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return brightness, finest detail and detail around it of the voxels that are chosen, (voxels,) each."""
+        measures = self.brightness, self.finest, self.detail
+        brightness, finest, detail = (values.masked_select(chosen) for values in measures)
+        return brightness, finest, detail
+
 
 def grey_step(volume: Tensor) -> float:
     """Return the step between grey values that are whole multiples of it, as integers are; 0 if there is none.

@@ -190,8 +190,9 @@ def measure_slab(
     )
     sizes, counts = zip(*(cells_along(n) for n in shape), strict=True)
     cell = flat_index(position // torch.tensor(sizes), counts)
-    edges = torch.tensor([min(BLOCK_EDGE, math.ceil(n / LEAST_BLOCKS)) for n in shape])
-    block = flat_index(position // edges, (-(torch.tensor(shape) // -edges)).tolist())
+    edges = [min(BLOCK_EDGE, math.ceil(n / LEAST_BLOCKS)) for n in shape]
+    blocks = [math.ceil(n / edge) for n, edge in zip(shape, edges, strict=True)]
+    block = flat_index(position // torch.tensor(edges), blocks)
     return Measurements(finest, mean, detail, noise, cell, block)
 
 

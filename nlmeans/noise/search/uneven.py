@@ -118,7 +118,7 @@ def explains_more(
     peak = float(values.abs().max())
     around = finest_detail_by_slabs(values, peak, inside, measured_voxels(values))
     usable = usable_of(around)
-    brightness, finest, detail = (one[usable].double() for one in (around.brightness, around.finest, around.detail))
+    brightness, finest, detail = (values.double() for values in around.at(usable))
     in_space = levels_in_pieces(checked_variation(other.variation), shape, places, values.device)
     levels = (
         model.sigma_at(brightness * peak) / peak,
