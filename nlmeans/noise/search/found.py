@@ -19,7 +19,12 @@ from nlmeans.noise.rician import sigma_of_air
 from nlmeans.noise.search.acquired import zero_filling
 from nlmeans.noise.search.air import MUCH_AIR, Air, air_of, correlation_in_air, without_border
 from nlmeans.noise.search.bounds import follows_a_curve, level_over_intensity, second_opinion, variance_bounds
-from nlmeans.noise.search.correlation import CorrelatedNoise, estimate_correlated_noise, response_of_finest
+from nlmeans.noise.search.correlation import (
+    CorrelatedNoise,
+    estimate_autocovariance,
+    estimate_correlated_noise,
+    response_of_finest,
+)
 from nlmeans.noise.search.curve import (
     CLEARLY,
     FEWEST_BINS,
@@ -256,7 +261,7 @@ MOST_BELOW_OFFSET = 0.005
 def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
     """Find level and correlation of noise that is Gaussian, apart from the bias of magnitudes."""
     fine = sigma_of_detail(seen.around, "rician" if kind in MAGNITUDES else kind)
-    found, where = flat_blocks(seen, kind)
+    found, inside, where = flat_blocks(seen, kind)
     if found is not None and found.sigma > 0 and not are_enough(found, fine):
         found = None
     evidence, white, sigma = [], True, fine
@@ -278,13 +283,16 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
         evidence.append(
             f"the finest detail has {fine * seen.peak:.4g}, {ratio:.0%} of that; white noise would have all of it"
         )
-    lags = None if found is None or white else found.autocovariance
+    lags, blocks = None, None
+    if found is not None and not white:
+        better = estimate_autocovariance(seen.volume, inside, seen.measured)
+        lags, blocks = found.autocovariance if better is None else better, found.blocks
     low, high = AIR_AGREES[white]
     seen_white = found is not None and found.sigma > 0 and white
     if air > high * sigma and seen.air.share > MUCH_AIR and not seen_white:  # no signal, but smoother than white noise
         in_air = correlation_in_air(seen.volume, seen.measured, seen.around, seen.air)
         if in_air is not None and response_of_finest(in_air) < NEARLY_WHITE:
-            lags, sigma = in_air, air
+            lags, sigma, blocks = in_air, air, None
             evidence.append("neighbours correlate in the air")
     if low < air / max(sigma, LEAST_LEVEL) < high:
         evidence.append(f"the air has the mean of magnitudes without signal for a sigma of {air * seen.peak:.4g}")
@@ -305,7 +313,6 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
         kind=kind, sigma=sigma * seen.peak, coils=coils, correlation=correlation, evidence=tuple(evidence)
     )
     weakest = math.sqrt(seen.curve.variance.min()) * seen.peak if len(seen.curve.variance) else None
-    blocks = None if found is None or lags is not found.autocovariance else found.blocks
     return dataclasses.replace(model, doubts=doubts_about(model, weakest, blocks))
 
 
@@ -348,19 +355,18 @@ FEWEST_OF_MANY, MANY_LOOKED_AT, FAR_ABOVE = 11, 1000, 3.0
 detail: white noise among structure is up to 2.1 times that."""
 
 
-def flat_blocks(seen: Observed, kind: str) -> tuple[CorrelatedNoise | None, str]:
-    """Level and correlation from flat blocks, and where they are.
+def flat_blocks(seen: Observed, kind: str) -> tuple[CorrelatedNoise | None, Tensor | None, str]:
+    """Level and correlation from flat blocks, where these were looked for, and that in words.
 
     Air counts too, as long as its noise is that of the object. In a magnitude image it is weaker.
     """
-    if seen.inside is not None:
-        return estimate_correlated_noise(seen.volume, seen.inside, seen.measured), "in the mask"
-    if kind in MAGNITUDES or seen.air.coils is not None:
+    inside, where = seen.inside, "anywhere" if seen.inside is None else "in the mask"
+    if inside is None and (kind in MAGNITUDES or seen.air.coils is not None):
         bright = seen.volume > object_threshold(seen.volume)
         found = estimate_correlated_noise(seen.volume, bright, seen.measured)
         if found is not None:
-            return found, "in the object"
-    return estimate_correlated_noise(seen.volume, None, seen.measured), "anywhere"
+            return found, bright, "in the object"
+    return estimate_correlated_noise(seen.volume, inside, seen.measured), inside, where
 
 
 # ---------------------------------------------------------------- counts
