@@ -87,36 +87,38 @@ def estimate_correlated_noise(
     return found._replace(sigma=float(f"{sigma:.7g}"), autocovariance=found.autocovariance.round(decimals=7))
 
 
-def estimate_autocovariance(
-    volume: Tensor, inside: Tensor | None = None, measured: Tensor | None = None
-) -> Tensor | None:
-    """Find the autocovariance of noise that is known to be correlated, better than `estimate_correlated_noise` does.
+def measured_again(
+    found: CorrelatedNoise, volume: Tensor, inside: Tensor | None = None, measured: Tensor | None = None
+) -> CorrelatedNoise:
+    """Measure the autocovariance again of noise that `estimate_correlated_noise` found, and that is surely correlated.
 
     Flat blocks look less correlated than all blocks, and lose low frequencies with their best plane. How much of each
     frequency they lose shows in simulated noise. Frequencies without noise stay so, as the correction is a factor.
 
     Args:
-        volume: floating point (D, H, W).
-        inside: where to look, (D, H, W).
-        measured: which voxels hold a measurement, (D, H, W).
-
-    Returns:
-        In units of sigma², at lags −l … l along depth, height and width; 1 in the middle. float64. None where fewer
-        than `FEWEST_BLOCKS` blocks are flat, and for images, whose larger blocks lose less.
+        found: what was found.
+        volume: (D, H, W), the same as there. Images stay as found, as their blocks are large.
+        inside: where to look, as there.
+        measured: which voxels hold a measurement, as there.
     """
     if 1 in volume.shape:
-        return None
+        return found
     size, lag = block_and_lag(tuple(volume.shape), WIDE_BLOCK)
     blocks = detrended_blocks(volume, inside, size, measured)
-    if len(blocks) < FEWEST_BLOCKS or not blocks.any():
-        return None
-    found = fit_blocks(blocks, size, lag)
-    if found.sigma == 0 or found.blocks < FEWEST_BLOCKS:
-        return None
-    noise = whitening(found.autocovariance, size)
+    if len(blocks) < FEWEST_BLOCKS:
+        return found
+    again = fit_blocks(blocks, size, lag)
+    if again.blocks < FEWEST_BLOCKS:
+        return found
+    return found._replace(autocovariance=without_loss(again.autocovariance, size, lag))
+
+
+def without_loss(autocovariance: Tensor, size: Axes, lag: Axes) -> Tensor:
+    """Return the autocovariance of noise from that of its flat blocks."""
+    noise = whitening(autocovariance, size)
     true, seen = mean_over_lags(noise.covariance, size, lag), fit_blocks(simulated_noise(noise, size), size, lag)
     lost = spectrum(true).clip(LEAST_POWER) / spectrum(seen.autocovariance).clip(LEAST_POWER)
-    corrected = spectrum(found.autocovariance) * lost.clip(1 / MOST_LOST, MOST_LOST)
+    corrected = spectrum(autocovariance) * lost.clip(1 / MOST_LOST, MOST_LOST)
     return symmetric(lags_of_spectrum(corrected)).round(decimals=7)
 
 

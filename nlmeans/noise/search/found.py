@@ -21,8 +21,8 @@ from nlmeans.noise.search.air import MUCH_AIR, Air, air_of, correlation_in_air, 
 from nlmeans.noise.search.bounds import follows_a_curve, level_over_intensity, second_opinion, variance_bounds
 from nlmeans.noise.search.correlation import (
     CorrelatedNoise,
-    estimate_autocovariance,
     estimate_correlated_noise,
+    measured_again,
     response_of_finest,
 )
 from nlmeans.noise.search.curve import (
@@ -276,6 +276,8 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
         response = response_of_finest(found.autocovariance)
         surely = found.blocks >= SEVERAL_BLOCKS and response < NEARLY_WHITE
         white = fine_in_air or not (surely or max(ratio, response) <= WHITE_RATIO)
+        if not white:
+            found = measured_again(found, seen.volume, inside, seen.measured)
         sigma = found.sigma if not white or flat_blocks_are_surer(found, fine, kind, seen) else fine
         evidence.append(
             f"{found.blocks} flat blocks {where} have a standard deviation of {found.sigma * seen.peak:.4g}"
@@ -283,10 +285,7 @@ def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
         evidence.append(
             f"the finest detail has {fine * seen.peak:.4g}, {ratio:.0%} of that; white noise would have all of it"
         )
-    lags, blocks = None, None
-    if found is not None and not white:
-        better = estimate_autocovariance(seen.volume, inside, seen.measured)
-        lags, blocks = found.autocovariance if better is None else better, found.blocks
+    lags, blocks = (None, None) if found is None or white else (found.autocovariance, found.blocks)
     low, high = AIR_AGREES[white]
     seen_white = found is not None and found.sigma > 0 and white
     if air > high * sigma and seen.air.share > MUCH_AIR and not seen_white:  # no signal, but smoother than white noise

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from nlmeans.noise.search.correlation import (
     FEWEST_BLOCKS,
+    CorrelatedNoise,
     detrended_blocks,
-    estimate_autocovariance,
     estimate_correlated_noise,
     fit_lower_end,
     lags_of_spectrum,
+    measured_again,
     response_of_finest,
     spectrum,
     without_planes,
@@ -85,13 +86,13 @@ def test_too_few_blocks_and_exact_zeros_give_nothing() -> None:
 
 def test_the_correlation_that_flat_blocks_hide_is_given_back() -> None:
     noisy = torch.from_numpy(piecewise(40, 44, 48)).double() + SIGMA * smooth(40, 44, 48)
-    first, better = estimate_correlated_noise(noisy), estimate_autocovariance(noisy)
-    assert first is not None
-    assert better is not None
-    assert better[3, 3, 3] == 1
-    torch.testing.assert_close(better, better.flip(0, 1, 2))
+    first = found_in(noisy)
+    again = measured_again(first, noisy)
+    assert again.sigma == first.sigma
+    assert again.autocovariance[3, 3, 3] == 1
+    torch.testing.assert_close(again.autocovariance, again.autocovariance.flip(0, 1, 2))
     true = torch.tensor([2 / 3, 1 / 6, 0.0], dtype=torch.float64)
-    before, after = (float((lags[3, 3, 4:] - true).abs().max()) for lags in (first.autocovariance, better))
+    before, after = (float((found.autocovariance[3, 3, 4:] - true).abs().max()) for found in (first, again))
     assert before > 0.08
     assert after < 0.05
 
@@ -100,17 +101,24 @@ def test_frequencies_without_noise_stay_so() -> None:
     """Zero-filled k-space."""
     kspace = np.fft.rfftn(np.random.default_rng(0).standard_normal((40, 40, 40)))
     kspace[:, :, 14:] = 0
-    better = estimate_autocovariance(torch.from_numpy(np.fft.irfftn(kspace)))
-    assert better is not None
-    power = spectrum(better)
+    noise = torch.from_numpy(np.fft.irfftn(kspace))
+    power = spectrum(measured_again(found_in(noise), noise).autocovariance)
     assert power[:, :, 0].mean() > 1
     assert power[:, :, 4].max() < 0.05
 
 
-def test_larger_blocks_are_for_volumes_with_flat_parts() -> None:
-    assert estimate_autocovariance(smooth(1, 80, 80)) is None
-    assert estimate_autocovariance(smooth(7, 8, 9)) is None
-    assert estimate_autocovariance(torch.zeros(20, 20, 20)) is None
+def test_images_and_volumes_without_flat_parts_stay_as_found() -> None:
+    image, small = smooth(1, 80, 80), SIGMA * smooth(12, 12, 12)
+    found = found_in(image)
+    assert measured_again(found, image) is found
+    found = found_in(small)
+    torch.testing.assert_close(measured_again(found, small).autocovariance, found.autocovariance)
+
+
+def found_in(volume: Tensor) -> CorrelatedNoise:
+    found = estimate_correlated_noise(volume)
+    assert found is not None
+    return found
 
 
 def test_a_spectrum_gives_its_autocovariance_back() -> None:
