@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nlmeans.core.axes import Axes
 from nlmeans.core.lags import Whitening, whitening
-from nlmeans.core.modes import kernel_threads, shared_among
+from nlmeans.core.modes import kernel_threads
 from nlmeans.core.progress import Report, silent
 from nlmeans.kernels.turns import BlockT, ResultT, in_turns
 from nlmeans.patches.grid import grid_view, offsets
@@ -208,13 +208,8 @@ def each_batch(
     work: Callable[[BlockT], ResultT], turns: Sequence[Sequence[BlockT]], device: torch.device, progress: Report
 ) -> list[ResultT]:
     """Call `work` for all batches: on a CPU in as many threads as torch uses, elsewhere one after the other."""
-    if device.type == "cpu" and (threads := kernel_threads()) > 1:
-
-        def alone(batch: BlockT) -> ResultT:
-            with shared_among(threads):
-                return work(batch)
-
-        return in_turns(alone, turns, progress)
+    if device.type == "cpu" and kernel_threads() > 1:
+        return in_turns(work, turns, progress, torch_shared=True)
     batches, results = list(itertools.chain.from_iterable(turns)), list[ResultT]()
     for batch in batches:
         results.append(work(batch))
