@@ -158,7 +158,7 @@ def denoise(
                 "out= and progress= do not work with a dask array, whose result is computed later; store the result "
                 "with its to_zarr() or dask.array.store(), and watch dask's ProgressBar or dashboard"
             )
-        from nlmeans.engine.dask import denoised_lazily
+        from nlmeans.engine.dask.graph import denoised_lazily
 
         return cast(VolumeT, denoised_lazily(volume, settings, mask, sigma_map))
     if arrays.is_complex(volume):
@@ -456,7 +456,7 @@ def estimate_sigma(
         axes = image.arguments({"channels": channels, "series": series})
         volume, mask, channels, series = image.values, beside(mask, image, "mask"), axes["channels"], axes["series"]
     if arrays.is_dask(volume) and not map:
-        from nlmeans.engine.dask import estimated_levels
+        from nlmeans.engine.dask.graph import estimated_levels
 
         return with_axes(estimated_levels(volume, channels, series, noise, mask), channels, series)
     source = arrays.readable(volume, "volume")

@@ -73,6 +73,10 @@ def test_python_blocks_run_one_after_the_other(page: Path) -> None:
         exec(compile(block, name_of(page), "exec"), names)
 
 
+def test_the_page_about_large_volumes_shows_arrays_in_memory_and_of_dask() -> None:
+    assert len(blocks(ROOT / "docs" / "large-volumes.md", "python")) >= 2
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of the files that commands in the pages read."""

@@ -53,7 +53,17 @@ CHANGING = threading.Lock()
 
 @contextlib.contextmanager
 def shared_among(tasks: int) -> Iterator[None]:
-    """Let torch use 1/`tasks` of its threads in this thread; other threads of the process keep all of them.
+    """Let torch use 1/`tasks` of its threads in this thread; other threads of the process keep all of them."""
+    before = take_share(tasks)
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+
+
+def take_share(tasks: int) -> int:
+    """Let torch use 1/`tasks` of its threads in this thread from now on, and return how many it had.
 
     `torch.set_num_threads` sets the number for this thread, and also the number that later threads start with. The
     latter is restored at once; otherwise tasks that overlap in time would leave their shares behind.
@@ -66,11 +76,7 @@ def shared_among(tasks: int) -> Iterator[None]:
             other = threading.Thread(target=torch.set_num_threads, args=(before,))
             other.start()
             other.join()
-    try:
-        yield
-    finally:
-        if share != before:
-            torch.set_num_threads(before)
+    return before
 
 
 class KernelThreads(threading.local):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from nlmeans.core import arrays
 from nlmeans.core.axes import Axes
-from nlmeans.core.constants import constant_voxels, surrounded_by_others
 from nlmeans.core.layout import Layout
 from nlmeans.core.memory import allowed, give_back, shortage, size_text
 from nlmeans.core.metrics import Removed
@@ -22,8 +21,8 @@ from nlmeans.core.progress import Report, part, silent
 from nlmeans.core.tiles import Piece, Tile, shifted, tile_shape, tiles
 from nlmeans.engine.basis import shared_basis
 from nlmeans.engine.choices import Choices
-from nlmeans.engine.noise import LEAST_SIGMA, noise_of
-from nlmeans.engine.settings import Settings
+from nlmeans.engine.noise import noise_of
+from nlmeans.engine.scaled import LEAST_RELATIVE_SIGMA, ScaledVolume, chosen
 from nlmeans.engine.survey import (
     FEELABLE,
     NOTHING_FOUND,
@@ -34,15 +33,10 @@ from nlmeans.engine.survey import (
     survey_volume,
     why_gaussian,
 )
-from nlmeans.methods.means import classic_pilot
 from nlmeans.methods.method import Options
 from nlmeans.methods.registry import METHODS
-from nlmeans.noise.kinds import MAGNITUDES
-from nlmeans.noise.outliers import without_outliers
-from nlmeans.noise.rician import rician_deviation, without_rician_bias
 from nlmeans.noise.search.found import NOTHING_SEEN
-from nlmeans.noise.variation import Levels, variation_at
-from nlmeans.patches.low_rank.hot import FEWEST_TOGETHER, HOT_REACH, without_hot_voxels
+from nlmeans.patches.low_rank.hot import FEWEST_TOGETHER, without_hot_voxels
 
 log = logging.getLogger("nlmeans")
 
@@ -58,21 +52,30 @@ class Work(NamedTuple):
     """Tiles that the box is cut into."""
 
 
+class Part(NamedTuple):
+    """A tile that is being denoised."""
+
+    tile: Tile
+    options: Options
+    device: torch.device
+    relative: float | Tensor
+    """Level of the noise at each voxel of the tile, in units of sigma; 1 if it is even."""
+    inside: Tensor
+    """Which of the inner voxels to denoise."""
+
+    @property
+    def relative_inside(self) -> float | Tensor:
+        """`relative` at the inner voxels."""
+        return self.relative if isinstance(self.relative, float) else self.relative[self.tile.within]
+
+
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Plan(ScaledVolume):
     """One volume to denoise, with everything that must be known before any box of its result can be computed.
 
     Everything that needs a box of the result (dask, zarr, previews, napari) calls `run`.
     """
 
-    volume: arrays.Source
-    index: int
-    """Number of the volume in its series."""
-    layout: Layout
-    choices: Choices
-    facts: Facts
-    mask: arrays.Source | None
-    sigma_map: arrays.Source | None
     basis: Tensor | None = None
     """What the signals have in common, (volumes, components), if the volumes of a series are denoised together."""
     removed: Removed = dataclasses.field(default_factory=Removed, compare=False, repr=False)
@@ -136,25 +139,6 @@ class Plan:
         give_back()
         return found
 
-    def signals(self, box: Piece) -> Tensor:
-        """Read the signals of a box, of the volumes that have noise, in units of sigma; 0 where there is no noise.
-
-        Raises:
-            ValueError: there are infinite values.
-        """
-        around = Tile.around(box, self.layout.shape, (HOT_REACH,) * 3)
-        present, noisy = self.present(), self.read(around.outer, self.device)
-        arrays.known_range(noisy, "volume")
-        relative = self.relative_sigma(around.outer, self.device)
-        level = relative if isinstance(relative, float) else relative.clamp_min(LEAST_RELATIVE_SIGMA)
-        scaled = self.scaled(chosen(noisy, present), present, level)
-        del noisy
-        signals = without_hot_voxels(scaled, level)[0][:, *around.within]
-        if isinstance(relative, float):
-            return signals
-        inner = relative[tuple(around.within)]
-        return torch.where(inner > 0, signals / inner.clamp_min(LEAST_RELATIVE_SIGMA), 0)
-
     def for_all_volumes(self, basis: Tensor) -> Tensor:
         """Complete a basis of the volumes that have noise; the others have no part in it."""
         complete = basis.new_zeros(self.layout.channel_count, basis.shape[1])
@@ -162,26 +146,11 @@ class Plan:
         return complete
 
     @property
-    def settings(self) -> Settings:
-        """Settings as the user gave them."""
-        return self.choices.settings
-
-    @property
     def h(self) -> float:
         """Filter strength in units of sigma."""
         if self.settings.h is not None:
             return self.settings.h / self.facts.unit
         return self.choices.usual_h(self.facts.contrast)
-
-    @property
-    def halo(self) -> Axes:
-        """Distance along each axis within which other voxels influence the result of a voxel."""
-        return self.choices.halo_for(self.facts.noise.correlation is not None)
-
-    @property
-    def device(self) -> torch.device:
-        """Device to compute on: the one in the settings, or that of the volume."""
-        return torch.device(self.settings.device or arrays.device_of(self.volume))
 
     @property
     def memory(self) -> int:
@@ -312,130 +281,98 @@ class Plan:
             relative = relative.clamp_min(LEAST_RELATIVE_SIGMA)
         if not self.present() or not bool(inside.any()):
             yield everything, self.read(tile.inner, device)
-        elif self.basis is None:
-            kernels = work.device.type == "cpu" and self.settings.backend in ("auto", "cpu")
+            return
+        one = Part(tile, dataclasses.replace(work.options, rank=rank), device, relative, inside)
+        if self.basis is None:
+            kernels = device.type == "cpu" and self.settings.backend in ("auto", "cpu")
             with left_to_kernels() if kernels else contextlib.nullcontext():
-                denoised = self.denoise_channels(tile, work, relative, inside, progress)
+                denoised = self.denoise_channels(one, progress)
             yield everything, denoised
         else:
-            options = dataclasses.replace(work.options, rank=rank)
-            yield from self.denoise_components(
-                self.basis.to(device, torch.float32), tile, work._replace(options=options), relative, inside, progress
-            )
+            yield from self.denoise_components(one, self.basis.to(device, torch.float32), progress)
 
-    def denoise_channels(
-        self, tile: Tile, work: Work, relative: float | Tensor, inside: Tensor, progress: Report
-    ) -> Tensor:
+    def denoise_channels(self, one: Part, progress: Report) -> Tensor:
         """Denoise all channels of a tile; voxels that are not inside, and constant surroundings, stay as they are."""
-        noisy, present = self.read(tile.outer, work.device), self.present()
-        scaled = self.scaled(noisy[present], present, relative)
-        level, before = relative, PILOT_SHARE if self.has_magnitudes else 0.0
+        noisy, present, within = self.read(one.tile.outer, one.device), self.present(), one.tile.within
+        scaled = self.scaled(noisy[present], present, one.relative)
+        level, before = one.relative, PILOT_SHARE if self.has_magnitudes else 0.0
         if self.has_magnitudes:
             report = part(progress, 0.0, before)
-            level = relative * self.variance_of_magnitudes(scaled, present, relative, work, report).mean(0).sqrt()
-        report = part(progress, before, FILTERED_SHARE)
-        denoised = self.filtered(scaled, level, tile.within, work.options, report)
-        result = noisy[:, *tile.within].clone()
-        inside = inside & self.has_noise(noisy[present])[:, *tile.within]
-        self.count_removed(scaled[:, *tile.within], denoised, relative, tile, inside)
+            level = level * self.variance_of_magnitudes(scaled, present, level, one.options, report).mean(0).sqrt()
+        denoised = self.filtered(scaled, level, one, part(progress, before, FILTERED_SHARE))
+        result = noisy[:, *within].clone()
+        inside = one.inside & self.has_noise(noisy[present])[:, *within]
+        self.count_removed(scaled[:, *within], denoised, one.relative_inside, inside)
         progress((FILTERED_SHARE + 1) / 2)
-        result[present] = self.merged(result[present], denoised, present, tile, relative, inside)
+        result[present] = self.merged(result[present], denoised, present, one.relative_inside, inside)
         return result
 
-    def denoise_components(
-        self, basis: Tensor, tile: Tile, work: Work, relative: float | Tensor, inside: Tensor, progress: Report
-    ) -> Iterator[tuple[slice, Tensor]]:
+    def denoise_components(self, one: Part, basis: Tensor, progress: Report) -> Iterator[tuple[slice, Tensor]]:
         """Denoise what the volumes of a tile have in common; only a few volumes are in memory at once."""
-        shape = [side.stop - side.start for side in tile.outer]
+        shape = [side.stop - side.start for side in one.tile.outer]
         components = basis.new_zeros(basis.shape[1], *shape)
         variance, reading, report = basis.new_zeros(shape), part(progress, 0.0, 0.1), part(progress, 0.1, 0.9)
         chunks = self.volumes_at_once()
         for number, some in enumerate(chunks):
-            self.add_components(basis, tile, work, relative, some, components, variance)
+            self.add_components(one, basis, some, components, variance)
             reading((number + 1) / len(chunks))
-        level = relative * (variance / len(self.present())).sqrt() if self.has_magnitudes else relative
+        level = one.relative
+        if self.has_magnitudes:
+            level = level * (variance / len(self.present())).sqrt()
         give_back()
-        denoised = self.filtered(components, level, tile.within, work.options, report)
+        denoised = self.filtered(components, level, one, report)
         left = max(0.0, 1 - self.settings.strength**2)  # the Wiener gain of noise that is taken to be weaker than it is
         if left:
-            denoised.sub_(components[:, *tile.within], alpha=left)
+            denoised.sub_(components[:, *one.tile.within], alpha=left)
         del components
         give_back()  # what the filter worked in: the result needs as much
         for some in chunks:  # no name holds a result while the next one is computed
-            yield some, self.composed(basis, denoised, left, tile, work, relative, inside, some)
+            yield some, self.composed(one, basis, denoised, left, some)
         progress(1.0)
 
-    def add_components(
-        self,
-        basis: Tensor,
-        tile: Tile,
-        work: Work,
-        relative: float | Tensor,
-        some: slice,
-        components: Tensor,
-        variance: Tensor,
-    ) -> None:
+    def add_components(self, one: Part, basis: Tensor, some: slice, components: Tensor, variance: Tensor) -> None:
         """Add what some volumes of a tile have of the components, and the variance of their noise."""
         if not (present := self.present(some)):
             return
-        noisy = chosen(self.read(tile.outer, work.device, some), [channel - some.start for channel in present])
-        scaled, _ = without_hot_voxels(self.scaled(noisy, present, relative), relative)
+        noisy = chosen(self.read(one.tile.outer, one.device, some), [channel - some.start for channel in present])
+        scaled, _ = without_hot_voxels(self.scaled(noisy, present, one.relative), one.relative)
         components.flatten(1).addmm_(basis[present].mT, scaled.flatten(1).contiguous())  # the same bits on any axis
         if self.has_magnitudes:
-            variance += self.variance_of_magnitudes(scaled, present, relative, work).sum(0)
+            variance += self.variance_of_magnitudes(scaled, present, one.relative, one.options).sum(0)
 
-    def composed(
-        self,
-        basis: Tensor,
-        denoised: Tensor,
-        left: float,
-        tile: Tile,
-        work: Work,
-        relative: float | Tensor,
-        inside: Tensor,
-        some: slice,
-    ) -> Tensor:
+    def composed(self, one: Part, basis: Tensor, denoised: Tensor, left: float, some: slice) -> Tensor:
         """Compose some volumes of a tile of denoised components, and of the share of their noise that is left."""
-        result = self.read(tile.outer, work.device, some)
+        result, within = self.read(one.tile.outer, one.device, some), one.tile.within
         if not (present := self.present(some)):
-            return result[:, *tile.within]
+            return result[:, *within]
         places = [channel - some.start for channel in present]
         noisy = chosen(result, places)
-        scaled, hot = without_hot_voxels(self.scaled(noisy, present, relative), relative)
-        changing = inside & (self.has_noise(noisy) & ~hot)[:, *tile.within]
-        noisy, scaled, result = (values[:, *tile.within] for values in (noisy, scaled, result))
+        scaled, hot = without_hot_voxels(self.scaled(noisy, present, one.relative), one.relative)
+        changing = one.inside & (self.has_noise(noisy) & ~hot)[:, *within]
+        noisy, scaled, result = (values[:, *within] for values in (noisy, scaled, result))
         signals = (basis[present] @ denoised.flatten(1)).view(-1, *denoised.shape[1:])
         if left:
             signals.add_(scaled, alpha=left)
-        self.count_removed(scaled, signals, relative, tile, changing)
+        self.count_removed(scaled, signals, one.relative_inside, changing)
         del scaled
-        merged = self.merged(noisy, signals, present, tile, relative, changing)
+        merged = self.merged(noisy, signals, present, one.relative_inside, changing)
         if len(present) == len(result):
             return merged
         result[places] = merged
         return result
 
-    def filtered(
-        self, scaled: Tensor, level: float | Tensor, wanted: Piece, options: Options, progress: Report
-    ) -> Tensor:
+    def filtered(self, scaled: Tensor, level: float | Tensor, one: Part, progress: Report) -> Tensor:
         """Let the method denoise a tile in units of sigma, as if the noise were `strength` times as strong as it is.
 
         A method's h and thresholds are multiples of the level it is told, so that every method obeys. What else depends
         on the noise, such as the bias of magnitudes, follows its true level.
         """
-        return self.choices.method.run(scaled, level * self.settings.strength, wanted, options, progress)
+        return self.choices.method.run(scaled, level * self.settings.strength, one.tile.within, one.options, progress)
 
-    def count_removed(
-        self, scaled: Tensor, denoised: Tensor, relative: float | Tensor, tile: Tile, inside: Tensor
-    ) -> None:
+    def count_removed(self, scaled: Tensor, denoised: Tensor, level: float | Tensor, inside: Tensor) -> None:
         """Add what was removed from some channels of a tile, all in units of sigma, to `removed`."""
-        level = relative if isinstance(relative, float) else relative[tile.within]
         for noisy, clean, counted in zip(scaled, denoised, inside.expand_as(denoised), strict=True):
             self.removed.add(((noisy - clean) / level)[None], counted)
-
-    def present(self, channels: slice = slice(None)) -> list[int]:
-        """Return the numbers of the channels that have noise, among all or some."""
-        return [channel for channel in range(len(self.facts.sigma))[channels] if self.facts.sigma[channel] > 0]
 
     def volumes_at_once(self) -> list[slice]:
         """Return which volumes of a series are read and written together."""
@@ -444,107 +381,10 @@ class Plan:
         starts = range(0, max(count - FEWEST_TOGETHER, 0) + 1, some)  # what is left over joins the last
         return [slice(first, last) for first, last in zip(starts, [*starts[1:], count], strict=True)]
 
-    def units(self, channels: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return sigma of some channels, and the middle of each, (C, 1, 1, 1)."""
-        unit = like.new_tensor([self.facts.sigma[c] for c in channels])[:, None, None, None]
-        return unit, like.new_tensor([self.facts.shift[c] for c in channels])[:, None, None, None]
-
-    def scaled(self, noisy: Tensor, channels: Sequence[int], relative: float | Tensor) -> Tensor:
-        """Return voxels of some channels in units of sigma, (C, D, H, W), float32, with Gaussian noise; NaN is 0."""
-        unit, shift = self.units(channels, noisy)
-        noisy = self.facts.noise.stabilise(arrays.without_nan(noisy))
-        scaled = (noisy - shift).div_(unit).float()
-        if self.settings.despeckle:
-            for number, channel in enumerate(scaled):
-                scaled[number] = without_outliers(channel, relative)
-        return scaled
-
-    def merged(
-        self,
-        noisy: Tensor,
-        denoised: Tensor,
-        channels: Sequence[int],
-        tile: Tile,
-        relative: float | Tensor,
-        inside: Tensor,
-    ) -> Tensor:
-        """Return denoised voxels of some channels in image units; those that are not inside stay as they are."""
-        unit, shift = self.units(channels, noisy)
-        restored = denoised.to(noisy.dtype).mul_(unit).add_(shift)
-        if self.facts.noise.kind in MAGNITUDES:
-            scale = unit if isinstance(relative, float) else unit * relative[tile.within]
-            restored = without_rician_bias(restored, scale, self.facts.noise.coils)
-        restored = self.facts.noise.restore(restored)
-        return torch.where(inside, restored, noisy, out=restored)
-
-    def has_noise(self, noisy: Tensor) -> Tensor:
-        """Return False at voxels that stay as they are: NaN, and those with exactly constant surroundings in a tile.
-
-        Few photons can leave a neighbourhood without any, so counts must be constant as far as the result depends on.
-        What lies far below the offset of a detector, such as a background set to zero, holds no counts.
-        """
-        if self.facts.noise.kind == "poisson":
-            gain, offset, read_noise = self.facts.noise.detector
-            return surrounded_by_others(noisy, self.halo) & (noisy >= offset - FAR_BELOW * (gain + read_noise))
-        return ~(constant_voxels(noisy) | noisy.isnan())
-
-    @property
-    def has_magnitudes(self) -> bool:
-        """Whether the noise is that of magnitudes, and the method subtracts it."""
-        return self.facts.noise.kind in MAGNITUDES and self.choices.method.shrinks
-
-    def variance_of_magnitudes(
-        self,
-        scaled: Tensor,
-        channels: Sequence[int],
-        relative: float | Tensor,
-        work: Work,
-        progress: Report = silent,
-    ) -> Tensor:
-        """Estimate the variance of Rician noise at each voxel, (C, D, H, W), in units of sigma².
-
-        Dark magnitudes vary less than sigma. The mean magnitude comes from a pilot.
-        """
-        unit, shift = self.units(channels, scaled)
-        mean = classic_pilot(scaled + shift / unit, relative, work.options, part(progress, 0.0, 0.5))
-        variance = rician_deviation(mean / relative, self.facts.noise.coils).square()
-        progress(1.0)
-        return variance
-
-    def relative_sigma(self, piece: Piece, device: torch.device) -> float | Tensor:
-        """Return the level of the noise at every voxel of a piece, (D, H, W), in units of sigma; 1 if it is even."""
-        variation = self.facts.noise.variation
-        if self.sigma_map is None:
-            return 1.0 if variation is None else variation_at(cast(Levels, variation), self.layout.shape, piece, device)
-        level = self.read_spatial(self.sigma_map, "sigma", piece, device)
-        return (level / max(self.facts.sigma[0], LEAST_SIGMA)).float()
-
-    def read(self, piece: Piece, device: torch.device, channels: slice | None = None) -> Tensor:
-        """Read a piece of the volume, or of some of its channels, (C, D, H, W)."""
-        index = self.layout.index(self.index, piece, channels)
-        return self.layout.to_engine(arrays.read(self.volume, index, arrays.precise_dtype(self.volume), device))
-
-    def read_spatial(self, array: arrays.Source, name: str, piece: Piece, device: torch.device) -> Tensor:
-        """Read the same piece of a mask or map, (D, H, W)."""
-        layout = self.layout.spatial(array, name)
-        values = arrays.read(array, layout.index(0, piece), arrays.precise_dtype(array), device)
-        return layout.to_engine(arrays.check_finite(values, name))[0]
-
-
-def chosen(volumes: Tensor, numbers: Sequence[int]) -> Tensor:
-    """Return some volumes of (C, D, H, W), by their numbers, which rise; the same tensor if these are all."""
-    return volumes if len(numbers) == len(volumes) else volumes[list(numbers)]
-
 
 PILOT_SHARE, FILTERED_SHARE = 0.15, 0.92
 """Where the progress of a tile is once the level of magnitudes is known, and once it is filtered; then it is restored
 and judged."""
-
-LEAST_RELATIVE_SIGMA = 1e-4
-"""Lower limit of sigma relative to the largest value of the map. Smaller noise is far below the rounding of float32."""
-
-FAR_BELOW = 10.0
-"""Photons, or read noises, below the offset of a detector that chance does not lead to."""
 
 VOLUMES_AT_ONCE, SHARE_AT_ONCE = 8, 1 / 16
 """Most volumes of a series that are read and written together, and the most of all that these are: several copies of

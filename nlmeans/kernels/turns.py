@@ -11,11 +11,13 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
 from typing import TypeVar
 
 import torch
 
-from nlmeans.core.modes import Given, kernel_threads
+from nlmeans.core.modes import Given, kernel_threads, shared_among, take_share
 from nlmeans.core.progress import Report, silent
 
 CutT = TypeVar("CutT")
@@ -73,7 +75,11 @@ def chequerboard(*cuts: Sequence[CutT]) -> list[list[tuple[CutT, ...]]]:
 
 
 def in_turns(
-    work: Callable[[BlockT], ResultT], turns: Sequence[Sequence[BlockT]], progress: Report = silent
+    work: Callable[[BlockT], ResultT],
+    turns: Sequence[Sequence[BlockT]],
+    progress: Report = silent,
+    *,
+    torch_shared: bool = False,
 ) -> list[ResultT]:
     """Call `work` for all blocks: turn after turn, and the blocks of one turn in parallel.
 
@@ -83,6 +89,7 @@ def in_turns(
         work: called with a block, from several threads.
         turns: the blocks of each turn, from `chequerboard`.
         progress: called with the fraction done, from the calling thread. If it raises, no more blocks are started.
+        torch_shared: whether the threads share those of torch, for work that is torch's. Else each has all of them.
 
     Returns:
         The results of `work`, in the order of the blocks.
@@ -90,8 +97,10 @@ def in_turns(
     results: dict[int, ResultT] = {}
     call = in_mode_of_caller(work)
     count = sum(map(len, turns))
-    others = min(kernel_threads(), max(map(len, turns), default=0)) - 1
-    with ThreadPoolExecutor(max(others, 1)) as pool:
+    threads = kernel_threads()
+    others = min(threads, max(map(len, turns), default=0)) - 1
+    own, begin = (shared_among(threads), partial(take_share, threads)) if torch_shared else (nullcontext(), None)
+    with own, ThreadPoolExecutor(max(others, 1), initializer=begin) as pool:
         for turn in turns:
             waiting = deque(enumerate(turn, len(results)))
             busy = [pool.submit(work_off, waiting, call, results) for _ in range(min(others, len(turn) - 1))]

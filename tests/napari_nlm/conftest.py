@@ -16,7 +16,13 @@ import pytest
 
 pytest.importorskip("napari")
 
+from napari import Viewer
+from napari._qt import qt_main_window
+from napari._qt.dialogs.qt_notification import NapariQtNotification
+from napari._qt.qt_viewer import QtViewer
 from napari.components import ViewerModel
+from napari.settings import get_settings
+from napari.utils._proxies import PublicOnlyProxy
 from npe2 import PluginManifest
 from qtpy.QtCore import QEvent
 
@@ -30,6 +36,9 @@ PATIENCE = 60
 
 TURN = 0.002
 """Seconds of sleep between two turns of the event loop."""
+
+WINDOW = 1000, 700
+"""Width and height of the viewer's window."""
 
 QUIET_TURNS = round(2 * GATHER / 1000 / TURN)
 """Turns without work after which there will be none: requests are gathered for half as long."""
@@ -141,16 +150,59 @@ def manifests() -> list[Any]:
 
 
 @pytest.fixture
-def viewer(request: pytest.FixtureRequest, manifests: list[Any], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A real viewer with a window and a canvas; a screen that is missing is an error where one was promised."""
+def own_viewer(request: pytest.FixtureRequest, manifests: list[Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A real viewer, for a test that closes it or counts what it leaves; a screen that is missing is an error where one
+    was promised."""
+    need_a_screen()
+    monkeypatch.setattr(PluginManifest, "discover", lambda paths=(): iter(manifests))
+    made = request.getfixturevalue("make_napari_viewer_proxy")(show=True)
+    made.__wrapped__.window._qt_window.resize(*WINDOW)
+    return made
+
+
+@pytest.fixture(scope="session")
+def shared_viewer(qapp: Any, manifests: list[Any]) -> Iterator[Any]:
+    """A real viewer with a window and a canvas, which takes a second to open and one to close."""
+    need_a_screen()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PluginManifest, "discover", lambda paths=(): iter(manifests))
+        patch.setattr("napari._qt.threads.status_checker.StatusChecker.start", lambda *_: None)
+        patch.setattr(qt_main_window, "SHOW_QT_WARNING", False)
+        made = Viewer(show=True, show_welcome_screen=False)
+    QtViewer._instances.discard(made.window._qt_viewer)  # else napari takes it for one that a test has left behind
+    yield PublicOnlyProxy(made)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(made.window._qt_window, "_save_current_window_settings", lambda: None)
+        made.close()
+
+
+@pytest.fixture
+def viewer(shared_viewer: Any, qapp: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The shared viewer, as if it had just been opened."""
+    monkeypatch.setenv("NAPARI_ENSURE_PLUGIN_MAIN_THREAD", "True")
+    own = shared_viewer.__wrapped__
+    main = own.window._qt_window
+    get_settings().reset()  # holds on which side docks of a name were last
+    main.resize(*WINDOW)
+    qapp.processEvents()
+    docks = main.saveState()
+    yield shared_viewer
+    own.window.remove_dock_widget("all")
+    own.dims.ndisplay = 2
+    own.layers.clear()
+    own.keymap.clear()
+    for notification in main.findChildren(NapariQtNotification):
+        notification.close()
+    qapp.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    qapp.processEvents()
+    main.restoreState(docks)  # the controls of layers make theirs wider
+
+
+def need_a_screen() -> None:
     if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
         if os.environ.get("NLMEANS_GUI_TESTS") == "required":
             pytest.fail("there is no display, and NLMEANS_GUI_TESTS=required; run this under xvfb-run")
         pytest.skip("there is no display; run this under xvfb-run")
-    monkeypatch.setattr(PluginManifest, "discover", lambda paths=(): iter(manifests))
-    made = request.getfixturevalue("make_napari_viewer_proxy")(show=True)
-    made.__wrapped__.window._qt_window.resize(1000, 700)
-    return made
 
 
 @pytest.fixture

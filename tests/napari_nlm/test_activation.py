@@ -22,7 +22,7 @@ MANIFEST = PluginManifest.from_file(Path(activation.__file__).with_name("napari.
 
 
 @pytest.fixture
-def active(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginContext]:
+def active(own_viewer: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginContext]:
     """The context of the plugin after its first use."""
     context, application = PluginContext("nlmeans", None), get_app_model()  # type: ignore[arg-type]
     monkeypatch.setattr(activation.Application, "get_app", lambda name: application)  # napari's tests have their own
@@ -42,17 +42,17 @@ def visible(viewer: Any) -> set[str]:
     return {action.text() for action in menu.actions() if action.isVisible()}
 
 
-def test_image_layers_can_be_denoised_from_their_context_menu(viewer: Any, active: PluginContext) -> None:
-    viewer.add_image(np.random.default_rng(0).random((4, 5, 6)))
-    assert set(ITEMS.values()) <= visible(viewer)
-    viewer.add_labels(np.ones((4, 5, 6), int))
-    assert not set(ITEMS.values()) & visible(viewer)
+def test_image_layers_can_be_denoised_from_their_context_menu(own_viewer: Any, active: PluginContext) -> None:
+    own_viewer.add_image(np.random.default_rng(0).random((4, 5, 6)))
+    assert set(ITEMS.values()) <= visible(own_viewer)
+    own_viewer.add_labels(np.ones((4, 5, 6), int))
+    assert not set(ITEMS.values()) & visible(own_viewer)
 
 
-def test_a_plugin_that_is_switched_off_leaves_the_menu(viewer: Any, active: PluginContext) -> None:
-    viewer.add_image(np.random.default_rng(0).random((4, 5, 6)))
+def test_a_plugin_that_is_switched_off_leaves_the_menu(own_viewer: Any, active: PluginContext) -> None:
+    own_viewer.add_image(np.random.default_rng(0).random((4, 5, 6)))
     active._dispose()
-    assert not set(ITEMS.values()) & visible(viewer)
+    assert not set(ITEMS.values()) & visible(own_viewer)
 
 
 def test_the_items_are_commands_of_the_manifest_and_napari_calls_it_at_the_first_use() -> None:

@@ -47,12 +47,12 @@ def test_what_is_changed_is_painted_in_a_turn_of_its_own(viewer: Any) -> None:
     assert len(turns) == 1
 
 
-def test_letters_are_drawn_one_a_turn_and_only_once(viewer: Any) -> None:
+def test_letters_are_drawn_one_a_turn_and_only_once(own_viewer: Any) -> None:
     """A version of napari that keeps its fonts elsewhere fails here: then the names come all at once."""
-    fonts = viewer.__wrapped__.window._qt_viewer.canvas._font_info
-    assert len(list(drawn_letters(viewer, "noise · ñoise"))) == len(set("noise · ñoise"))
+    fonts = own_viewer.__wrapped__.window._qt_viewer.canvas._font_info
+    assert len(list(drawn_letters(own_viewer, "noise · ñoise"))) == len(set("noise · ñoise"))
     assert set("noise · ñ") <= fonts.font_manager.get_font(fonts.face)._glyphs.keys()
-    assert list(drawn_letters(viewer, "noise")) == []
+    assert list(drawn_letters(own_viewer, "noise")) == []
     assert list(drawn_letters(ViewerModel(), "noise")) == []
 
 
@@ -73,7 +73,11 @@ def test_layers_of_the_preview_go_while_their_canvas_is_held(dock: Dock) -> None
     held: list[bool] = []
     dock.viewer.add_image(volume(), name="scan", contrast_limits=(0, 255))
     dock.settle()
-    dock.viewer.layers.events.removed.connect(lambda event: held.append(is_held(dock.viewer)))
+
+    def look(_: Any) -> None:
+        held.append(is_held(dock.viewer))
+
+    dock.viewer.layers.events.removed.connect(look)
     for _ in range(2):
         dock.widget.preview.modes.button(COMPARE_MODES.index(SPLIT)).click()
         dock.shot()
@@ -83,6 +87,7 @@ def test_layers_of_the_preview_go_while_their_canvas_is_held(dock: Dock) -> None
         dock.shot()
         dock.session.set_live(True)
         dock.shot()
+    dock.viewer.layers.events.removed.disconnect(look)
     assert len(held) == 4
     assert all(held)
     assert {"scan · original", "scan · denoised"} <= {layer.name for layer in dock.viewer.layers}

@@ -40,12 +40,12 @@ def use(viewer: Any, qapp: Any, index: int) -> list[weakref.ref[Any]]:
     return [weakref.ref(thing) for thing in used]
 
 
-def test_open_denoise_close(viewer: Any, qapp: Any, request: pytest.FixtureRequest) -> None:
+def test_open_denoise_close(own_viewer: Any, qapp: Any, request: pytest.FixtureRequest) -> None:
     widgets: list[int] = []
     used: list[weakref.ref[Any]] = []
 
     def run(index: int) -> None:
-        used.extend(use(viewer, qapp, index))
+        used.extend(use(own_viewer, qapp, index))
         widgets.append(len(QApplication.allWidgets()))
 
     assert_nothing_stays(run, rounds(request, 1, 10), rounds(request, 2, 200))

@@ -93,7 +93,8 @@ def test_the_cross_of_the_dock_closes_the_session(dock: Dock) -> None:
     assert [layer.name for layer in dock.viewer.layers] == ["scan"]
 
 
-def test_closing_the_window_during_a_run_is_silent(dock: Dock) -> None:
+def test_closing_the_window_during_a_run_is_silent(own_viewer: Any, qapp: Any) -> None:
+    dock = Dock(own_viewer, qapp)
     dock.viewer.add_image(volume(40, 40, 40), name="scan")
     dock.settle()
     slow(dock)
@@ -103,6 +104,7 @@ def test_closing_the_window_during_a_run_is_silent(dock: Dock) -> None:
     dock.wait(seconds=0.3)
     dock.closed = True
     assert dock.session.closed
+    dock.close()
 
 
 def test_too_little_memory_is_told_with_a_remedy(dock: Dock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from nlmeans.patches.low_rank.series import (
     PATCH,
     filter_patches_of_series,
     patches_in,
-    series_low_rank,
+    sigma_of_patches,
     volumes_last,
     whitening_of,
 )
@@ -98,4 +98,4 @@ def sigma_everywhere(noisy: Tensor, autocovariance: Tensor | None) -> Tensor:
     values = series.values
     if series.directions is not None:
         values = torch.tensordot(series.directions.mT, values, 1)
-    return series_low_rank(values, None, autocovariance=autocovariance).sigma * series.peak
+    return sigma_of_patches(values, autocovariance) * series.peak

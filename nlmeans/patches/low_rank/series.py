@@ -12,11 +12,11 @@ from torch import Tensor
 
 from nlmeans.core.axes import Axes
 from nlmeans.core.lags import Whitening, whitening
-from nlmeans.core.modes import kernel_threads, shared_among
+from nlmeans.core.modes import kernel_threads
 from nlmeans.core.progress import Report, silent
 from nlmeans.kernels.turns import BlockT, ResultT, in_turns
 from nlmeans.patches.grid import grid_view, offsets
-from nlmeans.patches.groups import LEAST_VARIANCE, Grid, patch_means, taper_of
+from nlmeans.patches.groups import LEAST_VARIANCE, Grid, covering, patch_means, taper_of
 from nlmeans.patches.low_rank.spectrum import Shrunk, shrink_singular_values
 
 PATCH, PATCH_STEP = 5, 2
@@ -77,23 +77,28 @@ def series_low_rank(
         using random matrix theory", NeuroImage 142, 2016, doi:10.1016/j.neuroimage.2016.08.016 (the matrices; how
         singular values are shrunk and noise is measured differs).
     """
-    shape = (noisy.shape[1], noisy.shape[2], noisy.shape[3])
-    grid = Grid.of(shape, patch, step, 1, (0, 0, 0))
-    noise = whitening_of(autocovariance, grid)
+    d, h, w = noisy.shape[1:]
+    grid = Grid.of((d, h, w), patch, step, 1, (0, 0, 0))
     variance = None
     if sigma is not None:
         uneven = torch.ones_like(noisy[:1]) * sigma
         variance = patch_means(grid.covered(uneven.square())[0], grid)
-    floor = LEAST_MEASURED if sigma is None else LEAST_VARIANCE
-    sums, facts = summed_patches(volumes_last(noisy, grid), grid, variance, noise, floor, progress)
-    found = sums.new_zeros(*sums.shape[:3], 3)
-    for offset, taper in zip(offsets(grid.size), taper_of(grid.size).tolist(), strict=True):
-        grid_view(found, offset, grid.step, grid.references).add_(facts, alpha=taper)
-    d, h, w = shape
-    inside = (slice(0, d), slice(0, h), slice(0, w))
-    weights, levels, ranks = found[inside].unbind(-1)
-    series = sums[inside].div_(weights[..., None]).movedim(-1, 0)
+    values = volumes_last(noisy, grid)
+    sums = torch.zeros_like(values)
+    noise = whitening_of(autocovariance, grid)
+    weights, levels, ranks = (
+        fact[:d, :h, :w] for fact in shrunk_patches(values, grid, variance, noise, progress, sums)
+    )
+    series = sums[:d, :h, :w].div_(weights[..., None]).movedim(-1, 0)
     return SeriesResult(series, (levels / weights).sqrt(), ranks / weights)
+
+
+def sigma_of_patches(noisy: Tensor, autocovariance: Tensor | None) -> Tensor:
+    """Measure the noise at each voxel of a series, (D, H, W), as `series_low_rank` does without a sigma."""
+    d, h, w = noisy.shape[1:]
+    grid = Grid.of((d, h, w), PATCH, PATCH_STEP, 1, (0, 0, 0))
+    weights, levels, _ = shrunk_patches(volumes_last(noisy, grid), grid, None, whitening_of(autocovariance, grid))
+    return (levels / weights).sqrt()[:d, :h, :w]
 
 
 def whitening_of(autocovariance: Tensor | None, grid: Grid) -> Whitening | None:
@@ -101,25 +106,30 @@ def whitening_of(autocovariance: Tensor | None, grid: Grid) -> Whitening | None:
     return None if autocovariance is None else whitening(autocovariance, grid.size)
 
 
-def summed_patches(
-    values: Tensor, grid: Grid, variance: Tensor | None, noise: Whitening | None, floor: float, progress: Report
-) -> tuple[Tensor, Tensor]:
-    """Filter all patches, and sum them where they overlap.
+def shrunk_patches(
+    values: Tensor,
+    grid: Grid,
+    variance: Tensor | None,
+    noise: Whitening | None,
+    progress: Report = silent,
+    sums: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Filter all patches, and sum what is found where they overlap.
 
     Args:
         values: (D, H, W, V), extended to fit the grid.
         grid: positions of the patches.
         variance: of the noise in the patch at each corner, (D, H, W); None measures it.
         noise: correlation of the noise over a patch; None for white noise.
-        floor: least variance that decides the weight of a patch.
         progress: called with the fraction done.
+        sums: where to add the weighted patches, as `values`; None for nowhere.
 
     Returns:
-        The sum of the weighted patches, as `values`. Of each patch of the grid, the weight, level × weight, and
-        rank × weight, (depth, height, width, 3).
+        The sums of weight, level × weight and rank × weight of the patches at each voxel, (D, H, W).
     """
-    sums, window = torch.zeros_like(values), taper_of(grid.size).tolist()
-    facts = values.new_empty(*grid.references, 3)
+    window = taper_of(grid.size).tolist()
+    floor = LEAST_MEASURED if variance is None else LEAST_VARIANCE
+    facts = values.new_empty(3, *grid.references)
 
     def work(batch: PatchBatch) -> None:
         given = None
@@ -128,14 +138,24 @@ def summed_patches(
         filtered, shrunk = filter_patches_of_series(batch.read(values, grid), given, noise)
         level = shrunk.variance.clamp_min(floor)
         weight = 1 / ((1 + shrunk.rank) * level)
-        facts[batch.at] = torch.stack([weight, weight * level, weight * shrunk.rank], -1).view(*batch.places[1:], 3)
+        facts[:, *batch.at] = torch.stack([weight, weight * level, weight * shrunk.rank]).view(3, *batch.places[1:])
+        if sums is None:
+            return
         weight, target = weight.view(*batch.places, 1), sums[batch.box]
         for number, offset in enumerate(offsets(grid.size)):
             one = filtered[:, number].view(*batch.places, -1)
             grid_view(target, offset, grid.step, batch.places).addcmul_(one, weight, value=window[number])
 
     each_batch(work, batches_of_patches(grid, values.shape[-1], values.device), values.device, progress)
-    return sums, facts
+    weights, levels, ranks = (covering(at_corners(fact, grid), grid.size) for fact in facts)
+    return weights, levels, ranks
+
+
+def at_corners(facts: Tensor, grid: Grid) -> Tensor:
+    """Place what is known of each patch of a grid at its corner, in a (D, H, W) volume of zeros."""
+    corners = facts.new_zeros(grid.shape)
+    grid_view(corners, (0, 0, 0), grid.step, grid.references).copy_(facts)
+    return corners
 
 
 def volumes_last(noisy: Tensor, grid: Grid) -> Tensor:
@@ -208,13 +228,8 @@ def each_batch(
     work: Callable[[BlockT], ResultT], turns: Sequence[Sequence[BlockT]], device: torch.device, progress: Report
 ) -> list[ResultT]:
     """Call `work` for all batches: on a CPU in as many threads as torch uses, elsewhere one after the other."""
-    if device.type == "cpu" and (threads := kernel_threads()) > 1:
-
-        def alone(batch: BlockT) -> ResultT:
-            with shared_among(threads):
-                return work(batch)
-
-        return in_turns(alone, turns, progress)
+    if device.type == "cpu" and kernel_threads() > 1:
+        return in_turns(work, turns, progress, torch_shared=True)
     batches, results = list(itertools.chain.from_iterable(turns)), list[ResultT]()
     for batch in batches:
         results.append(work(batch))

@@ -144,18 +144,6 @@ def test_no_two_tiles_write_to_the_same_chunk(monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_allclose(into.values, np.asarray(plan.run(plan.layout.everywhere)), atol=1e-4)
 
 
-def test_the_variance_of_magnitudes_is_below_that_of_the_noise_in_the_dark() -> None:
-    dark = np.hypot(*np.random.default_rng(0).standard_normal((2, 12, 13, 14))).astype(np.float32)
-    plan = planned(dark, sigma=1.0, noise="rician", method="bayes")
-    work = plan.work(plan.layout.everywhere, (1, 1, 1))
-    scaled = plan.scaled(torch.from_numpy(dark)[None], [0], 1.0)
-    variance = plan.variance_of_magnitudes(scaled, [0], 1.0, work)
-    assert variance.shape == (1, 12, 13, 14)
-    assert float(variance.sqrt().mean()) == pytest.approx(0.655, abs=0.05)
-    bright = plan.variance_of_magnitudes(scaled + 50, [0], 1.0, work)
-    assert float(bright.mean()) == pytest.approx(1, abs=0.01)
-
-
 # ---------------------------------------------------------------- out of memory
 
 

@@ -72,6 +72,19 @@ def test_results_have_the_order_of_the_blocks(threads: int) -> None:
     assert in_turns(work, [[0, 1, 2, 3], [], [4], [5, 6, 7]]) == [0, -1, -2, -3, -4, -5, -6, -7]
 
 
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("shared", [False, True])
+def test_threads_share_those_of_torch_where_the_work_is_torchs(shared: bool) -> None:
+    meet = threading.Barrier(2)
+
+    def work(_: int) -> int:
+        meet.wait(10)  # one block in each thread
+        return torch.get_num_threads()
+
+    assert in_turns(work, [[0, 1], [2, 3]], torch_shared=shared) == [1 if shared else 2] * 4
+    assert torch.get_num_threads() == 2
+
+
 def test_a_turn_begins_when_the_turn_before_has_ended(threads: int) -> None:
     lock, finished = threading.Lock(), [0, 0, 0]
     sizes = [5, 4, 6]

@@ -7,7 +7,7 @@ import torch
 
 from nlmeans.patches.groups import Grid
 from nlmeans.patches.low_rank import series
-from nlmeans.patches.low_rank.series import series_low_rank
+from nlmeans.patches.low_rank.series import series_low_rank, sigma_of_patches
 from nlmeans.patches.low_rank.spectrum import shrink_singular_values
 from tests.nlmeans.patches.tensors import normal
 
@@ -52,6 +52,11 @@ def test_noise_that_varies_in_space_is_measured_where_it_is() -> None:
     torch.testing.assert_close(found.sigma[..., 3:-3], level[..., 3:-3], rtol=0.12, atol=0)
     error = (found.series - series_low_rank(noisy, level).series).square().mean()
     assert error < 0.05
+
+
+def test_the_noise_is_measured_alone_as_with_the_series() -> None:
+    noisy = mixture() / 200 + 0.01 * normal(20, 10, 11, 12, seed=2)
+    assert torch.equal(sigma_of_patches(noisy, None), series_low_rank(noisy, None).sigma)
 
 
 def test_correlated_noise_is_removed_better_than_if_it_is_taken_for_white() -> None:
