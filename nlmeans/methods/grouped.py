@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
@@ -125,7 +126,8 @@ def stages_halo(stages: int, patch_radius: Axes, search_radius: Axes, patch: Axe
     return d, h, w
 
 
-class Groups(NamedTuple):
+@dataclass(frozen=True)
+class Groups:
     """Groups of patches of an image, in pixels."""
 
     patch: int
@@ -178,11 +180,8 @@ def filter_image(
     return guide
 
 
-IMAGE_FIRST = (Groups(patch=4, step=4, count=32),)
-"""The first stage in an image with white noise."""
-
-IMAGE_CORRELATED = (Groups(patch=8, step=6, count=48),)
-"""The first stage in an image with correlated noise, which small patches take for structure."""
+IMAGE_WHITE, IMAGE_CORRELATED = (Groups(patch=4, step=4, count=32),), (Groups(patch=8, step=6, count=48),)
+"""The first stage in an image, by its noise. Small patches take correlated noise for structure."""
 
 
 def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
@@ -193,9 +192,9 @@ def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
     stages of `filter_image`.
     """
     if is_plane(noisy):
-        white, correlated = (Groups(6, 4, 32), Groups(8, 6, 48)), (Groups(8, 6, 64),)
-        stages = (IMAGE_FIRST, white) if options.autocovariance is None else (IMAGE_CORRELATED, correlated)
-        return filter_image(noisy, sigma, options, stages, progress)
+        white = IMAGE_WHITE, (Groups(6, 4, 32), Groups(8, 6, 48))
+        correlated = IMAGE_CORRELATED, (Groups(8, 6, 64),)
+        return filter_image(noisy, sigma, options, white if options.autocovariance is None else correlated, progress)
     reports = [part(progress, 0.2, 0.5), part(progress, 0.5, 1.0)]
     radius, lags, across = options.search_radius, options.autocovariance, across_slices(noisy, options)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.2))
@@ -255,8 +254,8 @@ def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repor
     image has the stages of `filter_image`; with correlated noise there are two of them.
     """
     if is_plane(noisy):
-        middle, last = (Groups(4, 3, 16), Groups(8, 6, 48)), (Groups(5, 3, 25), Groups(8, 6, 48))
-        white, correlated = (IMAGE_FIRST, middle, last), (IMAGE_CORRELATED, (Groups(8, 4, 64),))
+        white = IMAGE_WHITE, (Groups(4, 3, 16), Groups(8, 6, 48)), (Groups(5, 3, 25), Groups(8, 6, 48))
+        correlated = IMAGE_CORRELATED, (Groups(8, 4, 64),)
         return filter_image(noisy, sigma, options, white if options.autocovariance is None else correlated, progress)
     reports = [part(progress, 0.05, 0.15), part(progress, 0.15, 0.6), part(progress, 0.6, 1.0)]
     radius, lags, across = options.search_radius, options.autocovariance, across_slices(noisy, options)
