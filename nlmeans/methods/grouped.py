@@ -139,26 +139,28 @@ class Groups:
 
 
 def filter_image(
-    noisy: Tensor, sigma: float | Tensor, options: Options, stages: Sequence[Sequence[Groups]], progress: Report
+    noisy: Tensor, sigma: float | Tensor, options: Options, later: Sequence[Sequence[Groups]], progress: Report
 ) -> Tensor:
     """Filter groups of patches of an image, in stages.
 
-    A stage averages the results of patches of several sizes: small ones keep fine patterns, large ones see weak edges
-    through noise. All stages but the first smooth across the patches of a group as well.
+    The first has small patches side by side, but not as small if the noise is correlated, which these take for
+    structure. Each later stage averages the results of patches of several sizes: small ones keep fine patterns, large
+    ones see weak edges through noise. They smooth across the patches of a group as well.
 
     Args:
         noisy: (C, D, H, W), of which one axis has a length of 1.
         sigma: standard deviation of the noise, a number or a (D, H, W) map.
         options: search radius and correlation of the noise.
-        stages: groups that each stage averages over.
+        later: groups that each stage after the first averages over.
         progress: called with the fraction done.
     """
     lags = options.autocovariance
+    stages = [[Groups(4, 4, 32) if lags is None else Groups(6, 6, 48)], *later]
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
     filtering = part(progress, 0.1, 1.0)
     for number, stage in enumerate(stages):
         report = part(filtering, number / len(stages), (number + 1) / len(stages))
-        strength, tolerance = (0.6 if lags is None else 2.0, 0.1) if number else (1.5, 0.2)
+        strength, tolerance = (0.6 if lags is None else 1.4, 0.1) if number else (1.5, 0.2)
         results = [
             nl_bayes(
                 noisy,
@@ -180,10 +182,6 @@ def filter_image(
     return guide
 
 
-IMAGE_WHITE, IMAGE_CORRELATED = (Groups(patch=4, step=4, count=32),), (Groups(patch=8, step=6, count=48),)
-"""The first stage in an image, by its noise. Small patches take correlated noise for structure."""
-
-
 def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Non-local Bayes (Lebrun, Buades and Morel 2013) in two stages, on the mean of a DCT and a non-local means pilot.
 
@@ -192,9 +190,7 @@ def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repo
     stages of `filter_image`.
     """
     if is_plane(noisy):
-        white = IMAGE_WHITE, (Groups(6, 4, 32), Groups(8, 6, 48))
-        correlated = IMAGE_CORRELATED, (Groups(8, 6, 64),)
-        return filter_image(noisy, sigma, options, white if options.autocovariance is None else correlated, progress)
+        return filter_image(noisy, sigma, options, [(Groups(6, 4, 32), Groups(8, 6, 48))], progress)
     reports = [part(progress, 0.2, 0.5), part(progress, 0.5, 1.0)]
     radius, lags, across = options.search_radius, options.autocovariance, across_slices(noisy, options)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.2))
@@ -251,12 +247,11 @@ def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repor
     The second has patches of 3³, which err elsewhere than those of 4³ around it; they are too small to tell correlated
     noise from structure. Groups have about as many patches as a patch has voxels, so that smoothing across patches is
     as strong as within. The last stages have less strength than those of `bayes`, as there are two ways to smooth. An
-    image has the stages of `filter_image`; with correlated noise there are two of them.
+    image has the stages of `filter_image`.
     """
     if is_plane(noisy):
-        white = IMAGE_WHITE, (Groups(4, 3, 16), Groups(8, 6, 48)), (Groups(5, 3, 25), Groups(8, 6, 48))
-        correlated = IMAGE_CORRELATED, (Groups(8, 4, 64),)
-        return filter_image(noisy, sigma, options, white if options.autocovariance is None else correlated, progress)
+        two = [(Groups(4, 3, 16), Groups(8, 6, 48)), (Groups(6, 3, 32), Groups(8, 6, 48))]
+        return filter_image(noisy, sigma, options, two, progress)
     reports = [part(progress, 0.05, 0.15), part(progress, 0.15, 0.6), part(progress, 0.6, 1.0)]
     radius, lags, across = options.search_radius, options.autocovariance, across_slices(noisy, options)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.05))
