@@ -90,7 +90,7 @@ def deviation_of_stabilised(image: Tensor, gain: float, offset: float, read_nois
 
     Example:
         >>> [round(v, 2) for v in deviation_of_stabilised(torch.tensor([0.0, 0.1, 1.0, 30.0]), 1.0, 0.0, 0.0).tolist()]
-        [0.0, 0.34, 0.83, 1.0]
+        [0.0, 0.34, 0.85, 1.0]
     """
     table = deviation_table(read_noise / gain).to(image)
     place = ((image - offset) / (gain * MANY_PHOTONS)).clamp(0, 1).sqrt() * (len(table) - 1)
