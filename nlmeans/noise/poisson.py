@@ -46,11 +46,11 @@ def deviation_of_counts(image: Tensor, gain: float, offset: float, read_noise: f
     return light.hypot_(light.new_tensor(read_noise))
 
 
-def mean_of_stabilised(photons: Tensor, read_noise: float, power: int = 1) -> Tensor:
+def mean_of_stabilised(photons: Tensor, read_noise: float, squares_from: float | None = None) -> Tensor:
     """Compute the mean of the stabilised image for each expected number of photons, with gain 1 and offset 0.
 
-    Or that of its square, if `power` is 2. The mean is a sum over all counts that can occur and over the read noise up
-    to six of its deviations. So `photons`, in float64, should be at most a few hundred.
+    Or the mean of its squared difference from `squares_from`. The mean is a sum over all counts that can occur and over
+    the read noise up to six of its deviations. So `photons`, in float64, should be at most a few hundred.
     """
     highest = int(photons.max()) + 12 * math.ceil(math.sqrt(float(photons.max()) + 1)) + 12
     counts = torch.arange(highest, dtype=torch.float64)
@@ -58,7 +58,8 @@ def mean_of_stabilised(photons: Tensor, read_noise: float, power: int = 1) -> Te
     nodes = torch.linspace(-6, 6, 401, dtype=torch.float64) if read_noise else torch.zeros(1, dtype=torch.float64)
     weights = torch.exp(-nodes.square() / 2)
     stabilised = stabilise_counts(counts[:, None] + read_noise * nodes, 1.0, 0.0, read_noise)
-    return log_chance.exp() @ (stabilised.pow(power) @ (weights / weights.sum()))
+    values = stabilised if squares_from is None else (stabilised - squares_from).square()
+    return log_chance.exp() @ (values @ (weights / weights.sum()))
 
 
 @functools.lru_cache(maxsize=64)
@@ -74,7 +75,8 @@ def inverse_table(read_noise: float) -> tuple[Tensor, Tensor]:
 def deviation_table(read_noise: float) -> Tensor:
     """Tabulate the standard deviation of the stabilised image, for the numbers of photons of `inverse_table`."""
     means, photons = inverse_table(read_noise)
-    return (mean_of_stabilised(photons, read_noise, power=2) - means.square()).clamp_min(0).sqrt()
+    least = float(means[0])  # squares around it do not cancel where the read noise is strong
+    return (mean_of_stabilised(photons, read_noise, least) - (means - least).square()).clamp_min(0).sqrt()
 
 
 def deviation_of_stabilised(image: Tensor, gain: float, offset: float, read_noise: float) -> Tensor:
