@@ -28,6 +28,9 @@ from nlmeans.patches.low_rank.hot import HOT_REACH
 
 log = logging.getLogger("nlmeans")
 
+COUNTS_REACH = 2
+"""Pixels from which the level of few photons is found."""
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -137,6 +140,8 @@ class Choices:
         margins = [self.method.halo(self.patch_radius, self.search_radius)]
         if self.settings.kind in ("auto", *MAGNITUDES) and self.method.shrinks:
             margins.append(METHODS["classic"].halo(self.patch_radius, pilot_radius(self.search_radius)))
+        if self.settings.kind in ("auto", "poisson") and self.method.shrinks and 1 in self.layout.shape:
+            margins.append((COUNTS_REACH,) * 3)
         if self.settings.backend == "windowed":  # a voxel at the edge of a window depends on the whole window
             margins += [self.search_radius] * len(margins)
         if correlated:

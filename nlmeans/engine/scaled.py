@@ -21,6 +21,8 @@ from nlmeans.engine.settings import Settings
 from nlmeans.engine.survey import Facts
 from nlmeans.methods.means import classic_pilot
 from nlmeans.methods.method import Options
+from nlmeans.methods.transform import neighbour_mean
+from nlmeans.noise import poisson
 from nlmeans.noise.kinds import MAGNITUDES
 from nlmeans.noise.outliers import without_outliers
 from nlmeans.noise.rician import rician_deviation, without_rician_bias
@@ -164,11 +166,30 @@ class ScaledVolume:
         progress(1.0)
         return variance
 
+    @property
+    def has_few_photons(self) -> bool:
+        """Whether the noise of an image may be less than 1 once it is stabilised, and the method subtracts it."""
+        return self.facts.noise.kind == "poisson" and self.choices.method.shrinks and 1 in self.layout.shape
+
+    def deviation_of_counts(self, noisy: Tensor) -> Tensor:
+        """Return the level of the stabilised noise of an image of counts, (D, H, W), from means over 5 × 5 pixels.
+
+        Few photons vary less than the transform promises: taken for 1, their noise costs faint structure. The level is
+        rather too high than too low, as noise that is left costs more.
+        """
+        means = [neighbour_mean(neighbour_mean(arrays.without_nan(channel))) for channel in noisy]
+        deviations = [poisson.deviation_of_stabilised(mean, *self.facts.noise.detector) for mean in means]
+        level = torch.stack(deviations).square().mean(0).sqrt()
+        return level.mul_(LEVEL_OF_COUNTS).clamp_(LEAST_LEVEL_OF_COUNTS, 1.0).float()
+
 
 def chosen(volumes: Tensor, numbers: Sequence[int]) -> Tensor:
     """Return some volumes of (C, D, H, W), by their numbers, which rise; the same tensor if these are all."""
     return volumes if len(numbers) == len(volumes) else volumes[list(numbers)]
 
+
+LEVEL_OF_COUNTS, LEAST_LEVEL_OF_COUNTS = 1.1, 0.2
+"""Factor on the deviation of few photons, as it is found, and the least level that is told to a method."""
 
 LEAST_RELATIVE_SIGMA = 1e-4
 """Lower limit of sigma relative to the largest value of the map. Smaller noise is far below the rounding of float32."""

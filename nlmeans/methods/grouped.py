@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -31,7 +32,10 @@ CUBE = 4
 """Edge of the patches of a volume that are grouped, in voxels."""
 
 IMAGE_PATCH = 6
-"""Edge of those of an image, in pixels."""
+"""Edge of those of an image in `subspace` and `series`, in pixels."""
+
+IMAGE_LARGEST = 8
+"""Edge of the largest patches of an image in any method, in pixels."""
 
 
 def pilot(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
@@ -53,7 +57,7 @@ def is_plane(noisy: Tensor) -> bool:
 def largest_patch(search_radius: Axes) -> Axes:
     """Return the size of the largest patches that are grouped."""
     if not all(search_radius):
-        return (IMAGE_PATCH,) * 3
+        return (IMAGE_LARGEST,) * 3
     return flattened(CUBE, FLAT_PATCH, is_narrow(search_radius))
 
 
@@ -72,7 +76,8 @@ def cut(noisy: Tensor, across: Axes, *, patch: int, step: int, count: int = 48) 
     """Return the arguments of `nl_bayes` that say which patches a group has.
 
     Patches of a volume have about patch³ voxels, but are short across thick slices, where neighbours are less alike.
-    Those of an image have 6². A group has no more patches than a patch has voxels where the volume cuts them short.
+    Those of an image have 6²; `bayes` and `best` have their own, see `filter_image`. A group has no more patches than a
+    patch has voxels where the volume cuts them short.
 
     >>> import torch
     >>> cut(torch.zeros(1, 32, 64, 64), (0, 0, 0), patch=4, step=4, count=64)
@@ -121,17 +126,76 @@ def stages_halo(stages: int, patch_radius: Axes, search_radius: Axes, patch: Axe
     return d, h, w
 
 
+@dataclass(frozen=True)
+class Groups:
+    """Groups of patches of an image, in pixels."""
+
+    patch: int
+    """Edge of a patch."""
+    step: int
+    """Distance between reference patches."""
+    count: int
+    """Number of patches in a group."""
+
+
+def filter_image(
+    noisy: Tensor, sigma: float | Tensor, options: Options, later: Sequence[Sequence[Groups]], progress: Report
+) -> Tensor:
+    """Filter groups of patches of an image, in stages.
+
+    The first has small patches side by side, but not as small if the noise is correlated, which these take for
+    structure. Each later stage averages the results of patches of several sizes: small ones keep fine patterns, large
+    ones see weak edges through noise. They smooth across the patches of a group as well.
+
+    Args:
+        noisy: (C, D, H, W), of which one axis has a length of 1.
+        sigma: standard deviation of the noise, a number or a (D, H, W) map.
+        options: search radius and correlation of the noise.
+        later: groups that each stage after the first averages over.
+        progress: called with the fraction done.
+    """
+    lags = options.autocovariance
+    stages = [[Groups(4, 4, 32) if lags is None else Groups(6, 6, 48)], *later]
+    guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.1))
+    filtering = part(progress, 0.1, 1.0)
+    for number, stage in enumerate(stages):
+        report = part(filtering, number / len(stages), (number + 1) / len(stages))
+        strength, tolerance = (0.6 if lags is None else 1.4, 0.1) if number else (1.5, 0.2)
+        results = [
+            nl_bayes(
+                noisy,
+                guide,
+                sigma,
+                patch=groups.patch,
+                step=groups.step,
+                count=groups.count,
+                search_radius=options.search_radius,
+                strength=strength,
+                across=number > 0,
+                tolerance=max(tolerance, alike(lags)),
+                autocovariance=lags,
+                progress=part(report, n / len(stage), (n + 1) / len(stage)),
+            )
+            for n, groups in enumerate(stage)
+        ]
+        guide = sum(results[1:], results[0]) / len(results)
+    return guide
+
+
 def bayes(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
     """Non-local Bayes (Lebrun, Buades and Morel 2013) in two stages, on the mean of a DCT and a non-local means pilot.
 
     The first stage may step by as much as a patch, because the second averages again. White noise in a volume is also
-    smoothed across the patches of a group, see `best`: then neither stage needs patches that overlap.
+    smoothed across the patches of a group, see `best`: then neither stage needs patches that overlap. An image has the
+    stages of `filter_image`.
     """
+    if is_plane(noisy):
+        return filter_image(noisy, sigma, options, [(Groups(6, 4, 32), Groups(8, 6, 48))], progress)
     reports = [part(progress, 0.2, 0.5), part(progress, 0.5, 1.0)]
     radius, lags, across = options.search_radius, options.autocovariance, across_slices(noisy, options)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.2))
     stage = partial(nl_bayes, noisy, search_radius=radius, autocovariance=lags)
-    if lags is None and not is_plane(noisy):
+    if lags is None:
         small, large = cut(noisy, across, patch=3, step=3, count=32), cut(noisy, across, patch=4, step=4, count=64)
         guide = stage(guide, sigma, **small, across=True, tolerance=0.2, progress=reports[0])
         return stage(guide, sigma, **large, strength=0.6, across=True, progress=reports[1])
@@ -168,7 +232,7 @@ BAYES = Method(
     bytes_per_voxel=grouped_memory,
     search_radius=4,
     window=flatter_window,
-    flat_search_radius=10,
+    flat_search_radius=20,
     without=FEW_CONTROLS,
     shrinks=True,
     whitens=True,
@@ -178,23 +242,24 @@ BAYES = Method(
 
 
 def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Report) -> Tensor:
-    """Non-local Bayes that also smooths across the patches of a group, in three stages; in two in an image.
+    """Non-local Bayes that also smooths across the patches of a group, in three stages.
 
     The second has patches of 3³, which err elsewhere than those of 4³ around it; they are too small to tell correlated
     noise from structure. Groups have about as many patches as a patch has voxels, so that smoothing across patches is
-    as strong as within. The last stages have less strength than those of `bayes`, as there are two ways to smooth.
+    as strong as within. The last stages have less strength than those of `bayes`, as there are two ways to smooth. An
+    image has the stages of `filter_image`.
     """
+    if is_plane(noisy):
+        two = [(Groups(4, 3, 16), Groups(8, 6, 48)), (Groups(6, 3, 32), Groups(8, 6, 48))]
+        return filter_image(noisy, sigma, options, two, progress)
     reports = [part(progress, 0.05, 0.15), part(progress, 0.15, 0.6), part(progress, 0.6, 1.0)]
     radius, lags, across = options.search_radius, options.autocovariance, across_slices(noisy, options)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.05))
     stage = partial(nl_bayes, noisy, search_radius=radius, autocovariance=lags)
     later = partial(stage, strength=0.6 if lags is None else 1.4, across=True)
     side_by_side = cut(noisy, across, patch=4, step=4)
-    first = partial(stage, guide, sigma, **side_by_side, tolerance=max(0.2, alike(lags)), progress=reports[0])
-    if is_plane(noisy):
-        guide, pixels = first(strength=1.5), cut(noisy, across, patch=4, step=2, count=36)
-        return later(guide, sigma, **pixels, tolerance=max(0.05, alike(lags)), progress=reports[2])
-    guide = first(across=True)
+    tolerance = max(0.2, alike(lags))
+    guide = stage(guide, sigma, **side_by_side, across=True, tolerance=tolerance, progress=reports[0])
     if lags is None:
         guide = later(guide, sigma, **cut(noisy, across, patch=3, step=2, count=32), progress=reports[1])
     else:
@@ -215,7 +280,7 @@ BEST = Method(
     bytes_per_voxel=grouped_memory,
     search_radius=6,
     window=flatter_window,
-    flat_search_radius=12,
+    flat_search_radius=20,
     without=FEW_CONTROLS,
     shrinks=True,
     whitens=True,

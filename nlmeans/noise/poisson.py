@@ -46,11 +46,11 @@ def deviation_of_counts(image: Tensor, gain: float, offset: float, read_noise: f
     return light.hypot_(light.new_tensor(read_noise))
 
 
-def mean_of_stabilised(photons: Tensor, read_noise: float) -> Tensor:
+def mean_of_stabilised(photons: Tensor, read_noise: float, squares_from: float | None = None) -> Tensor:
     """Compute the mean of the stabilised image for each expected number of photons, with gain 1 and offset 0.
 
-    The mean is a sum over all counts that can occur and over the read noise up to six of its deviations. So `photons`,
-    in float64, should be at most a few hundred.
+    Or the mean of its squared difference from `squares_from`. The mean is a sum over all counts that can occur and over
+    the read noise up to six of its deviations. So `photons`, in float64, should be at most a few hundred.
     """
     highest = int(photons.max()) + 12 * math.ceil(math.sqrt(float(photons.max()) + 1)) + 12
     counts = torch.arange(highest, dtype=torch.float64)
@@ -58,7 +58,8 @@ def mean_of_stabilised(photons: Tensor, read_noise: float) -> Tensor:
     nodes = torch.linspace(-6, 6, 401, dtype=torch.float64) if read_noise else torch.zeros(1, dtype=torch.float64)
     weights = torch.exp(-nodes.square() / 2)
     stabilised = stabilise_counts(counts[:, None] + read_noise * nodes, 1.0, 0.0, read_noise)
-    return log_chance.exp() @ (stabilised @ (weights / weights.sum()))
+    values = stabilised if squares_from is None else (stabilised - squares_from).square()
+    return log_chance.exp() @ (values @ (weights / weights.sum()))
 
 
 @functools.lru_cache(maxsize=64)
@@ -67,6 +68,36 @@ def inverse_table(read_noise: float) -> tuple[Tensor, Tensor]:
     """Tabulate the means of the stabilised image, rising, and their numbers of photons, from 0 to `MANY_PHOTONS`."""
     photons = torch.linspace(0, math.sqrt(MANY_PHOTONS), 600, dtype=torch.float64).square()
     return mean_of_stabilised(photons, read_noise), photons
+
+
+@functools.lru_cache(maxsize=64)
+@outside_autocast
+def deviation_table(read_noise: float) -> Tensor:
+    """Tabulate the standard deviation of the stabilised image, for the numbers of photons of `inverse_table`."""
+    means, photons = inverse_table(read_noise)
+    least = float(means[0])  # squares around it do not cancel where the read noise is strong
+    return (mean_of_stabilised(photons, read_noise, least) - (means - least).square()).clamp_min(0).sqrt()
+
+
+def deviation_of_stabilised(image: Tensor, gain: float, offset: float, read_noise: float) -> Tensor:
+    """Return the standard deviation of the stabilised image where the image without noise has these values.
+
+    It is 1, but less where only a few photons arrive, and 0 without any photon or read noise.
+
+    Args:
+        image: floating point, any shape, in image units.
+        gain: as for `stabilise_counts`.
+        offset: as for `stabilise_counts`.
+        read_noise: as for `stabilise_counts`.
+
+    Example:
+        >>> [round(v, 2) for v in deviation_of_stabilised(torch.tensor([0.0, 0.1, 1.0, 30.0]), 1.0, 0.0, 0.0).tolist()]
+        [0.0, 0.34, 0.85, 1.0]
+    """
+    table = deviation_table(read_noise / gain).to(image)
+    place = ((image - offset) / (gain * MANY_PHOTONS)).clamp(0, 1).sqrt() * (len(table) - 1)
+    before = place.long().clamp_max(len(table) - 2)
+    return torch.lerp(table[before], table[before + 1], place - before)
 
 
 def restore_counts(mean: Tensor, gain: float, offset: float, read_noise: float) -> Tensor:

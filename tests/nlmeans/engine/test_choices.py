@@ -9,7 +9,7 @@ import pytest
 
 from nlmeans import METHODS, Settings, denoise
 from nlmeans.core.layout import Layout
-from nlmeans.engine.choices import CONVERSION_BYTES, Choices
+from nlmeans.engine.choices import CONVERSION_BYTES, COUNTS_REACH, Choices
 from nlmeans.methods.coarser import COARSER_REACH
 from nlmeans.noise.outliers import DESPECKLE_REACH
 from tests.nlmeans.volumes import noisy_piecewise
@@ -62,7 +62,7 @@ def test_radii_come_from_the_method_unless_they_are_given() -> None:
     assert chosen(method="stochastic", search_radius=2, patch_radius=(0, 1, 2)).search_radius == (2, 2, 2)
     assert chosen((30, 32), method="classic").search_radius == (0, 3, 3)
     assert chosen(method="bayes").search_radius == (4, 4, 4)
-    assert chosen((30, 32), method="bayes").search_radius == (0, 10, 10)
+    assert chosen((30, 32), method="bayes").search_radius == (0, 20, 20)
     assert chosen((30, 32), method="bayes", search_radius=4).search_radius == (0, 4, 4)
 
 
@@ -117,6 +117,14 @@ def test_halos_of_all_steps_add_up() -> None:
     despeckled = chosen(method="wiener", noise="rician", despeckle=True)
     assert despeckled.halo_for(False) == tuple(n + DESPECKLE_REACH for n in both)
     assert chosen(method="classic", backend="windowed").halo == tuple(n + 3 for n in classic)
+
+
+def test_the_level_of_few_photons_in_an_image_is_found_from_a_halo_of_its_own() -> None:
+    def reach(noise: str, *shape: int) -> int:
+        return chosen(shape, method="wiener", noise=noise, search_radius=3).halo_for(False)[1]
+
+    assert reach("poisson", 40, 42) == reach("gaussian", 40, 42) + COUNTS_REACH
+    assert reach("poisson", 38, 40, 42) == reach("gaussian", 38, 40, 42)
 
 
 def test_a_method_that_whitens_reaches_farther_if_the_noise_may_be_correlated() -> None:

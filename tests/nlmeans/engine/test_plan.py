@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nlmeans import Settings, denoise, usual_h
 from nlmeans.core.layout import Layout
+from nlmeans.core.metrics import psnr
 from nlmeans.core.progress import Report
 from nlmeans.core.tiles import Piece, piece
 from nlmeans.engine import plan as engine_plan
@@ -236,6 +237,29 @@ def test_chunks_of_dask_keep_the_same_constants() -> None:
     result = denoise(chunked, 5.0, method="classic").compute()
     np.testing.assert_array_equal(result == 0, expected == 0)
     assert (expected[:6] == 0).all()
+
+
+def few_photons() -> tuple[Any, Any]:
+    """Return faint dots, and how they are counted, in grey values of 20 to a photon."""
+    y, x = np.mgrid[:90, :96]
+    clean = 6.0 + 20 * (0.1 + 1.5 * ((y % 15 < 4) & (x % 12 < 3)) * (x > 40))
+    return clean, 6.0 + 20 * np.random.default_rng(0).poisson((clean - 6) / 20).astype(np.float32)
+
+
+def test_faint_structure_in_an_image_of_few_photons_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    clean, counts = few_photons()
+    settings: dict[str, Any] = {"noise": "poisson", "gain": 20, "offset": 6}
+    aware = denoise(counts, **settings)
+    monkeypatch.setattr(Plan, "has_few_photons", False)
+    assert psnr(clean, aware, peak=40) > psnr(clean, denoise(counts, **settings), peak=40) + 0.5
+
+
+def test_a_box_of_few_photons_equals_that_box_of_the_whole() -> None:
+    counts = few_photons()[1]
+    plan = planned(counts, sigma=None, noise="poisson", gain=20, offset=6, method="dct")
+    whole: Any = plan.run(plan.layout.everywhere)
+    box: Any = plan.run(piece([slice(0, 1), slice(40, 44), slice(50, 56)]))
+    np.testing.assert_allclose(box, whole[40:44, 50:56], atol=1e-3)
 
 
 def test_a_background_far_below_the_offset_of_a_detector_stays() -> None:

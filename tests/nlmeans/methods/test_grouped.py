@@ -104,11 +104,35 @@ def test_groups_come_from_the_search_window(name: str) -> None:
     assert errors[1] < 0.8 * errors[0]
 
 
-@pytest.mark.parametrize(("shape", "least"), [((24, 26, 28), 0.5), ((60, 60), 0.1)])
+@pytest.mark.parametrize(("shape", "least"), [((24, 26, 28), 0.5), ((60, 60), 0.02)])
 def test_best_is_better_than_bayes(shape: tuple[int, ...], least: float) -> None:
     clean, image = noisy_piecewise(*shape, sigma=SIGMA)
     bayes, best = (psnr(clean, denoise(image, SIGMA, method=name), peak=200) for name in ("bayes", "best"))
     assert best > bayes + least
+
+
+def test_an_image_gains_from_patches_of_several_sizes_and_from_a_wide_window() -> None:
+    """With patches of 6² and a window of 21² it was 32.05 dB, and 32.28 dB with `best`."""
+    clean = np.asarray(load_image(samples.path("head_clean")).dataobj, np.float32)[:, :, 24]
+    peak = float(clean.max())
+    image = clean + 0.05 * peak * np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
+    bayes, best = (psnr(clean, denoise(image, 0.05 * peak, method=name), peak=peak) for name in ("bayes", "best"))
+    assert bayes > 32.25
+    assert best > 32.35
+
+
+def test_an_image_with_correlated_noise_gains_as_well() -> None:
+    """With patches of 6² it was 37.9 dB."""
+    clean = noisy_piecewise(96, 96, sigma=SIGMA)[0]
+    spectrum = np.fft.fft2(np.random.default_rng(0).standard_normal(clean.shape))
+    coarse = [np.abs(np.fft.fftfreq(96)) < 1 / 3] * 2  # k-space was filled with zeros to 1.5 times the size
+    noise = np.fft.ifft2(spectrum * coarse[0][:, None] * coarse[1]).real * 1.5 * SIGMA
+    lags = np.fft.ifft2(np.outer(*coarse).astype(float)).real
+    near = np.arange(-3, 4)
+    correlation = (lags / lags[0, 0])[np.ix_(near, near)][None]
+    for name in ("bayes", "best"):
+        denoised = denoise((clean + noise).astype(np.float32), SIGMA, method=name, correlation=correlation)
+        assert psnr(clean, denoised, peak=200) > 38.2
 
 
 def test_best_is_better_than_bayes_with_correlated_noise() -> None:
@@ -179,5 +203,5 @@ def test_correlated_noise_is_counted_twice_after_the_first_stage_and_in_proporti
 
 
 def test_grids_of_all_steps_meet_at_the_grain() -> None:
-    assert all(GRAIN % step == 0 for step in (2, 3, 4))
+    assert all(GRAIN % step == 0 for step in (2, 3, 4, 6))
     assert {METHODS[name].grain for name in ("bayes", "best", "subspace")} == {GRAIN}

@@ -8,7 +8,12 @@ import torch
 
 from nlmeans import denoise
 from nlmeans.core.metrics import psnr
-from nlmeans.noise.poisson import mean_of_stabilised, restore_counts, stabilise_counts
+from nlmeans.noise.poisson import (
+    deviation_of_stabilised,
+    mean_of_stabilised,
+    restore_counts,
+    stabilise_counts,
+)
 
 
 def discs(peak: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -35,6 +40,15 @@ def test_mean_of_stabilised_counts_agrees_with_simulation(read_noise: float) -> 
     for signal, mean in zip(photons.tolist(), mean_of_stabilised(photons, read_noise).tolist(), strict=True):
         image = torch.from_numpy(rng.poisson(signal, 400_000) + read_noise * rng.standard_normal(400_000))
         assert mean == pytest.approx(float(stabilise_counts(image, 1.0, 0.0, read_noise).mean()), abs=0.006)
+
+
+@pytest.mark.parametrize(("gain", "offset", "read_noise"), [(1.0, 0.0, 0.0), (2.5, 100.0, 1.0)])
+def test_few_photons_vary_less_once_they_are_stabilised(gain: float, offset: float, read_noise: float) -> None:
+    for photons in (0.1, 0.7, 3.0, 70.0):
+        image = torch.from_numpy(detected(np.full(200_000, photons), gain, offset, read_noise))
+        found = deviation_of_stabilised(torch.tensor(photons * gain + offset), gain, offset, read_noise)
+        expected = float(stabilise_counts(image, gain, offset, read_noise).std())
+        assert float(found) == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.parametrize("read_noise", [0.0, 2.0])
