@@ -201,7 +201,7 @@ def variation_of(
     lowest, low, high, highest = (float(ordered[int(share * (len(ordered) - 1))]) for share in (0.01, 0.05, 0.95, 0.99))
     if not math.log(UNEVEN_RATIO) < high - low < math.log(TOO_UNEVEN):
         return None
-    if correlation is not None and spread_of_loud(measured, levels, coefficients_each) > MOST_SPREAD:
+    if correlation is not None and not is_surely_noise(measured, levels, coefficients_each):
         return None
     middle = 0.5 * (float((2 * levels[bright]).logsumexp(0)) - math.log(int(bright.sum())))
     relative = (at_points(spline, coefficients, shape).clamp(lowest, highest) - middle).exp()
@@ -309,22 +309,27 @@ LEAST_NOISE = 0.05
 """Variance of noise along a direction, relative to the largest, below which it says nothing."""
 
 
-def spread_of_loud(measured: Measurements, levels: Tensor, coefficients: int) -> float:
-    """Return how much the noise of the flattest blocks spreads around its level where that is highest, relative to
-    what it would with nothing but noise.
+def is_surely_noise(measured: Measurements, levels: Tensor, coefficients: int) -> bool:
+    """Whether noise and nothing else makes the flattest blocks louder where the level is highest.
 
-    What is no noise but structure everywhere is stronger in some blocks and weaker in others.
+    What is no noise but structure everywhere is strong in some blocks and weak in others. Noise is about equally strong
+    in all, given the number of coefficients of a block.
     """
+    if coefficients < FEWEST_COEFFICIENTS:
+        return False
     expected = (measured.noise * (2 * levels).exp()).sqrt().clamp_min(LEAST_EXPECTED)
     flat = flattest_of_blocks(measured.detail / expected, measured.block)
     energy, level = (measured.noise[flat].log() - 2 * levels[flat]), levels[flat]
     loud = level >= level.sort().values[3 * len(level) // 4]
-    alone = math.sqrt(float(torch.special.polygamma(1, torch.tensor(coefficients / 2, dtype=torch.float64))))
-    return float(energy[loud].std()) / alone
+    alone = torch.special.polygamma(1, torch.tensor(coefficients / 2, dtype=torch.float64)).sqrt()
+    return float(energy[loud].std()) < MOST_SPREAD * float(alone)
 
+
+FEWEST_COEFFICIENTS = 13
+"""Coefficients of a block that tell noise from structure. Noise that waves over more voxels than a block has fewer."""
 
 MOST_SPREAD = 1.4
-"""Spread, relative to that of noise alone, up to which it is surely noise that is stronger there."""
+"""Spread of the logarithm of a block's noise, relative to that of noise alone, up to which it is noise."""
 
 
 def at_points(spline: Spline, coefficients: Tensor, shape: Axes) -> Tensor:
