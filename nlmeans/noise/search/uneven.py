@@ -241,7 +241,7 @@ def blocks_in_pieces(
         One row per coefficient that is measured, in units of the largest absolute value; how many of them a block
         has; and how many independent measurements each is worth.
     """
-    d, h, w = (min(EDGE[2 if 1 in shape else 3], n) for n in shape)
+    d, h, w = (min(NOISE_EDGE[2 if 1 in shape else 3], n) for n in shape)
     size, axis = (d, h, w), 0 if shape[0] > 1 else 1
     stride = max(2, math.ceil((values.numel() / FITTED_BLOCKS) ** (1 / sum(n > 1 for n in shape))))
     along = coefficients_of_blocks(torch.from_numpy(np.array(correlation)), size)
@@ -269,7 +269,7 @@ def blocks_in_pieces(
     return at_positions((finest, mean_of_block, detail, noise), position, shape), half, independent
 
 
-EDGE = {2: 8, 3: 4}
+NOISE_EDGE = {2: 8, 3: 4}
 """Edge in voxels of a block that correlated noise is measured in, for images and volumes."""
 
 FITTED_BLOCKS = 20_000
