@@ -188,12 +188,19 @@ def measure_slab(
     finest, mean, detail, noise = (
         values[d, h, w].double().cpu() for values in (around.finest, mean, around.detail, noise)
     )
+    return at_positions((finest, mean, detail, noise), position, shape)
+
+
+def at_positions(
+    measures: tuple[Tensor, Tensor, Tensor, Tensor], position: Tensor, shape: Sequence[int]
+) -> Measurements:
+    """Join finest detail, mean, detail and noise at voxels, (n, 3), with the cells and blocks that these are in."""
     sizes, counts = zip(*(cells_along(n) for n in shape), strict=True)
     cell = flat_index(position // torch.tensor(sizes), counts)
     edges = [min(BLOCK_EDGE, math.ceil(n / LEAST_BLOCKS)) for n in shape]
     blocks = [math.ceil(n / edge) for n, edge in zip(shape, edges, strict=True)]
     block = flat_index(position // torch.tensor(edges), blocks)
-    return Measurements(finest, mean, detail, noise, cell, block)
+    return Measurements(*measures, cell, block)
 
 
 def voxel_stride(shape: Sequence[int]) -> int:

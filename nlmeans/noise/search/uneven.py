@@ -6,22 +6,28 @@ import dataclasses
 import math
 from collections.abc import Collection, Iterator, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from nlmeans.core.axes import Axes
+from nlmeans.core.lags import covariance_over, lags_between
 from nlmeans.core.modes import in_one_thread
 from nlmeans.core.tiles import Piece
 from nlmeans.noise.kinds import FOLLOWING, MAGNITUDES, NOISES
 from nlmeans.noise.model import NoiseModel, limits_in_words
 from nlmeans.noise.search.air import without_border
+from nlmeans.noise.search.correlation import Samples, without_planes
 from nlmeans.noise.search.curve import flattest_parts
 from nlmeans.noise.search.estimate import LEAST_FOR_MEDIAN
 from nlmeans.noise.search.finest import finest_detail_by_slabs, robust_deviation
 from nlmeans.noise.search.found import model_of_volume, usable_of
 from nlmeans.noise.search.sigma_map import (
+    LEAST_EXPECTED,
     Measurements,
     Spline,
+    at_positions,
     fit_spline,
     flattest_of_blocks,
     measure_slab,
@@ -77,9 +83,17 @@ def model_of_sample(
         others = [one for one in possible if one != "curve"]
         other = model_of_sample(values, inside, shape, places, kind, others, coils, likely, varies)
         return model if is_surely_a_curve(model, other, values, inside, shape, places) else other
-    if not varies or model.follows_intensity or model.correlation is not None or not model.sigma:
+    if not varies or model.follows_intensity or not model.sigma:
         return model
     possible = [one for one in possible if one not in FOLLOWING]
+    if model.correlation is not None:
+        variation = None
+        if model.kind == "gaussian":
+            variation = variation_of(values, inside, shape, places, False, model.correlation)
+        if variation is None:
+            return model
+        even = model_of_volume(evened(values, variation, shape, places), model.kind, inside, possible, coils, likely)
+        return model if even.correlation is None else with_variation(model, even, variation)
     for magnitudes in (False, True)[model.kind in MAGNITUDES :]:
         variation = variation_of(values, inside, shape, places, magnitudes)
         if variation is None:
@@ -89,7 +103,12 @@ def model_of_sample(
             break
     else:
         return model
-    if even.correlation is not None or even.doubts or not even.sigma:  # it is not the same everywhere even so
+    return model if even.correlation is not None else with_variation(model, even, variation)
+
+
+def with_variation(model: NoiseModel, even: NoiseModel, variation: Levels) -> NoiseModel:
+    """Add the variation to the model of the volume that was divided by it; `model` where that is in doubt."""
+    if even.doubts or not even.sigma:  # the noise is not the same everywhere even so
         return model
     levels = limits_in_words(variation, even.sigma)
     said = f"the noise is not equally strong everywhere: its standard deviation goes from {levels}"
@@ -134,7 +153,12 @@ LIKELIER = 0.012
 
 
 def variation_of(
-    values: Tensor, inside: Tensor | None, shape: Axes, places: Sequence[Piece], magnitudes: bool
+    values: Tensor,
+    inside: Tensor | None,
+    shape: Axes,
+    places: Sequence[Piece],
+    magnitudes: bool,
+    correlation: npt.ArrayLike | None = None,
 ) -> Levels | None:
     """Find how the noise varies in space.
 
@@ -144,6 +168,7 @@ def variation_of(
         shape: that of the whole volume.
         places: the box of each piece.
         magnitudes: whether the noise is that of magnitudes, which is weaker in the dark.
+        correlation: autocovariance of the noise in units of its variance; None for white noise.
 
     Returns:
         The level at the points of an even grid over the whole volume, with a root mean square of 1 over the object;
@@ -152,12 +177,14 @@ def variation_of(
     if max(shape) < 3 or not values.any():
         return None
     every = math.ceil(values.numel() / FITTED_VOXELS)
-    measured = measured_in_pieces(values, inside, shape, places, every)
-    fewest = LEAST_FITTED / every
+    spline, fewest, coefficients_each = Spline(shape, every), LEAST_FITTED / every, 0
+    if correlation is None:
+        measured = measured_in_pieces(values, inside, shape, places, every)
+    else:
+        measured, coefficients_each, spline.independent = blocks_in_pieces(values, inside, shape, places, correlation)
     start = robust_deviation(measured.finest) if len(measured.finest) >= fewest else 0.0
     if start == 0:
         return None
-    spline = Spline(shape, every)
     coefficients = fit_spline(spline, measured, start, magnitudes)
     bright = measured.mean > object_threshold(measured.mean)
     if not magnitudes:
@@ -173,6 +200,8 @@ def variation_of(
     ordered = levels.sort().values
     lowest, low, high, highest = (float(ordered[int(share * (len(ordered) - 1))]) for share in (0.01, 0.05, 0.95, 0.99))
     if not math.log(UNEVEN_RATIO) < high - low < math.log(TOO_UNEVEN):
+        return None
+    if correlation is not None and not is_surely_noise(measured, levels, coefficients_each):
         return None
     middle = 0.5 * (float((2 * levels[bright]).logsumexp(0)) - math.log(int(bright.sum())))
     relative = (at_points(spline, coefficients, shape).clamp(lowest, highest) - middle).exp()
@@ -197,6 +226,110 @@ def measured_in_pieces(
         for (part, usable), where, place in zip(parts, masks, places, strict=True)
     ]
     return Measurements(*(torch.cat(found) for found in zip(*pieces, strict=True)))
+
+
+def blocks_in_pieces(
+    values: Tensor, inside: Tensor | None, shape: Axes, places: Sequence[Piece], correlation: npt.ArrayLike
+) -> tuple[Measurements, int, float]:
+    """Measure correlated noise in evenly spaced blocks of joined pieces; arguments as for `variation_of`.
+
+    The finest detail holds little of correlated noise, and mostly structure. So each block is described by coefficients
+    that are independent and equally strong on noise of this correlation. The half along which there is least structure
+    is measured, and the other half shows where structure is.
+
+    Returns:
+        One row per coefficient that is measured, in units of the largest absolute value; how many of them a block
+        has; and how many independent measurements each is worth.
+    """
+    d, h, w = (min(NOISE_EDGE[2 if 1 in shape else 3], n) for n in shape)
+    size, axis = (d, h, w), 0 if shape[0] > 1 else 1
+    stride = max(2, math.ceil((values.numel() / FITTED_BLOCKS) ** (1 / sum(n > 1 for n in shape))))
+    along = coefficients_of_blocks(torch.from_numpy(np.array(correlation)), size)
+    half = along.shape[1] // 2
+    lengths = [place[axis].stop - place[axis].start for place in places]
+    known = measured_voxels(values) if inside is None else measured_voxels(values) & inside
+    scaled, rows, positions = values / float(values.abs().max()), [], []
+    for part, usable, place in zip(
+        torch.split(scaled, lengths, axis), torch.split(known, lengths, axis), places, strict=True
+    ):
+        if min(n - edge for n, edge in zip(part.shape, size, strict=True)) < 0:
+            continue
+        where = all_blocks(usable, size, stride).all(3)
+        blocks = all_blocks(part, size, stride)[where].double().cpu().numpy()
+        mean, found = blocks.mean(1), torch.from_numpy((blocks - blocks.mean(1, keepdims=True)) @ along)
+        noise, detail = (half_of_all.square().mean(1) for half_of_all in (found[:, :half], found[:, half:]))
+        each = (one[:, None].expand(-1, half) for one in (torch.from_numpy(mean), detail, noise))
+        rows.append(torch.stack([found[:, :half], *each], 2).view(-1, 4))
+        middle = torch.tensor([side.start + (edge - 1) // 2 for side, edge in zip(place, size, strict=True)])
+        positions.append((where.nonzero().cpu() * stride + middle).repeat_interleave(half, 0))
+    independent = OF_A_COEFFICIENT * math.prod(min(1.0, stride / edge) for edge in size)
+    nothing, nowhere = torch.zeros(0, 4, dtype=torch.float64), torch.zeros(0, 3, dtype=torch.int64)
+    finest, mean_of_block, detail, noise = torch.cat([nothing, *rows]).unbind(1)
+    position = torch.cat([nowhere, *positions])
+    return at_positions((finest, mean_of_block, detail, noise), position, shape), half, independent
+
+
+NOISE_EDGE = {2: 8, 3: 4}
+"""Edge in voxels of a block that correlated noise is measured in, for images and volumes."""
+
+FITTED_BLOCKS = 20_000
+"""Blocks that suffice to tell how correlated noise varies."""
+
+OF_A_COEFFICIENT = 0.4
+"""Independent measurements that a coefficient of a block is worth, if blocks do not overlap. The correlation is not
+known exactly, so it is not 1."""
+
+
+def all_blocks(volume: Tensor, size: Axes, stride: int) -> Tensor:
+    """Return evenly spaced blocks of a volume, (D, H, W, voxels)."""
+    for axis, edge in enumerate(size):
+        volume = volume.unfold(axis, edge, stride)
+    return volume.reshape(*volume.shape[:3], -1)
+
+
+def coefficients_of_blocks(autocovariance: Tensor, size: Axes) -> Samples:
+    """Return directions along which the noise of a block is independent and has a variance of 1, (voxels, directions).
+
+    They begin with the one along which there is least structure relative to noise, and leave out the planes, and
+    directions along which there is hardly any noise.
+    """
+    structure = np.exp(-lags_between(size).double().norm(dim=2).numpy() / REACH_OF_STRUCTURE)
+    noise = without_planes(covariance_over(autocovariance.double(), size).numpy(), size)
+    variances, vectors = np.linalg.eigh(without_planes(noise.T, size))
+    strong = variances > LEAST_NOISE * variances[-1]
+    white = vectors[:, strong] / np.sqrt(variances[strong])
+    found: Samples = white @ np.linalg.eigh(white.T @ structure @ white).eigenvectors
+    return found
+
+
+REACH_OF_STRUCTURE = 4.0
+"""Distance in voxels at which structure correlates by 1/e."""
+
+LEAST_NOISE = 0.05
+"""Variance of noise along a direction, relative to the largest, below which it says nothing."""
+
+
+def is_surely_noise(measured: Measurements, levels: Tensor, coefficients: int) -> bool:
+    """Whether noise and nothing else makes the flattest blocks louder where the level is highest.
+
+    What is no noise but structure everywhere is strong in some blocks and weak in others. Noise is about equally strong
+    in all, given the number of coefficients of a block.
+    """
+    if coefficients < FEWEST_COEFFICIENTS:
+        return False
+    expected = (measured.noise * (2 * levels).exp()).sqrt().clamp_min(LEAST_EXPECTED)
+    flat = flattest_of_blocks(measured.detail / expected, measured.block)
+    energy, level = (measured.noise[flat].log() - 2 * levels[flat]), levels[flat]
+    loud = level >= level.sort().values[3 * len(level) // 4]
+    alone = torch.special.polygamma(1, torch.tensor(coefficients / 2, dtype=torch.float64)).sqrt()
+    return float(energy[loud].std()) < MOST_SPREAD * float(alone)
+
+
+FEWEST_COEFFICIENTS = 13
+"""Coefficients of a block that tell noise from structure. Noise that waves over more voxels than a block has fewer."""
+
+MOST_SPREAD = 1.4
+"""Spread of the logarithm of a block's noise, relative to that of noise alone, up to which it is noise."""
 
 
 def at_points(spline: Spline, coefficients: Tensor, shape: Axes) -> Tensor:

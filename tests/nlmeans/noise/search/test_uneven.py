@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 import nlmeans
 from nlmeans import NoiseModel, denoise, denoise_with_maps, estimate_noise
+from nlmeans.core.lags import covariance_over
 from nlmeans.core.metrics import psnr
 from nlmeans.core.tiles import piece
 from nlmeans.engine.survey import Facts
@@ -120,6 +122,118 @@ def test_what_is_surely_rician_is_no_curve(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(uneven, "model_of_volume", credulous)
     assert estimate_noise(rician(np.pad(mosaic(), 8), 0.05)).kind == "rician"
     assert "curve" in asked[0]
+
+
+def apodised(white: Floats) -> Floats:
+    """Noise of k-space under a Hann window, with a deviation of 1."""
+    windows = (0.5 + 0.5 * np.cos(2 * np.pi * np.fft.fftfreq(n)) if n > 1 else np.ones(1) for n in white.shape)
+    window = functools.reduce(np.multiply.outer, windows)
+    coloured = np.fft.ifftn(np.fft.fftn(white) * window / np.sqrt(np.square(window).mean()))
+    return np.asarray(coloured.real)
+
+
+def correlated(clean: Floats, level: Floats | float, seed: int = 0) -> Floats:
+    return np.asarray(clean + level * apodised(np.random.default_rng(seed).standard_normal(clean.shape)))
+
+
+def bump(*shape: int) -> Floats:
+    """From 1 to 3 in the middle of a plane, as parallel imaging makes it."""
+    y, x = (np.linspace(-1, 1, n) for n in shape[-2:])
+    return np.asarray((1 + 2 * np.exp(-np.add.outer(y**2, x**2) / 0.32)) * np.ones(shape))
+
+
+def test_a_bump_of_correlated_noise_is_found() -> None:
+    level = 4 * bump(*SHAPE)
+    model = estimate_noise(correlated(CLEAN, level))
+    assert np.abs(level_of(model, SHAPE) / level - 1).mean() < 0.15
+    lags = model.autocovariance
+    assert lags is not None
+    np.testing.assert_allclose([lags[4, 3, 3], lags[3, 4, 3], lags[3, 3, 4]], 2 / 3, atol=0.12)
+    assert "so the noise of neighbours is correlated" in model.evidence
+    assert "the noise is not equally strong everywhere: its standard deviation goes from" in model.evidence[-1]
+
+
+def test_a_bump_of_correlated_noise_is_found_in_an_image() -> None:
+    shape = (1, 160, 160)
+    clean, level = piecewise(2, 160, 160)[:1], 6 * bump(*shape)
+    found = level_of(estimate_noise(correlated(clean, level)[0]), shape)
+    assert np.abs(found / level - 1).mean() < 0.12
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_even_correlated_noise_has_no_variation(seed: int) -> None:
+    model = estimate_noise(correlated(CLEAN, 8.0, seed))
+    assert model.correlation is not None
+    assert model.variation is None
+
+
+@pytest.mark.parametrize(
+    ("name", "where"), [("head_clean", np.s_[12:76, 14:94, 18:58]), ("thick_clean", np.s_[30:126, 40:152])]
+)
+def test_structure_that_is_stronger_than_correlated_noise_makes_no_variation(
+    name: str, where: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = sample(name)[where]
+    given = torch.from_numpy(correlated(clean, 0.03 * clean.max(), 3))
+    model = estimate_noise(given)
+    assert model.variation is None
+    assert model.correlation is not None
+    whole, shape = [piece([slice(0, n) for n in clean.shape])], (clean.shape[0], clean.shape[1], clean.shape[2])
+    monkeypatch.setattr(uneven, "MOST_SPREAD", 9.0)
+    assert uneven.variation_of(given, None, shape, whole, False, model.correlation) is not None
+
+
+def test_correlated_noise_in_air_that_a_scanner_has_filtered_makes_no_variation() -> None:
+    clean = np.pad(CLEAN + 200, 8)
+    assert estimate_noise(correlated(clean, np.where(clean > 0, 8.0, 1.0))).variation is None
+
+
+def test_noise_that_waves_over_more_voxels_than_a_block_counts_as_even() -> None:
+    kernel = np.exp(-np.square(np.fft.fftfreq(SHAPE[1])[:, None] * SHAPE[1]) / 2 / 4**2) * np.ones(SHAPE)
+    white = np.random.default_rng(0).standard_normal(SHAPE)
+    long = np.fft.ifftn(np.fft.fftn(white) * kernel).real
+    model = estimate_noise(CLEAN + 3 * bump(*SHAPE) * long / long.std())
+    assert model.correlation is not None
+    assert model.variation is None
+
+
+def test_blocks_of_pieces_say_what_those_of_the_whole_do() -> None:
+    given = torch.from_numpy(correlated(CLEAN, 4 * bump(*SHAPE)))
+    correlation = model_of_volume(given).correlation
+    whole, pieces = (
+        [piece([slice(first, last), slice(0, SHAPE[1]), slice(0, SHAPE[2])]) for first, last in ends]
+        for ends in ([(0, 40)], [(0, 18), (20, 22), (24, 40)])  # of which one is thinner than a block
+    )
+    parts = torch.cat([given[where] for where in pieces])
+    found, expected = (
+        uneven.variation_of(values, None, SHAPE, places, False, correlation)
+        for values, places in ((parts, pieces), (given, whole))
+    )
+    np.testing.assert_allclose(np.log(np.array(found)), np.log(np.array(expected)), atol=0.2)
+
+
+def test_a_volume_thinner_than_a_block_has_none() -> None:
+    found, _, _ = uneven.blocks_in_pieces(
+        torch.zeros(2, 8, 8), None, (4, 8, 8), [piece([slice(0, 2), slice(0, 8), slice(0, 8)])], np.ones((1, 1, 1))
+    )
+    assert len(found.finest) == 0
+
+
+def test_coefficients_of_noise_are_independent_and_begin_where_there_is_least_structure() -> None:
+    lags, size = torch.tensor([[[0.2, 0.6, 1.0, 0.6, 0.2]]], dtype=torch.float64), (4, 4, 4)
+    along = uneven.coefficients_of_blocks(lags, size)
+    np.testing.assert_allclose(along.T @ covariance_over(lags, size).numpy() @ along, np.eye(along.shape[1]), atol=1e-9)
+    places = np.indices(size).reshape(3, -1)
+    wave = np.sin(places.sum(0) / 2)
+    half = along.shape[1] // 2
+    assert np.abs(wave @ along[:, :half]).max() < 0.2 * np.abs(wave @ along[:, half:]).max()
+
+
+@pytest.mark.parametrize("method", ["classic", "bayes"])
+def test_the_default_gains_more_than_with_one_level_in_correlated_noise(method: str) -> None:
+    given = correlated(CLEAN, 4 * bump(*SHAPE))
+    found, even = (denoise(given, method=method, **how) for how in ({}, {"variation": None}))
+    assert psnr(CLEAN, found) > psnr(CLEAN, even) + 0.5
 
 
 @pytest.mark.parametrize("method", ["classic", "bayes", "wiener"])
