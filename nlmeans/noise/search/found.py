@@ -261,7 +261,7 @@ MOST_BELOW_OFFSET = 0.005
 def model_of_level(seen: Observed, kind: str, coils: float = 1.0) -> NoiseModel:
     """Find level and correlation of noise that is Gaussian, apart from the bias of magnitudes."""
     fine = sigma_of_detail(seen.around, "rician" if kind in MAGNITUDES else kind)
-    found, inside, where = flat_blocks(seen, kind)
+    found, inside, where = flat_blocks(seen, kind, fine)
     if found is not None and found.sigma > 0 and not are_enough(found, fine):
         found = None
     evidence, white, sigma = [], True, fine
@@ -354,10 +354,11 @@ FEWEST_OF_MANY, MANY_LOOKED_AT, FAR_ABOVE = 11, 1000, 3.0
 detail: white noise among structure is up to 2.1 times that."""
 
 
-def flat_blocks(seen: Observed, kind: str) -> tuple[CorrelatedNoise | None, Tensor | None, str]:
+def flat_blocks(seen: Observed, kind: str, fine: float) -> tuple[CorrelatedNoise | None, Tensor | None, str]:
     """Level and correlation from flat blocks, where these were looked for, and that in words.
 
-    Air counts too, as long as its noise is that of the object. In a magnitude image it is weaker.
+    Air counts too, as long as its noise is that of the object. In a magnitude image it is weaker, and a scanner may
+    have filtered it. `fine` is the deviation of the finest detail.
     """
     inside, where = seen.inside, "anywhere" if seen.inside is None else "in the mask"
     if inside is None and (kind in MAGNITUDES or seen.air.coils is not None):
@@ -365,7 +366,32 @@ def flat_blocks(seen: Observed, kind: str) -> tuple[CorrelatedNoise | None, Tens
         found = estimate_correlated_noise(seen.volume, bright, seen.measured)
         if found is not None:
             return found, bright, "in the object"
-    return estimate_correlated_noise(seen.volume, inside, seen.measured), inside, where
+    found = estimate_correlated_noise(seen.volume, inside, seen.measured)
+    if inside is None and found is not None and is_smooth_and_far_below(found, fine):
+        bright = seen.volume > object_threshold(seen.volume)
+        stronger = estimate_correlated_noise(seen.volume, bright, seen.measured)
+        if stronger is not None and are_enough(stronger, fine) and was_filtered(found, stronger, fine):
+            return stronger, bright, "in the object, as the air was filtered,"
+    return found, inside, where
+
+
+def is_smooth_and_far_below(found: CorrelatedNoise, fine: float) -> bool:
+    """Whether correlated noise of flat blocks holds far less of the finest detail than the object does."""
+    response = response_of_finest(found.autocovariance)
+    return response < NEARLY_WHITE and fine > MORE_DETAIL * response * found.sigma > 0
+
+
+def was_filtered(air: CorrelatedNoise, tissue: CorrelatedNoise, fine: float) -> bool:
+    """Whether the noise of the air is that of the object, but far weaker. Structure is smooth in another way."""
+    of_air, of_tissue = (response_of_finest(found.autocovariance) for found in (air, tissue))
+    alike = of_tissue < AS_SMOOTH * of_air and of_air < AS_SMOOTH * of_tissue
+    return alike and tissue.sigma > FAR_ABOVE * air.sigma and fine > LESS_DETAIL * of_tissue * tissue.sigma
+
+
+LESS_DETAIL, MORE_DETAIL, AS_SMOOTH = 0.5, 2.5, 1.6
+"""Finest detail of the object relative to that of noise: less than the first speaks against noise that was found in the
+object; more than the second against noise that may have been found in filtered air. And how far the shares of finest
+detail in the noise of both may differ."""
 
 
 # ---------------------------------------------------------------- counts

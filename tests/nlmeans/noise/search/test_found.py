@@ -205,6 +205,19 @@ def test_air_that_a_scanner_has_filtered_says_nothing_about_the_object() -> None
     assert model.sigma == pytest.approx(SIGMA, rel=0.1)
 
 
+@pytest.mark.parametrize("left", [0.3, 0.1])
+def test_correlated_noise_of_air_that_a_scanner_has_filtered_is_not_that_of_the_object(left: float) -> None:
+    shape = (36, 48, 48)
+    place = np.indices(shape) - np.array(shape)[:, None, None, None] / 2
+    object_ = np.square(place / [[[[15]]], [[[20]]], [[[20]]]]).sum(0) < 1
+    noise = SIGMA * filtered("zero-filled", shape)
+    noisy = np.where(object_, 40 + piecewise(*shape) + noise, left * noise)
+    model = estimate_noise(noisy)
+    assert model.sigma == pytest.approx(SIGMA, rel=0.1)
+    assert model.correlation is not None
+    assert any("the air was filtered" in sentence for sentence in model.evidence)
+
+
 def test_noise_below_the_step_between_grey_values_is_named() -> None:
     weak, strong = (gaussian(piecewise(*SHAPE), sigma).round() for sigma in (0.3, 3.0))
     assert "weaker than the step of 1 between grey values" in str(estimate_noise(weak).evidence)
