@@ -36,7 +36,8 @@ QUANTILE = 0.3
 
 BLOCKS_READ = 20_000
 
-FEWEST_BLOCKS = 30
+FEWEST_BLOCKS, FEWEST_OVERLAPPING = 30, 240
+"""Blocks that are needed, if they are two or more voxels apart along all axes, and if they are one apart."""
 
 SIMULATED_BLOCKS = 5_000
 """Blocks of pure noise by which sigma is corrected."""
@@ -103,12 +104,14 @@ def measured_again(
     """
     if 1 in volume.shape:
         return found
-    size, lag = block_and_lag(tuple(volume.shape), WIDE_BLOCK)
-    blocks = detrended_blocks(volume, inside, size, measured)
-    if len(blocks) < FEWEST_BLOCKS:
+    shape = tuple(volume.shape)
+    size, lag = block_and_lag(shape, WIDE_BLOCK)
+    blocks = detrended_blocks(volume, inside, size, measured, least_stride=1)
+    fewest = FEWEST_BLOCKS if stride_of_blocks(shape, size) > 1 else FEWEST_OVERLAPPING
+    if len(blocks) < fewest:
         return found
     again = fit_blocks(blocks, size, lag)
-    if again.blocks < FEWEST_BLOCKS:
+    if again.blocks < fewest:
         return found
     return found._replace(autocovariance=without_loss(again.autocovariance, size, lag))
 
@@ -200,11 +203,16 @@ def block_and_lag(shape: tuple[int, ...], edges: dict[int, int] = BLOCK) -> tupl
     return (d, h, w), (z, y, x)
 
 
-def usable_blocks(volume: Tensor, usable: Tensor, size: Axes) -> Tensor:
+def stride_of_blocks(shape: tuple[int, ...], size: Axes) -> int:
+    """Return the distance between blocks, of which there are at most about `BLOCKS_READ`."""
+    counts = [n - b + 1 for n, b in zip(shape, size, strict=True)]
+    stride: float = (math.prod(counts) / BLOCKS_READ) ** (1 / max(sum(n > 1 for n in counts), 1))
+    return math.ceil(stride)
+
+
+def usable_blocks(volume: Tensor, usable: Tensor, size: Axes, least_stride: int = 2) -> Tensor:
     """Return evenly spaced blocks of usable voxels, (blocks, voxels): at most about `BLOCKS_READ`."""
-    counts = [n - b + 1 for n, b in zip(volume.shape, size, strict=True)]
-    long = sum(n > 1 for n in counts)
-    stride = max(2, math.ceil((math.prod(counts) / BLOCKS_READ) ** (1 / max(long, 1))))
+    stride = max(least_stride, stride_of_blocks(tuple(volume.shape), size))
 
     def cut(values: Tensor) -> Tensor:
         for axis, edge in enumerate(size):
@@ -214,13 +222,15 @@ def usable_blocks(volume: Tensor, usable: Tensor, size: Axes) -> Tensor:
     return cut(volume)[cut(usable).all(1)]
 
 
-def detrended_blocks(volume: Tensor, inside: Tensor | None, size: Axes, measured: Tensor | None = None) -> Samples:
+def detrended_blocks(
+    volume: Tensor, inside: Tensor | None, size: Axes, measured: Tensor | None = None, least_stride: int = 2
+) -> Samples:
     """Return evenly spaced blocks without their best plane, (blocks, voxels): at most about `BLOCKS_READ`.
 
     From here on NumPy computes: products of matrices in torch hang in processes that were forked.
     """
     usable = measured_voxels(volume) if measured is None else measured
-    read = usable_blocks(volume, usable if inside is None else usable & inside, size)
+    read = usable_blocks(volume, usable if inside is None else usable & inside, size, least_stride)
     blocks: Samples = np.empty(tuple(read.shape))
     largest = float(read.abs().max()) if len(read) else 0.0
     for first in range(0, len(blocks), BLOCKS_AT_ONCE):  # what NumPy copies for a product stays small
