@@ -78,10 +78,15 @@ def true_model(gain: Volume, sigma: float) -> nlmeans.NoiseModel:
     return nlmeans.NoiseModel(sigma=sigma, correlation=(lags / lags[0, 0, 0])[np.ix_(near, near, near)])
 
 
+def give_trapz() -> None:
+    """Give NumPy 2.4 the function that BM3D 4.0.3 and BM4D 4.2.5 need, and that it no longer has."""
+    if not hasattr(np, "trapz"):
+        np.trapz = np.trapezoid  # type: ignore[attr-defined]  # noqa: NPY201
+
+
 def bm4d_told(noisy: Volume, gain: Volume, sigma: float) -> Volume:
     """Run BM4D with the true power spectral density of the noise."""
-    if not hasattr(np, "trapz"):  # BM4D 4.2.5 needs it, NumPy 2.4 no longer has it
-        np.trapz = np.trapezoid  # type: ignore[attr-defined]  # noqa: NPY201
+    give_trapz()
     from bm4d import bm4d
 
     result: Volume = bm4d(noisy.astype(np.float64), np.square(gain * sigma) * noisy.size)

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from correlated import give_trapz
 from PIL import Image
 
 import nlmeans
@@ -41,8 +42,7 @@ def pixels(path: Path) -> Pixels:
 
 def bm3d_told(noisy: Pixels, found: nlmeans.NoiseModel) -> Pixels:
     """Run BM3D on the image whose noise is stabilised, with sigma or the power spectral density as it was found."""
-    if not hasattr(np, "trapz"):  # BM3D 4.0.3 needs it, NumPy 2.4 no longer has it
-        np.trapz = np.trapezoid  # type: ignore[attr-defined]  # noqa: NPY201
+    give_trapz()
     from bm3d import bm3d
 
     stabilised = found.stabilise(torch.from_numpy(noisy).double())

@@ -297,7 +297,7 @@ class Plan(ScaledVolume):
         scaled = self.scaled(noisy[present], present, one.relative)
         level, before = one.relative, PILOT_SHARE if self.has_magnitudes else 0.0
         if self.has_few_photons:
-            level = one.relative * self.deviation_of_counts(noisy[present])
+            level = one.relative * self.level_of_few_photons(noisy[present])
         if self.has_magnitudes:
             report = part(progress, 0.0, before)
             level = level * self.variance_of_magnitudes(scaled, present, level, one.options, report).mean(0).sqrt()

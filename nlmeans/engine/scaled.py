@@ -171,7 +171,7 @@ class ScaledVolume:
         """Whether the noise of an image may be less than 1 once it is stabilised, and the method subtracts it."""
         return self.facts.noise.kind == "poisson" and self.choices.method.shrinks and 1 in self.layout.shape
 
-    def deviation_of_counts(self, noisy: Tensor) -> Tensor:
+    def level_of_few_photons(self, noisy: Tensor) -> Tensor:
         """Return the level of the stabilised noise of an image of counts, (D, H, W), from means over 5 × 5 pixels.
 
         Few photons vary less than the transform promises: taken for 1, their noise costs faint structure. The level is

@@ -160,7 +160,7 @@ def filter_image(
     filtering = part(progress, 0.1, 1.0)
     for number, stage in enumerate(stages):
         report = part(filtering, number / len(stages), (number + 1) / len(stages))
-        strength, tolerance = (0.6 if lags is None else 1.4, 0.1) if number else (1.5, 0.2)
+        strength, tolerance = (strength_across(lags), 0.1) if number else (1.5, 0.2)
         results = [
             nl_bayes(
                 noisy,
@@ -221,6 +221,12 @@ def alike(autocovariance: Tensor | None) -> float:
     return 0.0 if autocovariance is None else 0.1 * float(autocovariance.square().sum())
 
 
+def strength_across(autocovariance: Tensor | None) -> float:
+    """Return the strength of a stage that also smooths across the patches of a group, after the first: less than 1, or
+    than 2 if the noise is correlated, as there are two ways to smooth."""
+    return 0.6 if autocovariance is None else 1.4
+
+
 def bayes_halo(patch_radius: Axes, search_radius: Axes) -> Axes:
     return stages_halo(2, patch_radius, search_radius, largest_patch(search_radius))
 
@@ -256,7 +262,7 @@ def best(noisy: Tensor, sigma: float | Tensor, options: Options, progress: Repor
     radius, lags, across = options.search_radius, options.autocovariance, across_slices(noisy, options)
     guide = pilot(noisy, sigma, options, part(progress, 0.0, 0.05))
     stage = partial(nl_bayes, noisy, search_radius=radius, autocovariance=lags)
-    later = partial(stage, strength=0.6 if lags is None else 1.4, across=True)
+    later = partial(stage, strength=strength_across(lags), across=True)
     side_by_side = cut(noisy, across, patch=4, step=4)
     tolerance = max(0.2, alike(lags))
     guide = stage(guide, sigma, **side_by_side, across=True, tolerance=tolerance, progress=reports[0])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nlmeans.core.modes import outside_autocast
+from nlmeans.noise.rician import look_up
 
 MANY_PHOTONS = 60.0
 """Photons above which the inverse has a simple form, exact to a thousandth of a photon: mean²/4 minus a constant."""
@@ -94,10 +95,8 @@ def deviation_of_stabilised(image: Tensor, gain: float, offset: float, read_nois
         >>> [round(v, 2) for v in deviation_of_stabilised(torch.tensor([0.0, 0.1, 1.0, 30.0]), 1.0, 0.0, 0.0).tolist()]
         [0.0, 0.34, 0.85, 1.0]
     """
-    table = deviation_table(read_noise / gain).to(image)
-    place = ((image - offset) / (gain * MANY_PHOTONS)).clamp(0, 1).sqrt() * (len(table) - 1)
-    before = place.long().clamp_max(len(table) - 2)
-    return torch.lerp(table[before], table[before + 1], place - before)
+    table = deviation_table(read_noise / gain)
+    return look_up(table, ((image - offset) / (gain * MANY_PHOTONS)).clamp(0, 1).sqrt() * (len(table) - 1))
 
 
 def restore_counts(mean: Tensor, gain: float, offset: float, read_noise: float) -> Tensor:

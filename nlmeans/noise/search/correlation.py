@@ -213,13 +213,14 @@ def stride_of_blocks(shape: tuple[int, ...], size: Axes) -> int:
 def usable_blocks(volume: Tensor, usable: Tensor, size: Axes, least_stride: int = 2) -> Tensor:
     """Return evenly spaced blocks of usable voxels, (blocks, voxels): at most about `BLOCKS_READ`."""
     stride = max(least_stride, stride_of_blocks(tuple(volume.shape), size))
+    return all_blocks(volume, size, stride)[all_blocks(usable, size, stride).all(3)]
 
-    def cut(values: Tensor) -> Tensor:
-        for axis, edge in enumerate(size):
-            values = values.unfold(axis, edge, stride)
-        return values.reshape(-1, math.prod(size))
 
-    return cut(volume)[cut(usable).all(1)]
+def all_blocks(volume: Tensor, size: Axes, stride: int) -> Tensor:
+    """Return evenly spaced blocks of a volume, (D, H, W, voxels)."""
+    for axis, edge in enumerate(size):
+        volume = volume.unfold(axis, edge, stride)
+    return volume.reshape(*volume.shape[:3], -1)
 
 
 def detrended_blocks(

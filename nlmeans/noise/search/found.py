@@ -362,17 +362,21 @@ def flat_blocks(seen: Observed, kind: str, fine: float) -> tuple[CorrelatedNoise
     """
     inside, where = seen.inside, "anywhere" if seen.inside is None else "in the mask"
     if inside is None and (kind in MAGNITUDES or seen.air.coils is not None):
-        bright = seen.volume > object_threshold(seen.volume)
-        found = estimate_correlated_noise(seen.volume, bright, seen.measured)
+        found, bright = flat_blocks_of_object(seen)
         if found is not None:
             return found, bright, "in the object"
     found = estimate_correlated_noise(seen.volume, inside, seen.measured)
     if inside is None and found is not None and is_smooth_and_far_below(found, fine):
-        bright = seen.volume > object_threshold(seen.volume)
-        stronger = estimate_correlated_noise(seen.volume, bright, seen.measured)
+        stronger, bright = flat_blocks_of_object(seen)
         if stronger is not None and are_enough(stronger, fine) and was_filtered(found, stronger, fine):
             return stronger, bright, "in the object, as the air was filtered,"
     return found, inside, where
+
+
+def flat_blocks_of_object(seen: Observed) -> tuple[CorrelatedNoise | None, Tensor]:
+    """Level and correlation from flat blocks of the object, and where that is."""
+    bright = seen.volume > object_threshold(seen.volume)
+    return estimate_correlated_noise(seen.volume, bright, seen.measured), bright
 
 
 def is_smooth_and_far_below(found: CorrelatedNoise, fine: float) -> bool:

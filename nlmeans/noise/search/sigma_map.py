@@ -18,7 +18,7 @@ from nlmeans.core.layout import Layout
 from nlmeans.core.modes import outside_autocast
 from nlmeans.core.tiles import Piece, piece
 from nlmeans.noise.kinds import possible_kind
-from nlmeans.noise.rician import RAYLEIGH_MEAN, STRONG_SIGNAL, rician_moments
+from nlmeans.noise.rician import RAYLEIGH_MEAN, STRONG_SIGNAL, look_up, rician_moments
 from nlmeans.noise.search.finest import (
     DEVIATION_WITHIN_THREE,
     box_sums,
@@ -344,9 +344,8 @@ def expected_variance(spline: Spline, coefficients: Tensor, measured: Measuremen
 def variance_of_magnitude(mean: Tensor) -> Tensor:
     """Return the variance of a Rician magnitude with this mean, in units of sigma (Koay and Basser 2006)."""
     table = variance_table()
-    position = (mean - RAYLEIGH_MEAN).clamp(0, STRONG_SIGNAL).sqrt() * ((len(table) - 1) / math.sqrt(STRONG_SIGNAL))
-    before = position.long().clamp_max(len(table) - 2)
-    return torch.lerp(table[before], table[before + 1], position - before)
+    root = (mean - RAYLEIGH_MEAN).clamp(0, STRONG_SIGNAL).sqrt()
+    return look_up(table, root * ((len(table) - 1) / math.sqrt(STRONG_SIGNAL)))
 
 
 @functools.cache

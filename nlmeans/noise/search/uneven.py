@@ -18,7 +18,7 @@ from nlmeans.core.tiles import Piece
 from nlmeans.noise.kinds import FOLLOWING, MAGNITUDES, NOISES
 from nlmeans.noise.model import NoiseModel, limits_in_words
 from nlmeans.noise.search.air import without_border
-from nlmeans.noise.search.correlation import Samples, without_planes
+from nlmeans.noise.search.correlation import Samples, all_blocks, without_planes
 from nlmeans.noise.search.curve import flattest_parts
 from nlmeans.noise.search.estimate import LEAST_FOR_MEDIAN
 from nlmeans.noise.search.finest import finest_detail_by_slabs, robust_deviation
@@ -87,9 +87,9 @@ def model_of_sample(
         return model
     possible = [one for one in possible if one not in FOLLOWING]
     if model.correlation is not None:
-        variation = None
-        if model.kind == "gaussian":
-            variation = variation_of(values, inside, shape, places, False, model.correlation)
+        if model.kind != "gaussian":
+            return model
+        variation = variation_of(values, inside, shape, places, False, model.correlation)
         if variation is None:
             return model
         even = model_of_volume(evened(values, variation, shape, places), model.kind, inside, possible, coils, likely)
@@ -278,13 +278,6 @@ FITTED_BLOCKS = 20_000
 OF_A_COEFFICIENT = 0.4
 """Independent measurements that a coefficient of a block is worth, if blocks do not overlap. The correlation is not
 known exactly, so it is not 1."""
-
-
-def all_blocks(volume: Tensor, size: Axes, stride: int) -> Tensor:
-    """Return evenly spaced blocks of a volume, (D, H, W, voxels)."""
-    for axis, edge in enumerate(size):
-        volume = volume.unfold(axis, edge, stride)
-    return volume.reshape(*volume.shape[:3], -1)
 
 
 def coefficients_of_blocks(autocovariance: Tensor, size: Axes) -> Samples:
