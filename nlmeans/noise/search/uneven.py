@@ -216,16 +216,25 @@ def measured_in_pieces(
     values: Tensor, inside: Tensor | None, shape: Axes, places: Sequence[Piece], every: int
 ) -> Measurements:
     """Measure one in `every` usable voxels of joined pieces; arguments as for `variation_of`."""
-    axis = 0 if shape[0] > 1 else 1
-    lengths = [place[axis].stop - place[axis].start for place in places]
-    scaled, known = values / float(values.abs().max()), measured_voxels(values)
-    parts = zip(torch.split(scaled, lengths, axis), torch.split(known, lengths, axis), strict=True)
-    masks = [None] * len(places) if inside is None else torch.split(inside, lengths, axis)
     pieces = [
         measure_slab(part, where, shape, [side.start for side in place], place, every, usable)
-        for (part, usable), where, place in zip(parts, masks, places, strict=True)
+        for part, usable, where, place in in_pieces(values, inside, shape, places)
     ]
     return Measurements(*(torch.cat(found) for found in zip(*pieces, strict=True)))
+
+
+def in_pieces(
+    values: Tensor, inside: Tensor | None, shape: Axes, places: Sequence[Piece]
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Piece]]:
+    """Take joined pieces apart: each in units of the largest absolute value of all, which of its voxels hold a
+    measurement, its mask, and its place."""
+    axis = 0 if shape[0] > 1 else 1
+    lengths = [place[axis].stop - place[axis].start for place in places]
+    parts, known = (
+        torch.split(joined, lengths, axis) for joined in (values / float(values.abs().max()), measured_voxels(values))
+    )
+    masks = [None] * len(places) if inside is None else torch.split(inside, lengths, axis)
+    return zip(parts, known, masks, places, strict=True)
 
 
 def blocks_in_pieces(
@@ -242,19 +251,15 @@ def blocks_in_pieces(
         has; and how many independent measurements each is worth.
     """
     d, h, w = (min(NOISE_EDGE[2 if 1 in shape else 3], n) for n in shape)
-    size, axis = (d, h, w), 0 if shape[0] > 1 else 1
+    size = (d, h, w)
     stride = max(2, math.ceil((values.numel() / FITTED_BLOCKS) ** (1 / sum(n > 1 for n in shape))))
     along = coefficients_of_blocks(torch.from_numpy(np.array(correlation)), size)
     half = along.shape[1] // 2
-    lengths = [place[axis].stop - place[axis].start for place in places]
-    known = measured_voxels(values) if inside is None else measured_voxels(values) & inside
-    scaled, rows, positions = values / float(values.abs().max()), [], []
-    for part, usable, place in zip(
-        torch.split(scaled, lengths, axis), torch.split(known, lengths, axis), places, strict=True
-    ):
+    rows, positions = [], []
+    for part, usable, mask, place in in_pieces(values, inside, shape, places):
         if min(n - edge for n, edge in zip(part.shape, size, strict=True)) < 0:
             continue
-        where = all_blocks(usable, size, stride).all(3)
+        where = all_blocks(usable if mask is None else usable & mask, size, stride).all(3)
         blocks = all_blocks(part, size, stride)[where].double().cpu().numpy()
         mean, found = blocks.mean(1), torch.from_numpy((blocks - blocks.mean(1, keepdims=True)) @ along)
         noise, detail = (half_of_all.square().mean(1) for half_of_all in (found[:, :half], found[:, half:]))
